@@ -1,0 +1,71 @@
+# The one place that knows LibTorch's and CUDA's quirks. Defines cepe::torch and cepe_torch_pch.
+#
+# CPU: the wheel's own CMake package stops where no CUDA toolkit is installed, so the two libraries
+# that a CPU build needs are imported here by hand. libtorch_cpu.so itself wants libcudart and
+# libcupti, which two small wheels bring (scripts/setup.sh).
+# CUDA: find_package(Torch) on any installed torch of the same version.
+set(CEPE_TORCH_VERSION 2.11.0)
+if(NOT CEPE_PYTHON)
+  if(EXISTS ${CMAKE_SOURCE_DIR}/.venv/bin/python)
+    set(CEPE_PYTHON ${CMAKE_SOURCE_DIR}/.venv/bin/python)
+  else()
+    set(CEPE_PYTHON python3)
+  endif()
+endif()
+# No import of torch: that would load the CUDA libraries, which a CPU machine lacks.
+execute_process(
+  COMMAND ${CEPE_PYTHON} -c
+    "import importlib.metadata as m, importlib.util as u, os; print(m.version('torch').split('+')[0] + ';' + os.path.dirname(u.find_spec('torch').origin))"
+  OUTPUT_VARIABLE CEPE_TORCH_FOUND OUTPUT_STRIP_TRAILING_WHITESPACE RESULT_VARIABLE CEPE_TORCH_RC ERROR_QUIET)
+if(NOT CEPE_TORCH_RC EQUAL 0)
+  message(FATAL_ERROR "torch ${CEPE_TORCH_VERSION} was not found by ${CEPE_PYTHON}: run scripts/setup.sh, or name a Python that has it with -DCEPE_PYTHON=...")
+endif()
+list(GET CEPE_TORCH_FOUND 0 CEPE_TORCH_FOUND_VERSION)
+list(GET CEPE_TORCH_FOUND 1 CEPE_TORCH_DIR)
+if(NOT CEPE_TORCH_FOUND_VERSION VERSION_EQUAL CEPE_TORCH_VERSION)
+  message(FATAL_ERROR "${CEPE_PYTHON} has torch ${CEPE_TORCH_FOUND_VERSION}, cepe needs ${CEPE_TORCH_VERSION}: run scripts/setup.sh, or name another Python with -DCEPE_PYTHON=...")
+endif()
+
+add_library(cepe_torch INTERFACE)
+add_library(cepe::torch ALIAS cepe_torch)
+find_package(OpenMP REQUIRED COMPONENTS CXX)
+set(CEPE_NVIDIA_LIB_DIR ${CEPE_TORCH_DIR}/../nvidia/cu13/lib)
+
+if(CEPE_CUDA)
+  set(TORCH_CUDA_ARCH_LIST "9.0a" CACHE STRING "Hopper")
+  set(CMAKE_CUDA_ARCHITECTURES 90a)
+  enable_language(CUDA)
+  set(CMAKE_CUDA_STANDARD 20)
+  find_package(CUDAToolkit REQUIRED)
+  if(NOT TARGET CUDA::nvToolsExt)  # CUDA 13 dropped it; torch's package still asks for it
+    add_library(CUDA::nvToolsExt INTERFACE IMPORTED)
+    if(TARGET CUDA::nvtx3)
+      target_link_libraries(CUDA::nvToolsExt INTERFACE CUDA::nvtx3)
+    endif()
+  endif()
+  list(PREPEND CMAKE_PREFIX_PATH ${CEPE_TORCH_DIR}/share/cmake)
+  find_package(Torch REQUIRED)
+  target_link_libraries(cepe_torch INTERFACE ${TORCH_LIBRARIES})
+  target_compile_definitions(cepe_torch INTERFACE CEPE_CUDA=1)
+else()
+  foreach(lib torch_cpu c10)
+    add_library(cepe_lib_${lib} SHARED IMPORTED)
+    set_target_properties(cepe_lib_${lib} PROPERTIES IMPORTED_LOCATION ${CEPE_TORCH_DIR}/lib/lib${lib}.so)
+  endforeach()
+  # The kernels register themselves when the library loads: it must be linked even where no symbol asks for it.
+  target_link_libraries(cepe_torch INTERFACE -Wl,--no-as-needed cepe_lib_torch_cpu cepe_lib_c10 -Wl,--as-needed)
+  target_include_directories(cepe_torch SYSTEM INTERFACE ${CEPE_TORCH_DIR}/include ${CEPE_TORCH_DIR}/include/torch/csrc/api/include)
+endif()
+# libtorch_cpu finds cudart and cupti through its own run path; -rpath-link lets the linker see them too.
+target_link_options(cepe_torch INTERFACE -Wl,-rpath,${CEPE_TORCH_DIR}/lib -Wl,-rpath-link,${CEPE_NVIDIA_LIB_DIR} -Wl,-rpath-link,${CEPE_TORCH_DIR}/lib)
+# at::parallel_for runs its loop through OpenMP only where the including file is compiled with it. The wheel's
+# libgomp.so.1 stands first on the run path, so the process has one OpenMP runtime.
+target_link_libraries(cepe_torch INTERFACE OpenMP::OpenMP_CXX)
+
+file(WRITE ${CMAKE_BINARY_DIR}/torch_pch.cc "// Owner of the precompiled header.\n")
+add_library(cepe_torch_pch STATIC ${CMAKE_BINARY_DIR}/torch_pch.cc)
+target_link_libraries(cepe_torch_pch PUBLIC cepe::torch fmt::fmt nlohmann_json::nlohmann_json)
+target_precompile_headers(cepe_torch_pch PRIVATE
+  <ATen/ATen.h> <ATen/Parallel.h> <torch/csrc/autograd/custom_function.h> <torch/csrc/autograd/autograd.h>
+  <fmt/format.h> <nlohmann/json.hpp> <filesystem> <functional> <map> <optional> <string> <vector>)
+cepe_compile_options(cepe_torch_pch)

@@ -1,0 +1,60 @@
+// Files: whole reads, memory maps and writes that are never half done.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace cepe {
+
+// The whole file as bytes. Throws Error when it cannot be opened or read.
+std::string read_file(const std::filesystem::path& path);
+
+// A read-only memory map of a whole file; the bytes live as long as the object. Movable, not copyable.
+class MappedFile {
+ public:
+  explicit MappedFile(const std::filesystem::path& path);
+  ~MappedFile();
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+  const std::byte* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+// Writes a file so that a reader, or a crash, sees either the old content or the whole new one: a temporary
+// file in the same directory, fsync, rename, fsync of the directory. write() appends; commit() makes the
+// file visible; without commit() the destructor removes the temporary file. Throws Error on a full disk or
+// an unwritable directory, naming the file and the system's reason.
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::filesystem::path path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  void write(const void* data, size_t size);
+  void write(std::string_view text) { write(text.data(), text.size()); }
+  void commit();
+
+ private:
+  std::filesystem::path path_, temporary_;
+  int descriptor_ = -1;
+};
+
+void write_file(const std::filesystem::path& path, std::string_view content);
+
+// SHA-256 of a file's bytes as 64 lower-case hex digits.
+std::string sha256_file(const std::filesystem::path& path);
+
+}  // namespace cepe

@@ -1,0 +1,60 @@
+// What a command shows a person: tables, a progress bar, plots, and numbers with units.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace cepe {
+
+// A table of text cells, columns aligned (numbers to the right), printed with a rule under the header.
+class Table {
+ public:
+  explicit Table(std::vector<std::string> header) : header_(std::move(header)) {}
+  void add_row(std::vector<std::string> cells);  // throws Error when the count differs from the header's
+  std::string str() const;
+
+ private:
+  std::vector<std::string> header_;
+  std::vector<std::vector<std::string>> rows_;
+};
+
+// A progress bar on standard error: redrawn in place on a terminal, a line every ten percent elsewhere.
+class Progress {
+ public:
+  Progress(std::string label, int64_t total);
+  ~Progress();
+  void advance(int64_t steps = 1);
+
+ private:
+  void draw(bool last);
+  std::string label_;
+  int64_t total_, done_ = 0, shown_percent_ = -1;
+  double started_;
+  bool terminal_;
+};
+
+// One line of a plot: points (x, y), and optionally one standard error a point.
+struct PlotSeries {
+  std::string label;
+  std::vector<double> x, y, error;
+};
+struct PlotOptions {
+  std::string title, x_label, y_label;
+};
+// Writes a line plot as SVG (atomically): axes with round ticks, a legend, error bars, ticks at the x values.
+void write_svg_plot(const std::filesystem::path& path, const PlotOptions& options, const std::vector<PlotSeries>& series);
+
+std::string format_bytes(uint64_t bytes);      // "1.25 GB": powers of 1000
+std::string format_count(uint64_t count);      // "134,515,008"
+std::string format_percent(double fraction);   // "-3.5 %"; with a sign
+// "-3.52 % +- 0.41": change and standard error, both fractions.
+std::string format_change(double change, std::optional<double> standard_error);
+
+double seconds_now();          // a monotonic clock
+uint64_t peak_resident_bytes();     // the process's high-water mark (VmHWM)
+void reset_peak_resident_bytes();   // starts a new mark where the kernel allows it (/proc/self/clear_refs)
+
+}  // namespace cepe

@@ -1,0 +1,29 @@
+// A Hugging Face model directory: config.json, weights (model.safetensors, or shards named by
+// model.safetensors.index.json), tokenizer files, generation_config.json.
+#pragma once
+
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "io/tensor_source.h"
+
+namespace cepe {
+
+struct HfDirectory {
+  std::filesystem::path path;
+  nlohmann::json config;                                // config.json, an object
+  nlohmann::json generation_config;                     // generation_config.json, or an empty object
+  nlohmann::json tokenizer_config;                      // tokenizer_config.json, or an empty object
+  std::optional<std::filesystem::path> tokenizer_json;  // byte-level BPE
+  std::optional<std::filesystem::path> tokenizer_model; // SentencePiece
+  std::unique_ptr<TensorSource> weights;                // null when open_weights was false
+};
+
+// Throws Error when config.json or the weights are missing or unreadable.
+HfDirectory open_hf_directory(const std::filesystem::path& path, bool open_weights = true);
+
+// Reads and parses a JSON file; errors name the file and the byte where parsing stopped.
+nlohmann::json read_json(const std::filesystem::path& path);
+
+}  // namespace cepe

@@ -1,0 +1,73 @@
+// Tokenizers: text <-> token ids, equal to the reference implementations token for token.
+//
+// Byte-level BPE (Hugging Face tokenizer.json; the vocabulary inside a GGUF file) and SentencePiece
+// (tokenizer.model). The reference is the Hugging Face `tokenizers` package, respectively sentencepiece.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace cepe {
+
+using TokenId = int32_t;
+
+struct EncodeOptions {
+  bool add_special_tokens = false;   // begin/end-of-text tokens as the tokenizer's own template asks
+  bool parse_special_tokens = true;  // "<|im_start|>" in the text becomes its token; false: plain text
+};
+
+// The vocabulary of a byte-level BPE as a GGUF file holds it. Filled by model/ from the file's metadata.
+struct GgufVocabulary {
+  std::string model;                     // tokenizer.ggml.model: "gpt2" (byte-level BPE) or "llama" (SentencePiece)
+  std::string pre;                       // tokenizer.ggml.pre: "smollm", "llama-bpe", "qwen2", "gpt-2", ...
+  std::vector<std::string> tokens;       // tokenizer.ggml.tokens
+  std::vector<std::string> merges;       // tokenizer.ggml.merges, "left right" ("gpt2" only)
+  std::vector<float> scores;             // tokenizer.ggml.scores ("llama" only)
+  std::vector<int32_t> token_types;      // tokenizer.ggml.token_type: 1 normal, 2 unknown, 3 control, 4 user, 5 unused, 6 byte
+  std::optional<TokenId> bos, eos;
+  bool add_bos = false, add_eos = false, add_space_prefix = true;
+};
+
+// Turns ids into text piece by piece; what it returns is always whole UTF-8 characters.
+class StreamingDecoder {
+ public:
+  virtual ~StreamingDecoder() = default;
+  virtual std::string push(TokenId token) = 0;  // the text that became complete with this token, maybe empty
+  virtual std::string finish() = 0;             // what remains; an unfinished character becomes U+FFFD
+};
+
+// Immutable and thread-safe after construction.
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+
+  // Throws Error when the text is not valid UTF-8.
+  virtual std::vector<TokenId> encode(std::string_view text, const EncodeOptions& options = {}) const = 0;
+  // skip_special: control tokens give no text. Invalid byte sequences become U+FFFD. Throws Error on an id outside the vocabulary.
+  virtual std::string decode(std::span<const TokenId> tokens, bool skip_special = true) const = 0;
+  // The tokenizer must outlive the decoder.
+  virtual std::unique_ptr<StreamingDecoder> streaming_decoder(bool skip_special = true) const = 0;
+
+  virtual int64_t vocabulary_size() const = 0;  // highest id + 1, added tokens included
+  virtual std::optional<TokenId> token_id(std::string_view token) const = 0;  // exact token text, as in the vocabulary
+  virtual std::string token_text(TokenId id) const = 0;                       // the vocabulary's spelling
+  virtual std::optional<TokenId> bos() const = 0;
+  virtual std::optional<TokenId> eos() const = 0;
+  virtual std::string describe() const = 0;  // one phrase for `cepe info`: "byte-level BPE, 49152 tokens (tokenizer.json)"
+};
+
+// A tokenizer.json with a BPE model; a component (normalizer, pre-tokenizer, decoder, post-processor) that is
+// not supported is an Error that names it.
+std::unique_ptr<Tokenizer> load_tokenizer_json(const std::filesystem::path& path);
+// A SentencePiece tokenizer.model; added_tokens_json (may be absent) adds special tokens beyond it.
+std::unique_ptr<Tokenizer> load_sentencepiece(const std::filesystem::path& path);
+// The vocabulary of a GGUF file. An unknown `pre` is an Error that names it.
+std::unique_ptr<Tokenizer> make_gguf_tokenizer(GgufVocabulary vocabulary);
+
+}  // namespace cepe
