@@ -29,7 +29,8 @@ endif()
 add_library(cepe_torch INTERFACE)
 add_library(cepe::torch ALIAS cepe_torch)
 find_package(OpenMP REQUIRED COMPONENTS CXX)
-set(CEPE_NVIDIA_LIB_DIR ${CEPE_TORCH_DIR}/../nvidia/cu13/lib)
+cmake_path(GET CEPE_TORCH_DIR PARENT_PATH CEPE_SITE_PACKAGES)
+set(CEPE_NVIDIA_LIB_DIR ${CEPE_SITE_PACKAGES}/nvidia/cu13/lib)
 
 if(CEPE_CUDA)
   set(TORCH_CUDA_ARCH_LIST "9.0a" CACHE STRING "Hopper")
@@ -58,9 +59,16 @@ else()
 endif()
 # libtorch_cpu finds cudart and cupti through its own run path; -rpath-link lets the linker see them too.
 target_link_options(cepe_torch INTERFACE -Wl,-rpath,${CEPE_TORCH_DIR}/lib -Wl,-rpath-link,${CEPE_NVIDIA_LIB_DIR} -Wl,-rpath-link,${CEPE_TORCH_DIR}/lib)
-# at::parallel_for runs its loop through OpenMP only where the including file is compiled with it. The wheel's
-# libgomp.so.1 stands first on the run path, so the process has one OpenMP runtime.
-target_link_libraries(cepe_torch INTERFACE OpenMP::OpenMP_CXX)
+# at::parallel_for runs its loop through OpenMP only where the including file is compiled with it. The wheel brings
+# its own libgomp.so.1: linking that very file, instead of the compiler's, leaves one OpenMP runtime in the process.
+if(EXISTS ${CEPE_TORCH_DIR}/lib/libgomp.so.1)
+  add_library(cepe_lib_gomp SHARED IMPORTED)
+  set_target_properties(cepe_lib_gomp PROPERTIES IMPORTED_LOCATION ${CEPE_TORCH_DIR}/lib/libgomp.so.1)
+  target_compile_options(cepe_torch INTERFACE $<$<COMPILE_LANGUAGE:CXX>:${OpenMP_CXX_FLAGS}>)
+  target_link_libraries(cepe_torch INTERFACE cepe_lib_gomp)
+else()
+  target_link_libraries(cepe_torch INTERFACE OpenMP::OpenMP_CXX)
+endif()
 
 file(WRITE ${CMAKE_BINARY_DIR}/torch_pch.cc "// Owner of the precompiled header.\n")
 add_library(cepe_torch_pch STATIC ${CMAKE_BINARY_DIR}/torch_pch.cc)
