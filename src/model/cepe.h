@@ -1,0 +1,103 @@
+// The model: encoder, decoder with cross-attention, and both as one. Yen, Gao, Chen 2024, arXiv 2402.16617.
+//
+//   chunks -> encode() -> Latents -> decode() -> hidden states -> logits() or a loss
+//
+// Shape suffixes as in layers.h.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "model/cross_attention.h"
+#include "model/layers.h"
+
+namespace cepe {
+
+struct Encoder {
+  Stack stack;                 // embedding undefined unless EncoderEmbeddings::own
+  Linear embed_projection;     // (E, D), EncoderEmbeddings::decoder_projected only
+};
+
+struct Decoder {
+  Stack stack;
+  at::Tensor lm_head;          // (V, D); the embedding itself when tied
+};
+
+struct Cepe {
+  CepeConfig config;
+  Decoder decoder;
+  std::optional<Encoder> encoder;
+
+  const at::Tensor& any_weight() const { return decoder.stack.norm; }
+  at::Device device() const { return any_weight().device(); }
+  at::ScalarType dtype() const { return any_weight().scalar_type(); }
+};
+
+// A context cut into chunks: each is encoded by itself, its positions starting at 0.
+struct ContextChunks {
+  at::Tensor ids_BML;          // int64
+  at::Tensor mask_BML;         // bool, true = a real token; undefined: all are. A chunk may be wholly padding.
+};
+
+struct EncodeOptions {
+  // Chunks encoded at once, so that memory stays bounded however long the context is. 0: all of them (training), or
+  // without gradients as many as suit the device.
+  int64_t chunks_at_once = 0;
+};
+// -> Latents with S = M * L. States of padding are whatever the encoder gives; the mask excludes them.
+// Error when the model has no encoder, or a chunk is longer than the encoder's window.
+Latents encode(const Cepe& model, const ContextChunks& chunks, const EncodeOptions& options = {});
+// The same by layers of one encoder stack on embedded input (B, L, E), with its final norm; used by masked_lm.h.
+at::Tensor encode_embedded(const Stack& stack, at::Tensor x_BLE, const at::Tensor& mask_BL);
+
+struct DecodeInput {
+  at::Tensor ids_BT;                    // int64
+  const Latents* context = nullptr;     // null or empty: a plain decoder
+  KeyValueCache* cache = nullptr;       // appended to when given
+  CrossAttentionForm form = CrossAttentionForm::automatic;
+};
+// -> hidden states after the final norm, (B, T, D). Error when the window is exceeded only where the model cannot
+// go further at all (learned sliding windows); rotary positions beyond max_positions are computed.
+at::Tensor decode(const Cepe& model, const DecodeInput& input);
+
+// (..., D) -> (..., V)
+at::Tensor logits(const Cepe& model, const at::Tensor& hidden);
+
+// One named parameter of a model: the only description, used to load, save, count, freeze and optimise.
+struct Parameter {
+  enum class Part { decoder, encoder, cross_attention };
+  std::string name;                 // as published: model.layers.3.cross_attn.k_proj.weight
+  std::vector<int64_t> shape;
+  Part part;
+  at::Tensor* value;                // inside the model
+};
+// In checkpoint order. With tied embeddings lm_head is not listed. Layers, encoder and cross-attention are created
+// (empty) as the config says, so that a default Cepe with its config set can be loaded into.
+std::vector<Parameter> parameters(Cepe& model);
+// A lone stack under a prefix ("model."), with its norm and embedding.
+void append_stack_parameters(Stack& stack, const std::string& prefix, Parameter::Part part, bool with_embedding,
+                             std::vector<Parameter>& out);
+
+// The trained parts, encoder and cross-attention: the decoder is frozen at every stage.
+std::vector<Parameter> trainable_parameters(Cepe& model);
+void set_trainable(Cepe& model, bool trainable);
+
+// A model whose tensors are the given one's cast to dtype; gradients flow back through the cast to the
+// originals (float32 master weights, bfloat16 arithmetic). Tensors of that dtype already are shared.
+Cepe cast(const Cepe& model, at::ScalarType dtype);
+
+// Adds the two CEPE parts to a plain decoder, for training from scratch.
+struct AdditionOptions {
+  int64_t encoder_layers = 8;           // taken from the decoder's first layers, made bidirectional
+  int64_t cross_attention_layers = 15;  // the decoder's last so many
+  bool zero_output = true;              // cross-attention's o starts at zero: the model starts as the plain decoder
+  int64_t encoder_window = 512;         // max_positions of the encoder
+  int64_t chunk_length = 256;
+};
+// Encoder = the decoder's first layers on its frozen embedding (EncoderEmbeddings::decoder), final norm copied;
+// cross-attention q and o copied from the layer's self-attention, k and v the first E columns of its k and v, the norm
+// from post_attention_layernorm (method: "Training"). The new tensors are float32.
+void add_cepe_parts(Cepe& model, const AdditionOptions& options);
+
+}  // namespace cepe

@@ -1,0 +1,84 @@
+// What a model is, read from config.json or GGUF metadata: sizes and kinds, no weights.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace cepe {
+
+class GgufFile;
+
+// How rotary frequencies are scaled for longer windows, as in Hugging Face's modeling_rope_utils.
+enum class RopeKind { none, linear, dynamic, yarn, llama3 };
+
+struct RopeConfig {
+  RopeKind kind = RopeKind::none;
+  double theta = 10000.0;            // base of the frequencies theta^(-2i/K)
+  double factor = 1.0;               // window extension
+  int64_t original_positions = 0;    // window before extension (dynamic, yarn, llama3); 0: max_positions
+  double low_freq_factor = 1.0;      // llama3
+  double high_freq_factor = 4.0;     // llama3
+  double beta_fast = 32.0;           // yarn
+  double beta_slow = 1.0;            // yarn
+  double attention_factor = 0.0;     // yarn: scale of cos and sin; 0: 0.1 ln(factor) + 1
+};
+
+// A stack of Llama-style layers: a decoder, or the encoder.
+struct StackConfig {
+  std::string family = "llama";      // model_type: llama, mistral, qwen2, qwen3
+  int64_t vocab_size = 0;
+  int64_t hidden_size = 0;           // D (E for an encoder)
+  int64_t intermediate_size = 0;     // F
+  int64_t num_layers = 0;
+  int64_t num_heads = 0;             // H
+  int64_t num_kv_heads = 0;          // G, divides H
+  int64_t head_dim = 0;              // K, even; H * K need not be D
+  int64_t max_positions = 0;         // the window trained on
+  double rms_norm_eps = 1e-6;
+  RopeConfig rope;
+  bool qkv_bias = false;             // biases on q, k and v (Qwen2; Llama's attention_bias)
+  bool output_bias = false;          // a bias on o (Llama's attention_bias)
+  bool qk_norm = false;              // RMSNorm over each head of q and k before rotation (Qwen3)
+  bool tie_embeddings = false;       // lm_head is the embedding
+  std::optional<int64_t> bos_token;
+  std::vector<int64_t> end_tokens;   // eos_token_id of config.json and generation_config.json
+  std::optional<int64_t> pad_token;
+};
+
+// Where the encoder takes its token embeddings from.
+enum class EncoderEmbeddings {
+  own,                // encoder.embed_tokens (vocab, E), trained
+  decoder,            // the decoder's own, frozen; E == D
+  decoder_projected,  // the decoder's own, frozen, through encoder.embed_projection (E, D), trained
+};
+
+// A whole model. Without an encoder it is a plain decoder.
+struct CepeConfig {
+  StackConfig decoder;
+  std::optional<StackConfig> encoder;
+  int64_t num_cross_attn_layers = 0;  // cross-attention stands in the last so many decoder layers
+  EncoderEmbeddings encoder_embeddings = EncoderEmbeddings::own;
+  int64_t chunk_length = 256;         // tokens of a context chunk that the encoder was trained on
+};
+
+// From a Hugging Face config.json; `where` names the file in errors. Unknown model_type, head counts that do not
+// divide, an unknown rope type: Error.
+StackConfig stack_config_from_json(const nlohmann::json& config, const std::string& where);
+// A published CEPE config: the decoder's plus do_cross_attention, num_cross_attn_layers, encoder_config.
+CepeConfig cepe_config_from_json(const nlohmann::json& config, const std::string& where);
+// From the metadata of a GGUF file (general.architecture llama, qwen2 or qwen3).
+StackConfig stack_config_from_gguf(const GgufFile& file);
+
+// The reverse: a config.json that stack_config_from_json reads back to the same values.
+nlohmann::json stack_config_to_json(const StackConfig& config);
+// The published layout's config.json. Error when the model cannot be expressed in it.
+nlohmann::json cepe_config_to_published_json(const CepeConfig& config);
+
+const char* encoder_embeddings_name(EncoderEmbeddings embeddings);  // "own", "decoder", "decoder_projected"
+EncoderEmbeddings encoder_embeddings_from_name(const std::string& name, const std::string& where);
+
+}  // namespace cepe

@@ -1,0 +1,101 @@
+// The weights of a model, as plain structs of tensors, and the forward pass of one layer.
+//
+// Shape suffixes: B batch, M chunks, L chunk length, S = M*L context tokens, T decoder tokens, D decoder width,
+// E encoder width, H query heads, G key-value heads, K head size, F feed-forward width, V vocabulary.
+// A stack's own width is written D here, for the encoder too.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+#include <vector>
+
+#include "model/config.h"
+#include "ops/ops.h"
+
+namespace cepe {
+
+struct Linear {
+  at::Tensor weight;  // (out, in)
+  at::Tensor bias;    // (out), undefined where the layer has none
+  at::Tensor operator()(const at::Tensor& x) const;
+};
+
+struct SelfAttention {
+  Linear q;            // (H*K, D)
+  Linear k, v;         // (G*K, D)
+  Linear o;            // (D, H*K)
+  at::Tensor q_norm;   // (K), Qwen3 only
+  at::Tensor k_norm;   // (K), Qwen3 only
+};
+
+// Reads the encoder's states: no positions, no causal mask (method: section "Architecture").
+struct CrossAttention {
+  at::Tensor norm;     // (D), cross_attn.layernorm
+  Linear q;            // (H*K, D)
+  Linear k, v;         // (G*K, E)
+  Linear o;            // (D, H*K)
+};
+
+struct FeedForward {
+  Linear gate, up;     // (F, D)
+  Linear down;         // (D, F)
+};
+
+struct Layer {
+  at::Tensor input_norm;                // (D)
+  SelfAttention self_attention;
+  std::optional<CrossAttention> cross_attention;  // between self-attention and feed-forward
+  at::Tensor post_attention_norm;       // (D)
+  FeedForward feed_forward;
+};
+
+// Cosines and sines for a stack, grown as longer sequences come. Not thread-safe.
+class RotaryCache {
+ public:
+  // A table of at least `positions` rows, in float32 (float64 for a float64 model) on the device. With RopeKind::dynamic
+  // the frequencies depend on the length, as in Hugging Face's implementation.
+  const RotaryTable& table(const StackConfig& config, int64_t positions, const at::Tensor& like);
+
+ private:
+  RotaryTable table_;
+  int64_t positions_ = 0;
+};
+
+struct Stack {
+  StackConfig config;
+  at::Tensor embedding;        // (V, D)
+  std::vector<Layer> layers;
+  at::Tensor norm;             // (D)
+  mutable RotaryCache rotary;
+};
+
+// Keys and values of one layer for the tokens decoded so far.
+struct LayerCache {
+  at::Tensor k_BSGK, v_BSGK;   // allocated for the whole capacity
+};
+
+// A decoder's key-value cache: `length` tokens of `capacity` are filled. decode() appends.
+struct KeyValueCache {
+  std::vector<LayerCache> layers;
+  int64_t length = 0;
+  int64_t capacity = 0;
+};
+KeyValueCache make_cache(const Stack& stack, int64_t batch, int64_t capacity);
+
+// What one layer's self-attention needs to know beyond its weights.
+struct SelfAttentionInput {
+  const StackConfig& config;
+  const RotaryTable& rotary;
+  AttentionMask mask;          // causal for a decoder; the chunk's padding for an encoder
+  LayerCache* cache = nullptr; // decoder only
+  int64_t first = 0;           // position of the first token; tokens in the cache
+};
+// x (B, T, D), normed -> (B, T, D)
+at::Tensor self_attention(const SelfAttention& weights, const at::Tensor& x_BTD, const SelfAttentionInput& input);
+at::Tensor feed_forward(const FeedForward& weights, const at::Tensor& x_BTD);
+
+// cos and sin of positions 0 .. positions-1 in float64, (positions, K/2); the formulas of every RopeKind.
+RotaryTable rotary_table(const StackConfig& config, int64_t positions);
+
+}  // namespace cepe
