@@ -1,0 +1,36 @@
+// The commands of the one binary. Each file apps/<command>.cc adds its subcommand: it declares options, builds
+// objects and calls one function of the libraries. Errors are thrown as cepe::Error and printed by main().
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <optional>
+#include <string>
+
+#include "model/checkpoint.h"
+
+namespace cepe {
+
+void add_info_command(CLI::App& app);
+void add_generate_command(CLI::App& app);
+void add_perplexity_command(CLI::App& app);
+void add_verify_command(CLI::App& app);
+void add_data_command(CLI::App& app);
+void add_train_command(CLI::App& app);
+void add_convert_command(CLI::App& app);
+void add_export_command(CLI::App& app);
+
+// The options that every command with a model shares.
+struct ModelOptions {
+  std::string model;             // --model or the positional MODEL
+  std::string base;              // --base: the decoder of a trained-parts directory
+  std::string device = "auto";   // --device: auto, cpu, cuda, cuda:N
+  std::string dtype = "auto";    // --dtype: auto (float32 on CPU, bfloat16 on CUDA), float32, bfloat16
+};
+// Adds --model (required; positional when asked for), --base, --device and --dtype to a command.
+void add_model_options(CLI::App& command, ModelOptions& options, bool positional = false);
+// The device and element type that the options mean on this machine; Error where they cannot be had.
+at::Device resolve_device(const ModelOptions& options);
+at::ScalarType resolve_dtype(const ModelOptions& options, const at::Device& device);
+OpenedModel open_model(const ModelOptions& options);
+
+}  // namespace cepe

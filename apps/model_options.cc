@@ -1,0 +1,46 @@
+#include <ATen/Context.h>
+
+#include "apps/commands.h"
+#include "base/error.h"
+
+namespace cepe {
+
+void add_model_options(CLI::App& command, ModelOptions& options, bool positional) {
+  command.add_option(positional ? "model,--model" : "--model", options.model,
+                     "a GGUF file, a Hugging Face directory, or a directory of trained parts")->required();
+  command.add_option("--base", options.base, "the decoder that trained parts belong to (else $CEPE_MODELS, then what setup.sh fetched)");
+  command.add_option("--device", options.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+  command.add_option("--dtype", options.dtype, "auto (float32 on CPU, bfloat16 on CUDA), float32 or bfloat16")->capture_default_str();
+}
+
+at::Device resolve_device(const ModelOptions& options) {
+  const bool cuda = at::globalContext().hasCUDA() && at::globalContext().deviceCount(at::kCUDA) > 0;
+  if (options.device == "auto") return cuda ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
+  if (options.device == "cpu") return at::kCPU;
+  require(options.device.rfind("cuda", 0) == 0, "--device: expected auto, cpu, cuda or cuda:N, found \"{}\"", options.device);
+  require(cuda, "--device {}: this build or machine has no CUDA device", options.device);
+  if (options.device == "cuda") return at::Device(at::kCUDA, 0);
+  const std::string index = options.device.size() > 5 && options.device[4] == ':' ? options.device.substr(5) : "";
+  require(!index.empty() && index.size() <= 3 && index.find_first_not_of("0123456789") == std::string::npos,
+          "--device: expected auto, cpu, cuda or cuda:N, found \"{}\"", options.device);
+  const int number = std::stoi(index), count = static_cast<int>(at::globalContext().deviceCount(at::kCUDA));
+  require(number < count, "--device {}: this machine has {} CUDA devices", options.device, count);
+  return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(number));
+}
+
+at::ScalarType resolve_dtype(const ModelOptions& options, const at::Device& device) {
+  if (options.dtype == "auto") return device.is_cuda() ? at::kBFloat16 : at::kFloat;
+  if (options.dtype == "float32") return at::kFloat;
+  if (options.dtype == "bfloat16") return at::kBFloat16;
+  fail("--dtype: expected auto, float32 or bfloat16, found \"{}\"", options.dtype);
+}
+
+OpenedModel open_model(const ModelOptions& options) {
+  OpenOptions open;
+  if (!options.base.empty()) open.base = options.base;
+  open.device = resolve_device(options);
+  open.dtype = resolve_dtype(options, open.device);
+  return open_model(std::filesystem::path(options.model), open);
+}
+
+}  // namespace cepe

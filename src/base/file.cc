@@ -1,0 +1,193 @@
+#include "base/file.h"
+
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <utility>
+
+#include "base/error.h"
+
+namespace cepe {
+namespace {
+
+// A descriptor that closes itself; close errors matter only to writers, which close by hand.
+class Descriptor {
+ public:
+  explicit Descriptor(int value) : value_(value) {}
+  ~Descriptor() {
+    if (value_ >= 0) ::close(value_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return value_; }
+
+ private:
+  int value_;
+};
+
+std::string reason() { return std::strerror(errno); }
+
+int open_for_reading(const std::filesystem::path& path) {
+  int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) fail("{}: cannot open the file: {}", path.string(), reason());
+  return descriptor;
+}
+
+// Reads up to size bytes; 0 at the end of the file.
+size_t read_some(int descriptor, char* out, size_t size, const std::filesystem::path& path) {
+  for (;;) {
+    ssize_t count = ::read(descriptor, out, size);
+    if (count >= 0) return static_cast<size_t>(count);
+    if (errno != EINTR) fail("{}: cannot read the file: {}", path.string(), reason());
+  }
+}
+
+std::filesystem::path directory_of(const std::filesystem::path& path) {
+  return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
+}
+
+// Makes the rename itself durable.
+void sync_directory(const std::filesystem::path& directory, const std::filesystem::path& path) {
+  Descriptor descriptor(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  // EINVAL: a file system that cannot sync directories; the rename has happened all the same.
+  if (descriptor.get() < 0 || (::fsync(descriptor.get()) != 0 && errno != EINVAL)) {
+    fail("{}: written, but its directory cannot be synced to disk: {}", path.string(), reason());
+  }
+}
+
+}  // namespace
+
+std::string read_file(const std::filesystem::path& path) {
+  Descriptor descriptor(open_for_reading(path));
+  struct stat status {};
+  std::string content;
+  // The size is only a hint: pipes and files of /proc report none.
+  if (::fstat(descriptor.get(), &status) == 0 && S_ISREG(status.st_mode)) {
+    content.reserve(static_cast<size_t>(status.st_size) + 1);
+  }
+  size_t used = 0;
+  for (;;) {
+    content.resize(std::max(content.capacity(), used + 65536));
+    size_t count = read_some(descriptor.get(), content.data() + used, content.size() - used, path);
+    used += count;
+    if (count == 0) break;
+  }
+  content.resize(used);
+  return content;
+}
+
+MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
+  Descriptor descriptor(open_for_reading(path));
+  struct stat status {};
+  if (::fstat(descriptor.get(), &status) != 0) fail("{}: cannot read the file's size: {}", path.string(), reason());
+  require(S_ISREG(status.st_mode), "{}: expected a regular file, found a {}", path.string(),
+          S_ISDIR(status.st_mode) ? "directory" : "device or pipe");
+  size_ = static_cast<size_t>(status.st_size);
+  if (size_ == 0) return;  // an empty map is not allowed
+  void* map = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor.get(), 0);
+  if (map == MAP_FAILED) fail("{}: cannot map the file into memory: {}", path.string(), reason());
+  data_ = static_cast<const std::byte*>(map);
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)), data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
+  require(path_.has_filename(), "{}: cannot write: the path names a directory", path_.string());
+  std::error_code error;
+  // A link keeps pointing where it did: its target is what is replaced.
+  if (std::filesystem::is_symlink(path_, error)) {
+    auto target = std::filesystem::weakly_canonical(path_, error);
+    if (!error) path_ = target;
+  }
+  struct stat status {};
+  bool exists = ::stat(path_.c_str(), &status) == 0;
+  // Renaming over a device such as /dev/full would replace the device itself.
+  require(!exists || S_ISREG(status.st_mode), "{}: cannot write: expected a regular file, found a {}", path_.string(),
+          S_ISDIR(status.st_mode) ? "directory" : "device or pipe");
+  static std::atomic<unsigned> counter{0};
+  auto directory = directory_of(path_);
+  do {
+    temporary_ = directory / fmt::format(".cepe-{}-{}.tmp", ::getpid(), counter++);
+    descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  } while (descriptor_ < 0 && errno == EEXIST);
+  if (descriptor_ < 0) {
+    temporary_.clear();
+    fail("{}: cannot create a file in {}: {}", path_.string(), directory.string(), reason());
+  }
+  if (exists) (void)!::fchmod(descriptor_, status.st_mode & 0777);  // the new content keeps the old permissions
+}
+
+AtomicFile::~AtomicFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::write(const void* data, size_t size) {
+  require(descriptor_ >= 0, "{}: written to after it was finished", path_.string());
+  const char* next = static_cast<const char*>(data);
+  while (size > 0) {
+    ssize_t count = ::write(descriptor_, next, size);
+    if (count < 0) {
+      if (errno == EINTR) continue;
+      fail("{}: cannot write the file: {}", path_.string(), reason());
+    }
+    next += count;
+    size -= static_cast<size_t>(count);
+  }
+}
+
+void AtomicFile::commit() {
+  require(descriptor_ >= 0, "{}: finished twice", path_.string());
+  if (::fsync(descriptor_) != 0) fail("{}: cannot write the file to disk: {}", path_.string(), reason());
+  if (::close(std::exchange(descriptor_, -1)) != 0) fail("{}: cannot close the file: {}", path_.string(), reason());
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    fail("{}: cannot put the finished file in its place: {}", path_.string(), reason());
+  }
+  temporary_.clear();
+  sync_directory(directory_of(path_), path_);
+}
+
+void write_file(const std::filesystem::path& path, std::string_view content) {
+  AtomicFile file(path);
+  file.write(content);
+  file.commit();
+}
+
+std::string sha256_file(const std::filesystem::path& path) {
+  Descriptor descriptor(open_for_reading(path));
+  std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(), EVP_MD_CTX_free);
+  require(context && EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) == 1,
+          "{}: OpenSSL cannot compute a SHA-256", path.string());
+  std::string buffer(1 << 20, '\0');
+  while (size_t count = read_some(descriptor.get(), buffer.data(), buffer.size(), path)) {
+    require(EVP_DigestUpdate(context.get(), buffer.data(), count) == 1, "{}: OpenSSL cannot compute a SHA-256",
+            path.string());
+  }
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  unsigned size = 0;
+  require(EVP_DigestFinal_ex(context.get(), digest, &size) == 1, "{}: OpenSSL cannot compute a SHA-256", path.string());
+  std::string hex;
+  for (unsigned i = 0; i < size; ++i) hex += fmt::format("{:02x}", digest[i]);
+  return hex;
+}
+
+}  // namespace cepe

@@ -1,0 +1,177 @@
+#include "base/report.h"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+
+#include "base/error.h"
+
+namespace cepe {
+namespace {
+
+// Columns a terminal gives the text: code points, which is right for all that cepe prints itself.
+size_t display_width(const std::string& text) {
+  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+}
+
+// "12", "-3.52 % +- 0.41", "1.25 GB", "134,515,008"; not "7b-instruct".
+bool looks_numeric(const std::string& cell) {
+  size_t i = !cell.empty() && (cell[0] == '-' || cell[0] == '+') ? 1 : 0;
+  if (i >= cell.size() || cell[i] < '0' || cell[i] > '9') return false;
+  i = cell.find_first_not_of("0123456789.,", i);
+  if (i != std::string::npos && (cell[i] == 'e' || cell[i] == 'E')) i = cell.find_first_not_of("0123456789+-", i + 1);
+  return i == std::string::npos || cell[i] == ' ' || cell[i] == '%';
+}
+
+bool is_placeholder(const std::string& cell) { return cell.empty() || cell == "-" || cell == "n/a"; }
+
+// One line of cells; the last column gets no trailing spaces.
+std::string aligned_line(const std::vector<std::string>& cells, const std::vector<size_t>& widths,
+                         const std::vector<bool>& right) {
+  std::string line;
+  for (size_t c = 0; c < cells.size(); ++c) {
+    std::string padding(widths[c] - display_width(cells[c]), ' ');
+    line += (c ? "  " : "") + (right[c] ? padding + cells[c] : cells[c] + padding);
+  }
+  line.erase(line.find_last_not_of(' ') + 1);
+  return line + "\n";
+}
+
+// "75 s", "12 min 5 s", "3 h 20 min"
+std::string format_seconds(double seconds) {
+  auto whole = static_cast<int64_t>(std::llround(seconds));
+  if (whole < 120) return fmt::format("{} s", whole);
+  if (whole < 7200) return fmt::format("{} min {} s", whole / 60, whole % 60);
+  return fmt::format("{} h {} min", whole / 3600, whole % 3600 / 60);
+}
+
+}  // namespace
+
+void Table::add_row(std::vector<std::string> cells) {
+  require(cells.size() == header_.size(), "a table of {} columns was given a row of {} cells", header_.size(),
+          cells.size());
+  rows_.push_back(std::move(cells));
+}
+
+std::string Table::str() const {
+  size_t columns = header_.size();
+  std::vector<size_t> widths(columns);
+  std::vector<bool> right(columns);
+  for (size_t c = 0; c < columns; ++c) {
+    widths[c] = display_width(header_[c]);
+    bool numeric = false, text = false;
+    for (const auto& row : rows_) {
+      widths[c] = std::max(widths[c], display_width(row[c]));
+      (looks_numeric(row[c]) ? numeric : text) |= !is_placeholder(row[c]);
+    }
+    right[c] = numeric && !text;
+  }
+  std::string result = aligned_line(header_, widths, right);
+  for (size_t c = 0; c < columns; ++c) result += (c ? "  " : "") + std::string(widths[c], '-');
+  result += "\n";
+  for (const auto& row : rows_) result += aligned_line(row, widths, right);
+  return result;
+}
+
+Progress::Progress(std::string label, int64_t total)
+    : label_(std::move(label)), total_(total), started_(seconds_now()), terminal_(::isatty(STDERR_FILENO) == 1) {
+  draw(false);
+}
+
+// An interrupted job leaves the bar where it stood, and the next message on a line of its own.
+Progress::~Progress() { draw(true); }
+
+void Progress::advance(int64_t steps) {
+  done_ = std::min(total_, done_ + steps);
+  draw(false);
+}
+
+void Progress::draw(bool last) {
+  if (last) {
+    if (terminal_) std::fputc('\n', stderr);
+    return;
+  }
+  int64_t percent = total_ > 0 ? done_ * 100 / total_ : 100;
+  if (!terminal_) percent -= percent % 10;
+  if (percent == shown_percent_) return;
+  shown_percent_ = percent;
+  double elapsed = seconds_now() - started_;
+  std::string time;
+  if (done_ >= total_) {
+    time = format_seconds(elapsed);
+  } else if (done_ > 0) {
+    time = fmt::format("{}, {} left", format_seconds(elapsed),
+                       format_seconds(elapsed * static_cast<double>(total_ - done_) / static_cast<double>(done_)));
+  }
+  std::string line;
+  if (terminal_) {
+    std::string bar(static_cast<size_t>(percent * 30 / 100), '#');
+    line = fmt::format("\r{} [{:.<30}] {:3} % {}\x1b[K", label_, bar, percent, time);
+  } else {
+    line = time.empty() ? fmt::format("{}: {} %\n", label_, percent)
+                        : fmt::format("{}: {} % ({})\n", label_, percent, time);
+  }
+  std::fputs(line.c_str(), stderr);
+  std::fflush(stderr);
+}
+
+std::string format_bytes(uint64_t bytes) {
+  static const char* const units[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
+  if (bytes < 1000) return fmt::format("{} B", bytes);
+  auto value = static_cast<double>(bytes);
+  size_t unit = 0;
+  // 999.5 and above would round to four digits.
+  while (value >= 999.5 && unit + 1 < std::size(units)) {
+    value /= 1000;
+    ++unit;
+  }
+  int decimals = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
+  return fmt::format("{:.{}f} {}", value, decimals, units[unit]);
+}
+
+std::string format_count(uint64_t count) {
+  std::string digits = std::to_string(count);
+  for (size_t end = digits.size(); end > 3; end -= 3) digits.insert(end - 3, ",");
+  return digits;
+}
+
+std::string format_percent(double fraction) {
+  if (!std::isfinite(fraction)) return "n/a";
+  double percent = fraction * 100;
+  return fmt::format("{:+.1f} %", std::abs(percent) < 0.05 ? 0.0 : percent);
+}
+
+std::string format_change(double change, std::optional<double> standard_error) {
+  if (!std::isfinite(change)) return "n/a";
+  double percent = change * 100;
+  std::string text = fmt::format("{:+.2f} %", std::abs(percent) < 0.005 ? 0.0 : percent);
+  if (standard_error && std::isfinite(*standard_error)) text += fmt::format(" +- {:.2f}", *standard_error * 100);
+  return text;
+}
+
+double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+uint64_t peak_resident_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.rfind("VmHWM:", 0) == 0) return std::strtoull(line.c_str() + 6, nullptr, 10) * 1024;
+  }
+  rusage usage{};  // no /proc: the same mark, but one that cannot be reset
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
+}
+
+void reset_peak_resident_bytes() {
+  std::ofstream clear("/proc/self/clear_refs");
+  clear << "5";
+}
+
+}  // namespace cepe
