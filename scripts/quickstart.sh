@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# From a clean clone to the main result: installs what is missing, builds build/cepe, lets the model write with a
+# whole book as context, and measures how perplexity falls as more of the book goes through the encoder.
+set -euo pipefail
+source "$(dirname "$0")/steps.sh"
+
+model=models/smollm2-135m-cepe
+books=(examples/books/the-merry-adventures-of-robin-hood.txt examples/books/the-leavenworth-case.txt)
+results=runs/quickstart
+
+generate=(build/cepe generate --model "$model" --context "${books[0]}"
+  --prompt "Who is Little John, and how did he come to join the band?" --max-tokens 120 --temperature 0)
+perplexity=(build/cepe perplexity --model "$model" --text "${books[@]}" --decoder-tokens 2048
+  --context-tokens 0,2048,6144,14336,30720 --control other-document --full-window --windows 4
+  --json "$results/perplexity.json" --plot "$results/perplexity.svg")
+
+# show <command...>: prints the command as a user would type it, then runs it.
+show() {
+  printf '   $'
+  printf ' %q' "$@"
+  printf '\n'
+  "$@"
+}
+
+"$root/scripts/setup.sh"
+jobs=$(build_jobs)
+step "configure (preset cpu)"
+cmake --preset cpu
+step "build build/cepe ($jobs jobs)"
+ninja -C build -j "$jobs" cepe
+mkdir -p "$results"
+step "write with a book as context"
+show "${generate[@]}"
+step "perplexity over the length of the context"
+show "${perplexity[@]}"
+end_step
+
+printf '\n'
+python3 scripts/say_result.py "$results/perplexity.json"
+printf 'Plot: %s   Figures: %s\n' "$results/perplexity.svg" "$results/perplexity.json"

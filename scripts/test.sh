@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds cepe for the CPU and runs every test that needs no GPU; then the tests of the
+# parsers once more under the address and undefined-behaviour sanitizers. With CI=true it also configures once
+# with nvcc out of sight. Run scripts/gpu-check.sh for the tests that need a GPU.
+set -euo pipefail
+source "$(dirname "$0")/steps.sh"
+
+# configure_without_nvcc: the CPU preset must not need a CUDA toolkit, nor pick up one that happens to be installed.
+configure_without_nvcc() {
+  local bin=$root/.cache/path-without-nvcc build=$root/build-without-nvcc directory program
+  rm -rf "$bin" "$build"
+  mkdir -p "$bin"
+  local IFS=:
+  for directory in $PATH; do
+    for program in "$directory"/*; do
+      if [ -x "$program" ] && [ ! -d "$program" ] && [ "${program##*/}" != nvcc ] && [ ! -e "$bin/${program##*/}" ]; then
+        ln -s "$program" "$bin/"
+      fi
+    done
+  done
+  unset IFS
+  if PATH=$bin command -v nvcc; then stop "nvcc is still in sight in $bin"; fi
+  env -u CUDACXX -u CUDA_HOME -u CUDA_PATH -u CUDA_ROOT -u CUDAToolkit_ROOT PATH="$bin" \
+    cmake --preset cpu -B "$build" || stop "the CPU preset does not configure without nvcc"
+  if grep -E '^[^#/].*(nvcc|CUDAToolkit|cuda_runtime)' "$build/CMakeCache.txt"; then
+    stop "the CPU configuration refers to a CUDA toolkit (above, from $build/CMakeCache.txt)"
+  fi
+  rm -rf "$bin" "$build"
+}
+
+# check_libraries <program>: of CUDA only what libtorch_cpu itself wants, one OpenMP runtime, nothing unresolved.
+check_libraries() {
+  local libraries openmp cuda
+  libraries=$(ldd "$1")
+  if grep 'not found' <<<"$libraries"; then stop "$1 needs libraries that are not installed (above)"; fi
+  cuda=$(grep -E 'lib(cu|nv|nccl|torch_cuda|c10_cuda|caffe2_nvrtc)' <<<"$libraries" |
+    grep -vE 'lib(cudart|cupti|curl)\.so' || true)
+  if [ -n "$cuda" ]; then stop "$1, a CPU build, needs CUDA libraries: $cuda"; fi
+  openmp=$(grep -cE 'lib(gomp|iomp5|omp)[.-]' <<<"$libraries" || true)
+  if [ "$openmp" -ne 1 ]; then stop "$1 loads $openmp OpenMP runtimes, expected 1: $libraries"; fi
+  grep -E 'lib(gomp|cudart|cupti|torch_cpu)' <<<"$libraries" | sed 's/^[[:space:]]*/   /'
+}
+
+"$root/scripts/setup.sh"
+jobs=$(build_jobs)
+
+step "configure (preset cpu)"
+cmake --preset cpu
+if [ "${CI:-}" = true ]; then
+  step "configure with nvcc out of sight"
+  quietly configure-without-nvcc configure_without_nvcc || { last_lines configure-without-nvcc; exit 1; }
+fi
+step "build ($jobs jobs)"
+ninja -C build -j "$jobs"
+step "libraries of build/cepe"
+check_libraries build/cepe
+step "build with sanitizers ($jobs jobs)"
+cmake --preset sanitize
+ninja -C build-sanitize -j "$jobs"
+step "tests with sanitizers"
+ctest --test-dir build-sanitize --output-on-failure --no-tests=error
+step "tests"
+ctest --test-dir build -LE gpu --output-on-failure --no-tests=error
+end_step
