@@ -152,8 +152,9 @@ std::string draw_series(const Axes& axes, const PlotSeries& series, const char* 
     gap = false;
     if (double error = error_at(series, i); error > 0) {
       double low = axes.py(series.y[i] - error), high = axes.py(series.y[i] + error);
-      marks += fmt::format("<path d=\"M{0:.1f} {2:.1f} H{1:.1f} M{3:.1f} {2:.1f} V{4:.1f} M{0:.1f} {4:.1f} H{1:.1f}\"/>\n",
-                           x - 4, x + 4, low, x, high);
+      marks += fmt::format(
+          "<path d=\"M{0:.1f} {2:.1f} H{1:.1f} M{3:.1f} {2:.1f} V{4:.1f} M{0:.1f} {4:.1f} H{1:.1f}\"/>\n", x - 4,
+          x + 4, low, x, high);
     }
     if (series.x.size() <= 60) marks += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\"/>\n", x, y);
   }

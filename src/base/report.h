@@ -45,7 +45,8 @@ struct PlotOptions {
   std::string title, x_label, y_label;
 };
 // Writes a line plot as SVG (atomically): axes with round ticks, a legend, error bars, ticks at the x values.
-void write_svg_plot(const std::filesystem::path& path, const PlotOptions& options, const std::vector<PlotSeries>& series);
+void write_svg_plot(const std::filesystem::path& path, const PlotOptions& options,
+                    const std::vector<PlotSeries>& series);
 
 std::string format_bytes(uint64_t bytes);      // "1.25 GB": powers of 1000
 std::string format_count(uint64_t count);      // "134,515,008"

@@ -18,7 +18,8 @@ namespace cepe {
 class GgufFile : public TensorSource {
  public:
   // A metadata value: integers of every width are held as int64_t/uint64_t, floats as double.
-  using Array = std::variant<std::vector<int64_t>, std::vector<uint64_t>, std::vector<double>, std::vector<bool>, std::vector<std::string>>;
+  using Array = std::variant<std::vector<int64_t>, std::vector<uint64_t>, std::vector<double>, std::vector<bool>,
+                             std::vector<std::string>>;
   using Value = std::variant<int64_t, uint64_t, double, bool, std::string, Array>;
 
   explicit GgufFile(const std::filesystem::path& path);

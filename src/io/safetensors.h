@@ -31,7 +31,7 @@ class SafetensorsFile : public TensorSource {
 };
 
 // The shards named by a model.safetensors.index.json, as one source. Checks that every tensor the index
-// names is in the shard it names.
+// names is in the shard it names; further tensors of a shard are left out.
 class ShardedSafetensors : public TensorSource {
  public:
   explicit ShardedSafetensors(const std::filesystem::path& index_json);
@@ -47,7 +47,8 @@ class ShardedSafetensors : public TensorSource {
   std::unordered_map<std::string, size_t> index_;
 };
 
-// Writes tensors (in the given order, data aligned to 8 bytes by the padded header) atomically; see AtomicFile.
+// Writes tensors atomically (see AtomicFile): wider element types first and in the given order within a width, after
+// a header padded to 8 bytes, so that every tensor is aligned to its element (the reference library needs that).
 void write_safetensors(const std::filesystem::path& path, const std::vector<TensorView>& tensors,
                        const std::map<std::string, std::string>& metadata);
 

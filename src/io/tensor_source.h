@@ -13,7 +13,10 @@
 namespace cepe {
 
 // Element types of safetensors and GGUF files. The Q types are GGUF's block formats.
-enum class DType { f64, f32, f16, bf16, i64, i32, i16, i8, u8, boolean, q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k };
+enum class DType {
+  f64, f32, f16, bf16, i64, i32, i16, i8, u8, boolean,  // plain
+  q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k,       // blocks
+};
 
 std::string_view dtype_name(DType type);       // "F32", "Q4_K", ...
 size_t block_elements(DType type);             // elements in a block; 1 for plain types
@@ -40,7 +43,7 @@ class TensorSource {
   virtual const std::filesystem::path& path() const = 0;         // for messages
 };
 
-// Decodes a tensor into elements() floats (row-major). Throws Error for integer types.
+// Decodes a tensor into elements() floats (row-major). Throws Error for integer and boolean types.
 // Formulas of the block formats: docs/formats/gguf.md.
 void decode_to_f32(const TensorView& tensor, float* out);
 
