@@ -172,22 +172,41 @@ void write_file(const std::filesystem::path& path, std::string_view content) {
   file.commit();
 }
 
+namespace {
+
+// A running SHA-256; OpenSSL's failures (out of memory) are Errors.
+class Sha256 {
+ public:
+  Sha256() { check(context_ && EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr) == 1); }
+  void update(const void* data, size_t size) { check(EVP_DigestUpdate(context_.get(), data, size) == 1); }
+  std::string hex() {
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned size = 0;
+    check(EVP_DigestFinal_ex(context_.get(), digest, &size) == 1);
+    std::string out;
+    for (unsigned i = 0; i < size; ++i) out += fmt::format("{:02x}", digest[i]);
+    return out;
+  }
+
+ private:
+  static void check(bool ok) { require(ok, "OpenSSL cannot compute a SHA-256"); }
+  std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_{EVP_MD_CTX_new(), EVP_MD_CTX_free};
+};
+
+}  // namespace
+
+std::string sha256_bytes(std::string_view bytes) {
+  Sha256 hash;
+  hash.update(bytes.data(), bytes.size());
+  return hash.hex();
+}
+
 std::string sha256_file(const std::filesystem::path& path) {
   Descriptor descriptor(open_for_reading(path));
-  std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(), EVP_MD_CTX_free);
-  require(context && EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) == 1,
-          "{}: OpenSSL cannot compute a SHA-256", path.string());
+  Sha256 hash;
   std::string buffer(1 << 20, '\0');
-  while (size_t count = read_some(descriptor.get(), buffer.data(), buffer.size(), path)) {
-    require(EVP_DigestUpdate(context.get(), buffer.data(), count) == 1, "{}: OpenSSL cannot compute a SHA-256",
-            path.string());
-  }
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  unsigned size = 0;
-  require(EVP_DigestFinal_ex(context.get(), digest, &size) == 1, "{}: OpenSSL cannot compute a SHA-256", path.string());
-  std::string hex;
-  for (unsigned i = 0; i < size; ++i) hex += fmt::format("{:02x}", digest[i]);
-  return hex;
+  while (size_t count = read_some(descriptor.get(), buffer.data(), buffer.size(), path)) hash.update(buffer.data(), count);
+  return hash.hex();
 }
 
 }  // namespace cepe

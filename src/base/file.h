@@ -54,7 +54,8 @@ class AtomicFile {
 
 void write_file(const std::filesystem::path& path, std::string_view content);
 
-// SHA-256 of a file's bytes as 64 lower-case hex digits.
+// SHA-256 of bytes, or of a file's bytes, as 64 lower-case hex digits.
+std::string sha256_bytes(std::string_view bytes);
 std::string sha256_file(const std::filesystem::path& path);
 
 }  // namespace cepe

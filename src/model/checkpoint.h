@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -56,12 +57,15 @@ void save_trained_parts(Cepe& model, const std::filesystem::path& directory, con
 // Writes the whole model in the published layout. Error (one sentence why) where it cannot be expressed.
 void export_published(Cepe& model, const std::filesystem::path& directory, SaveOptions::Weights weights);
 
+struct TensorNames;  // tensor_names.h
+
 // Loads every listed parameter from a source: found, of the listed shape, decoded to dtype on the device. int8 tensors are
 // multiplied by "<name>_scale". Returns the names in the source that nothing asked for.
 struct LoadInput {
   const TensorSource& source;
   at::Device device;
   at::ScalarType dtype;
+  const TensorNames* names = nullptr;  // where the file's names are not the published ones
 };
 std::vector<std::string> load_parameters(const std::vector<Parameter>& list, const LoadInput& input);
 

@@ -1,0 +1,101 @@
+#include "model/cepe.h"
+
+#include <ATen/ATen.h>
+
+#include "base/error.h"
+
+namespace cepe {
+namespace {
+
+at::Tensor layer_forward(const Layer& layer, const at::Tensor& x, const SelfAttentionInput& input, const DecodeInput* decode) {
+  const StackConfig& config = input.config;
+  at::Tensor h = x + self_attention(layer.self_attention, rms_norm(x, layer.input_norm, config.rms_norm_eps), input);
+  if (layer.cross_attention && decode && decode->context && decode->context->tokens() > 0) {
+    const CrossAttention& cross = *layer.cross_attention;
+    h = h + cross_attention(cross, config, rms_norm(h, cross.norm, config.rms_norm_eps), *decode->context, decode->form);
+  }
+  return h + feed_forward(layer.feed_forward, rms_norm(h, layer.post_attention_norm, config.rms_norm_eps));
+}
+
+at::Tensor embed_context(const Cepe& model, const at::Tensor& ids_BL) {
+  const Encoder& encoder = *model.encoder;
+  switch (model.config.encoder_embeddings) {
+    case EncoderEmbeddings::own: return at::embedding(encoder.stack.embedding, ids_BL);
+    case EncoderEmbeddings::decoder: return at::embedding(model.decoder.stack.embedding, ids_BL);
+    case EncoderEmbeddings::decoder_projected:
+      return encoder.embed_projection(at::embedding(model.decoder.stack.embedding, ids_BL));
+  }
+  return {};
+}
+
+// Chunks that are encoded together when no gradient is kept: on a CPU 2048 tokens, whose feed-forward part takes tens of MB.
+int64_t default_chunks_at_once(const at::Device& device, int64_t chunk_length, int64_t all) {
+  if (at::GradMode::is_enabled()) return all;
+  const int64_t tokens = device.is_cuda() ? 131072 : 2048;
+  return std::max<int64_t>(1, tokens / chunk_length);
+}
+
+}  // namespace
+
+at::Tensor encode_embedded(const Stack& stack, at::Tensor x_BLE, const at::Tensor& mask_BL) {
+  const RotaryTable& rotary = stack.rotary.table(stack.config, x_BLE.size(1), x_BLE);
+  const SelfAttentionInput input{stack.config, rotary, AttentionMask{false, mask_BL}};
+  for (const Layer& layer : stack.layers) x_BLE = layer_forward(layer, x_BLE, input, nullptr);
+  return rms_norm(x_BLE, stack.norm, stack.config.rms_norm_eps);
+}
+
+Latents encode(const Cepe& model, const ContextChunks& chunks, const EncodeOptions& options) {
+  require(model.encoder.has_value(), "this model has no encoder: it is a plain decoder and cannot read a context");
+  const at::Tensor& ids = chunks.ids_BML;
+  require(ids.dim() == 3, "encode: chunks should be (batch, chunks, length), found {} dimensions", ids.dim());
+  const int64_t B = ids.size(0), M = ids.size(1), L = ids.size(2);
+  const Stack& stack = model.encoder->stack;
+  require(L <= stack.config.max_positions, "encode: a chunk of {} tokens exceeds the encoder's window of {}", L, stack.config.max_positions);
+  Latents out;
+  if (chunks.mask_BML.defined()) out.mask_BS = chunks.mask_BML.reshape({B, M * L});
+  if (M == 0) return out;
+
+  const at::Tensor rows = ids.reshape({B * M, L});
+  const at::Tensor mask = chunks.mask_BML.defined() ? chunks.mask_BML.reshape({B * M, L}) : at::Tensor();
+  const int64_t at_once = options.chunks_at_once > 0 ? options.chunks_at_once : default_chunks_at_once(ids.device(), L, B * M);
+  const auto part = [&](int64_t start, int64_t n) {
+    return encode_embedded(stack, embed_context(model, rows.narrow(0, start, n)), mask.defined() ? mask.narrow(0, start, n) : mask);
+  };
+  if (at_once >= B * M) {
+    out.states_BSE = part(0, B * M).view({B, M * L, stack.config.hidden_size});
+    return out;
+  }
+  if (at::GradMode::is_enabled()) {
+    std::vector<at::Tensor> parts;
+    for (int64_t start = 0; start < B * M; start += at_once) parts.push_back(part(start, std::min(at_once, B * M - start)));
+    out.states_BSE = at::cat(parts).view({B, M * L, stack.config.hidden_size});
+    return out;
+  }
+  // Written into place: the latents are held once.
+  const at::Tensor states = at::empty({B * M, L, stack.config.hidden_size}, model.any_weight().options());
+  for (int64_t start = 0; start < B * M; start += at_once) {
+    const int64_t n = std::min(at_once, B * M - start);
+    states.narrow(0, start, n).copy_(part(start, n));
+  }
+  out.states_BSE = states.view({B, M * L, stack.config.hidden_size});
+  return out;
+}
+
+at::Tensor decode(const Cepe& model, const DecodeInput& input) {
+  const Stack& stack = model.decoder.stack;
+  require(input.ids_BT.dim() == 2 && input.ids_BT.size(1) > 0, "decode: expected token ids (batch, tokens), found none");
+  const int64_t first = input.cache ? input.cache->length : 0, T = input.ids_BT.size(1);
+  at::Tensor x = at::embedding(stack.embedding, input.ids_BT);
+  const RotaryTable& rotary = stack.rotary.table(stack.config, first + T, x);
+  for (size_t i = 0; i < stack.layers.size(); ++i) {
+    LayerCache* cache = input.cache ? &input.cache->layers[i] : nullptr;
+    const SelfAttentionInput self{stack.config, rotary, AttentionMask{true, {}}, cache, first};
+    x = layer_forward(stack.layers[i], x, self, &input);
+  }
+  if (input.cache) input.cache->length += T;
+  return rms_norm(x, stack.norm, stack.config.rms_norm_eps);
+}
+
+at::Tensor logits(const Cepe& model, const at::Tensor& hidden) { return at::linear(hidden, model.decoder.lm_head); }
+
+}  // namespace cepe

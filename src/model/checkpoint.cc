@@ -1,0 +1,218 @@
+#include "model/checkpoint.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "io/gguf.h"
+#include "io/hf_directory.h"
+#include "io/safetensors.h"
+#include "model/tensor_names.h"
+
+namespace cepe {
+namespace {
+
+namespace fs = std::filesystem;
+
+void tie_head(Cepe& model) {
+  if (model.config.decoder.tie_embeddings) model.decoder.lm_head = model.decoder.stack.embedding;
+}
+
+// Tensors that files carry without a meaning for us: precomputed rotary frequencies, a tied head stored twice.
+bool ignorable(const std::string& name, const CepeConfig& config) {
+  const std::string suffix = "rotary_emb.inv_freq";
+  if (name.size() >= suffix.size() && name.compare(name.size() - suffix.size(), suffix.size(), suffix) == 0) return true;
+  return config.decoder.tie_embeddings && (name == "lm_head.weight" || name == "output.weight");
+}
+
+void note_unused(const std::vector<std::string>& unused, OpenedModel& opened) {
+  std::vector<std::string> left;
+  for (const std::string& name : unused) {
+    if (!ignorable(name, opened.model.config)) left.push_back(name);
+  }
+  if (left.empty()) return;
+  opened.notes.push_back(fmt::format("{} tensors of the file are not used, the first is {}", left.size(), left[0]));
+}
+
+void check_tokenizer(const OpenedModel& opened) {
+  if (!opened.tokenizer) return;
+  const int64_t tokens = opened.tokenizer->vocabulary_size(), rows = opened.model.config.decoder.vocab_size;
+  require(tokens <= rows, "{}: the tokenizer has {} tokens and the model's embedding {} rows: they do not belong together",
+          opened.path.string(), tokens, rows);
+}
+
+GgufVocabulary gguf_vocabulary(const GgufFile& file) {
+  GgufVocabulary out;
+  out.model = file.string("tokenizer.ggml.model");
+  out.pre = file.value("tokenizer.ggml.pre") ? file.string("tokenizer.ggml.pre") : "default";
+  out.tokens = file.strings("tokenizer.ggml.tokens");
+  if (file.value("tokenizer.ggml.merges")) out.merges = file.strings("tokenizer.ggml.merges");
+  if (file.value("tokenizer.ggml.scores")) {
+    for (double score : file.numbers("tokenizer.ggml.scores")) out.scores.push_back(static_cast<float>(score));
+  }
+  if (file.value("tokenizer.ggml.token_type")) {
+    for (int64_t type : file.integers("tokenizer.ggml.token_type")) out.token_types.push_back(static_cast<int32_t>(type));
+  }
+  if (file.value("tokenizer.ggml.bos_token_id")) out.bos = static_cast<TokenId>(file.integer("tokenizer.ggml.bos_token_id"));
+  if (file.value("tokenizer.ggml.eos_token_id")) out.eos = static_cast<TokenId>(file.integer("tokenizer.ggml.eos_token_id"));
+  out.add_bos = file.boolean("tokenizer.ggml.add_bos_token", false);
+  out.add_eos = file.boolean("tokenizer.ggml.add_eos_token", false);
+  out.add_space_prefix = file.boolean("tokenizer.ggml.add_space_prefix", true);
+  return out;
+}
+
+OpenedModel open_gguf(const fs::path& path, const OpenOptions& options) {
+  const GgufFile file(path);
+  OpenedModel out;
+  out.kind = "GGUF";
+  out.path = path;
+  out.model.config.decoder = stack_config_from_gguf(file);
+  const StackConfig& config = out.model.config.decoder;
+  TensorNames names;
+  names.permuted_rotary = config.family == "llama";
+  names.num_heads = config.num_heads;
+  names.num_kv_heads = config.num_kv_heads;
+  const LoadInput input{file, options.device, options.dtype, &names};
+  note_unused(load_parameters(parameters(out.model), input), out);
+  tie_head(out.model);
+  out.tokenizer = make_gguf_tokenizer(gguf_vocabulary(file));
+  if (file.value("tokenizer.chat_template")) out.chat_template = file.string("tokenizer.chat_template");
+  check_tokenizer(out);
+  return out;
+}
+
+std::string chat_template_of(const HfDirectory& directory) {
+  const fs::path separate = directory.path / "chat_template.jinja";
+  if (fs::exists(separate)) return read_file(separate);
+  const auto& config = directory.tokenizer_config;
+  if (!config.contains("chat_template")) return "";
+  const auto& value = config["chat_template"];
+  if (value.is_string()) return value.get<std::string>();
+  // Several named templates: the one called "default".
+  if (value.is_array()) {
+    for (const auto& entry : value) {
+      if (entry.is_object() && entry.value("name", "") == "default" && entry.contains("template") && entry["template"].is_string()) {
+        return entry["template"].get<std::string>();
+      }
+    }
+  }
+  return "";
+}
+
+void add_generation_end_tokens(const nlohmann::json& generation, StackConfig& config) {
+  if (!generation.contains("eos_token_id")) return;
+  const auto& value = generation["eos_token_id"];
+  const auto add = [&](const nlohmann::json& id) {
+    if (!id.is_number_integer()) return;
+    const int64_t token = id.get<int64_t>();
+    if (std::find(config.end_tokens.begin(), config.end_tokens.end(), token) == config.end_tokens.end()) config.end_tokens.push_back(token);
+  };
+  if (value.is_array()) {
+    for (const auto& id : value) add(id);
+  } else {
+    add(value);
+  }
+}
+
+OpenedModel open_hf(const fs::path& path, const OpenOptions& options) {
+  const HfDirectory directory = open_hf_directory(path);
+  OpenedModel out;
+  out.path = path;
+  out.model.config = cepe_config_from_json(directory.config, (path / "config.json").string());
+  out.kind = out.model.config.encoder ? "published CEPE" : "Hugging Face directory";
+  add_generation_end_tokens(directory.generation_config, out.model.config.decoder);
+  // Some files of tied models hold the head under its own name only in the config's absence; trust the tensor.
+  note_unused(load_parameters(parameters(out.model), {*directory.weights, options.device, options.dtype}), out);
+  if (options.trained_dtype) {
+    for (Parameter& parameter : trainable_parameters(out.model)) *parameter.value = parameter.value->to(*options.trained_dtype);
+  }
+  tie_head(out.model);
+  if (directory.tokenizer_json) out.tokenizer = load_tokenizer_json(*directory.tokenizer_json);
+  else if (directory.tokenizer_model) out.tokenizer = load_sentencepiece(*directory.tokenizer_model);
+  out.chat_template = chat_template_of(directory);
+  check_tokenizer(out);
+  return out;
+}
+
+OpenedModel open_trained_parts(const fs::path& path, const nlohmann::json& config, const OpenOptions& options) {
+  const std::string where = (path / "config.json").string();
+  for (const char* key : {"base_model_name_or_path", "base_model_sha256"}) {
+    require(config.contains(key) && config[key].is_string(), "{}: \"{}\" is missing or not a string", where, key);
+  }
+  const fs::path base = resolve_base(config["base_model_name_or_path"].get<std::string>(), options.base);
+  const std::string expected = config["base_model_sha256"].get<std::string>(), found = hash_weights(base);
+  require(expected == found, "{}: the trained parts belong to a base with SHA-256 {}, found {} in {}", where, expected, found, base.string());
+
+  OpenOptions base_options = options;
+  base_options.base.reset();
+  OpenedModel out = open_model(base, base_options);
+  require(!out.model.config.encoder, "{}: the base {} is itself a CEPE model", where, base.string());
+  nlohmann::json merged = stack_config_to_json(out.model.config.decoder);
+  for (const char* key : {"encoder_config", "encoder_hidden_size", "num_cross_attn_layers", "encoder_embeddings", "chunk_length"}) {
+    require(config.contains(key), "{}: \"{}\" is missing", where, key);
+    merged[key] = config[key];
+  }
+  merged["do_cross_attention"] = true;
+  const StackConfig decoder = out.model.config.decoder;  // as the base gives it: the merged form is only a carrier
+  out.model.config = cepe_config_from_json(merged, where);
+  out.model.config.decoder = decoder;
+  out.kind = "trained parts";
+  out.base_path = base;
+  out.base_sha256 = found;
+  out.path = path;
+
+  const SafetensorsFile weights(path / "model.safetensors");
+  const at::ScalarType dtype = options.trained_dtype.value_or(options.dtype);
+  const std::vector<std::string> unused = load_parameters(trainable_parameters(out.model), {weights, options.device, dtype});
+  require(unused.empty(), "{}: tensor {} is not part of this model", weights.path().string(), unused.empty() ? "" : unused[0]);
+  return out;
+}
+
+}  // namespace
+
+OpenedModel open_model(const fs::path& path, const OpenOptions& options) {
+  require(fs::exists(path), "{}: no such model file or directory", path.string());
+  if (!fs::is_directory(path)) {
+    require(path.extension() == ".gguf", "{}: expected a .gguf file or a model directory", path.string());
+    return open_gguf(path, options);
+  }
+  const nlohmann::json config = read_json(path / "config.json");
+  if (config.is_object() && config.value("cepe_format", "") == "trained-parts") return open_trained_parts(path, config, options);
+  return open_hf(path, options);
+}
+
+fs::path resolve_base(const std::string& name, const std::optional<fs::path>& given) {
+  if (given) {
+    require(fs::exists(*given), "--base {}: no such file or directory", given->string());
+    return *given;
+  }
+  std::vector<fs::path> places;
+  if (fs::path(name).is_absolute()) places.push_back(name);
+  const fs::path leaf = fs::path(name).filename();
+  if (const char* models = std::getenv("CEPE_MODELS"); models && *models) places.push_back(fs::path(models) / leaf);
+  if (const char* home = std::getenv("HOME"); home && *home) places.push_back(fs::path(home) / ".cache/cepe/models" / leaf);
+  std::string looked;
+  for (const fs::path& place : places) {
+    if (fs::exists(place)) return place;
+    looked += (looked.empty() ? "" : ", ") + place.string();
+  }
+  fail("the base model {} was not found (looked at {}): give it with --base, set CEPE_MODELS, or run scripts/setup.sh", name, looked);
+}
+
+std::string hash_weights(const fs::path& path) {
+  if (!fs::is_directory(path)) return sha256_file(path);
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(path)) {
+    if (entry.path().extension() == ".safetensors") files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  std::string lines;
+  for (const fs::path& file : files) lines += sha256_file(file) + "  " + file.filename().string() + "\n";
+  return sha256_bytes(lines);
+}
+
+}  // namespace cepe

@@ -1,0 +1,52 @@
+#include "model/layers.h"
+
+#include <ATen/ATen.h>
+
+#include "base/error.h"
+
+namespace cepe {
+
+at::Tensor Linear::operator()(const at::Tensor& x) const {
+  return bias.defined() ? at::linear(x, weight, bias) : at::linear(x, weight);
+}
+
+KeyValueCache make_cache(const Stack& stack, int64_t batch, int64_t capacity) {
+  KeyValueCache cache;
+  cache.capacity = capacity;
+  const auto shape = {batch, capacity, stack.config.num_kv_heads, stack.config.head_dim};
+  for (int64_t i = 0; i < stack.config.num_layers; ++i) {
+    cache.layers.push_back({at::empty(shape, stack.norm.options()), at::empty(shape, stack.norm.options())});
+  }
+  return cache;
+}
+
+at::Tensor self_attention(const SelfAttention& weights, const at::Tensor& x_BTD, const SelfAttentionInput& input) {
+  const StackConfig& config = input.config;
+  const int64_t B = x_BTD.size(0), T = x_BTD.size(1), K = config.head_dim;
+  at::Tensor q = weights.q(x_BTD).view({B, T, config.num_heads, K});
+  at::Tensor k = weights.k(x_BTD).view({B, T, config.num_kv_heads, K});
+  at::Tensor v = weights.v(x_BTD).view({B, T, config.num_kv_heads, K});
+  if (config.qk_norm) {
+    q = rms_norm(q, weights.q_norm, config.rms_norm_eps);
+    k = rms_norm(k, weights.k_norm, config.rms_norm_eps);
+  }
+  q = rotary(q, input.rotary, input.first);
+  k = rotary(k, input.rotary, input.first);
+  if (input.cache) {
+    const int64_t total = input.first + T;
+    require(total <= input.cache->k_BSGK.size(1), "key-value cache: {} tokens do not fit its capacity of {}", total,
+            input.cache->k_BSGK.size(1));
+    input.cache->k_BSGK.narrow(1, input.first, T).copy_(k);
+    input.cache->v_BSGK.narrow(1, input.first, T).copy_(v);
+    k = input.cache->k_BSGK.narrow(1, 0, total);
+    v = input.cache->v_BSGK.narrow(1, 0, total);
+  }
+  const at::Tensor out = attention(q, k, v, input.mask);
+  return weights.o(out.reshape({B, T, config.num_heads * K}));
+}
+
+at::Tensor feed_forward(const FeedForward& weights, const at::Tensor& x_BTD) {
+  return weights.down(swiglu(weights.gate(x_BTD), weights.up(x_BTD)));
+}
+
+}  // namespace cepe

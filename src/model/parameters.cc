@@ -1,0 +1,216 @@
+#include <ATen/ATen.h>
+
+#include "base/error.h"
+#include "model/cepe.h"
+#include "model/masked_lm.h"
+
+namespace cepe {
+namespace {
+
+using Part = Parameter::Part;
+
+// Collects the parameters of one stack under a prefix.
+struct Collector {
+  std::vector<Parameter>& out;
+  Part part;
+  int64_t encoder_width = 0;  // E, for cross-attention
+
+  void add(const std::string& name, std::vector<int64_t> shape, at::Tensor& value, std::optional<Part> other = {}) {
+    out.push_back({name, std::move(shape), other.value_or(part), &value});
+  }
+  void add_linear(const std::string& name, std::vector<int64_t> shape, Linear& linear, bool bias, std::optional<Part> other = {}) {
+    const int64_t rows = shape[0];
+    add(name + ".weight", std::move(shape), linear.weight, other);
+    if (bias) add(name + ".bias", {rows}, linear.bias, other);
+  }
+};
+
+void collect_cross_attention(const std::string& prefix, const StackConfig& config, CrossAttention& cross, Collector& collect) {
+  const int64_t D = config.hidden_size, HK = config.num_heads * config.head_dim, GK = config.num_kv_heads * config.head_dim;
+  const Part part = Part::cross_attention;
+  const int64_t E = collect.encoder_width;
+  collect.add_linear(prefix + "q_proj", {HK, D}, cross.q, false, part);
+  collect.add_linear(prefix + "k_proj", {GK, E}, cross.k, false, part);
+  collect.add_linear(prefix + "v_proj", {GK, E}, cross.v, false, part);
+  collect.add_linear(prefix + "o_proj", {D, HK}, cross.o, false, part);
+  collect.add(prefix + "layernorm.weight", {D}, cross.norm, part);
+}
+
+void collect_layer(const std::string& prefix, const StackConfig& config, Layer& layer, Collector& collect) {
+  const int64_t D = config.hidden_size, F = config.intermediate_size, K = config.head_dim;
+  SelfAttention& self = layer.self_attention;
+  collect.add(prefix + "input_layernorm.weight", {D}, layer.input_norm);
+  collect.add_linear(prefix + "self_attn.q_proj", {config.num_heads * K, D}, self.q, config.qkv_bias);
+  collect.add_linear(prefix + "self_attn.k_proj", {config.num_kv_heads * K, D}, self.k, config.qkv_bias);
+  collect.add_linear(prefix + "self_attn.v_proj", {config.num_kv_heads * K, D}, self.v, config.qkv_bias);
+  collect.add_linear(prefix + "self_attn.o_proj", {D, config.num_heads * K}, self.o, config.output_bias);
+  if (config.qk_norm) {
+    collect.add(prefix + "self_attn.q_norm.weight", {K}, self.q_norm);
+    collect.add(prefix + "self_attn.k_norm.weight", {K}, self.k_norm);
+  }
+  if (layer.cross_attention) collect_cross_attention(prefix + "cross_attn.", config, *layer.cross_attention, collect);
+  collect.add(prefix + "post_attention_layernorm.weight", {D}, layer.post_attention_norm);
+  collect.add_linear(prefix + "mlp.gate_proj", {F, D}, layer.feed_forward.gate, false);
+  collect.add_linear(prefix + "mlp.up_proj", {F, D}, layer.feed_forward.up, false);
+  collect.add_linear(prefix + "mlp.down_proj", {D, F}, layer.feed_forward.down, false);
+}
+
+void collect_stack(const std::string& prefix, Stack& stack, bool with_embedding, Collector& collect) {
+  const StackConfig& config = stack.config;
+  stack.layers.resize(config.num_layers);
+  if (with_embedding) collect.add(prefix + "embed_tokens.weight", {config.vocab_size, config.hidden_size}, stack.embedding);
+  for (size_t i = 0; i < stack.layers.size(); ++i) {
+    collect_layer(prefix + "layers." + std::to_string(i) + ".", config, stack.layers[i], collect);
+  }
+  collect.add(prefix + "norm.weight", {config.hidden_size}, stack.norm);
+}
+
+// Modules that the configuration asks for and the model does not have yet.
+void create_modules(Cepe& model) {
+  const CepeConfig& config = model.config;
+  Stack& decoder = model.decoder.stack;
+  decoder.config = config.decoder;
+  decoder.layers.resize(config.decoder.num_layers);
+  if (!config.encoder) return;
+  if (!model.encoder) model.encoder.emplace();
+  model.encoder->stack.config = *config.encoder;
+  for (int64_t i = config.decoder.num_layers - config.num_cross_attn_layers; i < config.decoder.num_layers; ++i) {
+    if (!decoder.layers[i].cross_attention) decoder.layers[i].cross_attention.emplace();
+  }
+}
+
+Linear cast(const Linear& linear, at::ScalarType dtype) {
+  return {linear.weight.to(dtype), linear.bias.defined() ? linear.bias.to(dtype) : at::Tensor()};
+}
+
+Layer cast(const Layer& layer, at::ScalarType dtype) {
+  const auto tensor = [&](const at::Tensor& value) { return value.defined() ? value.to(dtype) : value; };
+  const SelfAttention& self = layer.self_attention;
+  Layer out;
+  out.input_norm = tensor(layer.input_norm);
+  out.post_attention_norm = tensor(layer.post_attention_norm);
+  out.self_attention = {cast(self.q, dtype), cast(self.k, dtype), cast(self.v, dtype), cast(self.o, dtype),
+                        tensor(self.q_norm), tensor(self.k_norm)};
+  if (const auto& cross = layer.cross_attention) {
+    out.cross_attention = CrossAttention{tensor(cross->norm), cast(cross->q, dtype), cast(cross->k, dtype), cast(cross->v, dtype),
+                                         cast(cross->o, dtype)};
+  }
+  const FeedForward& mlp = layer.feed_forward;
+  out.feed_forward = {cast(mlp.gate, dtype), cast(mlp.up, dtype), cast(mlp.down, dtype)};
+  return out;
+}
+
+Stack cast(const Stack& stack, at::ScalarType dtype) {
+  Stack out;
+  out.config = stack.config;
+  out.rotary = stack.rotary;
+  if (stack.embedding.defined()) out.embedding = stack.embedding.to(dtype);
+  out.norm = stack.norm.to(dtype);
+  for (const Layer& layer : stack.layers) out.layers.push_back(cast(layer, dtype));
+  return out;
+}
+
+}  // namespace
+
+void append_stack_parameters(Stack& stack, const std::string& prefix, Part part, bool with_embedding, std::vector<Parameter>& out) {
+  Collector collect{out, part};
+  collect_stack(prefix, stack, with_embedding, collect);
+}
+
+std::vector<Parameter> parameters(Cepe& model) {
+  create_modules(model);
+  std::vector<Parameter> out;
+  Collector decoder_parts{out, Part::decoder, model.config.encoder ? model.config.encoder->hidden_size : 0};
+  collect_stack("model.", model.decoder.stack, true, decoder_parts);
+  const StackConfig& decoder = model.config.decoder;
+  if (!decoder.tie_embeddings) out.push_back({"lm_head.weight", {decoder.vocab_size, decoder.hidden_size}, Part::decoder, &model.decoder.lm_head});
+  if (!model.encoder) return out;
+  append_stack_parameters(model.encoder->stack, "encoder.", Part::encoder, model.config.encoder_embeddings == EncoderEmbeddings::own, out);
+  if (model.config.encoder_embeddings == EncoderEmbeddings::decoder_projected) {
+    out.push_back({"encoder.embed_projection.weight", {model.config.encoder->hidden_size, decoder.hidden_size}, Part::encoder,
+                   &model.encoder->embed_projection.weight});
+  }
+  return out;
+}
+
+std::vector<Parameter> parameters(MaskedLm& model) {
+  const int64_t E = model.stack.config.hidden_size, V = model.stack.config.vocab_size;
+  std::vector<Parameter> out;
+  append_stack_parameters(model.stack, "model.", Part::encoder, true, out);
+  out.push_back({"lm_dense.weight", {E, E}, Part::encoder, &model.dense.weight});
+  out.push_back({"lm_dense.bias", {E}, Part::encoder, &model.dense.bias});
+  out.push_back({"lm_layer_norm.weight", {E}, Part::encoder, &model.layer_norm});
+  if (!model.stack.config.tie_embeddings) out.push_back({"lm_head.weight", {V, E}, Part::encoder, &model.head});
+  out.push_back({"lm_bias", {V}, Part::encoder, &model.bias});
+  return out;
+}
+
+std::vector<Parameter> trainable_parameters(Cepe& model) {
+  std::vector<Parameter> out;
+  for (Parameter& parameter : parameters(model)) {
+    if (parameter.part != Part::decoder) out.push_back(parameter);
+  }
+  return out;
+}
+
+void set_trainable(Cepe& model, bool trainable) {
+  for (Parameter& parameter : trainable_parameters(model)) parameter.value->set_requires_grad(trainable);
+}
+
+Cepe cast(const Cepe& model, at::ScalarType dtype) {
+  Cepe out;
+  out.config = model.config;
+  out.decoder.stack = cast(model.decoder.stack, dtype);
+  out.decoder.lm_head = model.decoder.lm_head.to(dtype);
+  if (model.encoder) {
+    out.encoder.emplace();
+    out.encoder->stack = cast(model.encoder->stack, dtype);
+    if (model.encoder->embed_projection.weight.defined()) out.encoder->embed_projection = cast(model.encoder->embed_projection, dtype);
+  }
+  return out;
+}
+
+void add_cepe_parts(Cepe& model, const AdditionOptions& options) {
+  const StackConfig decoder = model.config.decoder;
+  require(options.encoder_layers >= 1 && options.encoder_layers <= decoder.num_layers,
+          "encoder layers: {} asked for, the decoder has {} to take them from", options.encoder_layers, decoder.num_layers);
+  require(options.cross_attention_layers >= 1 && options.cross_attention_layers <= decoder.num_layers,
+          "cross-attention layers: {} asked for, the decoder has {}", options.cross_attention_layers, decoder.num_layers);
+  require(options.chunk_length >= 1 && options.chunk_length <= options.encoder_window, "chunks of {} tokens exceed the encoder's window of {}",
+          options.chunk_length, options.encoder_window);
+  require(!decoder.qkv_bias && !decoder.output_bias, "cross-attention initialised from attention with biases is not supported yet");
+  StackConfig encoder = decoder;
+  encoder.num_layers = options.encoder_layers;
+  encoder.max_positions = options.encoder_window;
+  encoder.tie_embeddings = false;
+  model.config.encoder = encoder;
+  model.config.encoder_embeddings = EncoderEmbeddings::decoder;
+  model.config.num_cross_attn_layers = options.cross_attention_layers;
+  model.config.chunk_length = options.chunk_length;
+  model.encoder.emplace();
+
+  // Copies, in float32: the decoder stays untouched whatever happens to them.
+  const auto copy = [](const at::Tensor& value) { return value.detach().to(at::kFloat, /*non_blocking=*/false, /*copy=*/true); };
+  const std::vector<Parameter> all = parameters(model);
+  std::map<std::string, at::Tensor> source;
+  for (const Parameter& parameter : all) {
+    if (parameter.part == Part::decoder) source[parameter.name] = *parameter.value;
+  }
+  const auto replaced = [](std::string text, const std::string& from, const std::string& to) {
+    const size_t at = text.find(from);
+    return at == std::string::npos ? text : text.replace(at, from.size(), to);
+  };
+  for (const Parameter& parameter : all) {
+    if (parameter.part == Part::encoder) *parameter.value = copy(source.at(replaced(parameter.name, "encoder.", "model.")));
+    if (parameter.part != Part::cross_attention) continue;
+    std::string name = replaced(parameter.name, "cross_attn.layernorm", "post_attention_layernorm");
+    name = replaced(name, "cross_attn.", "self_attn.");
+    at::Tensor value = copy(source.at(name));
+    if (value.dim() == 2) value = value.narrow(1, 0, parameter.shape[1]).contiguous();
+    const bool output = parameter.name.find("cross_attn.o_proj") != std::string::npos;
+    if (output && options.zero_output) value.zero_();
+    *parameter.value = value;
+  }
+}
+
+}  // namespace cepe
