@@ -44,7 +44,7 @@ at::Tensor encode_embedded(const Stack& stack, at::Tensor x_BLE, const at::Tenso
   return rms_norm(x_BLE, stack.norm, stack.config.rms_norm_eps);
 }
 
-Latents encode(const Cepe& model, const ContextChunks& chunks, const EncodeOptions& options) {
+Latents encode(const Cepe& model, const ContextChunks& chunks, const ContextEncodeOptions& options) {
   require(model.encoder.has_value(), "this model has no encoder: it is a plain decoder and cannot read a context");
   const at::Tensor& ids = chunks.ids_BML;
   require(ids.dim() == 3, "encode: chunks should be (batch, chunks, length), found {} dimensions", ids.dim());

@@ -40,14 +40,14 @@ struct ContextChunks {
   at::Tensor mask_BML;         // bool, true = a real token; undefined: all are. A chunk may be wholly padding.
 };
 
-struct EncodeOptions {
+struct ContextEncodeOptions {
   // Chunks encoded at once, so that memory stays bounded however long the context is. 0: all of them (training), or
   // without gradients as many as suit the device.
   int64_t chunks_at_once = 0;
 };
 // -> Latents with S = M * L. States of padding are whatever the encoder gives; the mask excludes them.
 // Error when the model has no encoder, or a chunk is longer than the encoder's window.
-Latents encode(const Cepe& model, const ContextChunks& chunks, const EncodeOptions& options = {});
+Latents encode(const Cepe& model, const ContextChunks& chunks, const ContextEncodeOptions& options = {});
 // The same by layers of one encoder stack on embedded input (B, L, E), with its final norm; used by masked_lm.h.
 at::Tensor encode_embedded(const Stack& stack, at::Tensor x_BLE, const at::Tensor& mask_BL);
 
