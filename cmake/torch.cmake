@@ -35,8 +35,9 @@ set(CEPE_NVIDIA_LIB_DIR ${CEPE_SITE_PACKAGES}/nvidia/cu13/lib)
 if(CEPE_CUDA)
   set(TORCH_CUDA_ARCH_LIST "9.0a" CACHE STRING "Hopper")
   set(CMAKE_CUDA_ARCHITECTURES 90a)
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)  # one CUDA runtime in the process: the one that torch loads
   enable_language(CUDA)
-  set(CMAKE_CUDA_STANDARD 20)
+  set(CMAKE_CUDA_STANDARD 17)  # CMake 3.25 knows no CUDA20
   find_package(CUDAToolkit REQUIRED)
   if(NOT TARGET CUDA::nvToolsExt)  # CUDA 13 dropped it; torch's package still asks for it
     add_library(CUDA::nvToolsExt INTERFACE IMPORTED)
@@ -69,6 +70,10 @@ if(EXISTS ${CEPE_TORCH_DIR}/lib/libgomp.so.1)
 else()
   target_link_libraries(cepe_torch INTERFACE OpenMP::OpenMP_CXX)
 endif()
+
+# The wheel's include directory carries a newer fmt than Debian's, without its library: files that see LibTorch use it
+# header-only. Its symbols have their own inline namespace, so both versions live in one program.
+target_compile_definitions(cepe_torch INTERFACE FMT_HEADER_ONLY=1)
 
 file(WRITE ${CMAKE_BINARY_DIR}/torch_pch.cc "// Owner of the precompiled header.\n")
 add_library(cepe_torch_pch STATIC ${CMAKE_BINARY_DIR}/torch_pch.cc)
