@@ -1,0 +1,85 @@
+// cepe export: a model in the layout of the published CEPE checkpoints (docs/models.md).
+#include "apps/export.h"
+
+#include <cstdio>
+#include <memory>
+
+#include "apps/commands.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/report.h"
+
+namespace cepe {
+namespace {
+
+namespace fs = std::filesystem;
+
+// -> the number of files copied
+int copy_tokenizer_files(const fs::path& from, const fs::path& to) {
+  int copied = 0;
+  for (const char* name : {"tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
+                           "added_tokens.json", "generation_config.json", "chat_template.jinja"}) {
+    if (!fs::is_regular_file(from / name)) continue;
+    write_file(to / name, read_file(from / name));
+    ++copied;
+  }
+  return copied;
+}
+
+struct ExportCommand {
+  std::string model, base, out, format = "published", weights = "f32";
+};
+
+void run(const ExportCommand& given) {
+  require(given.format == "published", "--format: expected published, found \"{}\"", given.format);
+  const SaveOptions::Weights weights = weights_from_name(given.weights);
+  require(weights != SaveOptions::Weights::int8,
+          "--weights int8: the published layout has no int8 weights: choose f32 or bf16");
+  require_separate_output(given.model, given.out);
+  OpenOptions open;
+  if (!given.base.empty()) open.base = given.base;
+  OpenedModel opened = open_model(fs::path(given.model), open);
+  write_published(opened, given.out, weights);
+}
+
+}  // namespace
+
+SaveOptions::Weights weights_from_name(const std::string& name) {
+  if (name == "f32") return SaveOptions::Weights::f32;
+  if (name == "bf16") return SaveOptions::Weights::bf16;
+  if (name == "int8") return SaveOptions::Weights::int8;
+  fail("--weights: expected f32, bf16 or int8, found \"{}\"", name);
+}
+
+void require_separate_output(const fs::path& model, const fs::path& out) {
+  std::error_code ignored;  // paths that do not exist are not the same
+  require(!fs::equivalent(model, out, ignored), "--out {}: this is the model itself: name another directory",
+          out.string());
+  require(!fs::exists(out, ignored) || fs::is_directory(out, ignored), "--out {}: this is a file: name a directory",
+          out.string());
+}
+
+void write_published(OpenedModel& opened, const fs::path& out, SaveOptions::Weights weights) {
+  export_published(opened.model, out, weights);
+  const fs::path source = opened.base_path.value_or(opened.path);
+  const int copied = fs::is_directory(source) ? copy_tokenizer_files(source, out) : 0;
+  fmt::print("wrote {} ({}) in the published layout, {}\n", out.string(),
+             format_bytes(fs::file_size(out / "model.safetensors")),
+             copied > 0 ? "with its tokenizer"
+                        : "without a tokenizer: " + source.string() + " has no tokenizer files to copy");
+}
+
+void add_export_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("export", "write a model in the layout of the published CEPE checkpoints");
+  auto given = std::make_shared<ExportCommand>();
+  command->add_option("--model", given->model, "a directory of trained parts, or a published CEPE directory")
+      ->required();
+  command->add_option("--base", given->base,
+                      "the decoder that trained parts belong to (else $CEPE_MODELS, then what setup.sh fetched)");
+  command->add_option("--out", given->out, "the directory to write")->required();
+  command->add_option("--format", given->format, "published")->capture_default_str();
+  command->add_option("--weights", given->weights, "f32 or bf16")->capture_default_str();
+  command->callback([given] { run(*given); });
+}
+
+}  // namespace cepe

@@ -1,0 +1,21 @@
+// What `cepe convert` and `cepe export` share: the forms of weights, and writing a whole published model directory.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "model/checkpoint.h"
+
+namespace cepe {
+
+// --weights: f32, bf16 or int8; Error on another name.
+SaveOptions::Weights weights_from_name(const std::string& name);
+
+// Throws Error when the output is the model's own directory (a failure half-way would leave it mixed) or a file.
+void require_separate_output(const std::filesystem::path& model, const std::filesystem::path& out);
+
+// Writes the published layout, and beside it the tokenizer's files where the model, or its base, is a directory with
+// some. Prints what was written to standard output.
+void write_published(OpenedModel& opened, const std::filesystem::path& out, SaveOptions::Weights weights);
+
+}  // namespace cepe

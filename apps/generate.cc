@@ -1,0 +1,137 @@
+// cepe generate: text from a prompt, with any amount of context through the encoder (docs/generate.md).
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "apps/commands.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/report.h"
+#include "generate/generator.h"
+#include "generate/prompt.h"
+
+namespace cepe {
+namespace {
+
+struct GenerateCommand {
+  ModelOptions model;
+  std::vector<std::string> context;
+  std::string prompt, prompt_file, system;
+  GenerateOptions options;
+  bool raw = false, json = false;
+};
+
+void write_out(std::string_view text) {
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  require(written, "standard output: the text could not be written");
+}
+
+std::string prompt_text(const CLI::App& command, const GenerateCommand& given) {
+  const bool text = command.count("--prompt") > 0, file = command.count("--prompt-file") > 0;
+  require(text != file, "a prompt is needed: give either --prompt TEXT or --prompt-file FILE");
+  if (text) {
+    require(!given.prompt.empty(), "--prompt: the prompt is empty");
+    return given.prompt;
+  }
+  std::string content = read_file(given.prompt_file);
+  require(!content.empty(), "{}: the prompt file is empty", given.prompt_file);
+  return content;
+}
+
+std::string summary(const Generation& made, const Prompt& prompt, int64_t context_tokens, double encode_seconds) {
+  const std::string speed =
+      made.tokens_per_second > 0 ? fmt::format("{:.1f} tokens/s", made.tokens_per_second) : "- tokens/s";
+  return fmt::format(
+      "{} context tokens, {} prompt tokens, {} generated tokens; {:.2f} s to encode, {:.2f} s to the first token, {}",
+      format_count(static_cast<uint64_t>(context_tokens)), format_count(prompt.tokens.size()),
+      format_count(made.tokens.size()), encode_seconds, made.first_token_seconds, speed);
+}
+
+nlohmann::json as_json(const Generation& made, const Prompt& prompt, int64_t context_tokens, double encode_seconds) {
+  return {
+      {"text", made.text},
+      {"stop_reason", stop_reason_name(made.reason)},
+      {"tokens", made.tokens},
+      {"context_tokens", context_tokens},
+      {"prompt_tokens", prompt.tokens.size()},
+      {"generated_tokens", made.tokens.size()},
+      {"encode_seconds", encode_seconds},
+      {"first_token_seconds", made.first_token_seconds},
+      {"tokens_per_second", made.tokens_per_second > 0 ? nlohmann::json(made.tokens_per_second) : nlohmann::json()}};
+}
+
+void run(const CLI::App& command, GenerateCommand& given) {
+  GenerateOptions& options = given.options;
+  PromptInput input{.text = prompt_text(command, given), .raw = given.raw};
+  if (command.count("--system") > 0) input.system = given.system;
+  const bool filters = command.count("--top-k") + command.count("--top-p") + command.count("--min-p") > 0;
+  if (command.count("--temperature") == 0) options.sampling.temperature = filters ? 1.0 : 0.0;
+  // Options that cannot work are told before a large model is read.
+  static_cast<void>(Sampler(options.sampling));
+  require(options.max_tokens > 0, "--max-tokens: expected 1 or more, found {}", options.max_tokens);
+
+  const OpenedModel opened = open_model(given.model);
+  const Prompt prompt = build_prompt(opened, input);
+  if (!prompt.templated && !given.raw) {
+    std::fprintf(stderr, "cepe: %s has no chat template, so the prompt is continued as it is (as with --raw)\n",
+                 given.model.model.c_str());
+  }
+  const Chunks chunks = read_context(opened, {given.context.begin(), given.context.end()});
+  const double started = seconds_now();
+  const Latents latents = encode_context(opened.model, chunks);
+  const double encode_seconds = seconds_now() - started;
+
+  options.end_tokens = end_tokens(opened);
+  options.continues_prompt = !prompt.templated;
+  if (!given.json) options.on_text = write_out;
+  const Generation made = generate({opened.model, *opened.tokenizer, prompt.tokens, &latents}, options);
+  write_out(given.json ? as_json(made, prompt, chunks.tokens(), encode_seconds).dump(2) + "\n" : std::string("\n"));
+
+  if (made.reason == StopReason::window) {
+    std::fprintf(stderr, "cepe: stopped because prompt and text fill the decoder's window of %lld tokens\n",
+                 static_cast<long long>(opened.model.config.decoder.max_positions));
+  }
+  std::fprintf(stderr, "cepe: %s\n", summary(made, prompt, chunks.tokens(), encode_seconds).c_str());
+}
+
+void add_sampling_options(CLI::App& command, GenerateOptions& options) {
+  SamplerOptions& sampling = options.sampling;
+  command.add_option("--max-tokens", options.max_tokens, "the most tokens to generate")->capture_default_str();
+  command.add_option("--temperature", sampling.temperature,
+                     "0: greedy, the same text every time (the default, unless --top-k, --top-p or --min-p asks for "
+                     "sampling: then 1)");
+  command.add_option("--top-k", sampling.top_k, "draw from the K best tokens; 0: off")->capture_default_str();
+  command.add_option("--top-p", sampling.top_p, "draw from the best tokens whose probabilities reach P; 1: off")
+      ->capture_default_str();
+  command
+      .add_option("--min-p", sampling.min_p,
+                  "draw from the tokens with at least this share of the best one's probability; 0: off")
+      ->capture_default_str();
+  command
+      .add_option("--repetition-penalty", sampling.repetition_penalty,
+                  "above 1: tokens of the prompt and the text become less likely")
+      ->capture_default_str();
+  command.add_option("--seed", sampling.seed, "of the random draws")->capture_default_str();
+  command.add_option("--stop", options.stop, "ends the text where it would come; may be given several times")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
+}  // namespace
+
+void add_generate_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("generate", "write text from a prompt, with files of any length as context");
+  auto given = std::make_shared<GenerateCommand>();
+  add_model_options(*command, given->model);
+  command->add_option("--context", given->context, "text files that the encoder reads");
+  command->add_option("--prompt", given->prompt, "the question or the text to go on with");
+  command->add_option("--prompt-file", given->prompt_file, "a file that holds the prompt");
+  command->add_option("--system", given->system, "a system message for the chat template");
+  command->add_flag("--raw", given->raw, "no chat template: the text goes on from the prompt");
+  command->add_flag("--json", given->json,
+                    "one JSON object on standard output at the end, instead of text as it is made");
+  add_sampling_options(*command, given->options);
+  command->callback([command, given] { run(*command, *given); });
+}
+
+}  // namespace cepe

@@ -1,0 +1,131 @@
+#include "generate/generator.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/report.h"
+#include "generate/stop_filter.h"
+
+namespace cepe {
+namespace {
+
+// Text as it becomes certain: whole characters, less what a stop string may still take back.
+class TextOutput {
+ public:
+  TextOutput(const GenerateInput& input, const GenerateOptions& options, Generation& made)
+      : decoder_(input.tokenizer.streaming_decoder()), filter_(options.stop), on_text_(options.on_text), made_(made) {
+    // SentencePiece drops a text's first space: only a decoder that has seen the prompt knows that this is no
+    // beginning.
+    if (!options.continues_prompt) return;
+    for (const TokenId token : input.prompt) decoder_->push(token);
+  }
+  bool push(TokenId token) {  // -> false when a stop string came
+    show(filter_.push(decoder_->push(token)));
+    return !filter_.stopped();
+  }
+  bool finish() {
+    show(filter_.push(decoder_->finish()));
+    show(filter_.finish());
+    return !filter_.stopped();
+  }
+
+ private:
+  void show(const std::string& text) {
+    if (text.empty()) return;
+    made_.text += text;
+    if (on_text_) on_text_(text);
+  }
+  std::unique_ptr<StreamingDecoder> decoder_;
+  StopFilter filter_;
+  const std::function<void(std::string_view)>& on_text_;
+  Generation& made_;
+};
+
+// The tokens that prompt and answer may have together, after checking that there is room for one.
+int64_t room(const GenerateInput& input, const GenerateOptions& options) {
+  const int64_t window = input.model.config.decoder.max_positions;
+  const int64_t prompt = static_cast<int64_t>(input.prompt.size());
+  require(options.max_tokens > 0, "max-tokens: expected 1 or more, found {}", options.max_tokens);
+  require(prompt > 0, "the prompt has no tokens");
+  require(prompt < window,
+          "the prompt has {} tokens, which leaves no room for an answer in the decoder's window of {}: shorten it, "
+          "or give the longer part as context", prompt, window);
+  return options.max_tokens < window - prompt ? prompt + options.max_tokens : window;
+}
+
+}  // namespace
+
+DecodingSession::DecodingSession(const Cepe& model, const Latents* context, int64_t capacity)
+    : model_(model), context_(context && context->tokens() > 0 ? context : nullptr),
+      cache_(make_cache(model.decoder.stack, 1, capacity)) {}
+
+std::span<const float> DecodingSession::append(std::span<const TokenId> tokens) {
+  const at::NoGradGuard no_gradients;
+  const int64_t count = static_cast<int64_t>(tokens.size()), vocabulary = model_.config.decoder.vocab_size;
+  require(count > 0, "decoding: no tokens to read");
+  require(cache_.length + count <= cache_.capacity,
+          "decoding: {} more tokens after {} do not fit in a key-value cache of {}", count, cache_.length,
+          cache_.capacity);
+  std::vector<int64_t> ids(tokens.begin(), tokens.end());
+  for (const int64_t id : ids) {
+    require(id >= 0 && id < vocabulary,
+            "decoding: token {} is outside the model's vocabulary of {}: the tokenizer does not match the model", id,
+            vocabulary);
+  }
+  const at::Tensor ids_BT = at::tensor(ids, at::kLong).unsqueeze(0).to(model_.device());
+  const at::Tensor hidden_BTD = decode(model_, {.ids_BT = ids_BT, .context = context_, .cache = &cache_});
+  const at::Tensor last_D = hidden_BTD.select(0, 0).select(0, count - 1);
+  logits_V_ = logits(model_, last_D.unsqueeze(0)).squeeze(0).to(at::kCPU, at::kFloat).contiguous();
+  return {logits_V_.const_data_ptr<float>(), static_cast<size_t>(logits_V_.numel())};
+}
+
+const char* stop_reason_name(StopReason reason) {
+  switch (reason) {
+    case StopReason::end_token: return "end_token";
+    case StopReason::stop_string: return "stop_string";
+    case StopReason::max_tokens: return "max_tokens";
+    case StopReason::window: return "window";
+  }
+  return "unknown";
+}
+
+Generation generate(const GenerateInput& input, const GenerateOptions& options) {
+  const int64_t end = room(input, options);
+  const bool fills_window = end == input.model.config.decoder.max_positions;
+  const auto is_end = [&](TokenId token) {
+    return std::find(options.end_tokens.begin(), options.end_tokens.end(), token) != options.end_tokens.end();
+  };
+  Generation made;
+  TextOutput output(input, options, made);
+  Sampler sampler(options.sampling);
+  sampler.observe(input.prompt);
+
+  const double started = seconds_now();
+  DecodingSession session(input.model, input.context, end);
+  std::span<const float> scores = session.append(input.prompt);
+  int64_t chosen = 0;
+  while (true) {
+    // A padded embedding has rows that stand for no token: never choose one.
+    scores = scores.first(std::min(scores.size(), static_cast<size_t>(input.tokenizer.vocabulary_size())));
+    const TokenId token = sampler.sample(scores);
+    if (++chosen == 1) made.first_token_seconds = seconds_now() - started;
+    made.reason = StopReason::end_token;
+    if (is_end(token)) break;
+    made.tokens.push_back(token);
+    made.reason = StopReason::stop_string;
+    if (!output.push(token)) break;
+    const int64_t count = static_cast<int64_t>(made.tokens.size());
+    made.reason = fills_window && count < options.max_tokens ? StopReason::window : StopReason::max_tokens;
+    if (static_cast<int64_t>(input.prompt.size()) + count == end) break;
+    scores = session.append({&token, 1});
+  }
+  if (made.reason != StopReason::stop_string && !output.finish()) made.reason = StopReason::stop_string;
+  made.seconds = seconds_now() - started;
+  if (chosen > 1) made.tokens_per_second = static_cast<double>(chosen - 1) / (made.seconds - made.first_token_seconds);
+  return made;
+}
+
+}  // namespace cepe

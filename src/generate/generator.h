@@ -1,0 +1,77 @@
+// Making text: prefill, then one token after another through the key-value cache.
+//
+//   Latents latents = encode_context(model, chunks);                       // prompt.h, once
+//   Generation made = generate({model, tokenizer, prompt, &latents}, {.on_text = show});
+#pragma once
+
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "generate/sampler.h"
+#include "model/cepe.h"
+
+namespace cepe {
+
+// One sequence that a model reads and goes on with. The model and the latents must outlive it.
+class DecodingSession {
+ public:
+  // capacity: the tokens that the key-value cache is to hold, prompt and generated; memory is taken at once.
+  DecodingSession(const Cepe& model, const Latents* context, int64_t capacity);
+
+  // Reads tokens after those read so far -> the logits of the next one (V), float32, valid until the next call.
+  // Throws Error when there are none, one is not of the vocabulary, or the cache would overflow.
+  std::span<const float> append(std::span<const TokenId> tokens);
+
+  int64_t length() const { return cache_.length; }      // tokens read
+  int64_t capacity() const { return cache_.capacity; }
+
+ private:
+  const Cepe& model_;
+  const Latents* context_;
+  KeyValueCache cache_;
+  at::Tensor logits_V_;
+};
+
+enum class StopReason {
+  end_token,    // the model ended its answer; the end token itself is not part of it
+  stop_string,  // a stop string came; neither it nor what follows is part of the text
+  max_tokens,   // as many tokens as were asked for
+  window,       // prompt and generated tokens fill the decoder's window
+};
+const char* stop_reason_name(StopReason reason);  // "end_token", ...
+
+struct GenerateInput {
+  const Cepe& model;
+  const Tokenizer& tokenizer;
+  std::span<const TokenId> prompt;
+  const Latents* context = nullptr;    // null or without tokens: a plain decoder
+};
+
+struct GenerateOptions {
+  int64_t max_tokens = 256;
+  SamplerOptions sampling;
+  std::vector<TokenId> end_tokens;
+  std::vector<std::string> stop;       // stop strings; see StopFilter
+  bool continues_prompt = false;       // the text goes on from the prompt's: a leading space is part of it
+  // Called with text as it is made: whole UTF-8 characters; what might be the beginning of a stop string waits.
+  std::function<void(std::string_view)> on_text;
+};
+
+struct Generation {
+  std::vector<TokenId> tokens;         // without the end token
+  std::string text;                    // all that on_text was given
+  StopReason reason = StopReason::max_tokens;
+  double first_token_seconds = 0;      // reading the prompt and choosing the first token
+  double seconds = 0;                  // in all
+  // Tokens chosen after the first (an end token counts) a second after the first; 0 when there was only one.
+  double tokens_per_second = 0;
+};
+
+// Throws Error when max_tokens is not positive, an option of the sampling is out of range, the prompt has no tokens or
+// leaves no room in the decoder's window (StackConfig::max_positions).
+Generation generate(const GenerateInput& input, const GenerateOptions& options);
+
+}  // namespace cepe

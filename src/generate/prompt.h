@@ -1,0 +1,45 @@
+// What a generation starts from: the prompt's tokens for the decoder, and a context through the encoder.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "model/checkpoint.h"
+#include "text/chunker.h"
+
+namespace cepe {
+
+struct PromptInput {
+  std::string text;                    // the user's message; raw: the text to go on with
+  std::optional<std::string> system;   // a system message before it
+  bool raw = false;                    // no chat template, even where the model has one
+};
+
+struct Prompt {
+  std::vector<TokenId> tokens;
+  // False: raw, or the model has no chat template. What the model makes then continues the text.
+  bool templated = false;
+};
+
+// The tokens of a prompt, the names of special tokens in it parsed. Raw: the text, with the begin token where the
+// tokenizer adds one. Throws Error on an empty prompt, a model without a tokenizer, a system message that no template
+// can take, text that is not UTF-8, and where the template refuses the messages.
+Prompt build_prompt(const OpenedModel& opened, const PromptInput& input);
+
+// The chunks of text files, each document cut by itself. Special tokens in the text are plain text here. Throws Error
+// when a file cannot be read, is empty or not UTF-8, and when the model has no encoder or no tokenizer.
+Chunks read_context(const OpenedModel& opened, const std::vector<std::filesystem::path>& files);
+
+// -> the encoder's states of the real tokens, without those of padding, so that no mask is needed: (1, S, E) with
+// S = chunks.tokens(). No gradients. Throws Error when the model has no encoder.
+Latents encode_context(const Cepe& model, const Chunks& chunks);
+
+// The length of the chunks that a model's encoder reads: as trained, within its window.
+int64_t context_chunk_length(const CepeConfig& config);
+
+// The tokens that end an answer: the model's own, and the tokenizer's end token.
+std::vector<TokenId> end_tokens(const OpenedModel& opened);
+
+}  // namespace cepe
