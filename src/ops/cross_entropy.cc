@@ -10,7 +10,7 @@
 namespace cepe {
 namespace {
 
-// Rows of logits held at once: a vocabulary of 49k in bfloat16 makes 800 MB of 8192 rows on a GPU; a CPU keeps to less.
+// Rows of logits held at once: with a vocabulary of 49k, 8192 rows of bfloat16 take 800 MB; a CPU keeps to less.
 int64_t block_rows(const at::Tensor& hidden) { return hidden.is_cuda() ? 8192 : 512; }
 
 // Losses of one block; with `gradient`, also d loss / d logits.
@@ -37,8 +37,8 @@ BlockLoss block_cross_entropy(at::Tensor logits_NV, const at::Tensor& labels_N, 
 
 class LinearCrossEntropySum : public torch::autograd::Function<LinearCrossEntropySum> {
  public:
-  static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& hidden_ND, const at::Tensor& head_VD,
-                            const at::Tensor& labels_N) {
+  static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& hidden_ND,
+                            const at::Tensor& head_VD, const at::Tensor& labels_N) {
     at::AutoDispatchBelowAutograd guard;
     const bool gradient = hidden_ND.requires_grad();
     at::Tensor grad_ND = gradient ? at::empty_like(hidden_ND) : at::Tensor();
@@ -57,33 +57,39 @@ class LinearCrossEntropySum : public torch::autograd::Function<LinearCrossEntrop
     if (gradient) ctx->save_for_backward({grad_ND});
     return total;
   }
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx, torch::autograd::variable_list grads) {
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
+                                                 torch::autograd::variable_list grads) {
     const at::Tensor grad_ND = ctx->get_saved_variables()[0];
     return {grad_ND * grads[0].to(grad_ND.scalar_type()), at::Tensor(), at::Tensor()};
   }
 };
 
 void check(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& labels_N) {
-  require(hidden_ND.size(0) == labels_N.size(0), "cross-entropy: {} hidden states and {} labels", hidden_ND.size(0), labels_N.size(0));
-  require(hidden_ND.size(0) > 0, "cross-entropy: no positions");
-  require(!head_VD.requires_grad(), "cross-entropy: the head's weight requires a gradient, which this form does not give");
+  const int64_t rows = hidden_ND.size(0), labels = labels_N.size(0);
+  require(rows == labels, "cross-entropy: {} hidden states and {} labels", rows, labels);
+  require(rows > 0, "cross-entropy: no positions");
+  require(!head_VD.requires_grad(),
+          "cross-entropy: the head's weight requires a gradient, which this form does not give");
 }
 
 }  // namespace
 
-at::Tensor linear_cross_entropy_sum(const at::Tensor& hidden_ND, const at::Tensor& head_weight_VD, const at::Tensor& labels_N) {
+at::Tensor linear_cross_entropy_sum(const at::Tensor& hidden_ND, const at::Tensor& head_weight_VD,
+                                    const at::Tensor& labels_N) {
   check(hidden_ND, head_weight_VD, labels_N);
   return LinearCrossEntropySum::apply(hidden_ND, head_weight_VD, labels_N);
 }
 
-at::Tensor linear_cross_entropy(const at::Tensor& hidden_ND, const at::Tensor& head_weight_VD, const at::Tensor& labels_N) {
+at::Tensor linear_cross_entropy(const at::Tensor& hidden_ND, const at::Tensor& head_weight_VD,
+                                const at::Tensor& labels_N) {
   check(hidden_ND, head_weight_VD, labels_N);
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> losses;
   const int64_t rows = hidden_ND.size(0), step = block_rows(hidden_ND);
   for (int64_t start = 0; start < rows; start += step) {
     const int64_t n = std::min(step, rows - start);
-    losses.push_back(block_cross_entropy(at::linear(hidden_ND.narrow(0, start, n), head_weight_VD), labels_N.narrow(0, start, n), false).loss_N);
+    const at::Tensor logits = at::linear(hidden_ND.narrow(0, start, n), head_weight_VD);
+    losses.push_back(block_cross_entropy(logits, labels_N.narrow(0, start, n), false).loss_N);
   }
   return at::cat(losses);
 }

@@ -1,5 +1,7 @@
 // CUDA kernels behind ops.h, as raw pointers and plain structs: no torch here. bfloat16 in and out, float32
-// inside. Each launch is asynchronous on the given stream (a cudaStream_t). Built only with CEPE_CUDA.
+// inside. Each launch is asynchronous on the given stream (a cudaStream_t) of the current device; a launch that CUDA
+// refuses throws Error. Results do not depend on the order in which blocks run. Built only with CEPE_CUDA.
+// docs/kernels/fused.md derives each kernel and counts its bytes.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +9,7 @@
 namespace cepe::fused {
 
 // y_BTHK = rotate(x_BTHK) with positions first + t; inverse rotates back (the gradient). Strides in elements;
-// the K elements of a head are contiguous.
+// the K elements of a head are contiguous, K is even.
 struct RotaryArgs {
   const void* x;
   void* y;
@@ -40,8 +42,42 @@ struct SwigluBackwardArgs {
 };
 void swiglu_backward(const SwigluBackwardArgs& args, void* stream);
 
+// The widths that the two norm kernels below take: a row lives in the registers of one warp.
+constexpr int64_t kNormMaxWidth = 2048;
+constexpr bool norm_width_fits(int64_t width) { return width > 0 && width % 8 == 0 && width <= kNormMaxWidth; }
+
+// y = s / sqrt(mean(s^2) + eps) * weight for each of `rows` contiguous rows, where s = x, or x + addend when an addend
+// is given. All pointers are aligned to 16 bytes.
+struct RmsNormArgs {
+  const void* x;       // (rows, width)
+  const void* addend;  // (rows, width), or null
+  const void* weight;  // (width)
+  void* sum;           // (rows, width): s in bfloat16, the value that is normalised; null without an addend
+  void* y;             // (rows, width)
+  float* rstd;         // (rows): 1 / sqrt(mean(s^2) + eps), for the backward pass
+  int64_t rows, width;
+  float eps;
+};
+void rms_norm(const RmsNormArgs& args, void* stream);
+
+// grad_s = d loss / d s from grad_y (and from grad_sum, what else depends on s); optionally grad_weight.
+struct RmsNormBackwardArgs {
+  const void* grad_y;    // (rows, width)
+  const void* grad_sum;  // (rows, width), added to grad_s; or null
+  const void* s;         // (rows, width): what was normalised
+  const void* weight;    // (width)
+  const float* rstd;     // (rows)
+  void* grad_s;          // (rows, width)
+  void* grad_weight;     // (width) bfloat16, or null: not wanted
+  float* partial;        // (norm_partial_rows(rows), width) scratch for grad_weight; null with it
+  int64_t rows, width;
+};
+int64_t norm_partial_rows(int64_t rows);
+void rms_norm_backward(const RmsNormBackwardArgs& args, void* stream);
+
 // Row-wise cross-entropy over logits (rows, vocabulary) in bfloat16: loss[row] = -log softmax(logits[row])[label],
-// 0 for a negative label. With `gradient`, the logits are overwritten by softmax - onehot (0 where not scored).
+// 0 for a negative label, not-a-number for a label beyond the vocabulary. With `gradient`, the logits are
+// overwritten by softmax - onehot (0 where not scored).
 struct CrossEntropyArgs {
   void* logits;
   const int64_t* labels;
@@ -50,5 +86,23 @@ struct CrossEntropyArgs {
   bool gradient;
 };
 void cross_entropy(const CrossEntropyArgs& args, void* stream);
+
+// Moves rows of row_bytes (a multiple of 16) between a padded and a packed array. rank[i] counts the kept rows up to
+// and including i, so that kept row i is packed row rank[i] - 1.
+struct PackRowsArgs {
+  const void* from;
+  void* to;
+  const bool* keep;      // (rows) of the padded array
+  const int32_t* rank;   // (rows)
+  int64_t rows, row_bytes;
+};
+// padded -> packed: packed rows beyond the last kept one are left as they are.
+void pack_rows(const PackRowsArgs& args, void* stream);
+// packed -> padded: rows that are not kept become 0.
+void unpack_rows(const PackRowsArgs& args, void* stream);
+
+// Throws Error: "CUDA kernel <kernel>: <reason>". Defined in fused_autograd.cc, for nvcc 13 cannot compile the fmt that
+// base/error.h stands on.
+[[noreturn]] void refuse(const char* kernel, const char* reason);
 
 }  // namespace cepe::fused

@@ -15,4 +15,18 @@ at::Tensor fused_swiglu(const at::Tensor& gate, const at::Tensor& up);
 // Losses of one block of rows, (rows) float32; with `gradient` the logits are overwritten by d loss / d logits.
 at::Tensor fused_cross_entropy(at::Tensor& logits_NV, const at::Tensor& labels_N, bool gradient);
 
+// The norms' kernels also ask that a row fits in one warp's registers.
+bool fused_norm_applies(const at::Tensor& x, const at::Tensor& weight);
+at::Tensor fused_rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
+NormedSum fused_add_rms_norm(const at::Tensor& x, const at::Tensor& y, const at::Tensor& weight, double eps);
+
+// The flash kernel, called directly where LibTorch's choice would build a mask of T x S values: head sizes that are
+// multiples of 8 up to 256.
+bool flash_applies(const at::Tensor& q_BTHK);
+// Causal attention of the last T of S positions.
+at::Tensor flash_causal_attention(const at::Tensor& q_BTHK, const at::Tensor& k_BSGK, const at::Tensor& v_BSGK);
+// Attention to the keys that keys_BS marks. They are packed together first, so that padding costs nothing.
+at::Tensor flash_masked_attention(const at::Tensor& q_BTHK, const at::Tensor& k_BSGK, const at::Tensor& v_BSGK,
+                                  const at::Tensor& keys_BS);
+
 }  // namespace cepe

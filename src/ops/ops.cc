@@ -16,17 +16,32 @@ at::Tensor widen(const at::Tensor& x) { return x.scalar_type() == at::kDouble ? 
 }  // namespace
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
-  // LibTorch's own kernel computes in float32 inside and is fused on CUDA.
+#ifdef CEPE_CUDA
+  if (fused_norm_applies(x, weight)) return fused_rms_norm(x, weight, eps);
+#endif
+  // LibTorch's own kernel computes in float32 inside.
   return at::rms_norm(x, {x.size(-1)}, weight, eps);
+}
+
+NormedSum add_rms_norm(const at::Tensor& x, const at::Tensor& y, const at::Tensor& weight, double eps) {
+#ifdef CEPE_CUDA
+  if (fused_norm_applies(x, weight) && fused_applies(y) && x.sizes() == y.sizes()) {
+    return fused_add_rms_norm(x, y, weight, eps);
+  }
+#endif
+  const at::Tensor sum = x + y;
+  return {sum, rms_norm(sum, weight, eps)};
 }
 
 at::Tensor rotary(const at::Tensor& x_BTHK, const RotaryTable& table, int64_t first) {
   const int64_t T = x_BTHK.size(1), positions = table.cos.size(0);
-  require(first + T <= positions, "rotary: position {} lies beyond the table of {} positions", first + T - 1, positions);
+  require(first >= 0 && first + T <= positions, "rotary: position {} lies beyond the table of {} positions",
+          first + T - 1, positions);
 #ifdef CEPE_CUDA
   if (fused_applies(x_BTHK)) return fused_rotary(x_BTHK, table, first);
 #endif
-  const at::Tensor cos = table.cos.narrow(0, first, T).view({1, T, 1, -1}), sin = table.sin.narrow(0, first, T).view({1, T, 1, -1});
+  const at::Tensor cos = table.cos.narrow(0, first, T).view({1, T, 1, -1});
+  const at::Tensor sin = table.sin.narrow(0, first, T).view({1, T, 1, -1});
   const std::vector<at::Tensor> halves = widen(x_BTHK).chunk(2, -1);
   const at::Tensor &a = halves[0], &b = halves[1];
   return at::cat({a * cos - b * sin, b * cos + a * sin}, -1).to(x_BTHK.scalar_type());

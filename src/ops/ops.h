@@ -16,6 +16,13 @@ namespace cepe {
 // x (..., D), weight (D) -> (..., D)
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 
+// A residual stream after an addition, and its norm: sum = x + y, normed = rms_norm(sum, weight, eps). One pass over
+// memory on CUDA, and one for both gradients. x, y (..., D), weight (D) -> (..., D) each
+struct NormedSum {
+  at::Tensor sum, normed;
+};
+NormedSum add_rms_norm(const at::Tensor& x, const at::Tensor& y, const at::Tensor& weight, double eps);
+
 // Cosines and sines of rotary positions, (positions, K/2) each, float32 (float64 when the model is).
 struct RotaryTable {
   at::Tensor cos, sin;
@@ -37,9 +44,10 @@ struct AttentionMask {
 };
 // softmax(q k^T / sqrt(K)) v for each head; query head h reads key-value head h / (H / G).
 // q (B, T, H, K), k and v (B, S, G, K) -> (B, T, H, K)
-at::Tensor attention(const at::Tensor& q_BTHK, const at::Tensor& k_BSGK, const at::Tensor& v_BSGK, const AttentionMask& mask);
+at::Tensor attention(const at::Tensor& q_BTHK, const at::Tensor& k_BSGK, const at::Tensor& v_BSGK,
+                     const AttentionMask& mask);
 
-// Name of the kernel that attention() prefers on the tensor's device, for `cepe info`: "cudnn", "flash", "cpu flash", ...
+// The kernels that attention() prefers on a device, in words for `cepe info`.
 const char* attention_backend(const at::Device& device);
 // Sets the order in which LibTorch tries its attention kernels (cuDNN first on Hopper). Call once at start-up.
 void configure_attention_backends();
@@ -48,10 +56,12 @@ void configure_attention_backends();
 // of more than a few thousand positions. When hidden requires a gradient, the gradient is computed in the
 // same pass. hidden (N, D), head_weight (V, D), labels (N) int64, negative = not scored -> scalar float32 (float64 for
 // float64 input). head_weight gets no gradient: it belongs to the frozen decoder; use `logits` for a trained head.
-at::Tensor linear_cross_entropy_sum(const at::Tensor& hidden_ND, const at::Tensor& head_weight_VD, const at::Tensor& labels_N);
+at::Tensor linear_cross_entropy_sum(const at::Tensor& hidden_ND, const at::Tensor& head_weight_VD,
+                                    const at::Tensor& labels_N);
 
 // -log softmax(hidden head^T)[label] for each position, no gradient; 0 where the label is negative.
 // -> (N) float32 (float64 for float64 input)
-at::Tensor linear_cross_entropy(const at::Tensor& hidden_ND, const at::Tensor& head_weight_VD, const at::Tensor& labels_N);
+at::Tensor linear_cross_entropy(const at::Tensor& hidden_ND, const at::Tensor& head_weight_VD,
+                                const at::Tensor& labels_N);
 
 }  // namespace cepe
