@@ -66,7 +66,7 @@ std::vector<double> round_ticks(const Range& range, int count) {
   double rough = (range.high - range.low) / count;
   double power = std::pow(10, std::floor(std::log10(rough)));
   double digit = rough / power;
-  double step = power * (digit <= 1 ? 1 : digit <= 2 ? 2 : digit <= 5 ? 5 : 10);
+  double step = power * (digit < 1.5 ? 1 : digit < 3.5 ? 2 : digit < 7.5 ? 5 : 10);
   std::vector<double> ticks;
   auto first = static_cast<int64_t>(std::ceil(range.low / step - 1e-9));
   auto last = static_cast<int64_t>(std::floor(range.high / step + 1e-9));

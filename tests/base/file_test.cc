@@ -1,0 +1,154 @@
+#include "base/file.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include <fstream>
+
+#include "base/error.h"
+#include "base/temporary_directory.h"
+
+namespace cepe {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string text_of(const MappedFile& file) {
+  auto bytes = file.bytes();
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+// Writes beyond `bytes` fail with EFBIG while this lives: a full disk, as far as a program can tell.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) {
+    old_handler_ = signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &old_limit_);
+    rlimit limit = old_limit_;
+    limit.rlim_cur = bytes;
+    setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FileSizeLimit() {
+    setrlimit(RLIMIT_FSIZE, &old_limit_);
+    signal(SIGXFSZ, old_handler_);
+  }
+
+ private:
+  rlimit old_limit_{};
+  sighandler_t old_handler_;
+};
+
+TEST(ReadFile, GivesEveryByteOfFilesOfAnySize) {
+  TemporaryDirectory directory;
+  for (size_t size : {0, 1, 65535, 65536, 65537, 300000}) {
+    std::string content(size, '\0');
+    for (size_t i = 0; i < size; ++i) content[i] = static_cast<char>(i * 31 + i / 256);
+    std::ofstream(directory / "file", std::ios::binary) << content;
+    EXPECT_EQ(read_file(directory / "file"), content);
+    MappedFile mapped(directory / "file");
+    EXPECT_EQ(text_of(mapped), content);
+  }
+}
+
+TEST(ReadFile, ReadsFilesThatReportNoSize) { EXPECT_THAT(read_file("/proc/self/status"), HasSubstr("VmRSS")); }
+
+TEST(ReadFile, NamesTheFileAndTheReason) {
+  TemporaryDirectory directory;
+  std::string missing = directory / "missing", folder = directory.path();
+  EXPECT_EQ(error_of<Error>([&] { read_file(missing); }), missing + ": cannot open the file: No such file or directory");
+  EXPECT_EQ(error_of<Error>([&] { MappedFile file(missing); }),
+            missing + ": cannot open the file: No such file or directory");
+  EXPECT_EQ(error_of<Error>([&] { read_file(folder); }), folder + ": cannot read the file: Is a directory");
+  EXPECT_EQ(error_of<Error>([&] { MappedFile file(folder); }), folder + ": expected a regular file, found a directory");
+}
+
+TEST(MappedFile, MovesItsMap) {
+  TemporaryDirectory directory;
+  write_file(directory / "a", "alpha");
+  write_file(directory / "b", "beta");
+  MappedFile a(directory / "a");
+  MappedFile moved(std::move(a));
+  EXPECT_EQ(text_of(moved), "alpha");
+  moved = MappedFile(directory / "b");
+  EXPECT_EQ(text_of(moved), "beta");
+  EXPECT_EQ(moved.path(), directory / "b");
+}
+
+TEST(AtomicFile, ShowsTheNewContentOnlyAfterCommit) {
+  TemporaryDirectory directory;
+  write_file(directory / "file", "old");
+  AtomicFile file(directory / "file");
+  file.write("new ");
+  file.write("content");
+  EXPECT_EQ(read_file(directory / "file"), "old");
+  file.commit();
+  EXPECT_EQ(read_file(directory / "file"), "new content");
+  EXPECT_EQ(directory.entries(), 1u);
+  EXPECT_THAT(error_of<Error>([&] { file.write("more"); }), HasSubstr("written to after it was finished"));
+}
+
+TEST(AtomicFile, LeavesNothingBehindWithoutCommit) {
+  TemporaryDirectory directory;
+  { AtomicFile(directory / "file").write("half"); }
+  EXPECT_EQ(directory.entries(), 0u);
+}
+
+TEST(AtomicFile, KeepsTheOldFileWhenTheDiskIsFull) {
+  TemporaryDirectory directory;
+  const std::string path = directory / "checkpoint", old(3000, 'o'), chunk(3000, 'n');
+  write_file(path, old);
+  std::string message;
+  {
+    FileSizeLimit limit(4096);
+    message = error_of<Error>([&] {
+      AtomicFile file(path);
+      file.write(chunk);
+      file.write(chunk);
+      file.commit();
+    });
+  }
+  EXPECT_EQ(message, path + ": cannot write the file: File too large");
+  EXPECT_EQ(read_file(path), old);
+  EXPECT_EQ(directory.entries(), 1u);  // no temporary file
+}
+
+TEST(AtomicFile, NamesTheFileAndTheReason) {
+  TemporaryDirectory directory;
+  std::string lost = directory / "no/such/file", folder = directory.path();
+  EXPECT_EQ(error_of<Error>([&] { AtomicFile file(lost); }),
+            lost + ": cannot create a file in " + (directory / "no/such").string() + ": No such file or directory");
+  EXPECT_EQ(error_of<Error>([&] { AtomicFile file(folder); }),
+            folder + ": cannot write: expected a regular file, found a directory");
+  EXPECT_EQ(error_of<Error>([&] { AtomicFile file("/dev/full"); }),
+            "/dev/full: cannot write: expected a regular file, found a device or pipe");
+}
+
+TEST(AtomicFile, ReplacesTheTargetOfALinkAndKeepsItsPermissions) {
+  TemporaryDirectory directory;
+  write_file(directory / "target", "old");
+  chmod((directory / "target").c_str(), 0640);
+  std::filesystem::create_symlink("target", directory / "link");
+  write_file(directory / "link", "new");
+  EXPECT_TRUE(std::filesystem::is_symlink(directory / "link"));
+  EXPECT_EQ(read_file(directory / "target"), "new");
+  struct stat status {};
+  stat((directory / "target").c_str(), &status);
+  EXPECT_EQ(status.st_mode & 0777, 0640u);
+}
+
+TEST(Sha256, AgreesWithThePublishedVectors) {
+  TemporaryDirectory directory;
+  // FIPS 180-4 examples: "abc", the empty message, and a million times "a".
+  write_file(directory / "file", "abc");
+  EXPECT_EQ(sha256_file(directory / "file"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  write_file(directory / "file", "");
+  EXPECT_EQ(sha256_file(directory / "file"), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  write_file(directory / "file", std::string(1000000, 'a'));
+  EXPECT_EQ(sha256_file(directory / "file"), "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+}
+
+}  // namespace
+}  // namespace cepe

@@ -1,0 +1,160 @@
+#include "base/report.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/temporary_directory.h"
+
+namespace cepe {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+TEST(Table, AlignsTextLeftAndNumbersRight) {
+  Table table({"model", "context", "change"});
+  table.add_row({"gr\u00fcn", "0", "-"});
+  table.add_row({"7b", "30,720", "-3.52 % +- 0.41"});
+  EXPECT_EQ(table.str(),
+            "model  context           change\n"
+            "-----  -------  ---------------\n"
+            "gr\u00fcn         0                -\n"
+            "7b      30,720  -3.52 % +- 0.41\n");
+  EXPECT_EQ(error_of<Error>([&] { table.add_row({"one"}); }), "a table of 3 columns was given a row of 1 cells");
+}
+
+TEST(Format, Numbers) {
+  EXPECT_EQ(format_bytes(999), "999 B");
+  EXPECT_EQ(format_bytes(1000), "1.00 kB");
+  EXPECT_EQ(format_bytes(1'250'000'000), "1.25 GB");
+  EXPECT_EQ(format_bytes(48'300'000), "48.3 MB");
+  EXPECT_EQ(format_bytes(999'400), "999 kB");
+  EXPECT_EQ(format_bytes(999'999), "1.00 MB");
+  EXPECT_EQ(format_bytes(std::numeric_limits<uint64_t>::max()), "18.4 EB");
+  EXPECT_EQ(format_count(0), "0");
+  EXPECT_EQ(format_count(999), "999");
+  EXPECT_EQ(format_count(134515008), "134,515,008");
+  EXPECT_EQ(format_percent(-0.035), "-3.5 %");
+  EXPECT_EQ(format_percent(0.12), "+12.0 %");
+  EXPECT_EQ(format_percent(-0.0001), "+0.0 %");
+  EXPECT_EQ(format_percent(NAN), "n/a");
+  EXPECT_EQ(format_change(-0.0352, 0.0041), "-3.52 % +- 0.41");
+  EXPECT_EQ(format_change(0.01, std::nullopt), "+1.00 %");
+}
+
+TEST(Progress, PrintsALineEveryTenPercentWithoutATerminal) {
+  testing::internal::CaptureStderr();
+  {
+    Progress progress("encode", 40);
+    for (int i = 0; i < 40; ++i) progress.advance();
+  }
+  std::string text = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 11);
+  EXPECT_EQ(text.rfind("encode: 0 %\nencode: 10 % (0 s, 0 s left)\n", 0), 0u) << text;
+  EXPECT_THAT(text, HasSubstr("encode: 100 % (0 s)\n"));
+  EXPECT_THAT(text, Not(HasSubstr("\r")));
+}
+
+TEST(Progress, RedrawsInPlaceOnATerminal) {
+  int terminal = posix_openpt(O_RDWR | O_NOCTTY);
+  ASSERT_GE(terminal, 0);
+  ASSERT_EQ(grantpt(terminal) | unlockpt(terminal), 0);
+  int user_side = open(ptsname(terminal), O_RDWR | O_NOCTTY);
+  ASSERT_GE(user_side, 0);
+  int saved = dup(STDERR_FILENO);
+  dup2(user_side, STDERR_FILENO);
+  {
+    Progress progress("encode", 2);
+    progress.advance();
+    progress.advance();
+  }
+  dup2(saved, STDERR_FILENO);
+  std::string text(4096, '\0');
+  ssize_t size = read(terminal, text.data(), text.size());
+  ASSERT_GT(size, 0);
+  text.resize(static_cast<size_t>(size));
+  for (int descriptor : {terminal, user_side, saved}) close(descriptor);
+  EXPECT_THAT(text, HasSubstr("\rencode [..............................]   0 %"));
+  EXPECT_THAT(text, HasSubstr("\rencode [###############...............]  50 %"));
+  EXPECT_THAT(text, HasSubstr("\rencode [##############################] 100 %"));
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1);  // the one that ends the bar
+}
+
+// Every "<before>NUMBER<between>NUMBER" of the text.
+std::vector<std::pair<double, double>> pairs_in(const std::string& text, const std::string& before,
+                                                const std::string& between) {
+  std::vector<std::pair<double, double>> pairs;
+  for (size_t at = text.find(before); at != std::string::npos; at = text.find(before, at + 1)) {
+    size_t used = 0;
+    double first = std::stod(text.substr(at + before.size()), &used);
+    size_t next = at + before.size() + used;
+    if (text.compare(next, between.size(), between) != 0) continue;
+    pairs.emplace_back(first, std::stod(text.substr(next + between.size())));
+  }
+  return pairs;
+}
+
+TEST(Plot, PlacesPointsLinearlyAndLabelsTheAxes) {
+  TemporaryDirectory directory;
+  auto path = directory / "plot.svg";
+  write_svg_plot(path, {"a < b & c", "context tokens", "perplexity"},
+                 {{"own", {0, 2048, 6144}, {15, 14, 13}, {0.5, 0.5, 0.5}}, {"other", {0, 6144}, {15, 15}, {}}});
+  std::string svg = read_file(path);
+  auto points = pairs_in(svg, "<circle cx=\"", "\" cy=\"");
+  ASSERT_EQ(points.size(), 5u);
+  auto [x0, y0] = points[0];
+  auto [x1, y1] = points[1];
+  auto [x2, y2] = points[2];
+  EXPECT_NEAR((x1 - x0) / (x2 - x0), 2048.0 / 6144, 1e-3);
+  EXPECT_NEAR((y1 - y0) / (y2 - y0), 0.5, 1e-3);
+  EXPECT_GT(y2, y0);  // lower perplexity lies lower in the picture
+  EXPECT_EQ(points[3], points[0]);
+  EXPECT_EQ(points[4], (std::pair{x2, y0}));
+  for (const char* text : {">a &lt; b &amp; c<", ">context tokens<", ">perplexity<", ">0<", ">2,048<", ">6,144<", ">own<",
+                           ">other<", ">13<", ">14.5<"}) {
+    EXPECT_THAT(svg, HasSubstr(text));
+  }
+  // The first error bar's lower stroke lies half a unit of perplexity below its point.
+  auto strokes = pairs_in(svg, "<path d=\"M72.0 ", " H");
+  ASSERT_EQ(strokes.size(), 1u);
+  EXPECT_NEAR(strokes[0].first - y0, (y1 - y0) / 2, 0.2);
+}
+
+TEST(Plot, RefusesWhatItCannotDraw) {
+  TemporaryDirectory directory;
+  std::string path = directory / "plot.svg";
+  EXPECT_EQ(error_of<Error>([&] { write_svg_plot(path, {}, {{"a", {1, 2}, {1}, {}}}); }),
+            path + ": the plot's line a has 2 x values, 1 y values and 0 errors");
+  EXPECT_EQ(error_of<Error>([&] { write_svg_plot(path, {}, {{"a", {1}, {NAN}, {}}}); }),
+            path + ": the plot has no point to draw");
+  EXPECT_EQ(directory.entries(), 0u);
+}
+
+TEST(Memory, PeakFollowsAnAllocationAndCanBeReset) {
+  constexpr size_t kBlock = 200 << 20;
+  uint64_t before = peak_resident_bytes();
+  void* block = mmap(nullptr, kBlock, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(block, MAP_FAILED);
+  std::memset(block, 1, kBlock);
+  EXPECT_GE(peak_resident_bytes(), before + kBlock / 2);
+  munmap(block, kBlock);
+  EXPECT_GE(peak_resident_bytes(), before + kBlock / 2);  // a high-water mark, so it stays
+  if (access("/proc/self/clear_refs", W_OK) == 0) {
+    reset_peak_resident_bytes();
+    EXPECT_LT(peak_resident_bytes(), before + kBlock / 2);
+  }
+}
+
+}  // namespace
+}  // namespace cepe
