@@ -31,7 +31,8 @@ struct GgufVocabulary {
   std::vector<float> scores;             // tokenizer.ggml.scores ("llama" only)
   std::vector<int32_t> token_types;      // tokenizer.ggml.token_type: 1 normal, 2 unknown, 3 control, 4 user, 5 unused, 6 byte
   std::optional<TokenId> bos, eos;
-  bool add_bos = false, add_eos = false, add_space_prefix = true;
+  std::optional<bool> add_bos, add_eos;  // tokenizer.ggml.add_bos_token, add_eos_token; absent: the family's habit
+  bool add_space_prefix = true;          // tokenizer.ggml.add_space_prefix ("llama" only)
 };
 
 // Turns ids into text piece by piece; what it returns is always whole UTF-8 characters.

@@ -1,0 +1,245 @@
+// Hugging Face tokenizer.json: {"added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder",
+// "model"}. Whatever this file does not know is refused by its name; "truncation" and "padding" are ignored.
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "text/bpe_tokenizer.h"
+#include "text/utf8.h"
+
+namespace cepe {
+namespace {
+
+using nlohmann::json;
+
+constexpr int kMaxNesting = 8;  // of "Sequence" in "Sequence"
+
+class Reader {
+ public:
+  explicit Reader(std::filesystem::path path) : path_(std::move(path)) { parts_.where = path_.string(); }
+
+  BpeParts run() {
+    const json root = parse(path_);
+    require(root.is_object(), "{}: expected a JSON object", parts_.where);
+    read_model(member(root, "model"));
+    if (const json* normalizer = optional(root, "normalizer")) read_normalizer(*normalizer, 0);
+    if (const json* pre_tokenizer = optional(root, "pre_tokenizer")) read_pre_tokenizer(*pre_tokenizer, 0);
+    if (!byte_level_) fail("{}: a BPE model without the ByteLevel pre-tokenizer is not supported", parts_.where);
+    read_decoder(member(root, "decoder"));
+    if (const json* added = optional(root, "added_tokens")) read_added_tokens(*added);
+    if (const json* processor = optional(root, "post_processor")) read_post_processor(*processor, 0);
+    parts_.source = "tokenizer.json";
+    return std::move(parts_);
+  }
+
+ private:
+  json parse(const std::filesystem::path& path) {
+    try {
+      return json::parse(read_file(path));
+    } catch (const json::exception& e) {
+      fail("{}: not valid JSON: {}", path.string(), e.what());
+    }
+  }
+
+  // The member, or nullptr when it is absent or null.
+  static const json* optional(const json& object, const char* key) {
+    if (!object.is_object()) return nullptr;
+    const auto found = object.find(key);
+    return found == object.end() || found->is_null() ? nullptr : &*found;
+  }
+  const json& member(const json& object, const char* key) {
+    const json* found = optional(object, key);
+    if (found == nullptr) fail("{}: \"{}\" is missing", parts_.where, key);
+    return *found;
+  }
+  const json& array(const json& object, const char* key) {
+    const json& found = member(object, key);
+    require(found.is_array(), "{}: \"{}\" is not an array", parts_.where, key);
+    return found;
+  }
+  std::string text(const json& object, const char* key) {
+    const json& found = member(object, key);
+    require(found.is_string(), "{}: \"{}\" is not a string", parts_.where, key);
+    return found.get<std::string>();
+  }
+  bool flag(const json& object, const char* key, bool fallback) {
+    const json* found = optional(object, key);
+    if (found == nullptr) return fallback;
+    require(found->is_boolean(), "{}: \"{}\" is not true or false", parts_.where, key);
+    return found->get<bool>();
+  }
+  TokenId id(const json& value, std::string_view token) {
+    if (!value.is_number_unsigned() || value.get<uint64_t>() > 0x7FFFFFFF) {
+      fail("{}: the id of \"{}\" is {}, expected a token number", parts_.where, token, value.dump());
+    }
+    return value.get<TokenId>();
+  }
+  [[noreturn]] void refuse(std::string_view component, const std::string& type) {
+    fail("{}: the {} \"{}\" is not supported", parts_.where, component, type);
+  }
+  // The children of a "Sequence" component.
+  const json& children(const json& component, const char* key, int depth) {
+    require(depth < kMaxNesting, "{}: \"{}\" is nested more than {} deep", parts_.where, key, kMaxNesting);
+    return array(component, key);
+  }
+
+  void read_model(const json& model) {
+    const json* type = optional(model, "type");  // old files leave it out
+    if (type != nullptr && *type != "BPE") refuse("model", type->is_string() ? type->get<std::string>() : type->dump());
+    const json& vocabulary = member(model, "vocab");
+    require(vocabulary.is_object(), "{}: \"vocab\" is not an object of token numbers", parts_.where);
+    for (const auto& [token, number] : vocabulary.items()) {
+      parts_.data.vocabulary.emplace_back(token, id(number, token));
+    }
+    for (const json& merge : array(model, "merges")) read_merge(merge);
+    for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+      const json* affix = optional(model, key);
+      if (affix != nullptr && *affix != "") refuse("model option", key);
+    }
+    const json* dropout = optional(model, "dropout");
+    if (dropout != nullptr && *dropout != 0) refuse("model option", "dropout");
+    parts_.data.ignore_merges = flag(model, "ignore_merges", false);
+    parts_.data.byte_fallback = flag(model, "byte_fallback", false);
+    parts_.data.fuse_unknown = flag(model, "fuse_unk", false);
+    if (optional(model, "unk_token") != nullptr) parts_.data.unknown_token = text(model, "unk_token");
+  }
+
+  // "left right" or ["left", "right"]
+  void read_merge(const json& merge) {
+    auto& merges = parts_.data.merges;
+    if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
+      merges.emplace_back(merge[0].get<std::string>(), merge[1].get<std::string>());
+      return;
+    }
+    if (merge.is_string()) {
+      const auto& pair = merge.get_ref<const std::string&>();
+      const size_t space = pair.find(' ');
+      if (space != std::string::npos && pair.find(' ', space + 1) == std::string::npos) {
+        merges.emplace_back(pair.substr(0, space), pair.substr(space + 1));
+        return;
+      }
+    }
+    fail("{}: merge {} is {}, expected two tokens", parts_.where, merges.size(), merge.dump());
+  }
+
+  void read_normalizer(const json& component, int depth) {
+    const std::string type = text(component, "type");
+    if (type == "Sequence") {
+      for (const json& child : children(component, "normalizers", depth)) read_normalizer(child, depth + 1);
+    } else if (type == "NFC") {
+      parts_.normalizer.add_unicode_form(Normalizer::Form::nfc);
+    } else if (type == "NFD") {
+      parts_.normalizer.add_unicode_form(Normalizer::Form::nfd);
+    } else if (type == "NFKC") {
+      parts_.normalizer.add_unicode_form(Normalizer::Form::nfkc);
+    } else if (type == "NFKD") {
+      parts_.normalizer.add_unicode_form(Normalizer::Form::nfkd);
+    } else {
+      refuse("normalizer", type);
+    }
+  }
+
+  void read_pre_tokenizer(const json& component, int depth) {
+    const std::string type = text(component, "type");
+    if (byte_level_) refuse("pre-tokenizer after ByteLevel", type);
+    if (type == "Sequence") {
+      for (const json& child : children(component, "pretokenizers", depth)) read_pre_tokenizer(child, depth + 1);
+    } else if (type == "Split") {
+      read_split(component);
+    } else if (type == "Digits") {
+      parts_.pre_tokenizer.add_digits(flag(component, "individual_digits", false));
+    } else if (type == "ByteLevel") {
+      if (flag(component, "add_prefix_space", true)) parts_.pre_tokenizer.add_prefix_space();
+      if (flag(component, "use_regex", true)) {
+        parts_.pre_tokenizer.add_split(Regex::from_oniguruma(kGpt2Pattern, parts_.where), SplitBehavior::isolated,
+                                       false);
+      }
+      byte_level_ = true;
+    } else {
+      refuse("pre-tokenizer", type);
+    }
+  }
+
+  void read_split(const json& component) {
+    const json& pattern = member(component, "pattern");
+    const bool regex = optional(pattern, "Regex") != nullptr;
+    const std::string source = text(pattern, regex ? "Regex" : "String");
+    require(!source.empty(), "{}: a Split pre-tokenizer has an empty pattern", parts_.where);
+    parts_.pre_tokenizer.add_split(regex ? Regex::from_oniguruma(source, parts_.where) : Regex::literal(source),
+                                   behavior(text(component, "behavior")), flag(component, "invert", false));
+  }
+
+  SplitBehavior behavior(const std::string& name) {
+    if (name == "Isolated") return SplitBehavior::isolated;
+    if (name == "Removed") return SplitBehavior::removed;
+    if (name == "MergedWithPrevious") return SplitBehavior::merged_with_previous;
+    if (name == "MergedWithNext") return SplitBehavior::merged_with_next;
+    if (name == "Contiguous") return SplitBehavior::contiguous;
+    refuse("Split behavior", name);
+  }
+
+  void read_decoder(const json& component) {
+    const std::string type = text(component, "type");
+    if (type == "Sequence" && children(component, "decoders", 0).size() == 1) {
+      return read_decoder(component["decoders"][0]);
+    }
+    if (type != "ByteLevel") refuse("decoder", type);
+    parts_.decoding.kind = BpeDecoding::Kind::byte_level;
+  }
+
+  void read_added_tokens(const json& tokens) {
+    require(tokens.is_array(), "{}: \"added_tokens\" is not an array", parts_.where);
+    for (const json& entry : tokens) {
+      AddedToken token;
+      token.content = text(entry, "content");
+      token.id = id(member(entry, "id"), token.content);
+      token.special = flag(entry, "special", false);
+      token.normalized = flag(entry, "normalized", !token.special);
+      token.single_word = flag(entry, "single_word", false);
+      token.lstrip = flag(entry, "lstrip", false);
+      token.rstrip = flag(entry, "rstrip", false);
+      parts_.added_tokens.push_back(std::move(token));
+    }
+  }
+
+  void read_post_processor(const json& component, int depth) {
+    const std::string type = text(component, "type");
+    if (type == "Sequence") {
+      for (const json& child : children(component, "processors", depth)) read_post_processor(child, depth + 1);
+    } else if (type == "TemplateProcessing") {
+      read_template(component);
+    } else if (type != "ByteLevel") {  // ByteLevel only trims offsets, which are not kept
+      refuse("post-processor", type);
+    }
+  }
+
+  void read_template(const json& component) {
+    bool seen_text = false;
+    for (const json& item : array(component, "single")) {
+      if (optional(item, "Sequence") != nullptr) {
+        const std::string which = text(item["Sequence"], "id");
+        if (seen_text || which != "A") refuse("post-processor template", component["single"].dump());
+        seen_text = true;
+        continue;
+      }
+      const std::string name = text(member(item, "SpecialToken"), "id");
+      const json& special = member(member(component, "special_tokens"), name.c_str());
+      for (const json& number : array(special, "ids")) {
+        (seen_text ? parts_.suffix : parts_.prefix).push_back(id(number, name));
+      }
+    }
+    require(seen_text, "{}: the post-processor's template has no place for the text", parts_.where);
+  }
+
+  std::filesystem::path path_;
+  BpeParts parts_;
+  bool byte_level_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> load_tokenizer_json(const std::filesystem::path& path) {
+  return make_bpe_tokenizer(Reader(path).run());
+}
+
+}  // namespace cepe
