@@ -149,7 +149,7 @@ class Verifier {
     const at::NoGradGuard no_grad;
     const at::Tensor prompt = recorded_.get("greedy.prompt"), expected = recorded_.get("greedy.tokens");
     Latents context;
-    if (recorded_.has("encoder_input_ids") && model_.encoder) context = encode(model_, *chunks("full"));
+    if (recorded_.has("encoder_input_ids") && model_.encoder) context = encode(model_, *chunks("padded"));
     const int64_t steps = expected.size(1);
     KeyValueCache cache = make_cache(model_.decoder.stack, prompt.size(0), prompt.size(1) + steps);
     std::vector<at::Tensor> tokens;
@@ -177,7 +177,7 @@ class Verifier {
       else if (name != "drop") continue;  // reported as unknown
       const std::vector<Parameter> trained = trainable_parameters(model_);
       require_gradients(trained);
-      const Latents context = encode(model_, *chunks("full"));
+      const Latents context = encode(model_, *chunks("padded"));
       const at::Tensor hidden = decode(model_, {ids, &context});
       const at::Tensor loss = lm * next_token_loss(model_, hidden, labels) + kl * distill_loss(logits(model_, hidden), teacher, mode);
       loss.backward();
