@@ -80,6 +80,7 @@ class Verifier {
       open.dtype = type_;
       model_ = open_model(directory_, open).model;
       if (recorded_.has("contexts")) verify_replug();
+      if (recorded_.has("logits")) verify_plain();
       if (recorded_.has("labels")) verify_cepe();
       if (recorded_.has("greedy.tokens")) verify_greedy();
       if (recorded_.has("distill.prob")) verify_distillation();
@@ -184,6 +185,11 @@ class Verifier {
       compare("distill." + name + ".loss", loss);
       compare_gradients("distill." + name + ".grad.", trained);
     }
+  }
+
+  void verify_plain() {
+    const at::NoGradGuard no_grad;
+    compare("logits", logits(model_, decode(model_, {recorded_.get("input_ids")})));
   }
 
   void verify_replug() {

@@ -7,6 +7,7 @@
 //   greedy.tokens                                                     greedy continuation of greedy.prompt with the full context
 //   distill.<mode>.loss, .grad.<parameter>                            next token + KL; modes drop, smooth_<delta>
 //   log_probs, loss (with contexts, context_scores)                   RePlug
+//   logits (of any decoder)                                           plain forward
 //   logits, loss, grad.<parameter> (LlamaForMLM)                      masked LM
 // Inputs (input_ids, labels, ...) are read, not compared. A name that is none of these makes verify fail.
 #pragma once
