@@ -49,6 +49,9 @@ if(CEPE_CUDA)
   find_package(Torch REQUIRED)
   target_link_libraries(cepe_torch INTERFACE ${TORCH_LIBRARIES})
   target_compile_definitions(cepe_torch INTERFACE CEPE_CUDA=1)
+  # The wheel's CUDA libraries before the toolkit's. What only torch itself needs of them may be missing where cepe is
+  # built; --as-needed drops what torch's package names and cepe does not call.
+  target_link_options(cepe_torch INTERFACE -Wl,-rpath,${CEPE_NVIDIA_LIB_DIR} -Wl,--allow-shlib-undefined -Wl,--as-needed)
 else()
   foreach(lib torch_cpu c10)
     add_library(cepe_lib_${lib} SHARED IMPORTED)
