@@ -1,0 +1,52 @@
+// The expressions of a template, from the loosest operator to the tightest.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "text/jinja_ast.h"
+#include "text/jinja_cursor.h"
+
+namespace cepe::jinja {
+
+class ExpressionParser : public TokenCursor {
+ public:
+  using TokenCursor::TokenCursor;
+
+ protected:
+  ExpressionPtr expression();
+  // An expression without "a if b else c" at its top.
+  ExpressionPtr disjunction();
+  // Names that begin with an underscore lead into Python's objects; Jinja's sandbox refuses them too.
+  std::string attribute_name();
+
+ private:
+  ExpressionPtr make(Expression::Kind kind, std::string name = "") const;
+  void add(Expression& parent, ExpressionPtr child) const;
+  ExpressionPtr binary(std::string name, ExpressionPtr left, ExpressionPtr right) const;
+  ExpressionPtr constant(Value value) const;
+  ExpressionPtr conjunction();
+  ExpressionPtr negation();
+  std::string comparison_operator();
+  ExpressionPtr comparison();
+  ExpressionPtr sum();
+  ExpressionPtr concatenation();
+  ExpressionPtr product();
+  // A sign binds tighter than a filter: -1|abs is (-1)|abs.
+  ExpressionPtr unary(bool with_filters);
+  ExpressionPtr primary();
+  ExpressionPtr integer();
+  ExpressionPtr name_or_call();
+  // (value), or a tuple, which is as good as a list here.
+  ExpressionPtr parenthesis();
+  void items(Expression& list, std::string_view close);
+  ExpressionPtr map();
+  ExpressionPtr postfix(ExpressionPtr value);
+  ExpressionPtr subscript(ExpressionPtr value);
+  // After "(": positional, then named ones.
+  void arguments(Expression& call);
+  ExpressionPtr filters(ExpressionPtr value);
+  ExpressionPtr test(ExpressionPtr value);
+};
+
+}  // namespace cepe::jinja
