@@ -1,0 +1,181 @@
+// Trained parts written and read back, the published layout, and what is refused.
+#include "model/checkpoint.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "io/hf_directory.h"
+#include "io/safetensors.h"
+#include "model/fixtures.h"
+
+namespace cepe {
+namespace {
+
+namespace fs = std::filesystem;
+using Weights = SaveOptions::Weights;
+
+const fs::path kBase = fs::path(CEPE_TEST_DATA) / "families/llama-mqa";
+
+// Trained parts on the llama-mqa fixture, with random cross-attention output so that the context shows.
+Cepe trained() {
+  at::manual_seed(5);
+  Cepe model = open_fixture("families/llama-mqa").model;
+  add_cepe_parts(model, {1, 2, false, 16, 8});
+  for (Parameter& parameter : trainable_parameters(model)) parameter.value->add_(at::randn_like(*parameter.value) * 0.02);
+  return model;
+}
+
+SaveOptions save_options(Weights weights) {
+  SaveOptions options;
+  options.weights = weights;
+  options.base_name = "llama-mqa";
+  options.base_sha256 = hash_weights(kBase);
+  return options;
+}
+
+OpenedModel reopen(const fs::path& path) {
+  OpenOptions options;
+  options.base = kBase;
+  return open_model(path, options);
+}
+
+at::Tensor outputs(const Cepe& model) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor ids = at::arange(20, at::kLong).view({2, 10});
+  const Latents context = encode(model, {at::arange(48, at::kLong).view({2, 3, 8}), {}});
+  return logits(model, decode(model, {ids, &context}));
+}
+
+void expect_error(const std::function<void()>& action, const std::string& part) {
+  try {
+    action();
+    FAIL() << "expected an error with: " << part;
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr(part));
+  }
+}
+
+TEST(TrainedParts, ComeBackExactlyInFloat32) {
+  const ScratchDirectory scratch;
+  Cepe model = trained();
+  save_trained_parts(model, scratch.path() / "m", save_options(Weights::f32));
+  const OpenedModel opened = reopen(scratch.path() / "m");
+  EXPECT_EQ(opened.kind, "trained parts");
+  EXPECT_EQ(opened.model.config.chunk_length, 8);
+  EXPECT_EQ(opened.model.config.encoder_embeddings, EncoderEmbeddings::decoder);
+  EXPECT_TRUE(at::equal(outputs(opened.model), outputs(model)));
+}
+
+TEST(TrainedParts, SmallerFormsStayClose) {
+  const ScratchDirectory scratch;
+  Cepe model = trained();
+  for (const auto& [weights, bound] : {std::pair{Weights::bf16, 0.01}, {Weights::int8, 0.03}}) {
+    save_trained_parts(model, scratch.path() / "m", save_options(weights));
+    const double error = norm_error(outputs(reopen(scratch.path() / "m").model), outputs(model));
+    EXPECT_LT(error, bound);
+    EXPECT_GT(error, 0);
+  }
+  // int8: every weight within half a step of its row's scale.
+  const SafetensorsFile file(scratch.path() / "m" / "model.safetensors");
+  EXPECT_EQ(file.find("encoder.layers.0.mlp.up_proj.weight")->dtype, DType::i8);
+  Cepe read = reopen(scratch.path() / "m").model;
+  const at::Tensor found = read.encoder->stack.layers[0].feed_forward.up.weight, expected = model.encoder->stack.layers[0].feed_forward.up.weight;
+  EXPECT_TRUE(((found - expected).abs() <= expected.abs().amax(1, true) / 127 * 0.5001).all().item<bool>());
+}
+
+TEST(TrainedParts, AWrongBaseIsRefused) {
+  const ScratchDirectory scratch;
+  Cepe model = trained();
+  SaveOptions options = save_options(Weights::f32);
+  options.base_sha256 = std::string(64, '0');
+  save_trained_parts(model, scratch.path() / "m", options);
+  expect_error([&] { reopen(scratch.path() / "m"); }, "belong to a base with SHA-256 000");
+}
+
+TEST(TrainedParts, TheBaseIsFoundByNameUnderCepeModels) {
+  const ScratchDirectory scratch;
+  Cepe model = trained();
+  save_trained_parts(model, scratch.path() / "m", save_options(Weights::f32));
+  setenv("CEPE_MODELS", kBase.parent_path().c_str(), 1);
+  EXPECT_EQ(open_model(scratch.path() / "m").base_path, kBase);
+  setenv("CEPE_MODELS", "/nowhere", 1);
+  setenv("HOME", "/nowhere", 1);
+  expect_error([&] { open_model(scratch.path() / "m"); }, "the base model llama-mqa was not found (looked at /nowhere/llama-mqa");
+  unsetenv("CEPE_MODELS");
+}
+
+TEST(TrainedParts, AMisshapenOrSuperfluousTensorIsNamed) {
+  const ScratchDirectory scratch;
+  Cepe model = trained();
+  save_trained_parts(model, scratch.path() / "m", save_options(Weights::f32));
+  const fs::path file = scratch.path() / "m" / "model.safetensors";
+  const std::string original = read_file(file);
+  const auto rewrite = [&](const std::function<void(TensorView&)>& edit) {
+    write_file(scratch.path() / "copy", original);
+    const SafetensorsFile source(scratch.path() / "copy");
+    std::vector<TensorView> views = source.tensors();
+    for (TensorView& view : views) {
+      if (view.name == "encoder.norm.weight") edit(view);
+    }
+    write_safetensors(file, views, {});
+  };
+  rewrite([](TensorView& view) { view.shape = {4, 12}; });
+  expect_error([&] { reopen(scratch.path() / "m"); }, "encoder.norm.weight has shape (4, 12), expected (48)");
+  rewrite([](TensorView& view) { view.name = "encoder.morn.weight"; });
+  expect_error([&] { reopen(scratch.path() / "m"); }, "encoder.norm.weight is missing, expected with shape (48)");
+  write_file(file, original.substr(0, original.size() - 10));
+  expect_error([&] { reopen(scratch.path() / "m"); }, "model.safetensors");
+}
+
+TEST(Published, ExportReadsBackAndComputesTheSame) {
+  const ScratchDirectory scratch;
+  Cepe model = open_fixture("cepe-gqa-last2").model;
+  export_published(model, scratch.path() / "out", Weights::f32);
+  const OpenedModel opened = open_model(scratch.path() / "out");
+  EXPECT_EQ(opened.kind, "published CEPE");
+  EXPECT_TRUE(at::equal(outputs(opened.model), outputs(model)));
+  // The very tensors and settings that the published code wrote.
+  const SafetensorsFile written(scratch.path() / "out/model.safetensors");
+  const SafetensorsFile recorded(fs::path(CEPE_TEST_DATA) / "cepe-gqa-last2/model.safetensors");
+  ASSERT_EQ(written.tensors().size(), recorded.tensors().size());
+  for (const TensorView& view : recorded.tensors()) {
+    const TensorView* found = written.find(view.name);
+    ASSERT_NE(found, nullptr) << view.name;
+    EXPECT_TRUE(std::ranges::equal(found->bytes, view.bytes)) << view.name;
+  }
+  const nlohmann::json config = read_json(scratch.path() / "out/config.json");
+  const nlohmann::json published = read_json(fs::path(CEPE_TEST_DATA) / "cepe-gqa-last2/config.json");
+  for (const auto& [key, value] : config.items()) {
+    if (key != "encoder_config") EXPECT_EQ(value, published.value(key, nlohmann::json())) << key;
+  }
+}
+
+TEST(Published, TrainedPartsBecomeASelfContainedModel) {
+  const ScratchDirectory scratch;
+  Cepe model = open_fixture("families/llama-linear").model;
+  add_cepe_parts(model, {1, 2, false, 16, 8});
+  export_published(model, scratch.path() / "out", Weights::f32);
+  OpenedModel opened = open_model(scratch.path() / "out");
+  EXPECT_EQ(opened.model.config.encoder_embeddings, EncoderEmbeddings::own);
+  EXPECT_TRUE(at::equal(outputs(opened.model), outputs(model)));
+}
+
+TEST(Published, WhatCannotBeExpressedIsRefusedWithTheReason) {
+  const ScratchDirectory scratch;
+  Cepe model = trained();  // 4 heads of 20 on a width of 48
+  expect_error([&] { export_published(model, scratch.path() / "out", Weights::f32); }, "needs 4 heads of 20 to make up the decoder's width 48");
+  EXPECT_FALSE(fs::exists(scratch.path() / "out"));
+}
+
+TEST(Open, NamesWhatIsMissing) {
+  expect_error([] { open_model("/no/such/model"); }, "/no/such/model: no such model file or directory");
+  expect_error([] { open_model(fs::path(CEPE_TEST_DATA) / "mlm/model.safetensors"); }, "expected a .gguf file or a model directory");
+}
+
+}  // namespace
+}  // namespace cepe

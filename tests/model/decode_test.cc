@@ -1,0 +1,89 @@
+// The forward pass against itself in other orders: cached decoding, bounded encoding, batches, chunks.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "model/fixtures.h"
+
+namespace cepe {
+namespace {
+
+at::Tensor random_ids(std::vector<int64_t> shape) { return at::randint(0, 128, shape, at::kLong); }
+
+class Decoding : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    at::manual_seed(3);
+    model_ = open_fixture(GetParam(), at::kDouble).model;
+    ids_ = random_ids({2, 20});
+    context_ = encode(model_, {random_ids({2, 3, 16}), {}});
+  }
+  const at::NoGradGuard no_grad_;
+  Cepe model_;
+  at::Tensor ids_;
+  Latents context_;
+};
+
+TEST_P(Decoding, WithACacheEqualsTheWholeSequenceAtOnce) {
+  const at::Tensor whole = decode(model_, {ids_, &context_});
+  KeyValueCache cache = make_cache(model_.decoder.stack, 2, 20);
+  std::vector<at::Tensor> parts;
+  for (const auto& [start, length] : {std::pair{0, 7}, {7, 1}, {8, 5}, {13, 1}, {14, 6}}) {
+    parts.push_back(decode(model_, {ids_.narrow(1, start, length), &context_, &cache}));
+  }
+  EXPECT_EQ(cache.length, 20);
+  EXPECT_LT(norm_error(at::cat(parts, 1), whole), 1e-12);
+}
+
+TEST_P(Decoding, BothFormsOfCrossAttentionGiveTheSameHiddenStates) {
+  const at::Tensor a = decode(model_, {ids_, &context_, nullptr, CrossAttentionForm::absorbed});
+  const at::Tensor b = decode(model_, {ids_, &context_, nullptr, CrossAttentionForm::materialised});
+  EXPECT_LT(norm_error(a, b), 1e-12);
+  EXPECT_GT(norm_error(decode(model_, {ids_}), b), 1e-3) << "the context must matter";
+}
+
+TEST_P(Decoding, EncodingInBoundedBatchesChangesNothing) {
+  const ContextChunks chunks{random_ids({2, 5, 16}), at::randint(0, 2, {2, 5, 16}, at::kLong).to(at::kBool)};
+  const Latents all = encode(model_, chunks, {10});
+  for (int64_t at_once : {1, 3, 4}) {
+    EXPECT_LT(norm_error(encode(model_, chunks, {at_once}).states_BSE, all.states_BSE), 1e-12) << at_once;
+  }
+}
+
+TEST_P(Decoding, PaddingOfAChunkIsInvisible) {
+  const at::Tensor real = random_ids({1, 2, 9});
+  at::Tensor padded = at::cat({real, random_ids({1, 2, 7})}, 2), mask = at::zeros({1, 2, 16}, at::kBool);
+  mask.narrow(2, 0, 9).fill_(true);
+  const at::Tensor ids = ids_.narrow(0, 0, 1);
+  const Latents short_context = encode(model_, {real, {}}), padded_context = encode(model_, {padded, mask});
+  EXPECT_LT(norm_error(decode(model_, {ids, &padded_context}), decode(model_, {ids, &short_context})), 1e-12);
+}
+
+TEST_P(Decoding, OrderOfChunksDoesNotMatter) {
+  const at::Tensor chunks = random_ids({1, 4, 16}), ids = ids_.narrow(0, 0, 1);
+  const Latents forward = encode(model_, {chunks, {}}), backward = encode(model_, {chunks.flip(1), {}});
+  EXPECT_LT(norm_error(decode(model_, {ids, &backward}), decode(model_, {ids, &forward})), 1e-12);
+}
+
+TEST_P(Decoding, TooLongAChunkIsRefused) {
+  EXPECT_THROW(encode(model_, {random_ids({1, 1, 65}), {}}), Error);
+  EXPECT_THROW(decode(model_, {random_ids({1, 0})}), Error);
+}
+
+INSTANTIATE_TEST_SUITE_P(Fixtures, Decoding, testing::Values("cepe-mha", "cepe-gqa-last2"));
+
+TEST(Decoding, APlainDecoderRefusesAContext) {
+  const Cepe model = open_fixture("replug").model;
+  EXPECT_THROW(encode(model, {random_ids({1, 1, 16}), {}}), Error);
+}
+
+TEST(Decoding, ACacheThatIsFullIsRefused) {
+  const at::NoGradGuard no_grad;
+  const Cepe model = open_fixture("replug").model;
+  KeyValueCache cache = make_cache(model.decoder.stack, 1, 4);
+  decode(model, {random_ids({1, 4}), nullptr, &cache});
+  EXPECT_THROW(decode(model, {random_ids({1, 1}), nullptr, &cache}), Error);
+}
+
+}  // namespace
+}  // namespace cepe
