@@ -135,8 +135,8 @@ void check(const Case& c) {
   EXPECT_LE(gradient_error, c.tolerance) << c.op << " " << c.name << ", gradient";
 }
 
-// One rounding to bfloat16 is at most 2^-9 of the value.
-constexpr double kOneRounding = 2.5e-3, kTwoRoundings = 5e-3;
+// One rounding to bfloat16 moves a value by at most 2^-8 of it.
+constexpr double kOneRounding = 4e-3, kTwoRoundings = 8e-3;
 
 // ---------------------------------------------------------------------------------------------- formulas in ATen
 
@@ -169,7 +169,7 @@ Tensors attention_by_hand(const Tensors& in, const at::Tensor& allowed) {
   const at::Tensor v = in[2].transpose(1, 2).repeat_interleave(repeat, 1);
   const at::Tensor scores = at::matmul(q, k.transpose(2, 3)) / std::sqrt(static_cast<double>(q.size(3)));
   const at::Tensor weights = (scores - scores.amax(-1, true).detach()).exp() * allowed;
-  return {at::matmul(weights / weights.sum(-1, true).clamp_min(1e-300), v).transpose(1, 2)};
+  return {at::matmul(weights / weights.sum(-1, true).clamp_min(1e-30), v).transpose(1, 2)};
 }
 
 RotaryTable table_for(int64_t positions, int64_t head_size) {
@@ -217,7 +217,7 @@ TEST_F(Fused, Swiglu) {
 void check_norm(const std::string& name, const at::Tensor& x) {
   const at::Tensor weight = random({x.size(-1)});
   check({"rms_norm", name, [](const Tensors& in) { return Tensors{rms_norm(in[0], in[1], 1e-5)}; }, norm_by_hand,
-         {x, weight}, kOneRounding});
+         {x, weight}, fused_norm_applies(x, weight) ? kOneRounding : kTwoRoundings});
   check({"add_rms_norm", name,
          [](const Tensors& in) {
            const NormedSum out = add_rms_norm(in[0], in[1], in[2], 1e-5);
@@ -272,7 +272,7 @@ TEST_F(Fused, CrossEntropy) {
     EXPECT_TRUE(at::equal(loss, loss_only));
     const double loss_error = error_of(loss, loss64.detach()), grad_error = error_of(logits, grad64);
     errors().add({"cross_entropy", fmt::format("13x{}", vocabulary), fmt::format("{:.2e}", loss_error),
-                  fmt::format("{:.2e}", grad_error), "1e-05, 2e-03"});
+                  fmt::format("{:.2e}", grad_error), "1e-05, 4e-03"});
     EXPECT_LE(loss_error, 1e-5) << vocabulary;
     EXPECT_LE(grad_error, kOneRounding) << vocabulary;
     EXPECT_EQ(logits[2].abs().max().item<float>(), 0.f);
