@@ -216,7 +216,9 @@ std::string sha256_file(const std::filesystem::path& path) {
   Descriptor descriptor(open_for_reading(path));
   Sha256 hash;
   std::string buffer(1 << 20, '\0');
-  while (size_t count = read_some(descriptor.get(), buffer.data(), buffer.size(), path)) hash.update(buffer.data(), count);
+  while (size_t count = read_some(descriptor.get(), buffer.data(), buffer.size(), path)) {
+    hash.update(buffer.data(), count);
+  }
   return hash.hex();
 }
 

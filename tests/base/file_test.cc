@@ -58,7 +58,8 @@ TEST(ReadFile, ReadsFilesThatReportNoSize) { EXPECT_THAT(read_file("/proc/self/s
 TEST(ReadFile, NamesTheFileAndTheReason) {
   TemporaryDirectory directory;
   std::string missing = directory / "missing", folder = directory.path();
-  EXPECT_EQ(error_of<Error>([&] { read_file(missing); }), missing + ": cannot open the file: No such file or directory");
+  EXPECT_EQ(error_of<Error>([&] { read_file(missing); }),
+            missing + ": cannot open the file: No such file or directory");
   EXPECT_EQ(error_of<Error>([&] { MappedFile file(missing); }),
             missing + ": cannot open the file: No such file or directory");
   EXPECT_EQ(error_of<Error>([&] { read_file(folder); }), folder + ": cannot read the file: Is a directory");

@@ -121,8 +121,8 @@ TEST(Plot, PlacesPointsLinearlyAndLabelsTheAxes) {
   EXPECT_GT(y2, y0);  // lower perplexity lies lower in the picture
   EXPECT_EQ(points[3], points[0]);
   EXPECT_EQ(points[4], (std::pair{x2, y0}));
-  for (const char* text : {">a &lt; b &amp; c<", ">context tokens<", ">perplexity<", ">0<", ">2,048<", ">6,144<", ">own<",
-                           ">other<", ">13<", ">14.5<"}) {
+  for (const char* text : {">a &lt; b &amp; c<", ">context tokens<", ">perplexity<", ">0<", ">2,048<", ">6,144<",
+                           ">own<", ">other<", ">13<", ">14.5<"}) {
     EXPECT_THAT(svg, HasSubstr(text));
   }
   // The first error bar's lower stroke lies half a unit of perplexity below its point.
