@@ -1,0 +1,69 @@
+// cepe train: encoder and cross-attention for a frozen decoder (docs/training.md).
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+
+#include "apps/commands.h"
+#include "base/config.h"
+#include "base/error.h"
+#include "train/trainer.h"
+
+namespace cepe {
+namespace {
+
+std::atomic<bool> stop_requested{false};
+static_assert(std::atomic<bool>::is_always_lock_free, "set in a signal handler");
+
+// The first signal stops after the current step with a checkpoint, the second at once.
+extern "C" void request_stop(int signal) {
+  if (stop_requested.exchange(true)) {
+    std::signal(signal, SIG_DFL);
+    std::raise(signal);
+  }
+}
+
+struct TrainCommand {
+  std::string config, run;
+  std::string device = "auto";
+};
+
+void run_train(const TrainCommand& command, const std::vector<std::string>& overrides) {
+  Config config = Config::from_file(command.config);
+  config.use_environment();
+  for (const std::string& argument : overrides) {
+    require(argument.rfind("--", 0) == 0, "{}: expected --section.key=value", argument);
+    config.override_with(argument.substr(2));
+  }
+  ModelOptions options;
+  options.device = command.device;
+  TrainJob job;
+  job.config = read_train_config(config);
+  job.run = command.run;
+  job.config_toml = config.used_as_toml();
+  job.device = resolve_device(options);
+  job.stop = &stop_requested;
+  std::signal(SIGINT, request_stop);
+  std::signal(SIGTERM, request_stop);
+  const TrainOutcome outcome = train(job);
+  if (outcome.finished) {
+    std::printf("finished after %lld steps\n", static_cast<long long>(outcome.step));
+  } else {
+    std::printf("stopped after step %lld: run the same command again to go on\n", static_cast<long long>(outcome.step));
+  }
+}
+
+}  // namespace
+
+void add_train_command(CLI::App& app) {
+  auto command = std::make_shared<TrainCommand>();
+  CLI::App* sub = app.add_subcommand("train", "Train encoder and cross-attention for a frozen decoder");
+  sub->add_option("config", command->config, "a TOML file, see configs/")->required();
+  sub->add_option("--run", command->run, "directory of checkpoints, log and result; an interrupted run in it goes on")->required();
+  sub->add_option("--device", command->device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+  sub->allow_extras();
+  sub->footer("Any key of the TOML file can be given as --section.key=value, or as CEPE_SECTION_KEY in the environment.");
+  sub->callback([command, sub] { run_train(*command, sub->remaining()); });
+}
+
+}  // namespace cepe

@@ -1,0 +1,120 @@
+#include "train/step_log.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <sstream>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/report.h"
+
+namespace cepe {
+namespace {
+
+// The lines of a log up to a step; a last line that was cut by a crash is dropped.
+std::string lines_up_to(const std::filesystem::path& file, int64_t step) {
+  std::istringstream lines(read_file(file));
+  std::string kept;
+  for (std::string line; std::getline(lines, line);) {
+    const nlohmann::json record = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (record.is_object() && record.contains("step") && record["step"].is_number_integer() && record["step"].get<int64_t>() <= step) {
+      kept += line + "\n";
+    }
+  }
+  return kept;
+}
+
+std::string percent(double fraction) { return fmt::format("{:+.2f} %", 100 * fraction); }
+
+}  // namespace
+
+StepLog::StepLog(const StepLogOptions& options, int64_t resumed_step) : options_(options), clock_(seconds_now()) {
+  if (std::filesystem::exists(options.file)) write_file(options.file, lines_up_to(options.file, resumed_step));
+  file_ = std::fopen(options.file.c_str(), "ae");
+  require(file_ != nullptr, "{}: cannot open the log: {}", options.file.string(), std::strerror(errno));
+}
+
+StepLog::~StepLog() {
+  if (file_) std::fclose(file_);
+}
+
+void StepLog::submit(const StepInfo& info, const at::Tensor& loss, const at::Tensor& gradient_norm) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor values = at::stack({loss.detach().to(at::kFloat), gradient_norm.to(at::kFloat)});
+  Pending next{info, values, std::nullopt};
+  if (!options_.device.is_cpu()) {
+    next.values = at::empty({2}, at::TensorOptions(at::kFloat).pinned_memory(true));
+    next.values.copy_(values, /*non_blocking=*/true);
+    const c10::impl::VirtualGuardImpl guard(options_.device.type());
+    next.ready.emplace(options_.device.type());
+    next.ready->record(guard.getStream(options_.device));
+  }
+  flush();
+  pending_ = std::move(next);
+}
+
+void StepLog::flush() {
+  if (!pending_) return;
+  Pending pending = std::move(*pending_);
+  pending_.reset();
+  print(std::move(pending));
+}
+
+void StepLog::restart_clock() { clock_ = seconds_now(); }
+
+void StepLog::print(Pending pending) {
+  if (pending.ready) pending.ready->synchronize();
+  const double now = seconds_now(), seconds = std::max(now - clock_, 1e-9);
+  clock_ = now;
+  const StepInfo& info = pending.info;
+  const double loss = pending.values.data_ptr<float>()[0], norm = pending.values.data_ptr<float>()[1];
+  last_loss_ = loss;
+  non_finite_ = std::isfinite(norm) ? 0 : non_finite_ + 1;
+  const double rate = static_cast<double>(info.tokens) / seconds, tflops = info.flops / seconds / 1e12;
+  std::string line = fmt::format("step {}/{}  loss {:.4f}  grad {:.3f}  lr {:.2e}  {:.0f} ms  {:.1f}k tokens/s  {:.4g} TFLOP/s", info.step,
+                                 options_.total_steps, loss, norm, info.learning_rate, 1e3 * seconds, rate / 1e3, tflops);
+  nlohmann::json record = {{"step", info.step},       {"loss", loss},          {"gradient_norm", norm},  {"learning_rate", info.learning_rate},
+                           {"milliseconds", 1e3 * seconds}, {"tokens", info.tokens}, {"tokens_per_second", rate}, {"tflops", tflops}};
+  if (options_.peak_flops > 0) {
+    const double mfu = info.flops / seconds / options_.peak_flops;
+    line += fmt::format("  MFU {:.1f} %", 100 * mfu);
+    record["mfu"] = mfu;
+  }
+  if (non_finite_ > 0) line += "  gradient not finite: step left out";
+  note(line);
+  write(record);
+}
+
+void StepLog::validation(int64_t step, const std::vector<ValidationRow>& rows, double seconds) {
+  nlohmann::json list = nlohmann::json::array();
+  for (const ValidationRow& row : rows) {
+    std::string line = fmt::format("validation {}  {}  {} samples  loss {:.4f} with context, {:.4f} without: perplexity {}", step, row.domain,
+                                   row.samples, row.own, row.none, percent(std::expm1(row.own - row.none)));
+    nlohmann::json entry = {{"domain", row.domain}, {"samples", row.samples}, {"loss_context", row.own}, {"loss_no_context", row.none}};
+    if (row.other) {
+      line += fmt::format("; other document's context {}, reading gain {}", percent(std::expm1(*row.other - row.none)), percent(*row.reading_gain()));
+      entry["loss_other_context"] = *row.other;
+      entry["reading_gain"] = *row.reading_gain();
+    }
+    note(line);
+    list.push_back(entry);
+  }
+  write({{"step", step}, {"validation", list}, {"seconds", seconds}});
+}
+
+void StepLog::note(const std::string& text) {
+  std::printf("%s\n", text.c_str());
+  std::fflush(stdout);
+}
+
+void StepLog::write(const nlohmann::json& record) {
+  const std::string line = record.dump() + "\n";
+  const bool written = std::fwrite(line.data(), 1, line.size(), file_) == line.size() && std::fflush(file_) == 0;
+  require(written, "{}: cannot write the log: {}", options_.file.string(), std::strerror(errno));
+}
+
+}  // namespace cepe

@@ -1,0 +1,66 @@
+// What a run says while it goes: a line a step on standard output, and the same as JSON lines in run/log.jsonl.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/Event.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "train/validation.h"
+
+namespace cepe {
+
+struct StepLogOptions {
+  std::filesystem::path file;   // log.jsonl
+  at::Device device = at::kCPU;
+  int64_t total_steps = 0;
+  double peak_flops = 0;        // a second, for MFU; 0: not shown
+};
+
+// One step's numbers that the host knows.
+struct StepInfo {
+  int64_t step = 0;             // 1 for the first
+  double learning_rate = 0;
+  int64_t tokens = 0;           // context and decoder
+  double flops = 0;
+};
+
+class StepLog {
+ public:
+  // Drops lines of the file beyond `resumed_step`: those steps are about to be done again.
+  StepLog(const StepLogOptions& options, int64_t resumed_step);
+  ~StepLog();
+
+  // Takes a step's loss and gradient norm, scalars that the device may not have computed yet, and prints the step before:
+  // so the host waits for a step only when the device has the next one to work on.
+  void submit(const StepInfo& info, const at::Tensor& loss, const at::Tensor& gradient_norm);
+  void flush();                 // prints the step that is still waiting
+  void restart_clock();         // what happened until now is not part of the next step's time
+  void validation(int64_t step, const std::vector<ValidationRow>& rows, double seconds);
+  void note(const std::string& text);  // a line on standard output only
+
+  double last_loss() const { return last_loss_; }
+  int64_t steps_without_finite_gradient() const { return non_finite_; }
+
+ private:
+  struct Pending {
+    StepInfo info;
+    at::Tensor values;          // (2) float32 on the CPU: loss, norm
+    std::optional<c10::Event> ready;
+  };
+  void print(Pending pending);
+  void write(const nlohmann::json& record);
+
+  StepLogOptions options_;
+  std::FILE* file_ = nullptr;
+  std::optional<Pending> pending_;
+  double clock_ = 0, last_loss_ = 0;
+  int64_t non_finite_ = 0;
+};
+
+}  // namespace cepe

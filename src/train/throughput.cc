@@ -1,0 +1,35 @@
+#include "train/throughput.h"
+
+namespace cepe {
+namespace {
+
+// Of one token in one layer's projections: q and o, k and v, and the feed-forward part.
+double self_projections(const StackConfig& c) {
+  const double D = c.hidden_size, K = c.head_dim;
+  return 2 * D * K * (2.0 * c.num_heads + 2.0 * c.num_kv_heads) + 6 * D * c.intermediate_size;
+}
+
+}  // namespace
+
+double training_flops(const CepeConfig& config, const SampleShape& shape) {
+  const StackConfig& decoder = config.decoder;
+  const double T = shape.decoder_tokens, L = shape.chunk_length, S = static_cast<double>(shape.chunks) * L;
+  const double heads = static_cast<double>(decoder.num_heads) * decoder.head_dim;
+  const double kv_heads = static_cast<double>(decoder.num_kv_heads) * decoder.head_dim;
+  const double layers = decoder.num_layers, cross_layers = config.encoder ? config.num_cross_attn_layers : 0;
+  double total = 0;
+  if (config.encoder) {
+    const StackConfig& encoder = *config.encoder;
+    const double E = encoder.hidden_size, encoder_heads = static_cast<double>(encoder.num_heads) * encoder.head_dim;
+    total += encoder.num_layers * 3 * S * (self_projections(encoder) + 4 * L * encoder_heads);
+    const double projections = T * 4 * decoder.hidden_size * heads + S * 4 * E * kv_heads;
+    total += cross_layers * 3 * (projections + T * 4 * S * heads);
+  }
+  // The frozen decoder: forward in all layers, gradients of activations from the first cross-attention upwards.
+  const double layer = T * self_projections(decoder), causal = T * 2 * T * heads;
+  total += layers * (layer + causal) + cross_layers * (layer + 2 * causal);
+  total += 2 * T * 2 * decoder.hidden_size * static_cast<double>(decoder.vocab_size);
+  return total;
+}
+
+}  // namespace cepe

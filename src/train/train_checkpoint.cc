@@ -1,0 +1,159 @@
+#include "train/train_checkpoint.h"
+
+#include <ATen/ATen.h>
+#include <fcntl.h>
+#include <fmt/ranges.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "io/hf_directory.h"
+#include "io/safetensors.h"
+
+namespace cepe {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kFormat = "cepe-training-checkpoint";
+constexpr int64_t kVersion = 1;
+
+// The step of "step-000123"; -1 for another name.
+int64_t step_of(const fs::path& path) {
+  const std::string name = path.filename().string();
+  if (name.rfind("step-", 0) != 0 || name.size() < 6 || name.size() > 20) return -1;
+  const std::string digits = name.substr(5);
+  return digits.find_first_not_of("0123456789") == std::string::npos ? std::stoll(digits) : -1;
+}
+
+// Oldest first.
+std::vector<fs::path> checkpoints_of(const fs::path& run) {
+  std::vector<fs::path> found;
+  if (!fs::is_directory(run)) return found;
+  for (const auto& entry : fs::directory_iterator(run)) {
+    if (entry.is_directory() && step_of(entry.path()) >= 0) found.push_back(entry.path());
+  }
+  std::sort(found.begin(), found.end(), [](const fs::path& a, const fs::path& b) { return step_of(a) < step_of(b); });
+  return found;
+}
+
+void sync_directory(const fs::path& directory) {
+  const int descriptor = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const bool synced = descriptor >= 0 && (::fsync(descriptor) == 0 || errno == EINVAL);
+  const int error = errno;
+  if (descriptor >= 0) ::close(descriptor);
+  require(synced, "{}: cannot sync the directory to disk: {}", directory.string(), std::strerror(error));
+}
+
+// Names of the optimizer's tensors.
+std::string average_name(const std::string& parameter) { return "exp_avg." + parameter; }
+std::string square_average_name(const std::string& parameter) { return "exp_avg_sq." + parameter; }
+
+TensorView view_of(const std::string& name, const at::Tensor& cpu) {
+  return {name, DType::f32, cpu.sizes().vec(), {static_cast<const std::byte*>(cpu.data_ptr()), static_cast<size_t>(cpu.nbytes())}};
+}
+
+void save_optimizer(const fs::path& path, TrainingState training) {
+  const std::vector<Parameter> list = trainable_parameters(training.model);
+  std::vector<at::Tensor> kept;
+  std::vector<TensorView> views;
+  auto add = [&](const std::string& name, const at::Tensor& tensor) {
+    kept.push_back(tensor.detach().to(at::kCPU).contiguous());
+    views.push_back(view_of(name, kept.back()));
+  };
+  for (size_t i = 0; i < list.size(); ++i) {
+    add(average_name(list[i].name), training.optimizer.averages()[i]);
+    add(square_average_name(list[i].name), training.optimizer.square_averages()[i]);
+  }
+  add("updates", training.optimizer.updates());
+  write_safetensors(path, views, {{"format", "pt"}});
+}
+
+void copy_from(const TensorSource& source, const std::string& name, at::Tensor& target) {
+  const std::string where = source.path().string();
+  const TensorView* view = source.find(name);
+  require(view != nullptr, "{}: tensor {} is missing", where, name);
+  require(view->dtype == DType::f32 && at::IntArrayRef(view->shape) == target.sizes(), "{}: tensor {} is {} of shape ({}), expected F32 of shape ({})",
+          where, name, dtype_name(view->dtype), fmt::join(view->shape, ", "), fmt::join(target.sizes(), ", "));
+  at::Tensor cpu = at::empty(view->shape, at::kFloat);
+  std::memcpy(cpu.data_ptr(), view->bytes.data(), view->bytes.size());
+  const at::NoGradGuard no_grad;
+  target.copy_(cpu);
+}
+
+}  // namespace
+
+std::optional<fs::path> newest_checkpoint(const fs::path& run) {
+  const std::vector<fs::path> found = checkpoints_of(run);
+  return found.empty() ? std::nullopt : std::optional(found.back());
+}
+
+fs::path save_checkpoint(const fs::path& run, TrainingState training, const CheckpointOptions& options) {
+  const std::string name = fmt::format("step-{:06}", options.state.at("step").get<int64_t>());
+  const fs::path temporary = run / ("." + name + ".tmp"), target = run / name;
+  std::error_code ignored;
+  try {
+    fs::remove_all(temporary);
+    SaveOptions save = options.save;
+    save.weights = SaveOptions::Weights::f32;
+    save_trained_parts(training.model, temporary, save);
+    save_optimizer(temporary / "optimizer.safetensors", training);
+    nlohmann::json state = options.state;
+    state["format"] = kFormat;
+    state["version"] = kVersion;
+    write_file(temporary / "state.json", state.dump(2) + "\n");
+    sync_directory(temporary);
+    fs::remove_all(target);  // of an earlier run that was told to start from an older checkpoint
+    fs::rename(temporary, target);
+    sync_directory(run);
+  } catch (const fs::filesystem_error& error) {
+    fs::remove_all(temporary, ignored);
+    fail("{}: cannot write the checkpoint: {}", target.string(), error.code().message());
+  } catch (...) {
+    fs::remove_all(temporary, ignored);
+    throw;
+  }
+  write_file(run / "latest", name + "\n");
+  std::vector<fs::path> found = checkpoints_of(run);
+  for (size_t i = 0; i + static_cast<size_t>(options.keep) < found.size(); ++i) fs::remove_all(found[i], ignored);
+  return target;
+}
+
+nlohmann::json read_checkpoint_state(const fs::path& checkpoint) {
+  const fs::path path = checkpoint / "state.json";
+  nlohmann::json state = read_json(path);
+  require(state.is_object() && state.value("format", nlohmann::json()) == kFormat, "{}: not the state of a training checkpoint", path.string());
+  require(state.value("version", nlohmann::json()) == kVersion, "{}: a checkpoint of version {}, expected {}", path.string(),
+          state.value("version", nlohmann::json()).dump(), kVersion);
+  require(state.contains("step") && state["step"].is_number_unsigned(), "{}: \"step\" is missing or no number", path.string());
+  require(state.contains("identity") && state["identity"].is_object(), "{}: \"identity\" is missing", path.string());
+  return state;
+}
+
+void load_checkpoint(const fs::path& checkpoint, TrainingState training) {
+  const SafetensorsFile weights(checkpoint / "model.safetensors"), averages(checkpoint / "optimizer.safetensors");
+  const std::vector<Parameter> list = trainable_parameters(training.model);
+  for (size_t i = 0; i < list.size(); ++i) {
+    copy_from(weights, list[i].name, *list[i].value);
+    copy_from(averages, average_name(list[i].name), training.optimizer.averages()[i]);
+    copy_from(averages, square_average_name(list[i].name), training.optimizer.square_averages()[i]);
+  }
+  copy_from(averages, "updates", training.optimizer.updates());
+}
+
+void remove_unfinished_checkpoints(const fs::path& run) {
+  std::error_code ignored;
+  if (!fs::is_directory(run)) return;
+  std::vector<fs::path> left;
+  for (const auto& entry : fs::directory_iterator(run)) {
+    const std::string name = entry.path().filename().string();
+    if (name.rfind(".step-", 0) == 0 && name.ends_with(".tmp")) left.push_back(entry.path());
+  }
+  for (const fs::path& path : left) fs::remove_all(path, ignored);
+}
+
+}  // namespace cepe

@@ -1,0 +1,357 @@
+#include "train/trainer.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/DeviceGuard.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "base/error.h"
+#include "base/report.h"
+#include "model/checkpoint.h"
+#include "train/batches.h"
+#include "train/optimizer.h"
+#include "train/step_log.h"
+#include "train/throughput.h"
+#include "train/train_checkpoint.h"
+#include "train/validation.h"
+
+namespace cepe {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr double kDefaultPeakTflops = 790;     // bfloat16 matrix product of 8192^3 on an H200
+constexpr int64_t kMaxStepsNotFinite = 20;
+
+// Keeps a second process out of the run's directory; the system lets go of it however the process ends.
+class RunLock {
+ public:
+  explicit RunLock(const fs::path& run) : descriptor_(::open((run / ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
+    require(descriptor_ >= 0, "{}: cannot write into the directory: {}", run.string(), std::strerror(errno));
+    if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0) return;
+    ::close(descriptor_);
+    fail("{}: another process is training in this directory", run.string());
+  }
+  ~RunLock() { ::close(descriptor_); }
+  RunLock(const RunLock&) = delete;
+  RunLock& operator=(const RunLock&) = delete;
+
+ private:
+  int descriptor_;
+};
+
+const fs::path& make_run_directory(const fs::path& run) {
+  std::error_code error;
+  fs::create_directories(run, error);
+  require(!error && fs::is_directory(run), "{}: cannot create the directory: {}", run.string(), error.message());
+  return run;
+}
+
+at::ScalarType arithmetic_type(const TrainConfig& config, const at::Device& device) {
+  if (config.precision == "auto") return device.is_cuda() ? at::kBFloat16 : at::kFloat;
+  return config.precision == "bfloat16" ? at::kBFloat16 : at::kFloat;
+}
+
+SaveOptions::Weights weights_of(const std::string& name) {
+  if (name == "int8") return SaveOptions::Weights::int8;
+  return name == "f32" ? SaveOptions::Weights::f32 : SaveOptions::Weights::bf16;
+}
+
+// The decoder with its two trained parts, those in float32.
+OpenedModel open_for_training(const TrainConfig& config, const at::Device& device, at::ScalarType dtype) {
+  const fs::path base = fs::exists(config.base) ? fs::path(config.base) : resolve_base(config.base, std::nullopt);
+  OpenOptions options;
+  options.device = device;
+  options.dtype = dtype;
+  options.trained_dtype = at::kFloat;
+  OpenedModel opened;
+  if (!config.parts.empty()) {
+    options.base = base;
+    opened = open_model(config.parts, options);
+    require(opened.kind == "trained parts", "model.parts: {} is a {}, expected trained parts", config.parts, opened.kind);
+  } else {
+    opened = open_model(base, options);
+    require(opened.kind != "trained parts", "model.base: {} are trained parts: give them as model.parts, and their decoder as model.base",
+            base.string());
+  }
+  opened.base_path = base;
+  if (opened.base_sha256.empty()) opened.base_sha256 = hash_weights(base);
+  if (!opened.model.encoder) {
+    AdditionOptions additions;
+    additions.encoder_layers = config.encoder_layers;
+    additions.cross_attention_layers = config.cross_attention_layers;
+    additions.zero_output = config.zero_output;
+    additions.encoder_window = std::max(additions.encoder_window, config.chunk_length);
+    additions.chunk_length = config.chunk_length;
+    add_cepe_parts(opened.model, additions);
+  }
+  const int64_t window = opened.model.encoder->stack.config.max_positions;
+  require(config.chunk_length <= window, "train.chunk_length: chunks of {} tokens exceed the encoder's window of {}", config.chunk_length, window);
+  opened.model.config.chunk_length = config.chunk_length;
+  set_trainable(opened.model, true);
+  return opened;
+}
+
+// Shards must fit the model: its embedding, and its tokenizer where it has one.
+void check_corpus(const Corpus& corpus, const OpenedModel& opened) {
+  const std::string where = corpus.shards[0].path().string();
+  const int64_t rows = opened.model.config.decoder.vocab_size;
+  require(corpus.vocab_size <= rows, "{}: token ids of a vocabulary of {}, the model's embedding has {} rows", where, corpus.vocab_size, rows);
+  if (!opened.tokenizer || corpus.fingerprint == 0) return;
+  require(corpus.fingerprint == tokenizer_fingerprint(*opened.tokenizer),
+          "{}: made with another tokenizer than that of {}: make the shards again with `cepe data --model`", where, opened.path.string());
+}
+
+nlohmann::json shard_record(const Corpus& corpus) {
+  nlohmann::json list = nlohmann::json::array();
+  for (const TokenShard& shard : corpus.shards) {
+    list.push_back({{"file", shard.path().filename().string()}, {"tokens", shard.tokens()}, {"sha256", sha256_file(shard.path())}});
+  }
+  return list;
+}
+
+std::vector<at::Tensor> trained_tensors(Cepe& model) {
+  std::vector<at::Tensor> tensors;
+  for (const Parameter& parameter : trainable_parameters(model)) tensors.push_back(*parameter.value);
+  return tensors;
+}
+
+AdamWOptions adamw_options(const TrainConfig& config) {
+  return {config.beta1, config.beta2, config.epsilon, config.weight_decay, config.clip};
+}
+
+class Trainer {
+ public:
+  explicit Trainer(const TrainJob& job)
+      : job_(job), config_(job.config), lock_(make_run_directory(job.run)), started_(seconds_now()),
+        dtype_(arithmetic_type(config_, job.device)), corpus_(open_corpus(config_.train)), builder_(config_, corpus_),
+        opened_(open_for_training(config_, job.device, dtype_)), optimizer_(trained_tensors(opened_.model), adamw_options(config_)) {
+    if (!config_.validation.empty()) {
+      validation_corpus_ = open_corpus(config_.validation);
+      check_corpus(validation_corpus_, opened_);
+      validation_.emplace(config_, validation_corpus_);
+    }
+    check_corpus(corpus_, opened_);
+    const bool published = opened_.kind == "published CEPE";
+    require(!published || config_.weights != "int8", "run.weights int8: the base {} is a published CEPE model, whose layout has no int8 weights",
+            config_.base);
+    identity_ = training_identity(config_);
+    identity_["model.base_sha256"] = opened_.base_sha256;
+    shards_ = shard_record(corpus_);
+    resume();
+  }
+
+  TrainOutcome run();
+
+ private:
+  Cepe& model() { return opened_.model; }
+  void resume();
+  void describe();
+  void warm_rotary_tables();
+  void train_step(Prefetcher& batches);
+  at::Tensor micro_step(const Batch& batch);
+  bool must_stop() const;
+  void validate();
+  void save(bool last);
+  nlohmann::json training_record() const;
+  SaveOptions save_options() const;
+
+  const TrainJob& job_;
+  const TrainConfig& config_;
+  RunLock lock_;
+  const double started_;
+  const at::ScalarType dtype_;
+  Corpus corpus_, validation_corpus_;
+  BatchBuilder builder_;
+  OpenedModel opened_;
+  AdamW optimizer_;
+  std::optional<Validation> validation_;
+  nlohmann::json identity_, shards_, last_validation_;
+  std::optional<StepLog> log_;
+  int64_t step_ = 0, saved_step_ = -1, validated_step_ = -1;
+  int64_t tokens_ = 0;               // context and decoder, of all steps done
+  double earlier_seconds_ = 0;       // of the sittings before this one
+};
+
+void Trainer::resume() {
+  remove_unfinished_checkpoints(job_.run);
+  const auto checkpoint = newest_checkpoint(job_.run);
+  if (!checkpoint) return;
+  const nlohmann::json state = read_checkpoint_state(*checkpoint);
+  const nlohmann::json& recorded = state["identity"];
+  for (const auto& [key, value] : identity_.items()) {
+    const nlohmann::json before = recorded.value(key, nlohmann::json());
+    require(before == value, "{}: this run was started with {} = {}, now it is {}: resume with the same settings, or choose another directory",
+            checkpoint->string(), key, before.dump(), value.dump());
+  }
+  const nlohmann::json shards = state.value("shards", nlohmann::json::array());
+  require(shards.size() == shards_.size(), "{}: this run was started with {} token shards, now there are {}", checkpoint->string(), shards.size(),
+          shards_.size());
+  for (size_t i = 0; i < shards.size(); ++i) {
+    require(shards[i].value("sha256", "") == shards_[i]["sha256"], "{}: this run was started with other tokens in place of {}: shard {} differs",
+            checkpoint->string(), corpus_.shards[i].path().string(), i);
+  }
+  load_checkpoint(*checkpoint, {model(), optimizer_});
+  step_ = saved_step_ = state["step"].get<int64_t>();
+  tokens_ = state.value("tokens", int64_t{0});
+  earlier_seconds_ = state.value("seconds", 0.0);
+  last_validation_ = state.value("validation", nlohmann::json());
+}
+
+void Trainer::describe() {
+  int64_t trained = 0;
+  for (const at::Tensor& tensor : trained_tensors(model())) trained += tensor.numel();
+  log_->note(fmt::format("{} with {} trained parameters: {} encoder layers, cross-attention in the last {} decoder layers; {} on {}",
+                         opened_.kind, format_count(static_cast<uint64_t>(trained)), model().config.encoder->num_layers,
+                         model().config.num_cross_attn_layers, dtype_ == at::kFloat ? "float32" : "bfloat16", job_.device.str()));
+  log_->note(fmt::format("{} documents, {} tokens in {} shards; {} documents hold a whole sample of {} tokens", corpus_.documents.size(),
+                         format_count(static_cast<uint64_t>(corpus_.tokens)), corpus_.shards.size(), builder_.sampler().filtered_documents(),
+                         config_.span_tokens()));
+  if (step_ > 0) log_->note(fmt::format("resumed after step {} of {}", step_, config_.steps));
+}
+
+// Tables are computed on the host; made here once, the copies that cast() makes share them and no step waits for one.
+void Trainer::warm_rotary_tables() {
+  const at::Tensor like = at::empty({1}, at::TensorOptions(dtype_).device(job_.device));
+  Stack& decoder = model().decoder.stack;
+  decoder.rotary.table(decoder.config, config_.decoder_tokens, like);
+  Stack& encoder = model().encoder->stack;
+  encoder.rotary.table(encoder.config, config_.chunk_length, like);
+}
+
+bool Trainer::must_stop() const {
+  if (job_.stop && job_.stop->load()) return true;
+  return config_.max_minutes > 0 && seconds_now() - started_ >= 60 * config_.max_minutes;
+}
+
+TrainOutcome Trainer::run() {
+  StepLogOptions options{job_.run / "log.jsonl", job_.device, config_.steps, config_.peak_tflops * 1e12};
+  if (options.peak_flops == 0 && job_.device.is_cuda()) options.peak_flops = kDefaultPeakTflops * 1e12;
+  log_.emplace(options, step_);
+  write_file(job_.run / "config.toml", job_.config_toml);
+  describe();
+  warm_rotary_tables();
+  {
+    Prefetcher batches(builder_, {step_, config_.steps, config_.batch / config_.micro_batch}, job_.device.is_cuda());
+    log_->restart_clock();
+    while (step_ < config_.steps && !must_stop()) {
+      train_step(batches);
+      const bool due = config_.checkpoint_every > 0 && step_ % config_.checkpoint_every == 0;
+      if (config_.validate_every > 0 && step_ % config_.validate_every == 0) validate();
+      if (due && step_ < config_.steps) save(false);
+    }
+  }
+  log_->flush();
+  const bool finished = step_ >= config_.steps;
+  if (finished) validate();
+  save(finished);
+  return {step_, finished};
+}
+
+at::Tensor Trainer::micro_step(const Batch& batch) {
+  const Cepe working = cast(model(), dtype_);
+  const int64_t B = batch.decoder_BT1.size(0), T = batch.decoder_BT1.size(1) - 1;
+  const Latents latents = encode(working, {batch.ids_BML, batch.mask_BML});
+  DecodeInput input;
+  input.ids_BT = batch.decoder_BT1.narrow(1, 0, T);
+  input.context = &latents;
+  const at::Tensor hidden = decode(working, input);
+  const at::Tensor labels = batch.decoder_BT1.narrow(1, 1, T).reshape(-1);
+  const at::Tensor sum = linear_cross_entropy_sum(hidden.reshape({B * T, -1}), working.decoder.lm_head, labels);
+  const at::Tensor loss = sum / static_cast<double>(config_.batch * T);
+  loss.backward();
+  return loss.detach();
+}
+
+void Trainer::train_step(Prefetcher& batches) {
+  StepInfo info;
+  at::Tensor loss;
+  for (int64_t micro = 0; micro < config_.batch / config_.micro_batch; ++micro) {
+    const Batch batch = batches.next().to(job_.device);
+    const int64_t samples = batch.ids_BML.size(0), chunks = batch.ids_BML.size(1);
+    info.tokens += samples * (chunks * config_.chunk_length + config_.decoder_tokens);
+    info.flops += static_cast<double>(samples) * training_flops(model().config, {chunks, config_.chunk_length, config_.decoder_tokens});
+    const at::Tensor part = micro_step(batch);
+    loss = loss.defined() ? loss + part : part;
+  }
+  info.learning_rate = learning_rate_at(config_, step_);
+  const at::Tensor norm = optimizer_.step(info.learning_rate);
+  info.step = ++step_;
+  tokens_ += info.tokens;
+  log_->submit(info, loss, norm);
+  require(log_->steps_without_finite_gradient() < kMaxStepsNotFinite,
+          "step {}: the gradient was not finite for {} steps in a row: the learning rate {} is too high for this model", step_, kMaxStepsNotFinite,
+          config_.learning_rate);
+}
+
+void Trainer::validate() {
+  if (!validation_ || validated_step_ == step_) return;
+  log_->flush();
+  const double start = seconds_now();
+  const at::NoGradGuard no_grad;
+  const std::vector<ValidationRow> rows = validation_->run(cast(model(), dtype_));
+  log_->validation(step_, rows, seconds_now() - start);
+  last_validation_ = nlohmann::json::object();
+  for (const ValidationRow& row : rows) {
+    last_validation_[row.domain] = {{"samples", row.samples}, {"loss_context", row.own}, {"loss_no_context", row.none}};
+    if (row.other) last_validation_[row.domain]["reading_gain"] = *row.reading_gain();
+  }
+  validated_step_ = step_;
+  log_->restart_clock();
+}
+
+nlohmann::json Trainer::training_record() const {
+  nlohmann::json record = {{"steps", step_},   {"of_steps", config_.steps},
+                           {"tokens", tokens_}, {"seconds", earlier_seconds_ + seconds_now() - started_},
+                           {"settings", identity_}};
+  if (!last_validation_.is_null()) record["validation"] = last_validation_;
+  return record;
+}
+
+SaveOptions Trainer::save_options() const {
+  SaveOptions options;
+  const fs::path base = fs::path(*opened_.base_path).lexically_normal();
+  const fs::path leaf = base.has_filename() ? base.filename() : base.parent_path().filename();
+  options.base_name = config_.base_name.empty() ? leaf.string() : config_.base_name;
+  options.base_sha256 = opened_.base_sha256;
+  options.training = training_record();
+  return options;
+}
+
+void Trainer::save(bool last) {
+  log_->flush();
+  if (saved_step_ != step_) {
+    CheckpointOptions options;
+    options.save = save_options();
+    options.state = {{"step", step_}, {"tokens", tokens_}, {"seconds", earlier_seconds_ + seconds_now() - started_},
+                     {"identity", identity_}, {"shards", shards_}, {"config", job_.config_toml}, {"validation", last_validation_}};
+    options.keep = config_.keep_checkpoints;
+    log_->note(fmt::format("checkpoint {}", save_checkpoint(job_.run, {model(), optimizer_}, options).string()));
+    saved_step_ = step_;
+  }
+  if (last) {
+    SaveOptions options = save_options();
+    options.weights = weights_of(config_.weights);
+    if (opened_.kind == "published CEPE") {
+      export_published(model(), job_.run / "final", options.weights);
+    } else {
+      save_trained_parts(model(), job_.run / "final", options);
+    }
+    log_->note(fmt::format("trained parts {}", (job_.run / "final").string()));
+  }
+  log_->restart_clock();
+}
+
+}  // namespace
+
+TrainOutcome train(const TrainJob& job) {
+  const c10::OptionalDeviceGuard guard(job.device.is_cpu() ? std::nullopt : std::optional(job.device));
+  Trainer trainer(job);
+  return trainer.run();
+}
+
+}  // namespace cepe

@@ -1,0 +1,37 @@
+// Training of encoder and cross-attention on one device (docs/training.md). The decoder is frozen.
+//
+// Example trace of a step: the prefetcher's thread draws spans of tokens and lays out a batch; the master weights
+// (float32) are cast to the arithmetic's type; encode -> latents -> decode -> loss; backward leaves float32 gradients;
+// AdamW clips and updates on the device; the step's line is printed while the next step runs.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <atomic>
+#include <filesystem>
+#include <string>
+
+#include "train/train_config.h"
+
+namespace cepe {
+
+struct TrainJob {
+  TrainConfig config;
+  std::filesystem::path run;                // directory of the run; created, or resumed from its newest checkpoint
+  std::string config_toml;                  // Config::used_as_toml(), recorded in the run
+  at::Device device = at::kCPU;
+  const std::atomic<bool>* stop = nullptr;  // set by a signal: stop after the current step with a checkpoint
+};
+
+struct TrainOutcome {
+  int64_t step = 0;        // steps done in all
+  bool finished = false;   // all of them; else stopped by time or signal, with a checkpoint
+};
+
+// Trains until the last step, the time limit or a stop. At the end run/final holds the trained parts (for a published
+// CEPE model as the base: the whole model in the published layout).
+// Error: data, base or settings that differ from those of the checkpoint; a full disk; a gradient that is not finite
+// for 20 steps in a row; another process training in the same directory.
+TrainOutcome train(const TrainJob& job);
+
+}  // namespace cepe

@@ -1,0 +1,127 @@
+#include "train/validation.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+
+namespace cepe {
+namespace {
+
+constexpr uint64_t kSeed = 0x76616C6964;
+
+// Mean loss of each sample's T labels, (B) in float64 on the CPU.
+at::Tensor sample_losses(const Cepe& model, const at::Tensor& decoder_BT1, const Latents* context) {
+  const int64_t B = decoder_BT1.size(0), T = decoder_BT1.size(1) - 1;
+  DecodeInput input;
+  input.ids_BT = decoder_BT1.narrow(1, 0, T);
+  input.context = context;
+  const at::Tensor hidden = decode(model, input);
+  const at::Tensor labels = decoder_BT1.narrow(1, 1, T).reshape(-1);
+  return linear_cross_entropy(hidden.reshape({B * T, -1}), model.decoder.lm_head, labels).view({B, T}).to(at::kDouble).mean(1).cpu();
+}
+
+struct Sums {
+  int64_t samples = 0, paired = 0;
+  double own = 0, none = 0, other = 0;
+};
+
+ValidationRow row_of(const std::string& domain, const Sums& sums) {
+  const double n = static_cast<double>(sums.samples);
+  ValidationRow row{domain, sums.samples, sums.own / n, sums.none / n, std::nullopt};
+  if (sums.paired == sums.samples) row.other = sums.other / n;
+  return row;
+}
+
+}  // namespace
+
+std::optional<double> ValidationRow::reading_gain() const {
+  return other ? std::optional(1 - std::exp(own - *other)) : std::nullopt;
+}
+
+Validation::Validation(const TrainConfig& config, const Corpus& corpus) : config_(config), corpus_(corpus) {
+  std::vector<int32_t> eligible;
+  for (size_t d = 0; d < corpus.domains.size(); ++d) {
+    const auto fits = [&](const Corpus::Document& document) {
+      return document.domain == static_cast<int32_t>(d) && document.length >= config.span_tokens();
+    };
+    if (std::any_of(corpus.documents.begin(), corpus.documents.end(), fits)) eligible.push_back(static_cast<int32_t>(d));
+  }
+  SpanSamplerOptions options;
+  options.span_tokens = config.span_tokens();
+  options.seed = kSeed;
+  if (eligible.empty()) {
+    options.filtered = 0;
+    options.concatenated = 1;
+    draw("concatenated", options, config.validation_samples);
+  }
+  const int64_t domains = static_cast<int64_t>(eligible.size());
+  for (int64_t i = 0; i < domains; ++i) {
+    options.only_domain = eligible[static_cast<size_t>(i)];
+    const int64_t count = config.validation_samples / domains + (i < config.validation_samples % domains ? 1 : 0);
+    if (count > 0) draw(corpus.domains[static_cast<size_t>(*options.only_domain)], options, count);
+  }
+  pair_with_other_documents();
+}
+
+void Validation::draw(const std::string& domain, const SpanSamplerOptions& options, int64_t count) {
+  const SpanSampler sampler(corpus_, options);
+  domains_.push_back(domain);
+  for (int64_t i = 0; i < count; ++i) {
+    Sample sample;
+    sample.tokens.resize(static_cast<size_t>(options.span_tokens));
+    sample.document = sampler.draw(0, static_cast<uint64_t>(i), sample.tokens.data());
+    sample.domain = domains_.size() - 1;
+    samples_.push_back(std::move(sample));
+  }
+}
+
+void Validation::pair_with_other_documents() {
+  const size_t count = samples_.size();
+  for (size_t i = 0; i < count; ++i) {
+    for (size_t k = 1; k < count && samples_[i].other < 0; ++k) {
+      const size_t j = (i + k) % count;
+      if (samples_[j].domain == samples_[i].domain && samples_[j].document != samples_[i].document) samples_[i].other = static_cast<int64_t>(j);
+    }
+  }
+}
+
+std::vector<ValidationRow> Validation::run(const Cepe& model) const {
+  const at::NoGradGuard no_grad;
+  const int64_t chunks = config_.max_context_tokens() / config_.chunk_length;
+  const at::Device device = model.device();
+  std::vector<Sums> sums(domains_.size());
+  Sums all;
+  for (size_t start = 0; start < samples_.size(); start += static_cast<size_t>(config_.micro_batch)) {
+    const size_t end = std::min(samples_.size(), start + static_cast<size_t>(config_.micro_batch));
+    std::vector<int64_t> own, other;
+    for (size_t i = start; i < end; ++i) {
+      const Sample& partner = samples_[i].other < 0 ? samples_[i] : samples_[static_cast<size_t>(samples_[i].other)];
+      own.insert(own.end(), samples_[i].tokens.begin(), samples_[i].tokens.end());
+      other.insert(other.end(), partner.tokens.begin(), partner.tokens.end());
+    }
+    const Batch batch = lay_out(config_, own, chunks).to(device), foreign = lay_out(config_, other, chunks).to(device);
+    const Latents own_latents = encode(model, {batch.ids_BML, {}}), other_latents = encode(model, {foreign.ids_BML, {}});
+    const at::Tensor with_own = sample_losses(model, batch.decoder_BT1, &own_latents);
+    const at::Tensor with_other = sample_losses(model, batch.decoder_BT1, &other_latents);
+    const at::Tensor without = sample_losses(model, batch.decoder_BT1, nullptr);
+    for (size_t i = start; i < end; ++i) {
+      const size_t at = i - start;
+      for (Sums* s : {&sums[samples_[i].domain], &all}) {
+        ++s->samples;
+        s->paired += samples_[i].other >= 0;
+        s->own += with_own.data_ptr<double>()[at];
+        s->other += with_other.data_ptr<double>()[at];
+        s->none += without.data_ptr<double>()[at];
+      }
+    }
+  }
+  std::vector<ValidationRow> rows;
+  for (size_t d = 0; d < domains_.size(); ++d) rows.push_back(row_of(domains_[d], sums[d]));
+  rows.push_back(row_of("all", all));
+  return rows;
+}
+
+}  // namespace cepe

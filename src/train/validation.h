@@ -1,0 +1,49 @@
+// Validation during training: next-token loss on held-out samples of the training layout, with their own context,
+// with another document's, and without any; the decoder's tokens are the same in all three.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "model/cepe.h"
+#include "train/batches.h"
+
+namespace cepe {
+
+// Mean losses over the samples of one domain. Unset where not defined: a domain of a single document has no other.
+struct ValidationRow {
+  std::string domain;
+  int64_t samples = 0;
+  double own = 0, none = 0;        // loss with the sample's own context, and without
+  std::optional<double> other;     // with a context from another document of the domain
+  // 1 - perplexity(own) / perplexity(other): what is read out of the context.
+  std::optional<double> reading_gain() const;
+};
+
+class Validation {
+ public:
+  // Draws config.validation_samples samples, as many from each domain that has documents long enough; where none has,
+  // from all documents concatenated. Always the same ones. The arguments must outlive the object.
+  Validation(const TrainConfig& config, const Corpus& corpus);
+
+  // One row a domain and, last, "all" (the mean of the samples). No gradients.
+  std::vector<ValidationRow> run(const Cepe& model) const;
+
+ private:
+  struct Sample {
+    std::vector<int64_t> tokens;
+    int64_t document = 0;
+    size_t domain = 0;        // index into domains_
+    int64_t other = -1;       // sample whose context stands for another document's; -1: none
+  };
+  void draw(const std::string& domain, const SpanSamplerOptions& options, int64_t count);
+  void pair_with_other_documents();
+
+  const TrainConfig& config_;
+  const Corpus& corpus_;
+  std::vector<std::string> domains_;
+  std::vector<Sample> samples_;
+};
+
+}  // namespace cepe
