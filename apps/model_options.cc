@@ -14,7 +14,7 @@ void add_model_options(CLI::App& command, ModelOptions& options, bool positional
 }
 
 at::Device resolve_device(const ModelOptions& options) {
-  const bool cuda = at::globalContext().hasCUDA() && at::globalContext().deviceCount(at::kCUDA) > 0;
+  const bool cuda = at::globalContext().hasCUDA() && at::getNumGPUs() > 0;
   if (options.device == "auto") return cuda ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
   if (options.device == "cpu") return at::kCPU;
   require(options.device.rfind("cuda", 0) == 0, "--device: expected auto, cpu, cuda or cuda:N, found \"{}\"", options.device);
@@ -23,7 +23,7 @@ at::Device resolve_device(const ModelOptions& options) {
   const std::string index = options.device.size() > 5 && options.device[4] == ':' ? options.device.substr(5) : "";
   require(!index.empty() && index.size() <= 3 && index.find_first_not_of("0123456789") == std::string::npos,
           "--device: expected auto, cpu, cuda or cuda:N, found \"{}\"", options.device);
-  const int number = std::stoi(index), count = static_cast<int>(at::globalContext().deviceCount(at::kCUDA));
+  const int number = std::stoi(index), count = static_cast<int>(at::getNumGPUs());
   require(number < count, "--device {}: this machine has {} CUDA devices", options.device, count);
   return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(number));
 }
