@@ -62,7 +62,7 @@ class TokenCursor {
       case TokenKind::kBlockEnd: return "\"%}\"";
       case TokenKind::kOutputEnd: return "\"}}\"";
       case TokenKind::kString: return "a string";
-      default: return "\"" + peek().text + "\"";
+      default: return fmt::format("\"{}\"", peek().text);
     }
   }
 

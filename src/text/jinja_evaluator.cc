@@ -163,6 +163,7 @@ class Evaluator {
     }
     scopes_.emplace_back();  // what the loop sets is gone after it, and after each round
     for (size_t i = 0; i < items.size(); ++i) {
+      work(16);  // the entries of "loop"
       scopes_.back().clear();
       assign_targets(statement, items[i]);
       scopes_.back()["loop"] = loop_state(items, i);

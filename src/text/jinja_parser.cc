@@ -87,6 +87,7 @@ class Parser : public ExpressionParser {
       branch.body = otherwise ? statements({"endif"}) : statements({"elif", "else", "endif"});
       statement.branches.push_back(std::move(branch));
       enter_block("if", statement.line);
+      if (otherwise) break;
       otherwise = at_name("else");
     } while (accept_name("elif") || accept_name("else"));
     expect_name("endif");

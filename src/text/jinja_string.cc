@@ -73,7 +73,7 @@ std::vector<std::string> split_at_space(std::string_view text, int64_t most) {
   text = strip(text, Sides::kLeft);
   while (!text.empty()) {
     if (most >= 0 && static_cast<int64_t>(out.size()) >= most) {
-      out.emplace_back(strip(text, Sides::kRight));
+      out.emplace_back(text);
       break;
     }
     size_t end = 0;

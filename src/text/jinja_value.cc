@@ -223,7 +223,7 @@ Value subscript(const Value& value, const Value& index) {
   }
   const bool nameable = index.is(Kind::kString) || index.is_number();
   return Undefined{fmt::format("{} has no element {}", kind_name(value.kind()),
-                               nameable ? "'" + to_text(index) + "'" : std::string(kind_name(index.kind())))};
+                               nameable ? fmt::format("\"{}\"", to_text(index)) : kind_name(index.kind()))};
 }
 
 Value slice(const Value& value, const SliceBounds& bounds) {
@@ -293,7 +293,9 @@ std::string json_string(std::string_view text, bool ensure_ascii) {
 
 void append_json(const Value& value, const JsonStyle& style, int level, std::string& out) {
   const auto break_line = [&](int depth) {
-    if (style.indent >= 0) out += "\n" + std::string(static_cast<size_t>(style.indent * depth), ' ');
+    if (style.indent < 0) return;
+    out += '\n';
+    out.append(static_cast<size_t>(style.indent * depth), ' ');
   };
   const char* comma = style.indent >= 0 ? "," : ", ";
   const bool is_map = value.is(Kind::kMap);
