@@ -37,7 +37,17 @@ const ByteAlphabet& alphabet() {
 // scan costs n^2 but no more than a few loads a symbol. Both give the same tokens.
 constexpr size_t kShortWord = 24;
 
+constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581
+
 }  // namespace
+
+size_t section_end(std::string_view text, size_t begin) {
+  for (size_t at = text.find(kSpace, begin + 1); at != std::string_view::npos; at = text.find(kSpace, at + 1)) {
+    const bool after_space = at >= begin + kSpace.size() && text.substr(at - kSpace.size()).starts_with(kSpace);
+    if (!after_space) return at;
+  }
+  return text.size();
+}
 
 std::string_view byte_spelling(unsigned char byte) { return alphabet().spelling[byte]; }
 
@@ -112,6 +122,7 @@ void BpeModel::add_merges(const BpeData& data, const std::string& where) {
   const size_t slots = std::bit_ceil(2 * data.merges.size() + 2);
   merges_.resize(slots);
   shift_ = 64 - std::countr_zero(slots);
+  bool spans_space = false;
   for (size_t rank = 0; rank < data.merges.size(); ++rank) {
     const auto& [left, right] = data.merges[rank];
     const auto id = [&](const std::string& token) {
@@ -122,8 +133,13 @@ void BpeModel::add_merges(const BpeData& data, const std::string& where) {
     const uint64_t pair = static_cast<uint64_t>(id(left)) << 32 | static_cast<uint32_t>(id(right));
     size_t slot = slot_of(pair);
     while (merges_[slot].pair != kNoPair && merges_[slot].pair != pair) slot = (slot + 1) & (slots - 1);
-    merges_[slot] = {pair, static_cast<int32_t>(rank), id(left + right)};  // of two ranks for a pair, the last holds
+    // Of two ranks for a pair, the last holds.
+    const auto order = data.ranks.empty() ? static_cast<int32_t>(rank) : data.ranks[rank];
+    merges_[slot] = {pair, order, id(left + right)};
+    spans_space |= section_end(left + right, 0) < left.size() + right.size();
   }
+  const bool all_bytes = std::all_of(fallback_ids_.begin(), fallback_ids_.end(), [](TokenId id) { return id >= 0; });
+  cuts_at_space_ = !spans_space && !byte_level_ && !ignore_merges_ && byte_fallback_ && all_bytes && find(kSpace);
 }
 
 const BpeModel::Merge* BpeModel::find_merge(TokenId left, TokenId right) const {

@@ -25,7 +25,8 @@ std::optional<unsigned char> byte_of_fallback_token(std::string_view token);
 
 struct BpeData {
   std::vector<std::pair<std::string, TokenId>> vocabulary;      // ids >= 0, each once; tokens each once
-  std::vector<std::pair<std::string, std::string>> merges;      // by rank
+  std::vector<std::pair<std::string, std::string>> merges;      // by rank, unless `ranks` gives it
+  std::vector<int32_t> ranks;                                   // of the merges, lower first; may be equal
   bool byte_level = true;         // words are bytes in the GPT-2 alphabet; otherwise Unicode characters
   bool ignore_merges = false;     // a word that is in the vocabulary is that token
   bool byte_fallback = false;     // a character outside the vocabulary becomes its bytes' "<0x..>" tokens
@@ -63,7 +64,9 @@ class BpeModel {
 
   std::optional<TokenId> find(std::string_view token) const;
   const std::vector<std::string>& tokens() const { return tokens_; }  // by id; empty where an id is not used
-  size_t size() const { return ids_.size(); }                         // tokens in use
+  // Whether a word may be encoded in sections that each begin with U+2581 after another character: no merge ever
+  // reaches over such a place. Holds for the vocabularies of the Llama family, whose words are whole texts.
+  bool cuts_at_space() const { return cuts_at_space_; }
 
  private:
   struct Merge {
@@ -94,6 +97,10 @@ class BpeModel {
   int shift_ = 63;
   bool byte_level_, ignore_merges_, byte_fallback_, fuse_unknown_;
   TokenId unknown_id_ = -1;
+  bool cuts_at_space_ = false;
 };
+
+// The end of the section that begins at `begin`: the next U+2581 after another character, or the text's end.
+size_t section_end(std::string_view text, size_t begin);
 
 }  // namespace cepe

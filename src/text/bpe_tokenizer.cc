@@ -63,6 +63,16 @@ class WordEncoder : public WordSink {
       : model_(model), workspace_(workspace), out_(out) {}
 
   void word(std::string_view word) override {
+    if (!model_.cuts_at_space()) return section(word);
+    for (size_t begin = 0; begin < word.size();) {
+      const size_t end = section_end(word, begin);
+      section(word.substr(begin, end - begin));
+      begin = end;
+    }
+  }
+
+ private:
+  void section(std::string_view word) {
     if (word.size() > WordCache::kLongestWord) return model_.encode(word, workspace_.bpe, out_);
     const uint64_t hash = WordCache::hash(word);
     const auto known = workspace_.cache.find(word, hash);
@@ -75,28 +85,9 @@ class WordEncoder : public WordSink {
     if (out_.size() > before) workspace_.cache.put(word, hash, std::span(out_).subspan(before));
   }
 
- private:
   const BpeModel& model_;
   Workspace& workspace_;
   std::vector<TokenId>& out_;
-};
-
-// The bytes that each id stands for, in one block.
-class TokenBytes {
- public:
-  void append(std::string_view bytes) {
-    bytes_ += bytes;
-    ends_.push_back(bytes_.size());
-  }
-  std::string_view operator[](size_t id) const {
-    const size_t begin = id == 0 ? 0 : ends_[id - 1];
-    return std::string_view(bytes_).substr(begin, ends_[id] - begin);
-  }
-  size_t size() const { return ends_.size(); }
-
- private:
-  std::string bytes_;
-  std::vector<size_t> ends_;
 };
 
 class BpeTokenizer : public Tokenizer {
@@ -104,30 +95,24 @@ class BpeTokenizer : public Tokenizer {
   explicit BpeTokenizer(BpeParts parts);
 
   std::vector<TokenId> encode(std::string_view text, const EncodeOptions& options) const override;
-  std::string decode(std::span<const TokenId> tokens, bool skip_special) const override;
-  std::unique_ptr<StreamingDecoder> streaming_decoder(bool skip_special) const override;
+  std::string decode(std::span<const TokenId> tokens, bool skip_special) const override {
+    return detokenizer_.decode(tokens, skip_special);
+  }
+  std::unique_ptr<StreamingDecoder> streaming_decoder(bool skip_special) const override {
+    return detokenizer_.stream(skip_special);
+  }
 
   int64_t vocabulary_size() const override { return static_cast<int64_t>(texts_.size()); }
   std::optional<TokenId> token_id(std::string_view token) const override;
   std::string token_text(TokenId id) const override {
-    require_known(id);
+    detokenizer_.require_known(id);
     return texts_[id];
   }
   std::optional<TokenId> bos() const override { return parts_.bos; }
   std::optional<TokenId> eos() const override { return parts_.eos; }
   std::string describe() const override {
-    return fmt::format("{}BPE, {} tokens ({})", byte_level() ? "byte-level " : "", vocabulary_size(), parts_.source);
+    return fmt::format("{}, {} tokens ({})", parts_.kind, vocabulary_size(), parts_.source);
   }
-
-  bool byte_level() const { return parts_.decoding.kind == BpeDecoding::Kind::byte_level; }
-  void require_known(TokenId id) const {
-    if (id >= 0 && static_cast<size_t>(id) < texts_.size()) return;
-    fail("token {} is outside the vocabulary of {} tokens ({})", id, texts_.size(), parts_.source);
-  }
-  bool is_special(TokenId id) const { return special_[id]; }
-  const BpeDecoding& decoding() const { return parts_.decoding; }
-  std::string_view bytes(TokenId id) const { return bytes_[id]; }
-  bool is_byte_token(TokenId id) const { return byte_token_[id]; }
 
  private:
   void add_tokens();
@@ -140,37 +125,9 @@ class BpeTokenizer : public Tokenizer {
   AddedTokenMatcher raw_matcher_, normalized_matcher_;
   std::vector<std::string> texts_;           // by id
   std::unordered_map<std::string, TokenId> added_ids_;
-  std::vector<bool> special_, byte_token_;   // by id
-  TokenBytes bytes_;                         // by id; what decoding writes
+  std::vector<bool> special_;                // by id
+  Detokenizer detokenizer_;
   mutable WorkspacePool workspaces_;
-};
-
-// Byte-level: bytes are joined to characters as they come.
-class ByteLevelDecoder : public StreamingDecoder {
- public:
-  ByteLevelDecoder(const BpeTokenizer& tokenizer, bool skip_special)
-      : tokenizer_(tokenizer), skip_special_(skip_special) {}
-
-  std::string push(TokenId token) override {
-    std::string text;
-    push(token, text);
-    return text;
-  }
-  std::string finish() override {
-    std::string text;
-    assembler_.finish(text);
-    return text;
-  }
-  void push(TokenId token, std::string& out) {
-    tokenizer_.require_known(token);
-    if (skip_special_ && tokenizer_.is_special(token)) return;
-    assembler_.push(tokenizer_.bytes(token), out);
-  }
-
- private:
-  const BpeTokenizer& tokenizer_;
-  bool skip_special_;
-  Utf8Assembler assembler_;
 };
 
 BpeTokenizer::BpeTokenizer(BpeParts parts)
@@ -178,10 +135,10 @@ BpeTokenizer::BpeTokenizer(BpeParts parts)
   add_tokens();
   prepare_decoding();
   for (const auto* ids : {&parts_.prefix, &parts_.suffix}) {
-    for (const TokenId id : *ids) require_known(id);
+    for (const TokenId id : *ids) detokenizer_.require_known(id);
   }
-  if (parts_.bos) require_known(*parts_.bos);
-  if (parts_.eos) require_known(*parts_.eos);
+  if (parts_.bos) detokenizer_.require_known(*parts_.bos);
+  if (parts_.eos) detokenizer_.require_known(*parts_.eos);
 }
 
 void BpeTokenizer::add_tokens() {
@@ -211,9 +168,19 @@ void BpeTokenizer::add_tokens() {
 }
 
 void BpeTokenizer::prepare_decoding() {
-  byte_token_.resize(texts_.size());
+  detokenizer_ = Detokenizer(parts_.decoding, parts_.source);
+  const bool byte_tokens = parts_.decoding.kind != DetokenizerStyle::Kind::byte_level;
   for (size_t id = 0; id < texts_.size(); ++id) {
-    bytes_.append(bytes_of_spelling(texts_[id]).value_or(texts_[id]));
+    const auto other = parts_.decoded_texts.find(static_cast<TokenId>(id));
+    const bool byte = byte_tokens && byte_of_fallback_token(texts_[id]);
+    const auto role = special_[id] ? Detokenizer::Role::special
+                      : byte       ? Detokenizer::Role::byte
+                                   : Detokenizer::Role::normal;
+    if (other != parts_.decoded_texts.end()) {
+      detokenizer_.append_with_text(other->second, Detokenizer::Role::normal);
+    } else {
+      detokenizer_.append(texts_[id], role);
+    }
   }
 }
 
@@ -256,17 +223,6 @@ std::vector<TokenId> BpeTokenizer::encode(std::string_view text, const EncodeOpt
   }
   if (options.add_special_tokens) out.insert(out.end(), parts_.suffix.begin(), parts_.suffix.end());
   return out;
-}
-
-std::string BpeTokenizer::decode(std::span<const TokenId> tokens, bool skip_special) const {
-  ByteLevelDecoder decoder(*this, skip_special);
-  std::string text;
-  for (const TokenId token : tokens) decoder.push(token, text);
-  return text + decoder.finish();
-}
-
-std::unique_ptr<StreamingDecoder> BpeTokenizer::streaming_decoder(bool skip_special) const {
-  return std::make_unique<ByteLevelDecoder>(*this, skip_special);
 }
 
 }  // namespace

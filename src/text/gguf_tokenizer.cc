@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "text/bpe_tokenizer.h"
+#include "text/sentencepiece_tokenizer.h"
 #include "text/utf8.h"
 
 namespace cepe {
@@ -130,6 +131,7 @@ std::unique_ptr<Tokenizer> make_byte_level(GgufVocabulary vocabulary) {
 std::unique_ptr<Tokenizer> make_gguf_tokenizer(GgufVocabulary vocabulary) {
   check(vocabulary);
   if (vocabulary.model == "gpt2") return make_byte_level(std::move(vocabulary));
+  if (vocabulary.model == "llama") return make_gguf_sentencepiece(std::move(vocabulary));
   fail("the GGUF vocabulary is of the kind \"{}\"; supported are gpt2 and llama", vocabulary.model);
 }
 

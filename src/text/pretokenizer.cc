@@ -1,5 +1,6 @@
 #include "text/pretokenizer.h"
 
+#include "text/unicode_additions.h"
 #include "text/utf8.h"
 
 namespace cepe {
@@ -70,7 +71,9 @@ void find_digits(std::string_view text, Part part) {
 }
 
 template <typename Part>
-void find_matches(const Regex& regex, std::string_view text, RegexScratch& scratch, Part part) {
+void find_matches(const Regex& regex, std::string_view original, RegexScratch& scratch, Part part) {
+  std::string storage;
+  const std::string_view text = with_stand_ins(original, storage);
   size_t gap = 0, from = 0;
   Regex::Match match;
   while (from <= text.size() && regex.search(text, from, scratch, match)) {

@@ -110,12 +110,11 @@ class Translator {
   void escape(bool in_class) {
     const char c = peek(1);
     switch (c) {
-      // PCRE2's \s also holds U+180E, and its \w is letters, numbers and "_" only.
+      // PCRE2's \s also holds U+180E. (\w is left out: the two libraries count different numbers and marks in.)
       case 's': return replace(2, "\\p{White_Space}");
       case 'S': return replace(2, "\\P{White_Space}");
       case 'd': return replace(2, "\\p{Nd}");
       case 'D': return replace(2, "\\P{Nd}");
-      case 'w': return word(in_class);
       case 'v': return replace(2, "\\x0B");
       case 'p':
       case 'P': return property();
@@ -137,11 +136,6 @@ class Translator {
         if (c == ' ') return replace(2, " ");
     }
     refuse(fmt::format("the escape \"\\{}\"", c));
-  }
-
-  void word(bool in_class) {
-    constexpr std::string_view kWord = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
-    replace(2, in_class ? std::string(kWord) : fmt::format("[{}]", kWord));
   }
 
   void property() {

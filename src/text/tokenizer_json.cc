@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "text/bpe_tokenizer.h"
+#include "text/hf_special_tokens.h"
 #include "text/utf8.h"
 
 namespace cepe {
@@ -24,10 +25,12 @@ class Reader {
     read_model(member(root, "model"));
     if (const json* normalizer = optional(root, "normalizer")) read_normalizer(*normalizer, 0);
     if (const json* pre_tokenizer = optional(root, "pre_tokenizer")) read_pre_tokenizer(*pre_tokenizer, 0);
-    if (!byte_level_) fail("{}: a BPE model without the ByteLevel pre-tokenizer is not supported", parts_.where);
+    parts_.data.byte_level = byte_level_;
+    parts_.kind = byte_level_ ? "byte-level BPE" : "BPE";
     read_decoder(member(root, "decoder"));
     if (const json* added = optional(root, "added_tokens")) read_added_tokens(*added);
     if (const json* processor = optional(root, "post_processor")) read_post_processor(*processor, 0);
+    name_ends();
     parts_.source = "tokenizer.json";
     return std::move(parts_);
   }
@@ -134,6 +137,11 @@ class Reader {
       parts_.normalizer.add_unicode_form(Normalizer::Form::nfkc);
     } else if (type == "NFKD") {
       parts_.normalizer.add_unicode_form(Normalizer::Form::nfkd);
+    } else if (type == "Prepend") {
+      parts_.normalizer.add_prepend(text(component, "prepend"));
+    } else if (type == "Replace") {
+      const std::string from = literal(component, "Replace normalizer");
+      parts_.normalizer.add_replace(from, text(component, "content"));
     } else {
       refuse("normalizer", type);
     }
@@ -155,6 +163,8 @@ class Reader {
                                        false);
       }
       byte_level_ = true;
+    } else if (type == "Metaspace") {
+      read_metaspace(component);
     } else {
       refuse("pre-tokenizer", type);
     }
@@ -178,13 +188,49 @@ class Reader {
     refuse("Split behavior", name);
   }
 
+  void read_metaspace(const json& component) {
+    PreTokenizer::Metaspace metaspace{text(component, "replacement"), PrependScheme::always,
+                                      flag(component, "split", true)};
+    require(!metaspace.replacement.empty(), "{}: a Metaspace pre-tokenizer has an empty replacement", parts_.where);
+    const json* scheme = optional(component, "prepend_scheme");
+    if (scheme != nullptr && *scheme != "always") {
+      if (*scheme != "first" && *scheme != "never") refuse("Metaspace prepend_scheme", scheme->dump());
+      metaspace.scheme = *scheme == "first" ? PrependScheme::first : PrependScheme::never;
+    }
+    if (!flag(component, "add_prefix_space", true)) metaspace.scheme = PrependScheme::never;
+    parts_.pre_tokenizer.add_metaspace(std::move(metaspace));
+  }
+
+  // {"pattern": {"String": ...}} of a Replace component; a regular expression is refused.
+  std::string literal(const json& component, const std::string& name) {
+    const json& pattern = member(component, "pattern");
+    if (optional(pattern, "String") == nullptr) refuse("pattern of a " + name, pattern.dump());
+    std::string from = text(pattern, "String");
+    require(!from.empty(), "{}: a {} has an empty pattern", parts_.where, name);
+    return from;
+  }
+
+  // ByteLevel; or [Replace U+2581 by a space, ByteFallback, Fuse, and perhaps Strip of one leading space].
   void read_decoder(const json& component) {
     const std::string type = text(component, "type");
-    if (type == "Sequence" && children(component, "decoders", 0).size() == 1) {
-      return read_decoder(component["decoders"][0]);
+    if (byte_level_) {
+      if (type != "ByteLevel") refuse("decoder of a ByteLevel pre-tokenizer", type);
+      return;
     }
-    if (type != "ByteLevel") refuse("decoder", type);
-    parts_.decoding.kind = BpeDecoding::Kind::byte_level;
+    if (type != "Sequence") refuse("decoder", type);
+    parts_.decoding.kind = DetokenizerStyle::Kind::metaspace_fused;
+    const json& steps = children(component, "decoders", 0);
+    const auto step_is = [&](size_t k, const char* name) { return k < steps.size() && text(steps[k], "type") == name; };
+    if (!step_is(0, "Replace") || !step_is(1, "ByteFallback") || !step_is(2, "Fuse") || steps.size() > 4) {
+      refuse("decoder", component.dump());
+    }
+    parts_.decoding.space = literal(steps[0], "Replace decoder");
+    if (text(steps[0], "content") != " ") refuse("decoder", steps[0].dump());
+    if (steps.size() == 3) return;
+    const bool one_space = step_is(3, "Strip") && text(steps[3], "content") == " " &&
+                           member(steps[3], "start") == 1 && member(steps[3], "stop") == 0;
+    if (!one_space) refuse("decoder", steps[3].dump());
+    parts_.decoding.strip_leading_space = true;
   }
 
   void read_added_tokens(const json& tokens) {
@@ -229,6 +275,25 @@ class Reader {
       }
     }
     require(seen_text, "{}: the post-processor's template has no place for the text", parts_.where);
+  }
+
+  // tokenizer.json does not say which tokens begin and end a text. The files beside it may; else the template does.
+  void name_ends() {
+    const HfSpecialTokens special = read_hf_special_tokens(path_.parent_path());
+    if (special.bos) parts_.bos = find_token(*special.bos);
+    if (special.eos) parts_.eos = find_token(*special.eos);
+    if (!special.bos && !parts_.prefix.empty()) parts_.bos = parts_.prefix.front();
+    if (!special.eos && !parts_.suffix.empty()) parts_.eos = parts_.suffix.back();
+  }
+
+  TokenId find_token(const std::string& content) {
+    for (const AddedToken& token : parts_.added_tokens) {
+      if (token.content == content) return token.id;
+    }
+    for (const auto& [token, id] : parts_.data.vocabulary) {
+      if (token == content) return id;
+    }
+    fail("{}: the special token \"{}\" is not in the vocabulary", parts_.where, content);
   }
 
   std::filesystem::path path_;

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "text/unicode_additions.h"
 
 namespace cepe {
 namespace {
@@ -102,6 +103,7 @@ bool is_white_space(char32_t c) {
 bool is_numeric(char32_t c) {
   if (c < 0x80) return c >= '0' && c <= '9';
   const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
+  if (category == UTF8PROC_CATEGORY_CN) return is_young_number(c);
   return category == UTF8PROC_CATEGORY_ND || category == UTF8PROC_CATEGORY_NL || category == UTF8PROC_CATEGORY_NO;
 }
 

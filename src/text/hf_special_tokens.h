@@ -1,0 +1,22 @@
+// What the files beside a tokenizer.json or tokenizer.model say about its special tokens.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "text/added_tokens.h"
+
+namespace cepe {
+
+struct HfSpecialTokens {
+  std::optional<std::string> bos, eos;   // the tokens' texts
+  std::optional<bool> add_bos, add_eos;  // add_bos_token, add_eos_token
+  std::vector<AddedToken> added;         // added_tokens_decoder, added_tokens.json
+};
+
+// Reads tokenizer_config.json, special_tokens_map.json and added_tokens.json in `directory`; each may be absent.
+HfSpecialTokens read_hf_special_tokens(const std::filesystem::path& directory);
+
+}  // namespace cepe
