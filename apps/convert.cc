@@ -47,7 +47,8 @@ void run(const ConvertCommand& given) {
   require(weights != SaveOptions::Weights::int8,
           "--weights int8: {} is not a directory of trained parts, and only these can be int8", given.model);
   OpenedModel opened = open_model(fs::path(given.model));
-  require(opened.model.encoder.has_value(), "{}: a plain decoder ({}) has no CEPE parts to convert", given.model,
+  require(opened.model.encoder.has_value(),
+          "{}: a plain decoder ({}) has no CEPE parts to convert: cepe export writes one out", given.model,
           opened.kind);
   write_published(opened, given.out, weights);
 }

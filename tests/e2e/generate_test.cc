@@ -1,0 +1,139 @@
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "base/file.h"
+#include "e2e/run_cepe.h"
+
+namespace cepe {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using Words = std::vector<std::string>;
+
+json greedy_records() { return json::parse(read_file(golden("greedy.json"))); }
+
+Words arguments_of(const json& record, const std::string& model) {
+  Words words = {"generate", "--model", model, "--prompt", record["prompt"], "--max-tokens", "40"};
+  if (record["raw"].get<bool>()) words.push_back("--raw");
+  if (record.contains("system")) words.insert(words.end(), {"--system", record["system"]});
+  if (record.contains("repetition_penalty")) {
+    words.insert(words.end(), {"--repetition-penalty", std::to_string(record["repetition_penalty"].get<double>())});
+  }
+  return words;
+}
+
+Words with(Words words, const Words& more) {
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
+TEST(GenerateCommand, WritesWhatTheReferenceWrites) {
+  for (const json& record : greedy_records()) {
+    const Words words = arguments_of(record, golden("plain"));
+    const CommandResult text = run_cepe(words);
+    ASSERT_EQ(text.status, 0) << text.err;
+    EXPECT_EQ(text.out, record["text"].get<std::string>() + "\n");
+    EXPECT_NE(text.err.find(std::to_string(record["tokens"].size()) + " generated tokens"), std::string::npos)
+        << text.err;
+
+    const CommandResult object = run_cepe(with(words, {"--json"}));
+    ASSERT_EQ(object.status, 0) << object.err;
+    const json made = json::parse(object.out);
+    EXPECT_EQ(made["tokens"], record["tokens"]);
+    EXPECT_EQ(made["text"], record["text"]);
+    EXPECT_EQ(made["prompt_tokens"], record["prompt_tokens"].size());
+    EXPECT_EQ(made["context_tokens"], 0);
+    EXPECT_EQ(made["stop_reason"], record["ended"].get<bool>() ? "end_token" : "max_tokens");
+  }
+}
+
+TEST(GenerateCommand, ThePromptMayBeAFile) {
+  const TemporaryDirectory directory;
+  const json record = greedy_records()[0];
+  const std::string file = directory.write("prompt.txt", record["prompt"]);
+  const CommandResult result =
+      run_cepe({"generate", "--model", golden("plain"), "--prompt-file", file, "--raw", "--max-tokens", "40"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_EQ(result.out, record["text"].get<std::string>() + "\n");
+}
+
+TEST(GenerateCommand, StopStringsEndTheText) {
+  const json record = greedy_records()[0];
+  const std::string whole = record["text"], stop = " wa";
+  ASSERT_NE(whole.find(stop), std::string::npos);
+  const CommandResult result =
+      run_cepe(with(arguments_of(record, golden("plain")), {"--stop", "absent", "--stop", stop}));
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_EQ(result.out, whole.substr(0, whole.find(stop)) + "\n");
+}
+
+TEST(GenerateCommand, TheSeedDecidesTheText) {
+  const Words words = {"generate",     "--model", golden("plain"), "--prompt", "The rain",
+                       "--max-tokens", "30",      "--top-p",       "0.9",      "--seed"};
+  const CommandResult first = run_cepe(with(words, {"1"})), again = run_cepe(with(words, {"1"})),
+                      other = run_cepe(with(words, {"2"}));
+  ASSERT_EQ(first.status, 0) << first.err;
+  EXPECT_EQ(first.out, again.out);
+  EXPECT_NE(first.out, other.out);
+}
+
+TEST(GenerateCommand, ReadsContextFiles) {
+  const TemporaryDirectory directory;
+  std::string text;
+  for (int i = 0; i < 200; ++i) text += "House " + std::to_string(i) + " stood on the hill.\n";
+  const std::string first = directory.write("first.txt", text),
+                    second = directory.write("second.txt", "The boats said nothing.");
+  const Words words = {"generate", "--model", golden("published"), "--prompt", "Who goes there?", "--json"};
+  const json without = json::parse(run_cepe(words).out),
+             one = json::parse(run_cepe(with(words, {"--context", first})).out),
+             two = json::parse(run_cepe(with(words, {"--context", first, second})).out);
+  EXPECT_EQ(without["context_tokens"], 0);
+  EXPECT_GT(one["context_tokens"].get<int>(), 2000);  // far beyond the window of 128
+  EXPECT_GT(two["context_tokens"].get<int>(), one["context_tokens"].get<int>());
+  EXPECT_NE(one["text"], without["text"]);
+
+  // The trained parts on their base are the same model, and the base is found in CEPE_MODELS.
+  Words trained = with(words, {"--context", first});
+  trained[2] = golden("trained");
+  const CommandResult result = run_cepe(trained, {.models = golden("")});
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_EQ(json::parse(result.out)["tokens"], one["tokens"]);
+}
+
+TEST(GenerateCommand, SaysThatTheWindowIsFull) {
+  const CommandResult result =
+      run_cepe({"generate", "--model", golden("plain"), "--prompt", "The", "--raw", "--max-tokens", "5000"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_NE(result.err.find("window of 128 tokens"), std::string::npos) << result.err;
+}
+
+TEST(GenerateCommand, SaysThatTheModelHasNoChatTemplate) {
+  const TemporaryDirectory directory;
+  const fs::path model = directory.copy_of(golden("plain"));
+  fs::remove(model / "tokenizer_config.json");
+  const CommandResult result =
+      run_cepe({"generate", "--model", model.string(), "--prompt", "The road to the town", "--max-tokens", "40"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_EQ(result.out, greedy_records()[0]["text"].get<std::string>() + "\n");
+  EXPECT_NE(result.err.find("no chat template"), std::string::npos) << result.err;
+}
+
+// The small real model, where scripts/setup.sh has put it.
+TEST(GenerateCommand, TheRealModelAnswers) {
+  const char *models = std::getenv("CEPE_MODELS"), *home = std::getenv("HOME");
+  const fs::path directory = models && *models ? fs::path(models) : fs::path(home ? home : "") / ".cache/cepe/models";
+  const fs::path model = directory / "SmolLM2-135M-Instruct.Q4_1.gguf";
+  if (!fs::exists(model)) GTEST_SKIP() << model << " is not there: scripts/setup.sh fetches it";
+  const CommandResult result =
+      run_cepe({"generate", "--model", model.string(), "--prompt", "What is the capital of Japan?", "--json"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  const json made = json::parse(result.out);
+  EXPECT_EQ(made["text"], "The capital of Japan is Tokyo.");
+  EXPECT_EQ(made["stop_reason"], "end_token");
+}
+
+}  // namespace
+}  // namespace cepe
