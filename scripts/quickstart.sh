@@ -33,8 +33,5 @@ step "write with a book as context"
 show "${generate[@]}"
 step "perplexity over the length of the context"
 show "${perplexity[@]}"
+printf '\n   plot: %s   figures: %s\n' "$results/perplexity.svg" "$results/perplexity.json"
 end_step
-
-printf '\n'
-python3 scripts/say_result.py "$results/perplexity.json"
-printf 'Plot: %s   Figures: %s\n' "$results/perplexity.svg" "$results/perplexity.json"
