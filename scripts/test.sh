@@ -7,7 +7,7 @@ source "$(dirname "$0")/steps.sh"
 
 # configure_without_nvcc: the CPU preset must not need a CUDA toolkit, nor pick up one that happens to be installed.
 configure_without_nvcc() {
-  local bin=$root/.cache/path-without-nvcc build=$root/build-without-nvcc directory program
+  local bin=$root/.cache/plain-path build=$root/build-plain directory program
   rm -rf "$bin" "$build"
   mkdir -p "$bin"
   local IFS=:
