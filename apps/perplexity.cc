@@ -1,0 +1,128 @@
+// cepe perplexity: how much a model reads of more and more context (docs/perplexity.md).
+#include <cstdio>
+#include <memory>
+
+#include "apps/commands.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/report.h"
+#include "eval/perplexity.h"
+
+namespace cepe {
+namespace {
+
+struct Options {
+  ModelOptions model;
+  std::vector<std::string> text;
+  std::vector<int64_t> context_tokens;  // empty: default_contexts
+  std::vector<std::string> controls;
+  PerplexityOptions perplexity;
+  std::string json, plot;
+};
+
+// A model with an encoder reads far beyond its window; a plain decoder has its window only.
+std::vector<int64_t> default_contexts(const Cepe& model, const PerplexityOptions& options) {
+  std::vector<int64_t> contexts{0};
+  for (int64_t n : {2048, 6144, 14336, 30720}) {
+    const bool fits = n + options.decoder_tokens <= model.config.decoder.max_positions;
+    if (model.encoder || (options.full_window && fits)) contexts.push_back(n);
+  }
+  return contexts;
+}
+
+// Hours of work should not end at a file that cannot be written: opening it, and letting go, tells now.
+void check_writable(const std::string& path) {
+  if (!path.empty()) AtomicFile probe(path);
+}
+
+void set_controls(const std::vector<std::string>& names, PerplexityOptions& options) {
+  for (const std::string& name : names) {
+    require(name == "other-document" || name == "shuffled", "--control: expected other-document or shuffled, found \"{}\"", name);
+    (name == "shuffled" ? options.shuffled : options.other_document) = true;
+  }
+}
+
+// Advances a bar, created at the first report, to what is done.
+std::function<void(int64_t, int64_t)> progress_bar() {
+  struct State {
+    std::unique_ptr<Progress> bar;
+    int64_t done = 0;
+  };
+  auto state = std::make_shared<State>();
+  return [state](int64_t done, int64_t total) {
+    if (!state->bar) state->bar = std::make_unique<Progress>("scoring", total);
+    state->bar->advance(done - state->done);
+    state->done = done;
+    if (done == total) state->bar.reset();
+  };
+}
+
+void print_scope(const PerplexityRecord& record) {
+  std::string text = fmt::format("{}: the last {} of {} decoder tokens, ", record.model, record.scored_tokens,
+                                 format_count(static_cast<uint64_t>(record.decoder_tokens)));
+  std::string domain;
+  for (const PerplexityRow& row : record.rows) {
+    if (row.domain == domain) continue;
+    text += fmt::format("{}{}: {} windows in {} document{}", domain.empty() ? "" : "; ", row.domain, row.spans, row.documents,
+                        row.documents == 1 ? "" : "s");
+    domain = row.domain;
+  }
+  std::printf("%s\n\n", text.c_str());
+}
+
+void run(Options& options) {
+  check_writable(options.json);
+  check_writable(options.plot);
+  set_controls(options.controls, options.perplexity);
+  const OpenedModel opened = open_model(options.model);
+  for (const std::string& note : opened.notes) std::fprintf(stderr, "%s\n", note.c_str());
+  require(opened.tokenizer != nullptr, "{}: the model has no tokenizer, so text cannot be read", options.model.model);
+
+  PerplexityOptions& perplexity = options.perplexity;
+  perplexity.context_tokens =
+      options.context_tokens.empty() ? default_contexts(opened.model, perplexity) : options.context_tokens;
+  perplexity.progress = progress_bar();
+  check_perplexity_options(opened.model, perplexity);
+  const TokenDocuments text =
+      read_token_documents({options.text.begin(), options.text.end()}, *opened.tokenizer);
+  for (const std::string& note : text.notes) std::fprintf(stderr, "%s\n", note.c_str());
+
+  const PerplexityScores scores = score_windows(opened.model, text.documents, perplexity);
+  const PerplexityRecord record = summarise(scores, options.model.model, perplexity);
+  if (!options.json.empty()) write_file(options.json, to_json(record).dump(2) + "\n");
+  if (!options.plot.empty()) write_plot(record, options.plot);
+  print_scope(record);
+  std::printf("%s\n%s", to_table(record).c_str(), to_sentences(record).c_str());
+  for (const std::string& note : scores.notes) std::printf("%s\n", note.c_str());
+  require(std::fflush(stdout) == 0, "standard output: the table could not be written");
+}
+
+}  // namespace
+
+void add_perplexity_command(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  PerplexityOptions& perplexity = options->perplexity;
+  CLI::App* command = app.add_subcommand("perplexity", "perplexity of the same tokens with more and more context");
+  add_model_options(*command, options->model);
+  command->add_option("--text", options->text, "text to score: .txt (a document each), .jsonl or .jsonl.zst (a record each)")
+      ->required();
+  command->add_option("--decoder-tokens", perplexity.decoder_tokens, "tokens in the decoder")->capture_default_str();
+  command
+      ->add_option("--context-tokens", options->context_tokens,
+                   "lengths of the context, ascending, whole chunks (default 0,2048,6144,14336,30720; a plain decoder: 0)")
+      ->delimiter(',');
+  command->add_option("--scored-tokens", perplexity.scored_tokens, "the last so many decoder tokens are scored")
+      ->capture_default_str();
+  command->add_option("--control", options->controls, "other-document, shuffled or both, separated by a comma")->delimiter(',');
+  command->add_flag("--full-window", perplexity.full_window,
+                    "also the plain decoder reading the context in its own window, where it fits");
+  command->add_option("--windows", perplexity.windows, "at most so many windows a domain; 0: all that fit")
+      ->capture_default_str();
+  command->add_option("--stride", perplexity.stride, "least distance of two windows in tokens")->capture_default_str();
+  command->add_option("--batch", perplexity.batch, "windows at once (0: 1 on a CPU, 8 on a GPU)")->capture_default_str();
+  command->add_option("--json", options->json, "write the result record to this file");
+  command->add_option("--plot", options->plot, "write perplexity over context length to this file, as SVG");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace cepe

@@ -1,0 +1,28 @@
+// What a piece of work costs: seconds and peak memory.
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <cstdint>
+
+namespace cepe {
+
+struct Cost {
+  double seconds = 0;
+  uint64_t peak_bytes = 0;
+};
+
+// Measures one piece of work after another on a device. Peak memory is, on a CPU, the process's resident high-water mark, reset
+// at start() after memory that the allocator keeps is given back; on a GPU, what tensors occupied at most.
+class Meter {
+ public:
+  explicit Meter(c10::Device device) : device_(device) {}
+  void start();
+  Cost stop();  // waits for the device
+
+ private:
+  c10::Device device_;
+  double started_ = 0;
+};
+
+}  // namespace cepe
