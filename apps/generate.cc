@@ -60,6 +60,14 @@ nlohmann::json as_json(const Generation& made, const Prompt& prompt, int64_t con
       {"tokens_per_second", made.tokens_per_second > 0 ? nlohmann::json(made.tokens_per_second) : nlohmann::json()}};
 }
 
+// The encoder's states; a progress bar where that takes a while.
+Latents encode_with_progress(const Cepe& model, const Chunks& chunks) {
+  constexpr int64_t kQuick = 64;  // chunks
+  if (chunks.count() <= kQuick) return encode_context(model, chunks);
+  Progress bar("encoding the context", chunks.count());
+  return encode_context(model, chunks, [&bar](int64_t count) { bar.advance(count); });
+}
+
 void run(const CLI::App& command, GenerateCommand& given) {
   GenerateOptions& options = given.options;
   PromptInput input{.text = prompt_text(command, given), .raw = given.raw};
@@ -78,7 +86,7 @@ void run(const CLI::App& command, GenerateCommand& given) {
   }
   const Chunks chunks = read_context(opened, {given.context.begin(), given.context.end()});
   const double started = seconds_now();
-  const Latents latents = encode_context(opened.model, chunks);
+  const Latents latents = encode_with_progress(opened.model, chunks);
   const double encode_seconds = seconds_now() - started;
 
   options.end_tokens = end_tokens(opened);

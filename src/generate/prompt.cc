@@ -38,6 +38,27 @@ std::string rendered(const OpenedModel& opened, const PromptInput& input) {
   return ChatTemplate(opened.chat_template).render(chat);
 }
 
+// Chunks between two reports of progress. encode() itself takes as many at once as suit the device.
+constexpr int64_t kChunksAGroup = 32;
+
+// -> the states of the real tokens of some chunks, (tokens, E)
+at::Tensor encode_group(const Cepe& model, const Chunks& chunks, int64_t first, int64_t count) {
+  const int64_t L = chunks.chunk_length;
+  const auto begin = chunks.ids.begin() + first * L;
+  const std::vector<int64_t> ids(begin, begin + count * L);
+  const std::vector<int64_t> lengths(chunks.lengths.begin() + first, chunks.lengths.begin() + first + count);
+  const bool padded = std::any_of(lengths.begin(), lengths.end(), [L](int64_t length) { return length < L; });
+
+  ContextChunks context{.ids_BML = at::tensor(ids, at::kLong).view({1, count, L}).to(model.device())};
+  at::Tensor mask_ML;
+  if (padded) {
+    mask_ML = at::arange(L, at::kLong).unsqueeze(0) < at::tensor(lengths, at::kLong).unsqueeze(1);
+    context.mask_BML = mask_ML.unsqueeze(0).to(model.device());
+  }
+  const at::Tensor states_SE = encode(model, context).states_BSE[0];
+  return padded ? states_SE.index_select(0, mask_ML.view({-1}).nonzero().squeeze(1).to(model.device())) : states_SE;
+}
+
 }  // namespace
 
 Prompt build_prompt(const OpenedModel& opened, const PromptInput& input) {
@@ -74,24 +95,22 @@ Chunks read_context(const OpenedModel& opened, const std::vector<std::filesystem
   return chunks;
 }
 
-Latents encode_context(const Cepe& model, const Chunks& chunks) {
+Latents encode_context(const Cepe& model, const Chunks& chunks, const std::function<void(int64_t)>& progress) {
   if (chunks.count() == 0) return {};
+  require(model.encoder.has_value(), "this model has no encoder: it is a plain decoder and cannot read a context");
   const at::NoGradGuard no_gradients;
-  const int64_t M = chunks.count(), L = chunks.chunk_length;
-  std::vector<int64_t> ids(chunks.ids.begin(), chunks.ids.end());
-  const at::Tensor lengths_M = at::tensor(chunks.lengths, at::kLong);
-  const at::Tensor mask_ML = at::arange(L, at::kLong).unsqueeze(0) < lengths_M.unsqueeze(1);
-  const bool padded = chunks.tokens() < M * L;
-
-  ContextChunks context;
-  context.ids_BML = at::tensor(ids, at::kLong).view({1, M, L}).to(model.device());
-  if (padded) context.mask_BML = mask_ML.unsqueeze(0).to(model.device());
-  Latents latents = encode(model, context);
-  if (padded) {
-    const at::Tensor real_S = mask_ML.view({-1}).nonzero().squeeze(1).to(model.device());
-    latents = Latents{latents.states_BSE.index_select(1, real_S), at::Tensor()};
+  const int64_t width = model.encoder->stack.config.hidden_size;
+  // Written into place, so that the states are held once, however long the context is.
+  const at::Tensor states_BSE = at::empty({1, chunks.tokens(), width}, model.any_weight().options());
+  int64_t written = 0;
+  for (int64_t first = 0; first < chunks.count(); first += kChunksAGroup) {
+    const int64_t count = std::min(kChunksAGroup, chunks.count() - first);
+    const at::Tensor group_SE = encode_group(model, chunks, first, count);
+    states_BSE[0].narrow(0, written, group_SE.size(0)).copy_(group_SE);
+    written += group_SE.size(0);
+    if (progress) progress(count);
   }
-  return latents;
+  return {.states_BSE = states_BSE};
 }
 
 int64_t context_chunk_length(const CepeConfig& config) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -33,8 +34,9 @@ Prompt build_prompt(const OpenedModel& opened, const PromptInput& input);
 Chunks read_context(const OpenedModel& opened, const std::vector<std::filesystem::path>& files);
 
 // -> the encoder's states of the real tokens, without those of padding, so that no mask is needed: (1, S, E) with
-// S = chunks.tokens(). No gradients. Throws Error when the model has no encoder.
-Latents encode_context(const Cepe& model, const Chunks& chunks);
+// S = chunks.tokens(). No gradients. progress is called with the number of chunks read since its last call, dozens of
+// times for a book. Throws Error when the model has no encoder.
+Latents encode_context(const Cepe& model, const Chunks& chunks, const std::function<void(int64_t)>& progress = {});
 
 // The length of the chunks that a model's encoder reads: as trained, within its window.
 int64_t context_chunk_length(const CepeConfig& config);

@@ -115,5 +115,31 @@ TEST(EncodeContext, PaddingLeavesNoTrace) {
   EXPECT_LT((latents.states_BSE - expected).norm().item<double>(), 1e-5 * expected.norm().item<double>());
 }
 
+TEST(EncodeContext, ALongContextIsReadInGroups) {
+  const OpenedModel opened = open_model(kGolden / "published");
+  Chunks chunks{.chunk_length = 4};
+  std::vector<TokenId> document;
+  for (int i = 0; i < 399; ++i) document.push_back(3 + (i * 17) % 290);
+  append_chunks(document, chunks);
+  append_chunks(document, chunks);
+  int64_t reported = 0, calls = 0;
+  const Latents latents = encode_context(opened.model, chunks, [&](int64_t count) {
+    reported += count;
+    ++calls;
+  });
+  EXPECT_EQ(reported, 200);
+  EXPECT_GT(calls, 1);
+  ASSERT_EQ(latents.tokens(), 798);
+
+  // All chunks in one call; the last of each document has 3 tokens.
+  const std::vector<int64_t> ids(chunks.ids.begin(), chunks.ids.end());
+  at::Tensor mask = at::ones({1, 200, 4}, at::kBool);
+  for (const int64_t last : {99, 199}) mask[0][last][3].fill_(false);
+  const Latents whole =
+      encode(opened.model, {.ids_BML = at::tensor(ids, at::kLong).view({1, 200, 4}), .mask_BML = mask});
+  const at::Tensor expected = at::cat({whole.states_BSE.narrow(1, 0, 399), whole.states_BSE.narrow(1, 400, 399)}, 1);
+  EXPECT_LT((latents.states_BSE - expected).norm().item<double>(), 1e-5 * expected.norm().item<double>());
+}
+
 }  // namespace
 }  // namespace cepe
