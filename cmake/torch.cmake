@@ -61,6 +61,9 @@ else()
   target_link_libraries(cepe_torch INTERFACE -Wl,--no-as-needed cepe_lib_torch_cpu cepe_lib_c10 -Wl,--as-needed)
   target_include_directories(cepe_torch SYSTEM INTERFACE ${CEPE_TORCH_DIR}/include ${CEPE_TORCH_DIR}/include/torch/csrc/api/include)
 endif()
+# The wheel's libraries export a std::filesystem of their own, of an older libstdc++. Named first, the system's is found first
+# for everybody; a mixture of the two crashes in remove_all.
+target_link_options(cepe_torch INTERFACE -Wl,--push-state,--no-as-needed,-lstdc++,--pop-state)
 # libtorch_cpu finds cudart and cupti through its own run path; -rpath-link lets the linker see them too.
 target_link_options(cepe_torch INTERFACE -Wl,-rpath,${CEPE_TORCH_DIR}/lib -Wl,-rpath-link,${CEPE_NVIDIA_LIB_DIR} -Wl,-rpath-link,${CEPE_TORCH_DIR}/lib)
 # at::parallel_for runs its loop through OpenMP only where the including file is compiled with it. The wheel brings
