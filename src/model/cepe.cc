@@ -7,14 +7,18 @@
 namespace cepe {
 namespace {
 
+// Each addition to the residual stream comes with the norm that follows it, as one operation.
 at::Tensor layer_forward(const Layer& layer, const at::Tensor& x, const SelfAttentionInput& input, const DecodeInput* decode) {
   const StackConfig& config = input.config;
-  at::Tensor h = x + self_attention(layer.self_attention, rms_norm(x, layer.input_norm, config.rms_norm_eps), input);
-  if (layer.cross_attention && decode && decode->context && decode->context->tokens() > 0) {
-    const CrossAttention& cross = *layer.cross_attention;
-    h = h + cross_attention(cross, config, rms_norm(h, cross.norm, config.rms_norm_eps), *decode->context, decode->form);
+  const double eps = config.rms_norm_eps;
+  const bool reads = layer.cross_attention && decode && decode->context && decode->context->tokens() > 0;
+  const at::Tensor attended = self_attention(layer.self_attention, rms_norm(x, layer.input_norm, eps), input);
+  NormedSum h = add_rms_norm(x, attended, reads ? layer.cross_attention->norm : layer.post_attention_norm, eps);
+  if (reads) {
+    const at::Tensor read = cross_attention(*layer.cross_attention, config, h.normed, *decode->context, decode->form);
+    h = add_rms_norm(h.sum, read, layer.post_attention_norm, eps);
   }
-  return h + feed_forward(layer.feed_forward, rms_norm(h, layer.post_attention_norm, config.rms_norm_eps));
+  return h.sum + feed_forward(layer.feed_forward, h.normed);
 }
 
 at::Tensor embed_context(const Cepe& model, const at::Tensor& ids_BL) {
