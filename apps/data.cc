@@ -47,9 +47,10 @@ void run_data(const DataCommand& command) {
     for (const std::string& file : command.files) {
       const double begin = seconds_now();
       const TokenizeSummary summary = tokenize_file(*tokenizer, file, command.options);
-      table.add_row({summary.shard.string(), format_count(static_cast<uint64_t>(summary.documents)), format_count(static_cast<uint64_t>(summary.tokens)),
-                     format_bytes(static_cast<uint64_t>(summary.text_bytes)), format_count(static_cast<uint64_t>(summary.empty)),
-                     fmt::format("{:.1f}", seconds_now() - begin)});
+      table.add_row({summary.shard.string(), format_count(static_cast<uint64_t>(summary.documents)),
+                     format_count(static_cast<uint64_t>(summary.tokens)),
+                     format_bytes(static_cast<uint64_t>(summary.text_bytes)),
+                     format_count(static_cast<uint64_t>(summary.empty)), fmt::format("{:.1f}", seconds_now() - begin)});
       documents += summary.documents;
       tokens += summary.tokens;
       bytes += summary.text_bytes;
@@ -58,7 +59,8 @@ void run_data(const DataCommand& command) {
     }
   }
   table.add_row({"all", format_count(static_cast<uint64_t>(documents)), format_count(static_cast<uint64_t>(tokens)),
-                 format_bytes(static_cast<uint64_t>(bytes)), format_count(static_cast<uint64_t>(empty)), fmt::format("{:.1f}", seconds_now() - start)});
+                 format_bytes(static_cast<uint64_t>(bytes)), format_count(static_cast<uint64_t>(empty)),
+                 fmt::format("{:.1f}", seconds_now() - start)});
   std::printf("%s", table.str().c_str());
 }
 
@@ -67,10 +69,12 @@ void run_data(const DataCommand& command) {
 void add_data_command(CLI::App& app) {
   auto command = std::make_shared<DataCommand>();
   CLI::App* sub = app.add_subcommand("data", "Tokenise text files into token shards for training");
-  sub->add_option("--model", command->model, "whose tokenizer: a model, a tokenizer.json or a tokenizer.model")->required();
+  sub->add_option("--model", command->model, "whose tokenizer: a model, a tokenizer.json or a tokenizer.model")
+      ->required();
   sub->add_option("--base", command->base, "the decoder that trained parts belong to");
   sub->add_option("--out", command->out, "directory of the shards")->required();
-  sub->add_option("--domain", command->options.default_domain, "domain of documents that name none")->capture_default_str();
+  sub->add_option("--domain", command->options.default_domain, "domain of documents that name none")
+      ->capture_default_str();
   sub->add_flag("--append-eos", command->options.append_eos, "end each document with the end-of-text token");
   sub->add_option("--threads", command->options.threads, "0: one a processor")->capture_default_str();
   sub->add_option("files", command->files, ".jsonl (fields text, domain) or .txt, plain or .zst")->required();

@@ -59,10 +59,12 @@ void add_train_command(CLI::App& app) {
   auto command = std::make_shared<TrainCommand>();
   CLI::App* sub = app.add_subcommand("train", "Train encoder and cross-attention for a frozen decoder");
   sub->add_option("config", command->config, "a TOML file, see configs/")->required();
-  sub->add_option("--run", command->run, "directory of checkpoints, log and result; an interrupted run in it goes on")->required();
+  sub->add_option("--run", command->run, "directory of checkpoints, log and result; an interrupted run in it goes on")
+      ->required();
   sub->add_option("--device", command->device, "auto, cpu, cuda or cuda:N")->capture_default_str();
   sub->allow_extras();
-  sub->footer("Any key of the TOML file can be given as --section.key=value, or as CEPE_SECTION_KEY in the environment.");
+  sub->footer(
+      "Any key of the TOML file can be given as --section.key=value, or as CEPE_SECTION_KEY in the environment.");
   sub->callback([command, sub] { run_train(*command, sub->remaining()); });
 }
 

@@ -69,7 +69,8 @@ BatchBuilder::BatchBuilder(const TrainConfig& config, const Corpus& corpus)
     : config_(config), sampler_(corpus, sampler_options(config)) {}
 
 Batch BatchBuilder::build(int64_t step, int64_t micro_step) const {
-  const uint64_t seed = static_cast<uint64_t>(config_.seed), s = static_cast<uint64_t>(step), m = static_cast<uint64_t>(micro_step);
+  const uint64_t seed = static_cast<uint64_t>(config_.seed), s = static_cast<uint64_t>(step),
+                 m = static_cast<uint64_t>(micro_step);
   const int64_t span = config_.span_tokens(), samples = config_.micro_batch;
   std::vector<int64_t> tokens(static_cast<size_t>(samples * span)), documents;
   for (int64_t i = 0; i < samples; ++i) {
@@ -101,7 +102,8 @@ void Prefetcher::work() {
     for (int64_t step = range_.first; step < range_.last; ++step) {
       for (int64_t micro = 0; micro < range_.micro_steps; ++micro) {
         Batch batch = builder_.build(step, micro);
-        if (pinned_) batch = {pin(batch.ids_BML), pin(batch.mask_BML), pin(batch.decoder_BT1), std::move(batch.documents)};
+        if (pinned_)
+          batch = {pin(batch.ids_BML), pin(batch.mask_BML), pin(batch.decoder_BT1), std::move(batch.documents)};
         std::unique_lock lock(mutex_);
         changed_.wait(lock, [&] { return stop_ || ready_.size() < kAhead; });
         if (stop_) return;

@@ -19,10 +19,10 @@
 namespace cepe {
 
 struct Batch {
-  at::Tensor ids_BML;                // int64
-  at::Tensor mask_BML;               // bool; undefined when no chunk is masked
-  at::Tensor decoder_BT1;            // int64, T + 1: input [0, T), labels [1, T + 1)
-  std::vector<int64_t> documents;    // index into Corpus::documents, one a sample
+  at::Tensor ids_BML;              // int64
+  at::Tensor mask_BML;             // bool; undefined when no chunk is masked
+  at::Tensor decoder_BT1;          // int64, T + 1: input [0, T), labels [1, T + 1)
+  std::vector<int64_t> documents;  // index into Corpus::documents, one a sample
   // The same on a device; from pinned memory the copy does not wait.
   Batch to(const at::Device& device) const;
 };
@@ -51,7 +51,8 @@ class BatchBuilder {
   SpanSampler sampler_;
 };
 
-// Builds the batches of steps first, first + 1, ... `last` - 1 ahead of time, in a thread that lives as long as the object.
+// Builds the batches of steps first, first + 1, ... `last` - 1 ahead of time, in a thread that lives as long as the
+// object.
 class Prefetcher {
  public:
   struct Range {

@@ -11,7 +11,8 @@ AdamW::AdamW(std::vector<at::Tensor> parameters, const AdamWOptions& options)
   require(!parameters_.empty(), "AdamW: nothing to train");
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const at::Tensor& p = parameters_[i];
-    require(p.scalar_type() == at::kFloat && p.is_leaf() && p.requires_grad(), "AdamW: parameter {} is no float32 leaf", i);
+    require(p.scalar_type() == at::kFloat && p.is_leaf() && p.requires_grad(), "AdamW: parameter {} is no float32 leaf",
+            i);
     average_.push_back(at::zeros_like(p, p.options().requires_grad(false)));
     square_average_.push_back(at::zeros_like(p, p.options().requires_grad(false)));
     (p.dim() >= 2 && options.weight_decay != 0 ? decayed_ : plain_).push_back(i);
@@ -51,8 +52,8 @@ void AdamW::update(const std::vector<size_t>& group, const std::vector<at::Tenso
     v.push_back(square_average_[i]);
   }
   // The kernel divides the gradient by `scale` and does nothing where `skip` is 1: both are read on the device.
-  at::_fused_adamw_(p, g, m, v, {}, std::vector<at::Tensor>(group.size(), updates_), learning_rate, options_.beta1, options_.beta2,
-                    weight_decay, options_.epsilon, /*amsgrad=*/false, /*maximize=*/false, scale, skip);
+  at::_fused_adamw_(p, g, m, v, {}, std::vector<at::Tensor>(group.size(), updates_), learning_rate, options_.beta1,
+                    options_.beta2, weight_decay, options_.epsilon, /*amsgrad=*/false, /*maximize=*/false, scale, skip);
 }
 
 }  // namespace cepe

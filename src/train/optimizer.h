@@ -10,8 +10,8 @@ namespace cepe {
 
 struct AdamWOptions {
   double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8;
-  double weight_decay = 0.0;   // p -= lr * weight_decay * p, of tensors with two or more dimensions
-  double clip = 1.0;           // the gradient is divided by max(1, norm / clip); 0: never
+  double weight_decay = 0.0;  // p -= lr * weight_decay * p, of tensors with two or more dimensions
+  double clip = 1.0;          // the gradient is divided by max(1, norm / clip); 0: never
 };
 
 class AdamW {
@@ -27,7 +27,7 @@ class AdamW {
   // The state, for checkpoints: exponential averages in the order of the parameters, and the number of updates.
   std::vector<at::Tensor>& averages() { return average_; }
   std::vector<at::Tensor>& square_averages() { return square_average_; }
-  at::Tensor& updates() { return updates_; }   // float32 scalar on the device
+  at::Tensor& updates() { return updates_; }  // float32 scalar on the device
 
  private:
   std::vector<at::Tensor> take_gradients();
@@ -36,7 +36,7 @@ class AdamW {
 
   AdamWOptions options_;
   std::vector<at::Tensor> parameters_, average_, square_average_;
-  std::vector<size_t> decayed_, plain_;   // indices of the parameters with and without weight decay
+  std::vector<size_t> decayed_, plain_;  // indices of the parameters with and without weight decay
   at::Tensor updates_;
 };
 

@@ -68,7 +68,8 @@ uint64_t tokenizer_fingerprint(const Tokenizer& tokenizer) {
 
 ShardWriter::ShardWriter(std::filesystem::path path, ShardVocabulary vocabulary)
     : path_(path), file_(path), vocabulary_(vocabulary) {
-  require(vocabulary.size > 0 && vocabulary.size <= INT32_MAX, "{}: a vocabulary of {} tokens", path_.string(), vocabulary.size);
+  require(vocabulary.size > 0 && vocabulary.size <= INT32_MAX, "{}: a vocabulary of {} tokens", path_.string(),
+          vocabulary.size);
   buffer_.append(kMagic, sizeof kMagic);
   append<uint32_t>(buffer_, kVersion);
   append<uint32_t>(buffer_, vocabulary.size <= 65536 ? 2 : 4);
@@ -85,7 +86,8 @@ void ShardWriter::add(std::span<const TokenId> tokens, const std::string& domain
   if (fresh) domains_.push_back(domain);
   const bool narrow = vocabulary_.size <= 65536;
   for (TokenId id : tokens) {
-    require(id >= 0 && id < vocabulary_.size, "{}: token id {} is outside the vocabulary of {}", path_.string(), id, vocabulary_.size);
+    require(id >= 0 && id < vocabulary_.size, "{}: token id {} is outside the vocabulary of {}", path_.string(), id,
+            vocabulary_.size);
     if (narrow) {
       append<uint16_t>(buffer_, static_cast<uint16_t>(id));
     } else {
@@ -133,7 +135,8 @@ TokenShard::TokenShard(const std::filesystem::path& path) : file_(path) {
 void TokenShard::read_layout() {
   const std::string name = path().string();
   const auto bytes = file_.bytes();
-  require(bytes.size() >= kHeaderBytes + kFooterBytes, "{}: {} bytes are too few for a token shard", name, bytes.size());
+  require(bytes.size() >= kHeaderBytes + kFooterBytes, "{}: {} bytes are too few for a token shard", name,
+          bytes.size());
   require(std::memcmp(bytes.data(), kMagic, sizeof kMagic) == 0, "{}: not a token shard (made by `cepe data`)", name);
   const uint32_t version = load<uint32_t>(bytes, 8);
   require(version == kVersion, "{}: token shard of version {}, expected {}", name, version, kVersion);
@@ -143,7 +146,8 @@ void TokenShard::read_layout() {
   width_ = load<uint32_t>(bytes, 12);
   const uint64_t vocabulary = load<uint64_t>(bytes, 16);
   require(vocabulary > 0 && vocabulary <= INT32_MAX, "{}: a vocabulary of {} tokens", name, vocabulary);
-  require(width_ == (vocabulary <= 65536 ? 2 : 4), "{}: token ids of {} bytes for a vocabulary of {}", name, width_, vocabulary);
+  require(width_ == (vocabulary <= 65536 ? 2 : 4), "{}: token ids of {} bytes for a vocabulary of {}", name, width_,
+          vocabulary);
   vocabulary_ = {static_cast<int64_t>(vocabulary), load<uint64_t>(bytes, 24)};
 
   const uint64_t tokens = load<uint64_t>(bytes, footer), documents = load<uint64_t>(bytes, footer + 8);
@@ -153,7 +157,8 @@ void TokenShard::read_layout() {
           "{}: {} tokens, {} documents and {} domains do not fit in {} bytes", name, tokens, documents, domains, limit);
   const uint64_t documents_at = kHeaderBytes + padded(tokens * static_cast<uint64_t>(width_));
   const uint64_t domains_at = documents_at + documents * kDocumentBytes;
-  require(domains_at <= footer, "{}: {} tokens and {} documents do not fit in {} bytes", name, tokens, documents, limit);
+  require(domains_at <= footer, "{}: {} tokens and {} documents do not fit in {} bytes", name, tokens, documents,
+          limit);
   require(tokens > 0 && documents > 0 && domains > 0, "{}: the token shard is empty", name);
   tokens_ = static_cast<int64_t>(tokens);
   read_domains(domains_at, domains, footer);
@@ -168,7 +173,8 @@ void TokenShard::read_domains(uint64_t offset, uint64_t count, uint64_t end) {
     require(end - at >= 4, "{}: the name of domain {} passes the end of the table", name, i);
     const uint32_t length = load<uint32_t>(bytes, at);
     at += 4;
-    require(length > 0 && length <= kMaxDomainBytes && length <= end - at, "{}: the name of domain {} takes {} bytes", name, i, length);
+    require(length > 0 && length <= kMaxDomainBytes && length <= end - at, "{}: the name of domain {} takes {} bytes",
+            name, i, length);
     domains_.emplace_back(reinterpret_cast<const char*>(bytes.data() + at), length);
     require(std::find(domains_.begin(), domains_.end() - 1, domains_.back()) == domains_.end() - 1,
             "{}: domain {} stands twice in the table", name, domains_.back());
@@ -184,10 +190,12 @@ void TokenShard::read_documents(uint64_t offset, uint64_t count) {
   documents_.reserve(count);
   for (uint64_t i = 0; i < count; ++i) {
     const uint64_t at = offset + i * kDocumentBytes;
-    const uint64_t first = load<uint64_t>(bytes, at), length = load<uint64_t>(bytes, at + 8), domain = load<uint64_t>(bytes, at + 16);
-    require(first == static_cast<uint64_t>(next), "{}: document {} starts at token {}, expected {}", name, i, first, next);
-    require(length > 0 && length <= static_cast<uint64_t>(tokens_ - next), "{}: document {} has {} tokens of {}", name, i, length,
-            tokens_ - next);
+    const uint64_t first = load<uint64_t>(bytes, at), length = load<uint64_t>(bytes, at + 8),
+                   domain = load<uint64_t>(bytes, at + 16);
+    require(first == static_cast<uint64_t>(next), "{}: document {} starts at token {}, expected {}", name, i, first,
+            next);
+    require(length > 0 && length <= static_cast<uint64_t>(tokens_ - next), "{}: document {} has {} tokens of {}", name,
+            i, length, tokens_ - next);
     require(domain < domains_.size(), "{}: document {} is of domain {} of {}", name, i, domain, domains_.size());
     documents_.push_back({next, static_cast<int64_t>(length), static_cast<int32_t>(domain)});
     next += static_cast<int64_t>(length);
@@ -198,12 +206,13 @@ void TokenShard::read_documents(uint64_t offset, uint64_t count) {
 void TokenShard::check_tokens() const {
   const auto bytes = file_.bytes().subspan(kHeaderBytes);
   const int64_t most = width_ == 2 ? largest<uint16_t>(bytes, tokens_) : largest<uint32_t>(bytes, tokens_);
-  require(most < vocabulary_.size, "{}: token id {} is outside the vocabulary of {}", path().string(), most, vocabulary_.size);
+  require(most < vocabulary_.size, "{}: token id {} is outside the vocabulary of {}", path().string(), most,
+          vocabulary_.size);
 }
 
 void TokenShard::read(int64_t first, int64_t count, int64_t* out) const {
-  require(first >= 0 && count >= 0 && count <= tokens_ && first <= tokens_ - count, "{}: tokens {} to {} of {}", path().string(),
-          first, first + count, tokens_);
+  require(first >= 0 && count >= 0 && count <= tokens_ && first <= tokens_ - count, "{}: tokens {} to {} of {}",
+          path().string(), first, first + count, tokens_);
   const std::byte* at = file_.bytes().data() + kHeaderBytes + first * width_;
   if (width_ == 2) {
     std::copy_n(reinterpret_cast<const uint16_t*>(at), count, out);

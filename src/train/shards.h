@@ -18,14 +18,14 @@ uint64_t tokenizer_fingerprint(const Tokenizer& tokenizer);
 
 // What a shard says about the tokenizer that made it.
 struct ShardVocabulary {
-  int64_t size = 0;           // every token id lies below it
-  uint64_t fingerprint = 0;   // tokenizer_fingerprint(); 0: not known
+  int64_t size = 0;          // every token id lies below it
+  uint64_t fingerprint = 0;  // tokenizer_fingerprint(); 0: not known
 };
 
 struct ShardDocument {
-  int64_t offset = 0;         // of its first token
-  int64_t length = 0;         // in tokens, at least 1
-  int32_t domain = 0;         // index into domains()
+  int64_t offset = 0;  // of its first token
+  int64_t length = 0;  // in tokens, at least 1
+  int32_t domain = 0;  // index into domains()
 };
 
 // Writes a shard document by document; nothing is visible under its name before commit(). Ids take 2 bytes where

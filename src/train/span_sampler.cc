@@ -51,7 +51,8 @@ Corpus open_corpus(const std::vector<std::string>& paths) {
     for (const std::string& domain : shard.domains()) domains[domain] = 0;
     const uint64_t fingerprint = shard.vocabulary().fingerprint;
     require(fingerprint == 0 || corpus.fingerprint == 0 || fingerprint == corpus.fingerprint,
-            "{}: made with another tokenizer than {}", file.string(), corpus.shards.empty() ? "" : corpus.shards[0].path().string());
+            "{}: made with another tokenizer than {}", file.string(),
+            corpus.shards.empty() ? "" : corpus.shards[0].path().string());
     if (fingerprint != 0) corpus.fingerprint = fingerprint;
     corpus.vocab_size = std::max(corpus.vocab_size, shard.vocabulary().size);
     corpus.shards.push_back(std::move(shard));
@@ -83,8 +84,9 @@ std::vector<double> SpanSampler::parse_weights() const {
             fmt::join(corpus_.domains, ", "));
     double weight = -1;
     const auto parsed = std::from_chars(number.data(), number.data() + number.size(), weight);
-    require(parsed.ec == std::errc() && parsed.ptr == number.data() + number.size() && std::isfinite(weight) && weight >= 0,
-            "domain_weights: the weight of {} is \"{}\", expected a number of at least 0", name, number);
+    require(
+        parsed.ec == std::errc() && parsed.ptr == number.data() + number.size() && std::isfinite(weight) && weight >= 0,
+        "domain_weights: the weight of {} is \"{}\", expected a number of at least 0", name, number);
     weights[static_cast<size_t>(found - corpus_.domains.begin())] = weight;
   }
   for (size_t d = 0; options_.only_domain && d < weights.size(); ++d) {
@@ -96,8 +98,8 @@ std::vector<double> SpanSampler::parse_weights() const {
 SpanSampler::SpanSampler(const Corpus& corpus, const SpanSamplerOptions& options) : corpus_(corpus), options_(options) {
   require(options.span_tokens > 0, "a sample of {} tokens", options.span_tokens);
   require(options.filtered >= 0 && options.concatenated >= 0 && options.filtered + options.concatenated > 0,
-          "shares of the mixtures: filtered {}, concatenated {}: expected no negative number and one above 0", options.filtered,
-          options.concatenated);
+          "shares of the mixtures: filtered {}, concatenated {}: expected no negative number and one above 0",
+          options.filtered, options.concatenated);
   filtered_share_ = options.filtered / (options.filtered + options.concatenated);
   const std::vector<double> weights = parse_weights();
   const int64_t count = static_cast<int64_t>(corpus.documents.size()), span = options.span_tokens;
@@ -109,18 +111,20 @@ SpanSampler::SpanSampler(const Corpus& corpus, const SpanSamplerOptions& options
     filtered_.push_back(i);
     filtered_weight_.push_back(sum += weight * static_cast<double>(document.length - span + 1));
   }
-  require(options.filtered == 0 || !filtered_.empty(), "no document holds the {} tokens of a sample; the longest has {}", span,
-          corpus.longest);
+  require(options.filtered == 0 || !filtered_.empty(),
+          "no document holds the {} tokens of a sample; the longest has {}", span, corpus.longest);
   if (options.concatenated == 0) return;
   require(corpus.tokens >= span, "the shards hold {} tokens in all, a sample takes {}", corpus.tokens, span);
   order_.resize(static_cast<size_t>(count));
   std::iota(order_.begin(), order_.end(), 0);
   KeyedRandom random({options.seed, kOrderStream});
-  for (int64_t i = count - 1; i > 0; --i) std::swap(order_[static_cast<size_t>(i)], order_[static_cast<size_t>(random.below(i + 1))]);
+  for (int64_t i = count - 1; i > 0; --i)
+    std::swap(order_[static_cast<size_t>(i)], order_[static_cast<size_t>(random.below(i + 1))]);
   sum = 0;
   for (int64_t i : order_) {
     const auto& document = corpus.documents[static_cast<size_t>(i)];
-    order_weight_.push_back(sum += weights[static_cast<size_t>(document.domain)] * static_cast<double>(document.length));
+    order_weight_.push_back(sum +=
+                            weights[static_cast<size_t>(document.domain)] * static_cast<double>(document.length));
   }
   require(sum > 0, "domain_weights: every domain of the shards has weight 0");
 }

@@ -19,16 +19,16 @@ namespace cepe {
 struct Corpus {
   struct Document {
     int32_t shard = 0;
-    int64_t offset = 0, length = 0;   // in the shard's tokens
-    int32_t domain = 0;               // index into domains
+    int64_t offset = 0, length = 0;  // in the shard's tokens
+    int32_t domain = 0;              // index into domains
   };
   std::vector<TokenShard> shards;
-  std::vector<Document> documents;    // shard by shard
-  std::vector<std::string> domains;   // in name order
+  std::vector<Document> documents;   // shard by shard
+  std::vector<std::string> domains;  // in name order
   int64_t tokens = 0;
-  int64_t longest = 0;                // tokens of the longest document
-  uint64_t fingerprint = 0;           // of the tokenizer; 0: no shard knows it
-  int64_t vocab_size = 0;             // of the tokenizer, the largest of the shards'
+  int64_t longest = 0;       // tokens of the longest document
+  uint64_t fingerprint = 0;  // of the tokenizer; 0: no shard knows it
+  int64_t vocab_size = 0;    // of the tokenizer, the largest of the shards'
 };
 // Opens shards; a directory stands for the *.tokens files in it, in name order. Error when there is none, or when
 // shards come from different tokenizers.
@@ -39,7 +39,7 @@ struct SpanSamplerOptions {
   double filtered = 1.0, concatenated = 0;  // shares of the two mixtures, in any unit
   // "papers=2": a token of that domain is drawn twice as often as one of a domain that is not named. 0 leaves it out.
   std::vector<std::string> domain_weights;
-  std::optional<int32_t> only_domain;       // index into Corpus::domains
+  std::optional<int32_t> only_domain;  // index into Corpus::domains
   uint64_t seed = 1;
 };
 
@@ -59,15 +59,17 @@ class SpanSampler {
  private:
   std::vector<double> parse_weights() const;
   void copy_concatenated(int64_t position, int64_t offset, int64_t* out) const;
-  const TokenShard& shard(const Corpus::Document& document) const { return corpus_.shards[static_cast<size_t>(document.shard)]; }
+  const TokenShard& shard(const Corpus::Document& document) const {
+    return corpus_.shards[static_cast<size_t>(document.shard)];
+  }
 
   const Corpus& corpus_;
   SpanSamplerOptions options_;
   double filtered_share_ = 1.0;
-  std::vector<int64_t> filtered_;           // documents of at least a span
-  std::vector<double> filtered_weight_;     // running sums
-  std::vector<int64_t> order_;              // of the concatenation
-  std::vector<double> order_weight_;        // running sums
+  std::vector<int64_t> filtered_;        // documents of at least a span
+  std::vector<double> filtered_weight_;  // running sums
+  std::vector<int64_t> order_;           // of the concatenation
+  std::vector<double> order_weight_;     // running sums
 };
 
 }  // namespace cepe

@@ -21,7 +21,8 @@ std::string lines_up_to(const std::filesystem::path& file, int64_t step) {
   std::string kept;
   for (std::string line; std::getline(lines, line);) {
     const nlohmann::json record = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (record.is_object() && record.contains("step") && record["step"].is_number_integer() && record["step"].get<int64_t>() <= step) {
+    if (record.is_object() && record.contains("step") && record["step"].is_number_integer() &&
+        record["step"].get<int64_t>() <= step) {
       kept += line + "\n";
     }
   }
@@ -55,6 +56,7 @@ void StepLog::submit(const StepInfo& info, const at::Tensor& loss, const at::Ten
   }
   flush();
   pending_ = std::move(next);
+  if (options_.device.is_cpu()) flush();  // the CPU has computed the step already
 }
 
 void StepLog::flush() {
@@ -75,10 +77,17 @@ void StepLog::print(Pending pending) {
   last_loss_ = loss;
   non_finite_ = std::isfinite(norm) ? 0 : non_finite_ + 1;
   const double rate = static_cast<double>(info.tokens) / seconds, tflops = info.flops / seconds / 1e12;
-  std::string line = fmt::format("step {}/{}  loss {:.4f}  grad {:.3f}  lr {:.2e}  {:.0f} ms  {:.1f}k tokens/s  {:.4g} TFLOP/s", info.step,
-                                 options_.total_steps, loss, norm, info.learning_rate, 1e3 * seconds, rate / 1e3, tflops);
-  nlohmann::json record = {{"step", info.step},       {"loss", loss},          {"gradient_norm", norm},  {"learning_rate", info.learning_rate},
-                           {"milliseconds", 1e3 * seconds}, {"tokens", info.tokens}, {"tokens_per_second", rate}, {"tflops", tflops}};
+  std::string line =
+      fmt::format("step {}/{}  loss {:.4f}  grad {:.3f}  lr {:.2e}  {:.0f} ms  {:.1f}k tokens/s  {:.4g} TFLOP/s",
+                  info.step, options_.total_steps, loss, norm, info.learning_rate, 1e3 * seconds, rate / 1e3, tflops);
+  nlohmann::json record = {{"step", info.step},
+                           {"loss", loss},
+                           {"gradient_norm", norm},
+                           {"learning_rate", info.learning_rate},
+                           {"milliseconds", 1e3 * seconds},
+                           {"tokens", info.tokens},
+                           {"tokens_per_second", rate},
+                           {"tflops", tflops}};
   if (options_.peak_flops > 0) {
     const double mfu = info.flops / seconds / options_.peak_flops;
     line += fmt::format("  MFU {:.1f} %", 100 * mfu);
@@ -92,11 +101,14 @@ void StepLog::print(Pending pending) {
 void StepLog::validation(int64_t step, const std::vector<ValidationRow>& rows, double seconds) {
   nlohmann::json list = nlohmann::json::array();
   for (const ValidationRow& row : rows) {
-    std::string line = fmt::format("validation {}  {}  {} samples  loss {:.4f} with context, {:.4f} without: perplexity {}", step, row.domain,
-                                   row.samples, row.own, row.none, percent(std::expm1(row.own - row.none)));
-    nlohmann::json entry = {{"domain", row.domain}, {"samples", row.samples}, {"loss_context", row.own}, {"loss_no_context", row.none}};
+    std::string line =
+        fmt::format("validation {}  {}  {} samples  loss {:.4f} with context, {:.4f} without: perplexity {}", step,
+                    row.domain, row.samples, row.own, row.none, percent(std::expm1(row.own - row.none)));
+    nlohmann::json entry = {
+        {"domain", row.domain}, {"samples", row.samples}, {"loss_context", row.own}, {"loss_no_context", row.none}};
     if (row.other) {
-      line += fmt::format("; other document's context {}, reading gain {}", percent(std::expm1(*row.other - row.none)), percent(*row.reading_gain()));
+      line += fmt::format("; other document's context {}, reading gain {}", percent(std::expm1(*row.other - row.none)),
+                          percent(*row.reading_gain()));
       entry["loss_other_context"] = *row.other;
       entry["reading_gain"] = *row.reading_gain();
     }

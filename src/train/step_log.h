@@ -16,17 +16,17 @@
 namespace cepe {
 
 struct StepLogOptions {
-  std::filesystem::path file;   // log.jsonl
+  std::filesystem::path file;  // log.jsonl
   at::Device device = at::kCPU;
   int64_t total_steps = 0;
-  double peak_flops = 0;        // a second, for MFU; 0: not shown
+  double peak_flops = 0;  // a second, for MFU; 0: not shown
 };
 
 // One step's numbers that the host knows.
 struct StepInfo {
-  int64_t step = 0;             // 1 for the first
+  int64_t step = 0;  // 1 for the first
   double learning_rate = 0;
-  int64_t tokens = 0;           // context and decoder
+  int64_t tokens = 0;  // context and decoder
   double flops = 0;
 };
 
@@ -36,11 +36,12 @@ class StepLog {
   StepLog(const StepLogOptions& options, int64_t resumed_step);
   ~StepLog();
 
-  // Takes a step's loss and gradient norm, scalars that the device may not have computed yet, and prints the step before:
-  // so the host waits for a step only when the device has the next one to work on.
+  // Takes a step's loss and gradient norm, scalars that the device may not have computed yet, and prints the step
+  // before: so the host waits for a step only when the device has the next one to work on. On the CPU, which has
+  // computed them, prints at once.
   void submit(const StepInfo& info, const at::Tensor& loss, const at::Tensor& gradient_norm);
-  void flush();                 // prints the step that is still waiting
-  void restart_clock();         // what happened until now is not part of the next step's time
+  void flush();          // prints the step that is still waiting
+  void restart_clock();  // what happened until now is not part of the next step's time
   void validation(int64_t step, const std::vector<ValidationRow>& rows, double seconds);
   void note(const std::string& text);  // a line on standard output only
 
@@ -50,7 +51,7 @@ class StepLog {
  private:
   struct Pending {
     StepInfo info;
-    at::Tensor values;          // (2) float32 on the CPU: loss, norm
+    at::Tensor values;  // (2) float32 on the CPU: loss, norm
     std::optional<c10::Event> ready;
   };
   void print(Pending pending);

@@ -19,7 +19,7 @@ namespace {
 
 constexpr size_t kChunkBytes = 1 << 20;
 constexpr size_t kMaxLineBytes = size_t{1} << 30;
-constexpr size_t kBatchBytes = 32 << 20;   // text tokenised at once
+constexpr size_t kBatchBytes = 32 << 20;  // text tokenised at once
 constexpr size_t kBatchDocuments = 1024;
 constexpr int kMaxWindowLog = 31;
 
@@ -59,7 +59,8 @@ class CorpusLines::Source {
   bool append(std::string& out) {
     const size_t before = out.size();
     out.resize(before + kChunkBytes);
-    const size_t count = stream_ ? decompress(out.data() + before, kChunkBytes) : read(out.data() + before, kChunkBytes);
+    const size_t count =
+        stream_ ? decompress(out.data() + before, kChunkBytes) : read(out.data() + before, kChunkBytes);
     out.resize(before + count);
     return count > 0;
   }
@@ -150,10 +151,11 @@ CorpusRecord parse_corpus_record(const std::string& line, const std::string& whe
   CorpusRecord document{std::move(text->get_ref<std::string&>()), default_domain};
   const auto domain = record.find("domain");
   if (domain != record.end() && !domain->is_null()) {
-    require(domain->is_string(), "{}: the field \"domain\" is of type {}, expected a string", where, domain->type_name());
+    require(domain->is_string(), "{}: the field \"domain\" is of type {}, expected a string", where,
+            domain->type_name());
     document.domain = domain->get<std::string>();
-    require(!document.domain.empty() && document.domain.size() <= 255, "{}: the field \"domain\" takes {} bytes, expected 1 to 255",
-            where, document.domain.size());
+    require(!document.domain.empty() && document.domain.size() <= 255,
+            "{}: the field \"domain\" takes {} bytes, expected 1 to 255", where, document.domain.size());
   }
   return document;
 }
@@ -173,7 +175,10 @@ struct Job {
 class TokenizePipeline {
  public:
   TokenizePipeline(const Tokenizer& tokenizer, const std::filesystem::path& input, const TokenizeOptions& options)
-      : tokenizer_(tokenizer), input_(input), options_(options), jsonl_(has_suffix(plain_name(input), ".jsonl")),
+      : tokenizer_(tokenizer),
+        input_(input),
+        options_(options),
+        jsonl_(has_suffix(plain_name(input), ".jsonl")),
         threads_(options.threads > 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency())) {
     if (options.append_eos) {
       eos_ = tokenizer.eos();
@@ -277,7 +282,8 @@ std::filesystem::path shard_path(const std::filesystem::path& input, const Token
   fail("{}: expected a file named .jsonl, .txt, .jsonl.zst or .txt.zst", input.string());
 }
 
-TokenizeSummary tokenize_file(const Tokenizer& tokenizer, const std::filesystem::path& input, const TokenizeOptions& options) {
+TokenizeSummary tokenize_file(const Tokenizer& tokenizer, const std::filesystem::path& input,
+                              const TokenizeOptions& options) {
   const std::filesystem::path shard = shard_path(input, options);
   std::error_code error;
   std::filesystem::create_directories(options.out, error);

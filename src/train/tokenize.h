@@ -20,7 +20,7 @@ class CorpusLines {
   // a line of more than 1 GiB.
   bool next(std::string& line);
   int64_t line_number() const { return line_number_; }  // of the line that next() gave last, from 1
-  std::string rest();  // everything that has not been read yet
+  std::string rest();                                   // everything that has not been read yet
 
  private:
   class Source;
@@ -50,14 +50,15 @@ struct TokenizeOptions {
 struct TokenizeSummary {
   std::filesystem::path shard;
   int64_t documents = 0, tokens = 0, text_bytes = 0;
-  int64_t empty = 0;                    // documents left out because their text was empty
+  int64_t empty = 0;  // documents left out because their text was empty
 };
 // Where the shard of an input lies: books-00.jsonl.zst -> <out>/books-00.tokens. Error when the input is neither
 // .jsonl nor .txt, plain or .zst.
 std::filesystem::path shard_path(const std::filesystem::path& input, const TokenizeOptions& options);
 // Tokenises one file into one shard, which is written atomically. A .txt file is one document, a .jsonl file one a
-// line. "<|im_start|>" inside a document is plain text. Memory stays bounded (tens of megabytes and the longest document).
-// Errors name file and line.
-TokenizeSummary tokenize_file(const Tokenizer& tokenizer, const std::filesystem::path& input, const TokenizeOptions& options);
+// line. "<|im_start|>" inside a document is plain text. Memory stays bounded: tens of megabytes and the longest
+// document. Errors name file and line.
+TokenizeSummary tokenize_file(const Tokenizer& tokenizer, const std::filesystem::path& input,
+                              const TokenizeOptions& options);
 
 }  // namespace cepe

@@ -54,7 +54,10 @@ std::string average_name(const std::string& parameter) { return "exp_avg." + par
 std::string square_average_name(const std::string& parameter) { return "exp_avg_sq." + parameter; }
 
 TensorView view_of(const std::string& name, const at::Tensor& cpu) {
-  return {name, DType::f32, cpu.sizes().vec(), {static_cast<const std::byte*>(cpu.data_ptr()), static_cast<size_t>(cpu.nbytes())}};
+  return {name,
+          DType::f32,
+          cpu.sizes().vec(),
+          {static_cast<const std::byte*>(cpu.data_ptr()), static_cast<size_t>(cpu.nbytes())}};
 }
 
 void save_optimizer(const fs::path& path, TrainingState training) {
@@ -77,8 +80,9 @@ void copy_from(const TensorSource& source, const std::string& name, at::Tensor& 
   const std::string where = source.path().string();
   const TensorView* view = source.find(name);
   require(view != nullptr, "{}: tensor {} is missing", where, name);
-  require(view->dtype == DType::f32 && at::IntArrayRef(view->shape) == target.sizes(), "{}: tensor {} is {} of shape ({}), expected F32 of shape ({})",
-          where, name, dtype_name(view->dtype), fmt::join(view->shape, ", "), fmt::join(target.sizes(), ", "));
+  require(view->dtype == DType::f32 && at::IntArrayRef(view->shape) == target.sizes(),
+          "{}: tensor {} is {} of shape ({}), expected F32 of shape ({})", where, name, dtype_name(view->dtype),
+          fmt::join(view->shape, ", "), fmt::join(target.sizes(), ", "));
   at::Tensor cpu = at::empty(view->shape, at::kFloat);
   std::memcpy(cpu.data_ptr(), view->bytes.data(), view->bytes.size());
   const at::NoGradGuard no_grad;
@@ -126,10 +130,12 @@ fs::path save_checkpoint(const fs::path& run, TrainingState training, const Chec
 nlohmann::json read_checkpoint_state(const fs::path& checkpoint) {
   const fs::path path = checkpoint / "state.json";
   nlohmann::json state = read_json(path);
-  require(state.is_object() && state.value("format", nlohmann::json()) == kFormat, "{}: not the state of a training checkpoint", path.string());
-  require(state.value("version", nlohmann::json()) == kVersion, "{}: a checkpoint of version {}, expected {}", path.string(),
-          state.value("version", nlohmann::json()).dump(), kVersion);
-  require(state.contains("step") && state["step"].is_number_unsigned(), "{}: \"step\" is missing or no number", path.string());
+  require(state.is_object() && state.value("format", nlohmann::json()) == kFormat,
+          "{}: not the state of a training checkpoint", path.string());
+  require(state.value("version", nlohmann::json()) == kVersion, "{}: a checkpoint of version {}, expected {}",
+          path.string(), state.value("version", nlohmann::json()).dump(), kVersion);
+  require(state.contains("step") && state["step"].is_number_unsigned(), "{}: \"step\" is missing or no number",
+          path.string());
   require(state.contains("identity") && state["identity"].is_object(), "{}: \"identity\" is missing", path.string());
   return state;
 }

@@ -25,18 +25,20 @@ struct TrainingState {
 // The newest checkpoint in a run's directory.
 std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& run);
 
-// Writes run/step-<state["step"]>, points run/latest at it and removes all but the newest `keep` checkpoints. On failure,
-// a full disk for one, throws Error and leaves the earlier ones as they were.
+// Writes run/step-<state["step"]>, points run/latest at it and removes all but the newest `keep` checkpoints. On
+// failure, a full disk for one, throws Error and leaves the earlier ones as they were.
 struct CheckpointOptions {
-  SaveOptions save;        // of the trained parts; always float32
-  nlohmann::json state;    // state.json; "step" is required
+  SaveOptions save;      // of the trained parts; always float32
+  nlohmann::json state;  // state.json; "step" is required
   int64_t keep = 2;
 };
-std::filesystem::path save_checkpoint(const std::filesystem::path& run, TrainingState training, const CheckpointOptions& options);
+std::filesystem::path save_checkpoint(const std::filesystem::path& run, TrainingState training,
+                                      const CheckpointOptions& options);
 
 // state.json of a checkpoint. Error when it is not one or of another version.
 nlohmann::json read_checkpoint_state(const std::filesystem::path& checkpoint);
-// Copies the weights and the optimizer's state in, bit for bit. Error naming the tensor that is missing or of another shape.
+// Copies the weights and the optimizer's state in, bit for bit. Error naming the tensor that is missing or of another
+// shape.
 void load_checkpoint(const std::filesystem::path& checkpoint, TrainingState training);
 
 // Removes what writers that were killed have left in a run's directory.

@@ -24,13 +24,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr double kDefaultPeakTflops = 790;     // bfloat16 matrix product of 8192^3 on an H200
+constexpr double kDefaultPeakTflops = 790;  // bfloat16 matrix product of 8192^3 on an H200
 constexpr int64_t kMaxStepsNotFinite = 20;
 
 // Keeps a second process out of the run's directory; the system lets go of it however the process ends.
 class RunLock {
  public:
-  explicit RunLock(const fs::path& run) : descriptor_(::open((run / ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
+  explicit RunLock(const fs::path& run)
+      : descriptor_(::open((run / ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
     require(descriptor_ >= 0, "{}: cannot write into the directory: {}", run.string(), std::strerror(errno));
     if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0) return;
     ::close(descriptor_);
@@ -72,10 +73,12 @@ OpenedModel open_for_training(const TrainConfig& config, const at::Device& devic
   if (!config.parts.empty()) {
     options.base = base;
     opened = open_model(config.parts, options);
-    require(opened.kind == "trained parts", "model.parts: {} is a {}, expected trained parts", config.parts, opened.kind);
+    require(opened.kind == "trained parts", "model.parts: {} is a {}, expected trained parts", config.parts,
+            opened.kind);
   } else {
     opened = open_model(base, options);
-    require(opened.kind != "trained parts", "model.base: {} are trained parts: give them as model.parts, and their decoder as model.base",
+    require(opened.kind != "trained parts",
+            "model.base: {} are trained parts: give them as model.parts, and their decoder as model.base",
             base.string());
   }
   opened.base_path = base;
@@ -90,7 +93,8 @@ OpenedModel open_for_training(const TrainConfig& config, const at::Device& devic
     add_cepe_parts(opened.model, additions);
   }
   const int64_t window = opened.model.encoder->stack.config.max_positions;
-  require(config.chunk_length <= window, "train.chunk_length: chunks of {} tokens exceed the encoder's window of {}", config.chunk_length, window);
+  require(config.chunk_length <= window, "train.chunk_length: chunks of {} tokens exceed the encoder's window of {}",
+          config.chunk_length, window);
   opened.model.config.chunk_length = config.chunk_length;
   set_trainable(opened.model, true);
   return opened;
@@ -100,16 +104,20 @@ OpenedModel open_for_training(const TrainConfig& config, const at::Device& devic
 void check_corpus(const Corpus& corpus, const OpenedModel& opened) {
   const std::string where = corpus.shards[0].path().string();
   const int64_t rows = opened.model.config.decoder.vocab_size;
-  require(corpus.vocab_size <= rows, "{}: token ids of a vocabulary of {}, the model's embedding has {} rows", where, corpus.vocab_size, rows);
+  require(corpus.vocab_size <= rows, "{}: token ids of a vocabulary of {}, the model's embedding has {} rows", where,
+          corpus.vocab_size, rows);
   if (!opened.tokenizer || corpus.fingerprint == 0) return;
   require(corpus.fingerprint == tokenizer_fingerprint(*opened.tokenizer),
-          "{}: made with another tokenizer than that of {}: make the shards again with `cepe data --model`", where, opened.path.string());
+          "{}: made with another tokenizer than that of {}: make the shards again with `cepe data --model`", where,
+          opened.path.string());
 }
 
 nlohmann::json shard_record(const Corpus& corpus) {
   nlohmann::json list = nlohmann::json::array();
   for (const TokenShard& shard : corpus.shards) {
-    list.push_back({{"file", shard.path().filename().string()}, {"tokens", shard.tokens()}, {"sha256", sha256_file(shard.path())}});
+    list.push_back({{"file", shard.path().filename().string()},
+                    {"tokens", shard.tokens()},
+                    {"sha256", sha256_file(shard.path())}});
   }
   return list;
 }
@@ -127,9 +135,15 @@ AdamWOptions adamw_options(const TrainConfig& config) {
 class Trainer {
  public:
   explicit Trainer(const TrainJob& job)
-      : job_(job), config_(job.config), lock_(make_run_directory(job.run)), started_(seconds_now()),
-        dtype_(arithmetic_type(config_, job.device)), corpus_(open_corpus(config_.train)), builder_(config_, corpus_),
-        opened_(open_for_training(config_, job.device, dtype_)), optimizer_(trained_tensors(opened_.model), adamw_options(config_)) {
+      : job_(job),
+        config_(job.config),
+        lock_(make_run_directory(job.run)),
+        started_(seconds_now()),
+        dtype_(arithmetic_type(config_, job.device)),
+        corpus_(open_corpus(config_.train)),
+        builder_(config_, corpus_),
+        opened_(open_for_training(config_, job.device, dtype_)),
+        optimizer_(trained_tensors(opened_.model), adamw_options(config_)) {
     if (!config_.validation.empty()) {
       validation_corpus_ = open_corpus(config_.validation);
       check_corpus(validation_corpus_, opened_);
@@ -137,8 +151,8 @@ class Trainer {
     }
     check_corpus(corpus_, opened_);
     const bool published = opened_.kind == "published CEPE";
-    require(!published || config_.weights != "int8", "run.weights int8: the base {} is a published CEPE model, whose layout has no int8 weights",
-            config_.base);
+    require(!published || config_.weights != "int8",
+            "run.weights int8: the base {} is a published CEPE model, whose layout has no int8 weights", config_.base);
     identity_ = training_identity(config_);
     identity_["model.base_sha256"] = opened_.base_sha256;
     shards_ = shard_record(corpus_);
@@ -173,8 +187,8 @@ class Trainer {
   nlohmann::json identity_, shards_, last_validation_;
   std::optional<StepLog> log_;
   int64_t step_ = 0, saved_step_ = -1, validated_step_ = -1;
-  int64_t tokens_ = 0;               // context and decoder, of all steps done
-  double earlier_seconds_ = 0;       // of the sittings before this one
+  int64_t tokens_ = 0;          // context and decoder, of all steps done
+  double earlier_seconds_ = 0;  // of the sittings before this one
 };
 
 void Trainer::resume() {
@@ -185,15 +199,18 @@ void Trainer::resume() {
   const nlohmann::json& recorded = state["identity"];
   for (const auto& [key, value] : identity_.items()) {
     const nlohmann::json before = recorded.value(key, nlohmann::json());
-    require(before == value, "{}: this run was started with {} = {}, now it is {}: resume with the same settings, or choose another directory",
+    require(before == value,
+            "{}: this run was started with {} = {}, now it is {}: resume with the same settings, or choose another "
+            "directory",
             checkpoint->string(), key, before.dump(), value.dump());
   }
   const nlohmann::json shards = state.value("shards", nlohmann::json::array());
-  require(shards.size() == shards_.size(), "{}: this run was started with {} token shards, now there are {}", checkpoint->string(), shards.size(),
-          shards_.size());
+  require(shards.size() == shards_.size(), "{}: this run was started with {} token shards, now there are {}",
+          checkpoint->string(), shards.size(), shards_.size());
   for (size_t i = 0; i < shards.size(); ++i) {
-    require(shards[i].value("sha256", "") == shards_[i]["sha256"], "{}: this run was started with other tokens in place of {}: shard {} differs",
-            checkpoint->string(), corpus_.shards[i].path().string(), i);
+    require(shards[i].value("sha256", "") == shards_[i]["sha256"],
+            "{}: this run was started with other tokens in place of {}: shard {} differs", checkpoint->string(),
+            corpus_.shards[i].path().string(), i);
   }
   load_checkpoint(*checkpoint, {model(), optimizer_});
   step_ = saved_step_ = state["step"].get<int64_t>();
@@ -205,12 +222,13 @@ void Trainer::resume() {
 void Trainer::describe() {
   int64_t trained = 0;
   for (const at::Tensor& tensor : trained_tensors(model())) trained += tensor.numel();
-  log_->note(fmt::format("{} with {} trained parameters: {} encoder layers, cross-attention in the last {} decoder layers; {} on {}",
-                         opened_.kind, format_count(static_cast<uint64_t>(trained)), model().config.encoder->num_layers,
-                         model().config.num_cross_attn_layers, dtype_ == at::kFloat ? "float32" : "bfloat16", job_.device.str()));
-  log_->note(fmt::format("{} documents, {} tokens in {} shards; {} documents hold a whole sample of {} tokens", corpus_.documents.size(),
-                         format_count(static_cast<uint64_t>(corpus_.tokens)), corpus_.shards.size(), builder_.sampler().filtered_documents(),
-                         config_.span_tokens()));
+  log_->note(fmt::format(
+      "{} with {} trained parameters: {} encoder layers, cross-attention in the last {} decoder layers; {} on {}",
+      opened_.kind, format_count(static_cast<uint64_t>(trained)), model().config.encoder->num_layers,
+      model().config.num_cross_attn_layers, dtype_ == at::kFloat ? "float32" : "bfloat16", job_.device.str()));
+  log_->note(fmt::format("{} documents, {} tokens in {} shards; {} documents hold a whole sample of {} tokens",
+                         corpus_.documents.size(), format_count(static_cast<uint64_t>(corpus_.tokens)),
+                         corpus_.shards.size(), builder_.sampler().filtered_documents(), config_.span_tokens()));
   if (step_ > 0) log_->note(fmt::format("resumed after step {} of {}", step_, config_.steps));
 }
 
@@ -274,7 +292,8 @@ void Trainer::train_step(Prefetcher& batches) {
     const Batch batch = batches.next().to(job_.device);
     const int64_t samples = batch.ids_BML.size(0), chunks = batch.ids_BML.size(1);
     info.tokens += samples * (chunks * config_.chunk_length + config_.decoder_tokens);
-    info.flops += static_cast<double>(samples) * training_flops(model().config, {chunks, config_.chunk_length, config_.decoder_tokens});
+    info.flops += static_cast<double>(samples) *
+                  training_flops(model().config, {chunks, config_.chunk_length, config_.decoder_tokens});
     const at::Tensor part = micro_step(batch);
     loss = loss.defined() ? loss + part : part;
   }
@@ -284,8 +303,8 @@ void Trainer::train_step(Prefetcher& batches) {
   tokens_ += info.tokens;
   log_->submit(info, loss, norm);
   require(log_->steps_without_finite_gradient() < kMaxStepsNotFinite,
-          "step {}: the gradient was not finite for {} steps in a row: the learning rate {} is too high for this model", step_, kMaxStepsNotFinite,
-          config_.learning_rate);
+          "step {}: the gradient was not finite for {} steps in a row: the learning rate {} is too high for this model",
+          step_, kMaxStepsNotFinite, config_.learning_rate);
 }
 
 void Trainer::validate() {
@@ -305,8 +324,10 @@ void Trainer::validate() {
 }
 
 nlohmann::json Trainer::training_record() const {
-  nlohmann::json record = {{"steps", step_},   {"of_steps", config_.steps},
-                           {"tokens", tokens_}, {"seconds", earlier_seconds_ + seconds_now() - started_},
+  nlohmann::json record = {{"steps", step_},
+                           {"of_steps", config_.steps},
+                           {"tokens", tokens_},
+                           {"seconds", earlier_seconds_ + seconds_now() - started_},
                            {"settings", identity_}};
   if (!last_validation_.is_null()) record["validation"] = last_validation_;
   return record;
@@ -327,8 +348,13 @@ void Trainer::save(bool last) {
   if (saved_step_ != step_) {
     CheckpointOptions options;
     options.save = save_options();
-    options.state = {{"step", step_}, {"tokens", tokens_}, {"seconds", earlier_seconds_ + seconds_now() - started_},
-                     {"identity", identity_}, {"shards", shards_}, {"config", job_.config_toml}, {"validation", last_validation_}};
+    options.state = {{"step", step_},
+                     {"tokens", tokens_},
+                     {"seconds", earlier_seconds_ + seconds_now() - started_},
+                     {"identity", identity_},
+                     {"shards", shards_},
+                     {"config", job_.config_toml},
+                     {"validation", last_validation_}};
     options.keep = config_.keep_checkpoints;
     log_->note(fmt::format("checkpoint {}", save_checkpoint(job_.run, {model(), optimizer_}, options).string()));
     saved_step_ = step_;

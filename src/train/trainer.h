@@ -17,15 +17,15 @@ namespace cepe {
 
 struct TrainJob {
   TrainConfig config;
-  std::filesystem::path run;                // directory of the run; created, or resumed from its newest checkpoint
-  std::string config_toml;                  // Config::used_as_toml(), recorded in the run
+  std::filesystem::path run;  // directory of the run; created, or resumed from its newest checkpoint
+  std::string config_toml;    // Config::used_as_toml(), recorded in the run
   at::Device device = at::kCPU;
   const std::atomic<bool>* stop = nullptr;  // set by a signal: stop after the current step with a checkpoint
 };
 
 struct TrainOutcome {
-  int64_t step = 0;        // steps done in all
-  bool finished = false;   // all of them; else stopped by time or signal, with a checkpoint
+  int64_t step = 0;       // steps done in all
+  bool finished = false;  // all of them; else stopped by time or signal, with a checkpoint
 };
 
 // Trains until the last step, the time limit or a stop. At the end run/final holds the trained parts (for a published

@@ -20,7 +20,11 @@ at::Tensor sample_losses(const Cepe& model, const at::Tensor& decoder_BT1, const
   input.context = context;
   const at::Tensor hidden = decode(model, input);
   const at::Tensor labels = decoder_BT1.narrow(1, 1, T).reshape(-1);
-  return linear_cross_entropy(hidden.reshape({B * T, -1}), model.decoder.lm_head, labels).view({B, T}).to(at::kDouble).mean(1).cpu();
+  return linear_cross_entropy(hidden.reshape({B * T, -1}), model.decoder.lm_head, labels)
+      .view({B, T})
+      .to(at::kDouble)
+      .mean(1)
+      .cpu();
 }
 
 struct Sums {
@@ -47,7 +51,8 @@ Validation::Validation(const TrainConfig& config, const Corpus& corpus) : config
     const auto fits = [&](const Corpus::Document& document) {
       return document.domain == static_cast<int32_t>(d) && document.length >= config.span_tokens();
     };
-    if (std::any_of(corpus.documents.begin(), corpus.documents.end(), fits)) eligible.push_back(static_cast<int32_t>(d));
+    if (std::any_of(corpus.documents.begin(), corpus.documents.end(), fits))
+      eligible.push_back(static_cast<int32_t>(d));
   }
   SpanSamplerOptions options;
   options.span_tokens = config.span_tokens();
@@ -83,7 +88,8 @@ void Validation::pair_with_other_documents() {
   for (size_t i = 0; i < count; ++i) {
     for (size_t k = 1; k < count && samples_[i].other < 0; ++k) {
       const size_t j = (i + k) % count;
-      if (samples_[j].domain == samples_[i].domain && samples_[j].document != samples_[i].document) samples_[i].other = static_cast<int64_t>(j);
+      if (samples_[j].domain == samples_[i].domain && samples_[j].document != samples_[i].document)
+        samples_[i].other = static_cast<int64_t>(j);
     }
   }
 }
@@ -103,7 +109,8 @@ std::vector<ValidationRow> Validation::run(const Cepe& model) const {
       other.insert(other.end(), partner.tokens.begin(), partner.tokens.end());
     }
     const Batch batch = lay_out(config_, own, chunks).to(device), foreign = lay_out(config_, other, chunks).to(device);
-    const Latents own_latents = encode(model, {batch.ids_BML, {}}), other_latents = encode(model, {foreign.ids_BML, {}});
+    const Latents own_latents = encode(model, {batch.ids_BML, {}}),
+                  other_latents = encode(model, {foreign.ids_BML, {}});
     const at::Tensor with_own = sample_losses(model, batch.decoder_BT1, &own_latents);
     const at::Tensor with_other = sample_losses(model, batch.decoder_BT1, &other_latents);
     const at::Tensor without = sample_losses(model, batch.decoder_BT1, nullptr);

@@ -15,8 +15,8 @@ namespace cepe {
 struct ValidationRow {
   std::string domain;
   int64_t samples = 0;
-  double own = 0, none = 0;        // loss with the sample's own context, and without
-  std::optional<double> other;     // with a context from another document of the domain
+  double own = 0, none = 0;     // loss with the sample's own context, and without
+  std::optional<double> other;  // with the context of a sample of another document of the domain
   // 1 - perplexity(own) / perplexity(other): what is read out of the context.
   std::optional<double> reading_gain() const;
 };
@@ -34,8 +34,8 @@ class Validation {
   struct Sample {
     std::vector<int64_t> tokens;
     int64_t document = 0;
-    size_t domain = 0;        // index into domains_
-    int64_t other = -1;       // sample whose context stands for another document's; -1: none
+    size_t domain = 0;   // index into domains_
+    int64_t other = -1;  // sample whose context stands for another document's; -1: none
   };
   void draw(const std::string& domain, const SpanSamplerOptions& options, int64_t count);
   void pair_with_other_documents();

@@ -24,7 +24,8 @@ TrainConfig small_config() {
 
 bool same(const Batch& a, const Batch& b) {
   if (a.mask_BML.defined() != b.mask_BML.defined()) return false;
-  return at::equal(a.ids_BML, b.ids_BML) && at::equal(a.decoder_BT1, b.decoder_BT1) && (!a.mask_BML.defined() || at::equal(a.mask_BML, b.mask_BML));
+  return at::equal(a.ids_BML, b.ids_BML) && at::equal(a.decoder_BT1, b.decoder_BT1) &&
+         (!a.mask_BML.defined() || at::equal(a.mask_BML, b.mask_BML));
 }
 
 TEST(Batches, DecoderFollowsTheNearestChunks) {
@@ -65,7 +66,8 @@ TEST(Batches, MaskStatistics) {
   EXPECT_TRUE(at::equal(prefix, mask.view({-1, L})));
   const double chunks = B * M;
   std::map<int64_t, double> share;
-  for (int64_t kept = 0; kept <= L; ++kept) share[kept] = static_cast<double>(real.eq(kept).sum().item<int64_t>()) / chunks;
+  for (int64_t kept = 0; kept <= L; ++kept)
+    share[kept] = static_cast<double>(real.eq(kept).sum().item<int64_t>()) / chunks;
   EXPECT_NEAR(share[L], 0.7, 0.02);
   EXPECT_NEAR(share[0], 0.03, 0.006);
   for (int64_t kept = 1; kept < L; ++kept) EXPECT_NEAR(share[kept], 0.27 / 7, 0.008) << kept;

@@ -14,7 +14,7 @@ namespace cepe {
 struct CorpusPlan {
   int64_t vocabulary = 100;
   std::vector<int64_t> lengths;
-  std::vector<std::string> domains = {"text"};   // of document d: domains[d % size]
+  std::vector<std::string> domains = {"text"};  // of document d: domains[d % size]
 };
 
 inline TokenId planned_token(const CorpusPlan& plan, int64_t document, int64_t position) {

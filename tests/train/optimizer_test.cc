@@ -47,7 +47,8 @@ std::vector<double> to_vector(const at::Tensor& tensor) {
 
 std::vector<at::Tensor> leaves() {
   at::manual_seed(5);
-  return {at::randn({7, 5}).set_requires_grad(true), at::randn({13}).set_requires_grad(true), at::randn({3, 2, 4}).set_requires_grad(true)};
+  return {at::randn({7, 5}).set_requires_grad(true), at::randn({13}).set_requires_grad(true),
+          at::randn({3, 2, 4}).set_requires_grad(true)};
 }
 
 void compare_with_reference(const AdamWOptions& options) {
@@ -66,7 +67,8 @@ void compare_with_reference(const AdamWOptions& options) {
       gradients.push_back(to_vector(p.grad()));
     }
     const double lr = 0.01 * static_cast<double>(1 + step % 5);
-    const double norm = optimizer.step(lr).item<double>(), expected = reference.step(gradients, {true, false, true}, lr);
+    const double norm = optimizer.step(lr).item<double>(),
+                 expected = reference.step(gradients, {true, false, true}, lr);
     EXPECT_NEAR(norm, expected, 1e-5 * expected);
     for (size_t i = 0; i < parameters.size(); ++i) {
       EXPECT_FALSE(parameters[i].grad().defined());

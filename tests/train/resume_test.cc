@@ -1,5 +1,6 @@
 // Through the binary: a run that is killed at any moment and resumed ends with the same bits as one that is not.
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -22,14 +23,15 @@ class Process {
     std::vector<char*> raw;
     for (std::string& argument : arguments) raw.push_back(argument.data());
     raw.push_back(nullptr);
+    const int descriptor = ::open(output.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     pid_ = fork();
     if (pid_ == 0) {
-      const int descriptor = ::open(output.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
       ::dup2(descriptor, 1);
       ::dup2(descriptor, 2);
       ::execv(CEPE_BINARY, raw.data());
       ::_exit(127);
     }
+    ::close(descriptor);
   }
   void signal(int number) const { ::kill(pid_, number); }
   bool running() {
@@ -55,17 +57,39 @@ class ResumeTest : public testing::Test {
   ResumeTest() { write_corpus(directory_ / "data.tokens", {128, {900, 700}}); }
 
   std::vector<std::string> command(const std::string& run, const std::vector<std::string>& more = {}) const {
-    write_file(directory_ / "train.toml", "[model]\nbase = \"" CEPE_TEST_DATA "/replug\"\nencoder_layers = 2\ncross_attention_layers = 1\n[data]\ntrain = [\"" +
-                                              (directory_ / "data.tokens").string() +
-                                              "\"]\n[train]\nchunk_length = 16\ncontext_chunks = [2, 4]\ndecoder_tokens = 32\nmask_chunks = 0.3\n"
-                                              "batch = 4\nmicro_batch = 2\nsteps = 60\nwarmup_steps = 10\n[run]\ncheckpoint_every = 5\nweights = \"f32\"\n");
-    std::vector<std::string> arguments = {"train", (directory_ / "train.toml").string(), "--run", (directory_ / run).string(), "--device", "cpu"};
+    const std::string shards = (directory_ / "data.tokens").string();
+    write_file(directory_ / "train.toml", fmt::format(R"(
+[model]
+base = "{}"
+encoder_layers = 2
+cross_attention_layers = 1
+[data]
+train = ["{}"]
+[train]
+chunk_length = 16
+context_chunks = [2, 4]
+decoder_tokens = 32
+mask_chunks = 0.3
+batch = 4
+micro_batch = 2
+steps = 60
+warmup_steps = 10
+[run]
+checkpoint_every = 5
+weights = "f32"
+)", CEPE_TEST_DATA "/replug", shards));
+    std::vector<std::string> arguments = {
+        "train", (directory_ / "train.toml").string(), "--run", (directory_ / run).string(), "--device", "cpu"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return arguments;
   }
   std::string output() const { return read_file(directory_ / "output"); }
-  int finish(const std::vector<std::string>& arguments) const { return Process(arguments, directory_ / "output").wait(); }
-  std::string final_hash(const std::string& run) const { return sha256_file(directory_ / (run + "/final/model.safetensors")); }
+  int finish(const std::vector<std::string>& arguments) const {
+    return Process(arguments, directory_ / "output").wait();
+  }
+  std::string final_hash(const std::string& run) const {
+    return sha256_file(directory_ / (run + "/final/model.safetensors"));
+  }
   // Waits until the run has taken some steps; false when it has ended before.
   bool wait_for_step(Process& process, int64_t step) const {
     const std::string wanted = "step " + std::to_string(step) + "/";
@@ -116,7 +140,8 @@ TEST_F(ResumeTest, TwoProcessesCannotShareADirectory) {
 }
 
 TEST_F(ResumeTest, MistakesAreRefusedInOneSentence) {
-  for (const std::vector<std::string>& more : std::vector<std::vector<std::string>>{{"--train.stepz=3"}, {"train.steps=3"}, {"--train.steps=many"}, {"--model.base=/nowhere"}}) {
+  for (const std::vector<std::string>& more : std::vector<std::vector<std::string>>{
+           {"--train.stepz=3"}, {"train.steps=3"}, {"--train.steps=many"}, {"--model.base=/nowhere"}}) {
     EXPECT_EQ(WEXITSTATUS(finish(command("run", more))), 1) << more[0];
     EXPECT_EQ(output().rfind("cepe: ", 0), 0u) << output();
   }
@@ -128,9 +153,13 @@ TEST_F(ResumeTest, FromTextToATrainedModel) {
   for (int64_t i = 0; i < 40; ++i) text += "Line " + std::to_string(i) + " of a little book about nothing much.\n";
   write_file(directory_ / "book.txt", text);
   write_file(directory_ / "more.jsonl", "{\"text\": \"short\", \"domain\": \"notes\"}\n");
-  ASSERT_EQ(finish({"data", "--model", plain, "--out", shards, (directory_ / "book.txt").string(), (directory_ / "more.jsonl").string()}), 0) << output();
+  ASSERT_EQ(finish({"data", "--model", plain, "--out", shards, (directory_ / "book.txt").string(),
+                    (directory_ / "more.jsonl").string()}),
+            0)
+      << output();
   EXPECT_NE(output().find("book.tokens"), std::string::npos);
-  ASSERT_EQ(finish(command("run", {"--model.base=" + plain, "--data.train=" + shards, "--train.steps=2"})), 0) << output();
+  ASSERT_EQ(finish(command("run", {"--model.base=" + plain, "--data.train=" + shards, "--train.steps=2"})), 0)
+      << output();
   EXPECT_NE(output().find("finished after 2 steps"), std::string::npos);
   ASSERT_EQ(finish({"info", (directory_ / "run/final").string(), "--base", plain}), 0) << output();
 }

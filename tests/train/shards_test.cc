@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <random>
 
 #include "base/error.h"
@@ -25,7 +26,8 @@ TEST(Shards, RoundTripInTwoAndFourBytes) {
   for (int64_t vocabulary : {int64_t{50}, int64_t{65536}, int64_t{65537}, int64_t{150000}}) {
     const auto path = directory / "a.tokens";
     ShardWriter writer(path, {vocabulary, 77});
-    const std::vector<TokenId> first = {0, 1, static_cast<TokenId>(vocabulary - 1)}, second = {5}, third = {4, 3, 2, 1, 0};
+    const std::vector<TokenId> first = {0, 1, static_cast<TokenId>(vocabulary - 1)}, second = {5},
+                               third = {4, 3, 2, 1, 0};
     writer.add(first, "books");
     writer.add(second, "code");
     writer.add(third, "books");
@@ -75,7 +77,7 @@ TEST(Shards, EveryTruncationIsRefused) {
   write_corpus(directory / "a.tokens", {100, {5, 9, 2}, {"x", "y"}});
   const std::string bytes = read_file(directory / "a.tokens");
   for (size_t size = 0; size < bytes.size(); ++size) {
-    write_file(directory / "cut.tokens", std::string_view(bytes).substr(0, size));
+    std::ofstream(directory / "cut.tokens", std::ios::binary) << bytes.substr(0, size);
     EXPECT_THROW(TokenShard(directory / "cut.tokens"), Error) << size;
   }
   write_file(directory / "long.tokens", bytes + std::string(8, '\0'));
@@ -91,8 +93,9 @@ TEST(Shards, DamagedBytesNeverCrash) {
   for (int64_t i = 0; i < 3000; ++i) {
     std::string damaged = bytes;
     const size_t changes = 1 + random() % 3;
-    for (size_t c = 0; c < changes; ++c) damaged[random() % damaged.size()] = static_cast<char>(random() % 4 == 0 ? 0xFF : random());
-    write_file(directory / "bad.tokens", damaged);
+    for (size_t c = 0; c < changes; ++c)
+      damaged[random() % damaged.size()] = static_cast<char>(random() % 4 == 0 ? 0xFF : random());
+    std::ofstream(directory / "bad.tokens", std::ios::binary) << damaged;
     try {
       EXPECT_EQ(read_all(directory / "bad.tokens"), 17);
     } catch (const Error&) {

@@ -152,7 +152,8 @@ TEST_F(SpanSamplerTest, ShardsOfAnotherTokenizerAreRefused) {
     writer.add(std::vector<TokenId>{1, 2}, "text");
     writer.commit();
   }
-  EXPECT_NE(error_of<Error>([&] { open_corpus({directory_.path().string()}); }).find("another tokenizer"), std::string::npos);
+  EXPECT_NE(error_of<Error>([&] { open_corpus({directory_.path().string()}); }).find("another tokenizer"),
+            std::string::npos);
   EXPECT_NE(error_of<Error>([&] { open_corpus({}); }).find("no token shards"), std::string::npos);
 }
 

@@ -13,7 +13,9 @@
 namespace cepe {
 namespace {
 
-void write(const std::filesystem::path& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
+void write(const std::filesystem::path& path, const std::string& text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
 
 std::string compressed(const std::string& text, int window_log) {
   ZSTD_CCtx* context = ZSTD_createCCtx();
@@ -40,7 +42,8 @@ std::unique_ptr<Tokenizer> tokenizer() { return load_tokenizer_json(CEPE_TEST_DA
 
 TEST(CorpusLines, PlainAndCompressedAreTheSame) {
   const TemporaryDirectory directory;
-  std::vector<std::string> expected = {"one", "", "three with a carriage return", std::string(5'000'000, 'x'), "last, without an end"};
+  std::vector<std::string> expected = {"one", "", "three with a carriage return", std::string(5'000'000, 'x'),
+                                       "last, without an end"};
   const std::string text = "one\n\nthree with a carriage return\r\n" + expected[3] + "\nlast, without an end";
   write(directory / "a.jsonl", text);
   EXPECT_EQ(lines_of(directory / "a.jsonl"), expected);
@@ -58,7 +61,8 @@ TEST(CorpusLines, BrokenStreamsAreRefused) {
   write(directory / "cut.txt.zst", whole.substr(0, whole.size() - 3));
   EXPECT_NE(error_of<Error>([&] { lines_of(directory / "cut.txt.zst"); }).find("cut short"), std::string::npos);
   write(directory / "bad.txt.zst", "this is no zstd stream at all");
-  EXPECT_NE(error_of<Error>([&] { lines_of(directory / "bad.txt.zst"); }).find("broken zstd stream"), std::string::npos);
+  EXPECT_NE(error_of<Error>([&] { lines_of(directory / "bad.txt.zst"); }).find("broken zstd stream"),
+            std::string::npos);
   EXPECT_NE(error_of<Error>([&] { lines_of(directory / "none.txt"); }).find("cannot open"), std::string::npos);
 }
 
@@ -67,8 +71,10 @@ TEST(Tokenize, JsonLinesBecomeAShard) {
   std::string text;
   std::vector<std::string> texts;
   for (int64_t i = 0; i < 3000; ++i) {
-    texts.push_back("document " + std::to_string(i) + " says \\\"hello\\\" " + std::string(static_cast<size_t>(i % 7), 'a'));
-    text += "{\"id\": \"" + std::to_string(i) + "\", \"text\": \"" + texts.back() + "\"" + (i % 2 ? ", \"domain\": \"odd\"" : "") + "}\n";
+    texts.push_back("document " + std::to_string(i) + " says \\\"hello\\\" " +
+                    std::string(static_cast<size_t>(i % 7), 'a'));
+    text += "{\"id\": \"" + std::to_string(i) + "\", \"text\": \"" + texts.back() + "\"" +
+            (i % 2 ? ", \"domain\": \"odd\"" : "") + "}\n";
     if (i == 10) text += "{\"text\": \"\"}\n\n";
   }
   write(directory / "a.jsonl", text);
@@ -122,7 +128,8 @@ TEST(Tokenize, ErrorsNameFileAndLine) {
   EXPECT_EQ(refusal(good + good + "[1]\n"), file + ": line 3: expected a JSON object, found array");
   EXPECT_EQ(refusal(good + "\n{\"body\": 1}\n"), file + ": line 3: the record has no field \"text\"");
   EXPECT_EQ(refusal("{\"text\": 5}\n"), file + ": line 1: the field \"text\" is of type number, expected a string");
-  EXPECT_EQ(refusal("{\"text\": \"a\", \"domain\": 5}\n"), file + ": line 1: the field \"domain\" is of type number, expected a string");
+  EXPECT_EQ(refusal("{\"text\": \"a\", \"domain\": 5}\n"),
+            file + ": line 1: the field \"domain\" is of type number, expected a string");
   EXPECT_NE(refusal(good + "{\"text\": \"\xFF\"}\n").find(": line 2: "), std::string::npos);
   EXPECT_NE(refusal("{\"text\": \"\"}\n").find("no text"), std::string::npos);
   EXPECT_NE(refusal("").find("no text"), std::string::npos);

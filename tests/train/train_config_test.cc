@@ -40,7 +40,8 @@ std::string refusal(const std::vector<std::string>& assignments) {
 }
 
 TEST(TrainConfig, RefusesWhatMakesNoSense) {
-  EXPECT_NE(refusal({"train.batch=6", "train.micro_batch=4"}).find("cannot be cut into micro-batches of 4"), std::string::npos);
+  EXPECT_NE(refusal({"train.batch=6", "train.micro_batch=4"}).find("cannot be cut into micro-batches of 4"),
+            std::string::npos);
   EXPECT_NE(refusal({"train.stepz=4"}).find("unknown key train.stepz"), std::string::npos);
   EXPECT_NE(refusal({"train.steps=0"}).find("train.steps"), std::string::npos);
   EXPECT_NE(refusal({"train.steps=9000000000000000000"}).find("too large"), std::string::npos);
