@@ -74,7 +74,8 @@ TEST(TrainedParts, ComeBackExactlyInFloat32) {
 TEST(TrainedParts, SmallerFormsStayClose) {
   const ScratchDirectory scratch;
   Cepe model = trained();
-  for (const auto& [weights, bound] : {std::pair{Weights::bf16, 0.01}, {Weights::int8, 0.03}}) {
+  // Rounding of one weight is 0.2 % (bfloat16) or half a step of its row (int8); a dozen random matrices add up a few of these.
+  for (const auto& [weights, bound] : {std::pair{Weights::bf16, 0.01}, {Weights::int8, 0.06}}) {
     save_trained_parts(model, scratch.path() / "m", save_options(weights));
     const double error = norm_error(outputs(reopen(scratch.path() / "m").model), outputs(model));
     EXPECT_LT(error, bound);
