@@ -285,8 +285,9 @@ TEST_F(Fused, CrossEntropyOfExtremeLogits) {
   logits[1].fill_(3e4);
   const at::Tensor labels = at::tensor({5, 7, 1000}, at::kLong).to(at::kCUDA);
   const at::Tensor loss = fused_cross_entropy(logits, labels, true).cpu();
-  EXPECT_NEAR(loss[0].item<float>(), 0, 1e-6);
-  EXPECT_NEAR(loss[1].item<float>(), std::log(1000.0), 0.02);  // float32 holds 3e4 / ln 2 to 2^-8
+  // float32 holds 3e4 / ln 2 to 2^-8, so a loss between such logits is known to no better.
+  EXPECT_NEAR(loss[0].item<float>(), 0, 0.004);
+  EXPECT_NEAR(loss[1].item<float>(), std::log(1000.0), 0.02);
   EXPECT_TRUE(loss[2].isnan().item<bool>());                   // a label beyond the vocabulary
   EXPECT_TRUE(logits.isfinite().all().item<bool>());
 }
@@ -295,7 +296,7 @@ TEST_F(Fused, LinearCrossEntropyAcrossBlocks) {
   const int64_t rows = 8192 + 77;
   const at::Tensor hidden = random({rows, 64}), head = random({1003, 64});
   at::Tensor labels = at::randint(1003, {rows}, on_gpu().dtype(at::kLong));
-  labels.narrow(0, 8000, 300).fill_(-100);
+  labels.narrow(0, 8150, 100).fill_(-100);  // on both sides of the block's end at 8192
   // The logits are rounded to bfloat16 before the softmax: a few parts in a hundred of the largest gradient.
   check({"linear_cross_entropy", "8269x64, V 1003",
          [=](const Tensors& in) { return Tensors{linear_cross_entropy_sum(in[0], head, labels)}; },
