@@ -90,7 +90,9 @@ BpeModel::BpeModel(BpeData data, const std::string& where)
   }
   ids_.reserve(data.vocabulary.size());
   for (size_t id = 0; id < tokens_.size(); ++id) {
-    if (used[id]) require(ids_.emplace(tokens_[id], id).second, "{}: the token \"{}\" occurs twice", where, tokens_[id]);
+    if (used[id] && !ids_.emplace(tokens_[id], id).second) {
+      fail("{}: the token \"{}\" occurs twice", where, tokens_[id]);
+    }
   }
   byte_ids_.fill(-1);
   fallback_ids_.fill(-1);
@@ -127,7 +129,10 @@ void BpeModel::add_merges(const BpeData& data, const std::string& where) {
     const auto& [left, right] = data.merges[rank];
     const auto id = [&](const std::string& token) {
       const auto found = find(token);
-      if (!found) fail("{}: merge {} (\"{}\" \"{}\") needs \"{}\", which is not in the vocabulary", where, rank, left, right, token);
+      if (!found) {
+        fail("{}: merge {} (\"{}\" \"{}\") needs \"{}\", which is not in the vocabulary", where, rank, left, right,
+             token);
+      }
       return *found;
     };
     const uint64_t pair = static_cast<uint64_t>(id(left)) << 32 | static_cast<uint32_t>(id(right));

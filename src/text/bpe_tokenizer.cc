@@ -125,6 +125,7 @@ class BpeTokenizer : public Tokenizer {
   AddedTokenMatcher raw_matcher_, normalized_matcher_;
   std::vector<std::string> texts_;           // by id
   std::unordered_map<std::string, TokenId> added_ids_;
+  std::unordered_map<TokenId, std::string> decoded_spellings_;  // of normalized added tokens, as the reference decodes
   std::vector<bool> special_;                // by id
   Detokenizer detokenizer_;
   mutable WorkspacePool workspaces_;
@@ -160,6 +161,7 @@ void BpeTokenizer::add_tokens() {
     if (token.normalized) {
       std::string storage;
       token.content = std::string(parts_.normalizer.apply(token.content, storage));
+      decoded_spellings_[token.id] = token.content;
     }
     (token.normalized ? normalized : raw).push_back(token);
   }
@@ -179,7 +181,8 @@ void BpeTokenizer::prepare_decoding() {
     if (other != parts_.decoded_texts.end()) {
       detokenizer_.append_with_text(other->second, Detokenizer::Role::normal);
     } else {
-      detokenizer_.append(texts_[id], role);
+      const auto normalized = decoded_spellings_.find(static_cast<TokenId>(id));
+      detokenizer_.append(normalized != decoded_spellings_.end() ? normalized->second : texts_[id], role);
     }
   }
 }

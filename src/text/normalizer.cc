@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "base/error.h"
+#include "text/unicode_additions.h"
 #include "text/utf8.h"
 
 namespace cepe {
@@ -22,6 +23,7 @@ int utf8proc_options(Normalizer::Form form) {
 }
 
 void append_form(std::string_view text, Normalizer::Form form, std::string& out) {
+  if (text.empty()) return;
   utf8proc_uint8_t* result = nullptr;
   const auto size = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
                                  static_cast<utf8proc_ssize_t>(text.size()), &result,
@@ -29,6 +31,21 @@ void append_form(std::string_view text, Normalizer::Form form, std::string& out)
   const std::unique_ptr<utf8proc_uint8_t, void (*)(void*)> owner(result, std::free);
   if (size < 0) fail("normalizing the text failed: {}", utf8proc_errmsg(size));
   out.append(reinterpret_cast<const char*>(result), static_cast<size_t>(size));
+}
+
+// The same, but characters that the reference does not know yet are kept as they are, and part what is around them.
+void append_known_form(std::string_view text, Normalizer::Form form, std::string& out) {
+  size_t begin = 0;
+  for (size_t at = 0; at < text.size();) {
+    const CodePoint c = code_point_at(text, at);
+    if (is_inert_in_normal_forms(c.value)) {
+      append_form(text.substr(begin, at - begin), form, out);
+      out.append(text.substr(at, c.size));
+      begin = at + c.size;
+    }
+    at += c.size;
+  }
+  append_form(text.substr(begin), form, out);
 }
 
 bool is_ascii(char c) { return static_cast<unsigned char>(c) < 0x80; }
@@ -53,7 +70,7 @@ void apply_form(std::string_view text, Normalizer::Form form, std::string& out) 
     if (begin > copied) --begin;
     while (end < text.size() && !is_ascii(text[end])) ++end;
     out.append(text.substr(copied, begin - copied));
-    append_form(text.substr(begin, end - begin), form, out);
+    append_known_form(text.substr(begin, end - begin), form, out);
     copied = at = end;
   }
   out.append(text.substr(copied));

@@ -86,8 +86,9 @@ class FieldWriter {
 // Field numbers of ModelProto, SentencePiece, TrainerSpec and NormalizerSpec.
 constexpr int kPieces = 1, kTrainerSpec = 2, kNormalizerSpec = 3;
 constexpr int kPiece = 1, kScore = 2, kType = 3;
-constexpr int kModelType = 3, kModelTypeBpe = 2, kSpaceAsSuffix = 24, kByteFallback = 35, kUnknownId = 40, kBosId = 41, kEosId = 42,
-              kPadId = 43, kUnknownPiece = 45, kBosPiece = 46, kEosPiece = 47;
+constexpr int kModelType = 3, kModelTypeBpe = 2, kSpaceAsSuffix = 24, kByteFallback = 35;
+constexpr int kUnknownId = 40, kBosId = 41, kEosId = 42, kPadId = 43;
+constexpr int kUnknownPiece = 45, kBosPiece = 46, kEosPiece = 47;
 constexpr int kName = 1, kCharsMap = 2, kAddDummyPrefix = 3, kRemoveExtraWhitespaces = 4, kEscapeWhitespaces = 5;
 
 }  // namespace
@@ -131,7 +132,8 @@ std::string sentencepiece_model(const GgufVocabulary& vocabulary) {
   trainer.number(kByteFallback, 1);
   for (size_t id = 0; id < count; ++id) {
     const int32_t type = vocabulary.token_types[id];
-    require(type >= SentencePieceModel::normal && type <= SentencePieceModel::byte, "token {} of the GGUF vocabulary has the unknown type {}", id, type);
+    require(type >= SentencePieceModel::normal && type <= SentencePieceModel::byte,
+            "token {} of the GGUF vocabulary has the unknown type {}", id, type);
     FieldWriter piece;
     piece.bytes(kPiece, vocabulary.tokens[id]);
     piece.real(kScore, vocabulary.scores[id]);

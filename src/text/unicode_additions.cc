@@ -58,6 +58,22 @@ constexpr std::array<Addition, 126> kAdditions = {{
     {0x2EBF0, 0x2EE5D, 0x20000}, {0x31350, 0x323AF, 0x20000},
 }};
 
+struct Range {
+  char32_t first, last;
+};
+
+// Unicode 10 to 14: decomposable, composable or combining, which Unicode 9 does not know.
+constexpr std::array<Range, 43> kUnknownToUnicode9 = {{
+    {0x7FD, 0x7FD}, {0x898, 0x89F}, {0x8CA, 0x8D3}, {0x9FE, 0x9FE}, {0xC3C, 0xC3C}, {0xD3B, 0xD3C}, {0xEBA, 0xEBA},
+    {0x1715, 0x1715}, {0x1ABF, 0x1ACE}, {0x1DF6, 0x1DFA}, {0x32FF, 0x32FF}, {0xA7F2, 0xA7F4}, {0xA82C, 0xA82C},
+    {0xAB69, 0xAB69}, {0x10781, 0x10785}, {0x10787, 0x107B0}, {0x107B2, 0x107BA}, {0x10D24, 0x10D27},
+    {0x10EAB, 0x10EAC}, {0x10F46, 0x10F50}, {0x10F82, 0x10F85}, {0x11070, 0x11070}, {0x1133B, 0x1133B},
+    {0x1145E, 0x1145E}, {0x11839, 0x1183A}, {0x11930, 0x11930}, {0x11935, 0x11935}, {0x11938, 0x11938},
+    {0x1193D, 0x1193E}, {0x11943, 0x11943}, {0x119E0, 0x119E0}, {0x11A34, 0x11A34}, {0x11A47, 0x11A47},
+    {0x11A99, 0x11A99}, {0x11D42, 0x11D42}, {0x11D44, 0x11D45}, {0x11D97, 0x11D97}, {0x16FF0, 0x16FF1},
+    {0x1E130, 0x1E136}, {0x1E2AE, 0x1E2AE}, {0x1E2EC, 0x1E2EF}, {0x1F16C, 0x1F16C}, {0x1FBF0, 0x1FBF9},
+}};
+
 const Addition* find_addition(char32_t c) {
   if (c < kAdditions.front().first) return nullptr;
   const auto* after = std::upper_bound(kAdditions.begin(), kAdditions.end(), c,
@@ -94,6 +110,13 @@ bool is_young_number(char32_t c) {
   const Addition* addition = find_addition(c);
   if (addition == nullptr) return false;
   return addition->stand_in == 0x1040 || addition->stand_in == 0x104A0 || addition->stand_in == 0x10107;
+}
+
+bool is_inert_in_normal_forms(char32_t c) {
+  if (c < kUnknownToUnicode9.front().first) return false;
+  const auto* after = std::upper_bound(kUnknownToUnicode9.begin(), kUnknownToUnicode9.end(), c,
+                                       [](char32_t value, const Range& range) { return value < range.first; });
+  return c <= (after - 1)->last || find_addition(c) != nullptr;
 }
 
 }  // namespace cepe
