@@ -37,7 +37,8 @@ void check_writable(const std::string& path) {
 
 void set_controls(const std::vector<std::string>& names, PerplexityOptions& options) {
   for (const std::string& name : names) {
-    require(name == "other-document" || name == "shuffled", "--control: expected other-document or shuffled, found \"{}\"", name);
+    require(name == "other-document" || name == "shuffled",
+            "--control: expected other-document or shuffled, found \"{}\"", name);
     (name == "shuffled" ? options.shuffled : options.other_document) = true;
   }
 }
@@ -63,8 +64,8 @@ void print_scope(const PerplexityRecord& record) {
   std::string domain;
   for (const PerplexityRow& row : record.rows) {
     if (row.domain == domain) continue;
-    text += fmt::format("{}{}: {} windows in {} document{}", domain.empty() ? "" : "; ", row.domain, row.spans, row.documents,
-                        row.documents == 1 ? "" : "s");
+    text += fmt::format("{}{}: {} window{} in {} document{}", domain.empty() ? "" : "; ", row.domain, row.spans,
+                        row.spans == 1 ? "" : "s", row.documents, row.documents == 1 ? "" : "s");
     domain = row.domain;
   }
   std::printf("%s\n\n", text.c_str());
@@ -83,8 +84,7 @@ void run(Options& options) {
       options.context_tokens.empty() ? default_contexts(opened.model, perplexity) : options.context_tokens;
   perplexity.progress = progress_bar();
   check_perplexity_options(opened.model, perplexity);
-  const TokenDocuments text =
-      read_token_documents({options.text.begin(), options.text.end()}, *opened.tokenizer);
+  const TokenDocuments text = read_token_documents({options.text.begin(), options.text.end()}, *opened.tokenizer);
   for (const std::string& note : text.notes) std::fprintf(stderr, "%s\n", note.c_str());
 
   const PerplexityScores scores = score_windows(opened.model, text.documents, perplexity);
@@ -104,22 +104,27 @@ void add_perplexity_command(CLI::App& app) {
   PerplexityOptions& perplexity = options->perplexity;
   CLI::App* command = app.add_subcommand("perplexity", "perplexity of the same tokens with more and more context");
   add_model_options(*command, options->model);
-  command->add_option("--text", options->text, "text to score: .txt (a document each), .jsonl or .jsonl.zst (a record each)")
+  command
+      ->add_option("--text", options->text,
+                   "text to score: .txt (a document each), .jsonl or .jsonl.zst (a record each)")
       ->required();
   command->add_option("--decoder-tokens", perplexity.decoder_tokens, "tokens in the decoder")->capture_default_str();
   command
-      ->add_option("--context-tokens", options->context_tokens,
-                   "lengths of the context, ascending, whole chunks (default 0,2048,6144,14336,30720; a plain decoder: 0)")
+      ->add_option(
+          "--context-tokens", options->context_tokens,
+          "lengths of the context, ascending, whole chunks (default 0,2048,6144,14336,30720; a plain decoder: 0)")
       ->delimiter(',');
   command->add_option("--scored-tokens", perplexity.scored_tokens, "the last so many decoder tokens are scored")
       ->capture_default_str();
-  command->add_option("--control", options->controls, "other-document, shuffled or both, separated by a comma")->delimiter(',');
+  command->add_option("--control", options->controls, "other-document, shuffled or both, separated by a comma")
+      ->delimiter(',');
   command->add_flag("--full-window", perplexity.full_window,
                     "also the plain decoder reading the context in its own window, where it fits");
   command->add_option("--windows", perplexity.windows, "at most so many windows a domain; 0: all that fit")
       ->capture_default_str();
   command->add_option("--stride", perplexity.stride, "least distance of two windows in tokens")->capture_default_str();
-  command->add_option("--batch", perplexity.batch, "windows at once (0: 1 on a CPU, 8 on a GPU)")->capture_default_str();
+  command->add_option("--batch", perplexity.batch, "windows at once (0: 1 on a CPU, 8 on a GPU)")
+      ->capture_default_str();
   command->add_option("--json", options->json, "write the result record to this file");
   command->add_option("--plot", options->plot, "write perplexity over context length to this file, as SVG");
   command->callback([options] { run(*options); });

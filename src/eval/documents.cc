@@ -136,7 +136,7 @@ TextDocument parse_record(const std::string& line, const std::string& name) {
   std::string domain = kPlainDomain;
   if (const auto given = record.find("domain"); given != record.end() && !given->is_null()) {
     require(given->is_string(), "{}: expected \"domain\" to be a string, found a JSON {}", name, given->type_name());
-    domain = given->get<std::string>();
+    if (!given->get_ref<const std::string&>().empty()) domain = given->get<std::string>();
   }
   return {name, domain, std::move(text->get_ref<std::string&>())};
 }

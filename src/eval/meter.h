@@ -12,8 +12,8 @@ struct Cost {
   uint64_t peak_bytes = 0;
 };
 
-// Measures one piece of work after another on a device. Peak memory is, on a CPU, the process's resident high-water mark, reset
-// at start() after memory that the allocator keeps is given back; on a GPU, what tensors occupied at most.
+// Measures one piece of work after another on a device. Peak memory is, on a CPU, the process's resident high-water
+// mark, reset at start() after memory that the allocator keeps is given back; on a GPU, what tensors occupied at most.
 class Meter {
  public:
   explicit Meter(c10::Device device) : device_(device) {}

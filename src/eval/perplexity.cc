@@ -58,7 +58,8 @@ struct Batch {
   }
   // Tokens [first, first + count) counted from the decoder's first. (B, count)
   at::Tensor text(int64_t first, int64_t count) const {
-    return rows(count, [&](const Window& window) { return documents[window.document].tokens.data() + window.start + first; });
+    return rows(count,
+                [&](const Window& window) { return documents[window.document].tokens.data() + window.start + first; });
   }
 
  private:
@@ -114,7 +115,11 @@ Latents shuffled(const Latents& latents, int64_t chunk_length) {
 class DomainScorer {
  public:
   DomainScorer(const Cepe& model, const PerplexityOptions& options, const DomainWindows& domain)
-      : model_(model), options_(options), contexts_(contexts_of(model, options)), domain_(domain), meter_(model.device()) {
+      : model_(model),
+        options_(options),
+        contexts_(contexts_of(model, options)),
+        domain_(domain),
+        meter_(model.device()) {
     const bool other = domain.has_other;
     add_rows(Control::own, contexts_.own);
     if (options.other_document && other) add_rows(Control::other_document, contexts_.encoded);
@@ -216,8 +221,9 @@ void check_vocabulary(const Cepe& model, const std::vector<TokenDocument>& docum
   const int64_t size = model.decoder.stack.embedding.size(0);
   for (const TokenDocument& document : documents) {
     for (TokenId id : document.tokens) {
-      require(id >= 0 && id < size, "{}: the tokenizer does not match the model: token {} is outside its vocabulary of {}",
-              document.name, id, size);
+      require(id >= 0 && id < size,
+              "{}: the tokenizer does not match the model: token {} is outside its vocabulary of {}", document.name, id,
+              size);
     }
   }
 }
@@ -226,23 +232,27 @@ std::vector<std::string> control_notes(const PerplexityOptions& options, const C
                                        const std::vector<DomainWindows>& domains) {
   std::vector<std::string> notes;
   if (options.full_window && contexts.window.empty()) {
-    notes.push_back("No context of the list fits into the decoder's own window beside its tokens: full-window is left out.");
+    notes.push_back(
+        "No context of the list fits into the decoder's own window beside its tokens: full-window is left out.");
   }
   const bool wanted = (options.other_document && !contexts.encoded.empty()) || !contexts.window.empty();
   for (const DomainWindows& domain : domains) {
     if (!wanted || domain.has_other) continue;
-    notes.push_back(fmt::format("{}: the control with another document needs a second document of at least {} tokens, and only "
-                                "one is that long, so there is no reading gain.",
-                                domain.domain, tokens_text(longest_context(options))));
+    notes.push_back(
+        fmt::format("{}: the control with another document needs a second document of at least {} tokens, and only "
+                    "one is that long, so there is no reading gain.",
+                    domain.domain, tokens_text(longest_context(options))));
   }
   return notes;
 }
 
-// A first forward pass pays for threads, kernel choice and pages of the weights; it should not be charged to the first row.
+// A first forward pass pays for threads, kernel choice and pages of the weights; it should not be charged to the first
+// row.
 void warm_up(const Cepe& model, const Batch& batch, const PerplexityOptions& options) {
   const int64_t L = context_chunk_length(model.config), B = static_cast<int64_t>(batch.windows.size());
   Latents latents;
-  if (model.encoder && longest_context(options) > 0) latents = encode(model, {batch.context(Source::own, L, 0).view({B, 1, L}), {}});
+  if (model.encoder && longest_context(options) > 0)
+    latents = encode(model, {batch.context(Source::own, L, 0).view({B, 1, L}), {}});
   decode(model, {batch.text(0, std::min<int64_t>(64, options.decoder_tokens)), &latents});
 }
 
@@ -254,7 +264,8 @@ void check_perplexity_options(const Cepe& model, const PerplexityOptions& option
   require(!contexts.empty(), "the list of context lengths is empty");
   require(contexts.front() >= 0, "context lengths cannot be negative, found {}", contexts.front());
   for (size_t i = 1; i < contexts.size(); ++i) {
-    require(contexts[i] > contexts[i - 1], "context lengths must ascend, found {} after {}", contexts[i], contexts[i - 1]);
+    require(contexts[i] > contexts[i - 1], "context lengths must ascend, found {} after {}", contexts[i],
+            contexts[i - 1]);
   }
   require(options.decoder_tokens > 0, "the decoder's tokens must be positive, found {}", options.decoder_tokens);
   require(options.decoder_tokens <= decoder.max_positions, "{} decoder tokens exceed the decoder's window of {}",
@@ -275,11 +286,13 @@ void check_perplexity_options(const Cepe& model, const PerplexityOptions& option
   }
   if (!model.encoder) {
     require(options.full_window && !options.other_document && !options.shuffled,
-            "this model has no encoder and cannot read a context: only a context length of 0, or full-window, can be measured");
+            "this model has no encoder and cannot read a context: only a context length of 0, or full-window, can be "
+            "measured");
     return;
   }
   for (int64_t n : contexts) {
-    require(n % context_chunk_length(model.config) == 0, "a context of {} tokens is not a whole number of chunks of {} tokens", n,
+    require(n % context_chunk_length(model.config) == 0,
+            "a context of {} tokens is not a whole number of chunks of {} tokens", n,
             context_chunk_length(model.config));
   }
 }
@@ -289,8 +302,8 @@ PerplexityScores score_windows(const Cepe& model, const std::vector<TokenDocumen
   check_perplexity_options(model, options);
   check_vocabulary(model, documents);
   const at::NoGradGuard no_grad;
-  WindowPlan plan = place_windows(
-      documents, {options.decoder_tokens, longest_context(options), options.stride, options.windows});
+  WindowPlan plan =
+      place_windows(documents, {options.decoder_tokens, longest_context(options), options.stride, options.windows});
   PerplexityScores scores;
   scores.notes = std::move(plan.notes);
   for (std::string& note : control_notes(options, contexts_of(model, options), plan.domains)) {
@@ -318,7 +331,8 @@ PerplexityScores score_windows(const Cepe& model, const std::vector<TokenDocumen
   return scores;
 }
 
-PerplexityRecord summarise(const PerplexityScores& scores, const std::string& model_name, const PerplexityOptions& options) {
+PerplexityRecord summarise(const PerplexityScores& scores, const std::string& model_name,
+                           const PerplexityOptions& options) {
   PerplexityRecord record{model_name, options.decoder_tokens, options.scored_tokens, {}};
   const auto find = [&](const ScoredRow& like, Control control, int64_t context) -> const ScoredRow* {
     for (const ScoredRow& row : scores.rows) {

@@ -2,8 +2,9 @@
 //
 //   documents -> place_windows (windows.h) -> score_windows -> summarise -> record.h: JSON, table, plot
 //
-// Own context of n tokens: the n tokens before the decoder's, in chunks through the encoder. The longest context's chunks are
-// encoded once; a shorter context is its most recent chunks. Controls: method, sections "Evaluation" and "Reading gain".
+// Own context of n tokens: the n tokens before the decoder's, in chunks through the encoder. The longest context's
+// chunks are encoded once; a shorter context is its most recent chunks. Controls: method, sections "Evaluation" and
+// "Reading gain".
 #pragma once
 
 #include <cstdint>
@@ -23,10 +24,10 @@ struct PerplexityOptions {
   int64_t scored_tokens = 256;                // the last so many of the decoder's labels
   bool other_document = false;                // also another document's context of the same lengths
   bool shuffled = false;                      // also the own chunks in another order
-  bool full_window = false;                   // also the plain decoder with the context in its own window, where it fits
-  int64_t windows = 100;                      // at most so many a domain; 0: as many as fit at the stride
-  int64_t stride = 2048;                      // the least distance of two windows; at least scored_tokens
-  int64_t batch = 0;                          // windows at once; 0: 1 on a CPU (least memory), 8 on a GPU
+  bool full_window = false;  // also the plain decoder with the context in its own window, where it fits
+  int64_t windows = 100;     // at most so many a domain; 0: as many as fit at the stride
+  int64_t stride = 2048;     // the least distance of two windows; at least scored_tokens
+  int64_t batch = 0;         // windows at once; 0: 1 on a CPU (least memory), 8 on a GPU
   std::function<void(int64_t done, int64_t total)> progress;  // called after each row of each batch; may be empty
 };
 
@@ -46,12 +47,13 @@ struct PerplexityScores {
   std::vector<std::string> notes;  // a sentence each: domains and controls that were left out, and why
 };
 
-// Error, one sentence, when the options contradict each other or the model: a list that does not ascend, a context that is
-// not whole chunks, a context without an encoder (allowed for full_window alone), a window that the decoder does not have.
+// Error, one sentence, when the options contradict each other or the model: a list that does not ascend, a context that
+// is not whole chunks, a context without an encoder (allowed for full_window alone), a window that the decoder does not
+// have.
 void check_perplexity_options(const Cepe& model, const PerplexityOptions& options);
 
-// Scores all windows, without gradients. Error when the text is too short (place_windows) or has tokens outside the model's
-// vocabulary.
+// Scores all windows, without gradients. Error when the text is too short (place_windows) or has tokens outside the
+// model's vocabulary.
 PerplexityScores score_windows(const Cepe& model, const std::vector<TokenDocument>& documents,
                                const PerplexityOptions& options);
 

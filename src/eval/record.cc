@@ -13,11 +13,16 @@ using Rows = std::vector<PerplexityRow>;
 
 const char* control_label(Control control) {
   switch (control) {
-    case Control::own: return "own";
-    case Control::other_document: return "other document";
-    case Control::shuffled: return "own, shuffled";
-    case Control::full_window: return "full window";
-    case Control::full_window_other: return "full window, other document";
+    case Control::own:
+      return "own";
+    case Control::other_document:
+      return "other document";
+    case Control::shuffled:
+      return "own, shuffled";
+    case Control::full_window:
+      return "full window";
+    case Control::full_window_other:
+      return "full window, other document";
   }
   return "";
 }
@@ -70,8 +75,8 @@ std::string change_sentence(const PerplexityRecord& record, const PerplexityRow&
   std::string text;
   const bool window = row.control == Control::full_window;
   if (without && row.change) {
-    text = fmt::format("With {} tokens of context {}, perplexity {} from {} to {} ({})", tokens_text(row.context_tokens),
-                       window ? "in the decoder's own window" : "through the encoder",
+    text = fmt::format("With {} tokens of context {}, perplexity {} from {} to {} ({})",
+                       tokens_text(row.context_tokens), window ? "in the decoder's own window" : "through the encoder",
                        *row.change < 0 ? "falls" : "rises", perplexity_text(without->perplexity),
                        perplexity_text(row.perplexity), format_change(*row.change, row.standard_error));
   } else {
@@ -87,17 +92,19 @@ std::string reading_sentence(const Rows& rows, const PerplexityRow& row) {
   const PerplexityRow* other = find(rows, row.domain, Control::other_document, row.context_tokens);
   if (row.control == Control::full_window || !row.reading_gain || !other) {
     if (!full || !full->reading_gain) {
-      return "How much of that is reading and how much is adapting to the kind of text, only another document's context "
+      return "How much of that is reading and how much is adapting to the kind of text, only another document's "
+             "context "
              "can tell (--control other-document).";
     }
     return fmt::format("The plain decoder's reading gain over {} tokens in its own window is {}.",
                        tokens_text(full->context_tokens), gain_text(*full));
   }
-  std::string text = fmt::format("As much of another document gives {}, so the reading gain, what this very text gives, is {}",
-                                 perplexity_text(other->perplexity), gain_text(row));
+  std::string text =
+      fmt::format("As much of another document gives {}, so the reading gain, what this very text gives, is {}",
+                  perplexity_text(other->perplexity), gain_text(row));
   if (full && full->reading_gain) {
-    text += fmt::format("; the plain decoder's, over {} tokens in its own window, is {}", tokens_text(full->context_tokens),
-                        gain_text(*full));
+    text += fmt::format("; the plain decoder's, over {} tokens in its own window, is {}",
+                        tokens_text(full->context_tokens), gain_text(*full));
   }
   return text + ".";
 }
@@ -122,11 +129,16 @@ PlotSeries make_series(const PerplexityRecord& record, const std::string& domain
 
 const char* control_name(Control control) {
   switch (control) {
-    case Control::own: return "own";
-    case Control::other_document: return "other-document";
-    case Control::shuffled: return "shuffled";
-    case Control::full_window: return "full-window";
-    case Control::full_window_other: return "full-window-other-document";
+    case Control::own:
+      return "own";
+    case Control::other_document:
+      return "other-document";
+    case Control::shuffled:
+      return "shuffled";
+    case Control::full_window:
+      return "full-window";
+    case Control::full_window_other:
+      return "full-window-other-document";
   }
   return "";
 }
@@ -155,7 +167,8 @@ nlohmann::json to_json(const PerplexityRecord& record) {
 
 std::string to_table(const PerplexityRecord& record) {
   const bool several = domains_of(record.rows).size() > 1;
-  std::vector<std::string> header{"context", "context tokens", "perplexity", "change", "seconds", "peak memory", "reading gain"};
+  std::vector<std::string> header{"context", "context tokens", "perplexity",  "change",
+                                  "seconds", "peak memory",    "reading gain"};
   if (several) header.insert(header.begin(), "domain");
   Table table(header);
   for (const auto& row : record.rows) {
@@ -195,7 +208,7 @@ void write_plot(const PerplexityRecord& record, const std::filesystem::path& pat
     for (Control control : {Control::own, Control::other_document, Control::full_window}) {
       PlotSeries line = make_series(record, domain, control, as_change);
       if (line.x.empty()) continue;
-      line.label = control == Control::own ? "own text through the encoder"
+      line.label = control == Control::own              ? "own text through the encoder"
                    : control == Control::other_document ? "another document through the encoder"
                                                         : "own text in the decoder's window, no encoder";
       if (domains.size() > 1) line.label = domain + ": " + line.label;
@@ -203,12 +216,13 @@ void write_plot(const PerplexityRecord& record, const std::filesystem::path& pat
     }
   }
   const std::string model = std::filesystem::path(record.model).filename().string();
-  write_svg_plot(path,
-                 {fmt::format("{}: {} decoder tokens and more and more context", model, tokens_text(record.decoder_tokens)),
-                  "context tokens",
-                  as_change ? "change of perplexity against no context, %"
-                            : fmt::format("perplexity of the last {} tokens", record.scored_tokens)},
-                 lines);
+  write_svg_plot(
+      path,
+      {fmt::format("{}: {} decoder tokens and more and more context", model, tokens_text(record.decoder_tokens)),
+       "context tokens",
+       as_change ? "change of perplexity against no context, %"
+                 : fmt::format("perplexity of the last {} tokens", record.scored_tokens)},
+      lines);
 }
 
 }  // namespace cepe

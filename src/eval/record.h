@@ -12,11 +12,11 @@ namespace cepe {
 
 // What stood before the decoder's tokens.
 enum class Control {
-  own,                 // the document's own preceding text, through the encoder
-  other_document,      // as much text of another document of the domain, through the encoder
-  shuffled,            // the own text's chunks in another order: the same result up to rounding
-  full_window,         // no encoder: the own text in the decoder's own window
-  full_window_other,   // no encoder: the other document's text in the decoder's own window
+  own,                // the document's own preceding text, through the encoder
+  other_document,     // as much text of another document of the domain, through the encoder
+  shuffled,           // the own text's chunks in another order: the same result up to rounding
+  full_window,        // no encoder: the own text in the decoder's own window
+  full_window_other,  // no encoder: the other document's text in the decoder's own window
 };
 const char* control_name(Control control);  // as in JSON: "own", "other-document", ...
 
@@ -24,15 +24,15 @@ struct PerplexityRow {
   std::string domain;
   int64_t context_tokens = 0;
   Control control = Control::own;
-  int64_t spans = 0;                            // scored
-  int64_t documents = 0;                        // that the spans are from
+  int64_t spans = 0;      // scored
+  int64_t documents = 0;  // that the spans are from
   double perplexity = 0;
-  std::optional<double> change;                 // against no context, a fraction; the row without context has none
-  std::optional<double> standard_error;         // of change
-  std::optional<double> reading_gain;           // of own and full_window: 1 - perplexity / the other document's
-  std::optional<double> reading_gain_error;     // its standard error
-  double seconds = 0;                           // encoding and decoding, all spans
-  uint64_t peak_bytes = 0;                      // of the process on a CPU, of tensors on a GPU
+  std::optional<double> change;              // against no context, a fraction; the row without context has none
+  std::optional<double> standard_error;      // of change
+  std::optional<double> reading_gain;        // of own and full_window: 1 - perplexity / the other document's
+  std::optional<double> reading_gain_error;  // its standard error
+  double seconds = 0;                        // encoding and decoding, all spans
+  uint64_t peak_bytes = 0;                   // of the process on a CPU, of tensors on a GPU
 };
 
 struct PerplexityRecord {

@@ -13,8 +13,8 @@ double mean(std::span<const double> values);
 double perplexity(std::span<const double> nll);
 
 struct PairedChange {
-  double change = 0;                      // perplexity(nll) / perplexity(reference) - 1 = exp(mean difference) - 1
-  std::optional<double> standard_error;   // of `change`; absent for a single span
+  double change = 0;                     // perplexity(nll) / perplexity(reference) - 1 = exp(mean difference) - 1
+  std::optional<double> standard_error;  // of `change`; absent for a single span
 };
 
 // Both vectors hold a loss for each span (nats a token), in the same order; `document` says which document a span

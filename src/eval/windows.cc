@@ -83,13 +83,13 @@ DomainWindows place_in_domain(const std::vector<TokenDocument>& documents, const
 
 std::string too_short(const std::vector<TokenDocument>& documents, const std::vector<size_t>& members,
                       const WindowOptions& options) {
-  const size_t longest = *std::max_element(members.begin(), members.end(), [&](size_t a, size_t b) {
-    return length(documents[a]) < length(documents[b]);
-  });
-  return fmt::format("the longest document, {}, has {} tokens, and a window needs {}: {} of context, {} of the decoder and 1 "
-                     "to predict",
-                     documents[longest].name, tokens_text(length(documents[longest])), tokens_text(needed(options)),
-                     tokens_text(options.longest_context), tokens_text(options.decoder_tokens));
+  const size_t longest = *std::max_element(
+      members.begin(), members.end(), [&](size_t a, size_t b) { return length(documents[a]) < length(documents[b]); });
+  return fmt::format(
+      "the longest document, {}, has {} tokens, and a window needs {}: {} of context, {} of the decoder and 1 "
+      "to predict",
+      documents[longest].name, tokens_text(length(documents[longest])), tokens_text(needed(options)),
+      tokens_text(options.longest_context), tokens_text(options.decoder_tokens));
 }
 
 }  // namespace

@@ -3,8 +3,8 @@
 //   | longest context | decoder tokens ...  [scored] | one token more, the last label
 //                     ^ start
 //
-// The same windows, and so the same scored tokens, serve every context length: only documents that hold the longest context,
-// the decoder's tokens and one label more have windows.
+// The same windows, and so the same scored tokens, serve every context length: only documents that hold the longest
+// context, the decoder's tokens and one label more have windows.
 #pragma once
 
 #include <cstdint>
@@ -18,22 +18,22 @@ namespace cepe {
 struct WindowOptions {
   int64_t decoder_tokens = 2048;
   int64_t longest_context = 0;
-  int64_t stride = 2048;    // the least distance of two windows in a document
-  int64_t windows = 100;    // at most so many a domain; 0: as many as fit at the stride
+  int64_t stride = 2048;  // the least distance of two windows in a document
+  int64_t windows = 100;  // at most so many a domain; 0: as many as fit at the stride
 };
 
 struct Window {
-  size_t document;          // index of the document
-  int64_t start;            // its first decoder token; the context ends there
-  size_t other_document;    // for the control: another document of the domain, or `document` where there is none
-  int64_t other_end;        // where the other document's context ends; the longest context lies before it
+  size_t document;        // index of the document
+  int64_t start;          // its first decoder token; the context ends there
+  size_t other_document;  // for the control: another document of the domain, or `document` where there is none
+  int64_t other_end;      // where the other document's context ends; the longest context lies before it
 };
 
 struct DomainWindows {
   std::string domain;
-  std::vector<Window> windows;   // never empty
-  int64_t documents = 0;         // that have windows
-  bool has_other = false;        // a second document holds the longest context
+  std::vector<Window> windows;  // never empty
+  int64_t documents = 0;        // that have windows
+  bool has_other = false;       // a second document holds the longest context
 };
 
 struct WindowPlan {

@@ -109,10 +109,13 @@ TEST_F(Documents, CompressedRecordsOfLongWindowsAndSeveralFrames) {
 
 TEST_F(Documents, DamageIsNamed) {
   std::string random;
-  for (uint32_t i = 0, x = 1; i < 400000; ++i) random += static_cast<char>('a' + ((x = x * 1664525 + 1013904223) >> 28));
+  for (uint32_t i = 0, x = 1; i < 400000; ++i)
+    random += static_cast<char>('a' + ((x = x * 1664525 + 1013904223) >> 28));
   const std::string whole = compress("{\"text\": \"" + random + "\"}\n", 20);
-  EXPECT_THAT(error_of(write("cut.jsonl.zst", whole.substr(0, whole.size() / 2))), AllOf(HasSubstr("cut.jsonl.zst"), HasSubstr("truncated")));
-  EXPECT_THAT(error_of(write("no.jsonl.zst", "{\"text\": \"not compressed\"}\n")), HasSubstr("not a valid zstd stream"));
+  EXPECT_THAT(error_of(write("cut.jsonl.zst", whole.substr(0, whole.size() / 2))),
+              AllOf(HasSubstr("cut.jsonl.zst"), HasSubstr("truncated")));
+  EXPECT_THAT(error_of(write("no.jsonl.zst", "{\"text\": \"not compressed\"}\n")),
+              HasSubstr("not a valid zstd stream"));
   EXPECT_THAT(error_of(directory_ / "absent.txt"), HasSubstr("No such file"));
   EXPECT_THAT(error_of(directory_), HasSubstr("directory"));
   EXPECT_THAT(error_of(write("empty.txt", "")), HasSubstr("the text is empty"));
@@ -122,8 +125,10 @@ TEST_F(Documents, DamageIsNamed) {
 
 TEST_F(Documents, MalformedRecordsNameTheLine) {
   const std::string good = "{\"text\": \"x\"}\n";
-  EXPECT_THAT(error_of(write("a.jsonl", good + "{\"text\": \"x\"")), AllOf(HasSubstr("a.jsonl:2"), HasSubstr("not a JSON record")));
-  EXPECT_THAT(error_of(write("a.jsonl", good + good + "{\"text\": \"\xff\"}")), AllOf(HasSubstr("a.jsonl:3"), HasSubstr("UTF-8")));
+  EXPECT_THAT(error_of(write("a.jsonl", good + "{\"text\": \"x\"")),
+              AllOf(HasSubstr("a.jsonl:2"), HasSubstr("not a JSON record")));
+  EXPECT_THAT(error_of(write("a.jsonl", good + good + "{\"text\": \"\xff\"}")),
+              AllOf(HasSubstr("a.jsonl:3"), HasSubstr("UTF-8")));
   EXPECT_THAT(error_of(write("a.jsonl", "[1]")), AllOf(HasSubstr("a.jsonl:1"), HasSubstr("found a JSON array")));
   EXPECT_THAT(error_of(write("a.jsonl", "{\"body\": \"x\"}")), HasSubstr("has no \"text\""));
   EXPECT_THAT(error_of(write("a.jsonl", "{\"text\": 3}")), HasSubstr("found a JSON number"));

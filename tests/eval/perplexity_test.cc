@@ -53,7 +53,8 @@ PerplexityOptions options() {
 }
 
 WindowPlan plan_of(const std::vector<TokenDocument>& documents, const PerplexityOptions& options) {
-  return place_windows(documents, {options.decoder_tokens, options.context_tokens.back(), options.stride, options.windows});
+  return place_windows(documents,
+                       {options.decoder_tokens, options.context_tokens.back(), options.stride, options.windows});
 }
 
 at::Tensor ids(const std::vector<TokenId>& tokens, int64_t begin, int64_t end) {
@@ -66,24 +67,28 @@ double naive_nll(const Cepe& model, const at::Tensor& context, const at::Tensor&
   Latents latents;
   if (context.defined() && context.size(1) > 0) {
     std::vector<at::Tensor> states;
-    for (const at::Tensor& chunk : context.split(kChunk, 1)) states.push_back(encode(model, {chunk.unsqueeze(1), {}}).states_BSE);
+    for (const at::Tensor& chunk : context.split(kChunk, 1))
+      states.push_back(encode(model, {chunk.unsqueeze(1), {}}).states_BSE);
     latents.states_BSE = at::cat(states, 1);
   }
   const int64_t T = text.size(1) - 1;
-  const at::Tensor log_p = logits(model, decode(model, {text.narrow(1, 0, T), &latents})).to(at::kDouble).log_softmax(-1);
+  const at::Tensor log_p =
+      logits(model, decode(model, {text.narrow(1, 0, T), &latents})).to(at::kDouble).log_softmax(-1);
   double sum = 0;
   for (int64_t t = T - scored; t < T; ++t) sum -= log_p[0][t][text[0][t + 1].item<int64_t>()].item<double>();
   return sum / static_cast<double>(scored);
 }
 
-double naive_row(const Cepe& model, const std::vector<TokenDocument>& documents, const Window& window, const ScoredRow& row) {
+double naive_row(const Cepe& model, const std::vector<TokenDocument>& documents, const Window& window,
+                 const ScoredRow& row) {
   const PerplexityOptions o = options();
   const int64_t n = row.context_tokens;
   const bool other = row.control == Control::other_document || row.control == Control::full_window_other;
   const auto& own_tokens = documents[window.document].tokens;
   const at::Tensor text = ids(own_tokens, window.start, window.start + o.decoder_tokens + 1);
-  const at::Tensor context = other ? ids(documents[window.other_document].tokens, window.other_end - n, window.other_end)
-                                   : ids(own_tokens, window.start - n, window.start);
+  const at::Tensor context = other
+                                 ? ids(documents[window.other_document].tokens, window.other_end - n, window.other_end)
+                                 : ids(own_tokens, window.start - n, window.start);
   if (row.control == Control::full_window || row.control == Control::full_window_other) {
     return naive_nll(model, {}, at::cat({context, text}, 1), o.scored_tokens);
   }
@@ -160,7 +165,8 @@ TEST(Perplexity, SummaryFollowsTheDefinitions) {
     EXPECT_GT(*row.standard_error, 0);
     if (row.control == Control::own || row.control == Control::full_window) {
       const Control against = row.control == Control::own ? Control::other_document : Control::full_window_other;
-      EXPECT_NEAR(*row.reading_gain, 1 - row.perplexity / std::exp(mean(row_of(scores, against, row.context_tokens).nll)), 1e-9);
+      EXPECT_NEAR(*row.reading_gain,
+                  1 - row.perplexity / std::exp(mean(row_of(scores, against, row.context_tokens).nll)), 1e-9);
       EXPECT_GT(*row.reading_gain_error, 0);
     } else {
       EXPECT_FALSE(row.reading_gain);
@@ -203,9 +209,12 @@ TEST(Perplexity, WindowsBeyondTheDecodersAreLeftOut) {
   o.context_tokens = {0, 96, 104};  // the fixture's window is 128: 32 + 96 fits, 32 + 104 does not
   auto text = documents(4);
   const PerplexityScores scores = score_windows(open_fixture("cepe-mha"), text, o);
-  EXPECT_EQ(std::count_if(scores.rows.begin(), scores.rows.end(), [](const ScoredRow& r) { return r.control == Control::full_window; }), 1);
+  EXPECT_EQ(std::count_if(scores.rows.begin(), scores.rows.end(),
+                          [](const ScoredRow& r) { return r.control == Control::full_window; }),
+            1);
   o.context_tokens = {0, 104};
-  EXPECT_THAT(score_windows(open_fixture("cepe-mha"), text, o).notes, testing::ElementsAre(HasSubstr("full-window is left out")));
+  EXPECT_THAT(score_windows(open_fixture("cepe-mha"), text, o).notes,
+              testing::ElementsAre(HasSubstr("full-window is left out")));
 }
 
 TEST(Perplexity, APlainDecoderReadsItsOwnWindow) {
@@ -214,7 +223,8 @@ TEST(Perplexity, APlainDecoderReadsItsOwnWindow) {
   plain.encoder.reset();
   PerplexityOptions o = options();
   o.other_document = o.shuffled = false;
-  const PerplexityScores scores = score_windows(plain, documents(3), o), reference = score_windows(whole, documents(3), options());
+  const PerplexityScores scores = score_windows(plain, documents(3), o),
+                         reference = score_windows(whole, documents(3), options());
   EXPECT_EQ(scores.rows.size(), 1u + 2u + 2u);
   EXPECT_EQ(row_of(scores, Control::own, 0).nll, row_of(reference, Control::own, 0).nll);
   EXPECT_EQ(row_of(scores, Control::full_window, 48).nll, row_of(reference, Control::full_window, 48).nll);
@@ -240,7 +250,10 @@ TEST(Perplexity, ContradictionsAreNamed) {
   EXPECT_THAT(with([](auto& o) { o.context_tokens = {0, 16, 16}; }), HasSubstr("must ascend, found 16 after 16"));
   EXPECT_THAT(with([](auto& o) { o.context_tokens = {-8, 16}; }), HasSubstr("cannot be negative"));
   EXPECT_THAT(with([](auto& o) { o.context_tokens = {}; }), HasSubstr("empty"));
-  EXPECT_THAT(with([](auto& o) { o.context_tokens = {0, 20}; }), HasSubstr("20 tokens is not a whole number of chunks of 8"));
+  EXPECT_THAT(with([](auto& o) {
+                o.context_tokens = {0, 20};
+              }),
+              HasSubstr("20 tokens is not a whole number of chunks of 8"));
   EXPECT_THAT(with([](auto& o) { o.context_tokens = {0}; }), HasSubstr("other-document needs a context"));
   EXPECT_THAT(with([](auto& o) { o.decoder_tokens = 129; }), HasSubstr("exceed the decoder's window of 128"));
   EXPECT_THAT(with([](auto& o) { o.decoder_tokens = 0; }), HasSubstr("must be positive"));

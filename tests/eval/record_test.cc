@@ -44,8 +44,9 @@ TEST(Record, JsonHasTheKeysOfItsDescription) {
   for (const auto& row : json["rows"]) {
     row_keys.clear();
     for (const auto& [key, value] : row.items()) row_keys.insert(key);
-    EXPECT_EQ(row_keys, (std::set<std::string>{"domain", "context_tokens", "control", "spans", "documents", "perplexity",
-                                               "change", "standard_error", "reading_gain", "seconds", "peak_bytes"}));
+    EXPECT_EQ(row_keys,
+              (std::set<std::string>{"domain", "context_tokens", "control", "spans", "documents", "perplexity",
+                                     "change", "standard_error", "reading_gain", "seconds", "peak_bytes"}));
   }
   EXPECT_EQ(json["rows"][0]["control"], "own");
   EXPECT_EQ(json["rows"][2]["control"], "other-document");
@@ -81,7 +82,8 @@ TEST(Record, TableEndsWithTheReadingGain) {
 
 TEST(Record, SentencesSayWhatTheNumbersMean) {
   const std::string text = to_sentences(record());
-  EXPECT_THAT(text, HasSubstr("With 6,144 tokens of context through the encoder, perplexity falls from 20.00 to 18.00"));
+  EXPECT_THAT(text,
+              HasSubstr("With 6,144 tokens of context through the encoder, perplexity falls from 20.00 to 18.00"));
   EXPECT_THAT(text, HasSubstr("on the last 256 tokens of 12 windows in 3 documents."));
   EXPECT_THAT(text, HasSubstr("another document gives 19.00"));
   EXPECT_THAT(text, HasSubstr("is 5.3 % (standard error 0.2)"));

@@ -11,7 +11,9 @@
 namespace cepe {
 namespace {
 
-TEST(Statistics, PerplexityIsExpOfTheMean) { EXPECT_NEAR(perplexity(std::vector<double>{1.0, 2.0}), std::exp(1.5), 1e-12); }
+TEST(Statistics, PerplexityIsExpOfTheMean) {
+  EXPECT_NEAR(perplexity(std::vector<double>{1.0, 2.0}), std::exp(1.5), 1e-12);
+}
 
 TEST(Statistics, WorkedExample) {
   // Differences 0.1, 0.3 of one document and -0.1 of another: mean 0.1, document residuals 0.2 and -0.2,

@@ -19,12 +19,14 @@ TokenDocument document(const std::string& domain, size_t length) {
 }
 
 int64_t room(const TokenDocument& document, const WindowOptions& options) {
-  const int64_t spare = static_cast<int64_t>(document.tokens.size()) - options.longest_context - options.decoder_tokens - 1;
+  const int64_t spare =
+      static_cast<int64_t>(document.tokens.size()) - options.longest_context - options.decoder_tokens - 1;
   return spare < 0 ? 0 : spare / options.stride + 1;
 }
 
 // What must hold of any plan.
-void check_domain(const DomainWindows& domain, const std::vector<TokenDocument>& documents, const WindowOptions& options) {
+void check_domain(const DomainWindows& domain, const std::vector<TokenDocument>& documents,
+                  const WindowOptions& options) {
   std::map<size_t, std::vector<int64_t>> starts;
   for (const Window& window : domain.windows) {
     const TokenDocument& own = documents[window.document];
@@ -66,7 +68,8 @@ TEST(Windows, FitAreDisjointAndEvenlySpread) {
     options.stride = 1 + static_cast<int64_t>(random() % 50);
     options.windows = static_cast<int64_t>(random() % 30);
     std::vector<TokenDocument> documents{document("a", 1000)};
-    for (int i = static_cast<int>(random() % 12); i > 0; --i) documents.push_back(document(random() % 2 ? "a" : "b", random() % 600));
+    for (int i = static_cast<int>(random() % 12); i > 0; --i)
+      documents.push_back(document(random() % 2 ? "a" : "b", random() % 600));
     const WindowPlan plan = place_windows(documents, options);
     ASSERT_FALSE(plan.domains.empty());
     for (const DomainWindows& domain : plan.domains) check_domain(domain, documents, options);
@@ -82,7 +85,8 @@ TEST(Windows, FitAreDisjointAndEvenlySpread) {
 }
 
 TEST(Windows, ReachBothEndsOfADocument) {
-  const auto plan = place_windows({document("a", 1000)}, {.decoder_tokens = 100, .longest_context = 200, .stride = 50, .windows = 3});
+  const auto plan =
+      place_windows({document("a", 1000)}, {.decoder_tokens = 100, .longest_context = 200, .stride = 50, .windows = 3});
   const auto& windows = plan.domains.at(0).windows;
   ASSERT_EQ(windows.size(), 3u);
   EXPECT_EQ(windows[0].start, 200);
@@ -126,8 +130,9 @@ TEST(Windows, TooShortTextSaysWhatIsNeeded) {
     place_windows({document("a", 5), document("b", 12345)}, options);
     FAIL() << "no error";
   } catch (const Error& error) {
-    EXPECT_THAT(error.what(), AllOf(HasSubstr("shorter than a window"), HasSubstr("b-12345"), HasSubstr("12,345 tokens"),
-                                    HasSubstr("needs 32,769: 30,720 of context, 2,048 of the decoder and 1")));
+    EXPECT_THAT(error.what(),
+                AllOf(HasSubstr("shorter than a window"), HasSubstr("b-12345"), HasSubstr("12,345 tokens"),
+                      HasSubstr("needs 32,769: 30,720 of context, 2,048 of the decoder and 1")));
   }
   const auto plan = place_windows({document("a", 5), document("b", 40000)}, options);
   ASSERT_EQ(plan.domains.size(), 1u);
