@@ -1,5 +1,7 @@
 # Sourced by the scripts beside it: named steps with their times, and one sentence when something fails.
 export LC_ALL=C.UTF-8
+# Waiting OpenMP threads sleep: spinning ones slow each other down wherever cores are few or shared.
+export OMP_WAIT_POLICY=passive
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 script_name=${0##*/}

@@ -59,8 +59,9 @@ GgufVocabulary gguf_vocabulary(const GgufFile& file) {
   }
   if (file.value("tokenizer.ggml.bos_token_id")) out.bos = static_cast<TokenId>(file.integer("tokenizer.ggml.bos_token_id"));
   if (file.value("tokenizer.ggml.eos_token_id")) out.eos = static_cast<TokenId>(file.integer("tokenizer.ggml.eos_token_id"));
-  out.add_bos = file.boolean("tokenizer.ggml.add_bos_token", false);
-  out.add_eos = file.boolean("tokenizer.ggml.add_eos_token", false);
+  // Absent means the family's habit, which the tokenizer knows.
+  if (file.value("tokenizer.ggml.add_bos_token")) out.add_bos = file.boolean("tokenizer.ggml.add_bos_token", false);
+  if (file.value("tokenizer.ggml.add_eos_token")) out.add_eos = file.boolean("tokenizer.ggml.add_eos_token", false);
   out.add_space_prefix = file.boolean("tokenizer.ggml.add_space_prefix", true);
   return out;
 }
