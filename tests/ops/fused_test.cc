@@ -294,10 +294,10 @@ TEST_F(Fused, CrossEntropyOfExtremeLogits) {
 
 TEST_F(Fused, LinearCrossEntropyAcrossBlocks) {
   const int64_t rows = 8192 + 77;
-  const at::Tensor hidden = random({rows, 64}), head = random({1003, 64});
+  const at::Tensor hidden = random({rows, 64}), head = random({1003, 64}) / 8;  // logits of about one
   at::Tensor labels = at::randint(1003, {rows}, on_gpu().dtype(at::kLong));
   labels.narrow(0, 8150, 100).fill_(-100);  // on both sides of the block's end at 8192
-  // The logits are rounded to bfloat16 before the softmax: a few parts in a hundred of the largest gradient.
+  // The logits are rounded to bfloat16 before the softmax.
   check({"linear_cross_entropy", "8269x64, V 1003",
          [=](const Tensors& in) { return Tensors{linear_cross_entropy_sum(in[0], head, labels)}; },
          [=](const Tensors& in) {
@@ -305,7 +305,7 @@ TEST_F(Fused, LinearCrossEntropyAcrossBlocks) {
            const at::Tensor picked = log_probs.gather(1, labels.clamp_min(0).unsqueeze(1)).squeeze(1);
            return Tensors{-(picked * labels.ge(0)).sum()};
          },
-         {hidden}, 2e-2});
+         {hidden}, 1e-2});
 }
 
 struct Sizes {
