@@ -9,7 +9,7 @@ books=(examples/books/the-merry-adventures-of-robin-hood.txt examples/books/the-
 results=runs/quickstart
 
 generate=(build/cepe generate --model "$model" --context "${books[0]}"
-  --prompt "Who is Little John, and how did he come to join the band?" --max-tokens 120 --temperature 0)
+  --prompt "Who is Little John, and how did he come to join the band?" --max-tokens 40 --repetition-penalty 1.2)
 perplexity=(build/cepe perplexity --model "$model" --text "${books[@]}" --decoder-tokens 2048
   --context-tokens 0,2048,6144,14336,30720 --control other-document --full-window --windows 4
   --json "$results/perplexity.json" --plot "$results/perplexity.svg")

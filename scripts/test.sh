@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds cepe for the CPU and runs every test that needs no GPU; then the tests of the
 # parsers once more under the address and undefined-behaviour sanitizers. With CI=true it also configures once
-# with nvcc out of sight. Run scripts/gpu-check.sh for the tests that need a GPU.
+# with nvcc out of sight. The tests that need a GPU are in
+# the cuda preset's build: ctest --test-dir build-cuda -L gpu.
 set -euo pipefail
 source "$(dirname "$0")/steps.sh"
 
