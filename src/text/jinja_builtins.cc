@@ -81,7 +81,9 @@ Value to_json_filter(const Value& value, const Arguments& arguments) {
   JsonStyle style;
   if (bound[0]) style.ensure_ascii = bound[0]->truthy();
   if (given(bound[1])) {
-    style.indent = static_cast<int>(std::clamp<int64_t>(integer_argument(*bound[1], "tojson's indent"), 0, 32));
+    const int64_t indent = integer_argument(*bound[1], "tojson's indent");
+    require(indent <= 32, "an indent of {} in tojson is not supported", indent);
+    style.indent = static_cast<int>(std::max<int64_t>(indent, 0));
   }
   return to_json(value, style);
 }

@@ -16,7 +16,7 @@ struct Arguments {
 };
 
 // value | name(...): capitalize count d default first items join last length list lower map(attribute=...) reject
-// rejectattr replace select selectattr string tojson trim upper. Named arguments as in Jinja.
+// rejectattr replace select selectattr string tojson(indent up to 32) trim upper. Named arguments as in Jinja.
 bool is_filter(std::string_view name);
 Value apply_filter(std::string_view name, const Value& value, const Arguments& arguments);
 

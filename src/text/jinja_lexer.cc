@@ -193,7 +193,11 @@ class Lexer {
     if (end < source_.size() && (is_name_start(source_[end]) || is_digit(source_[end]))) {
       refuse("the number \"{}\" is not written in plain decimal digits", source_.substr(at_, end + 1 - at_));
     }
-    add(kind, std::string(source_.substr(at_, end - at_)));
+    const std::string_view text = source_.substr(at_, end - at_);
+    if (kind == Kind::kInteger && text[0] == '0' && text.find_first_not_of('0') != std::string_view::npos) {
+      refuse("the number \"{}\" is not written in plain decimal digits", text);
+    }
+    add(kind, std::string(text));
     move_to(end);
   }
 

@@ -102,7 +102,7 @@ TEST(ChatTemplate, FamiliesRenderAsInTransformers) {
       ++checked;
     }
   }
-  EXPECT_EQ(checked, 11 * 14 * 2);
+  EXPECT_EQ(checked, 19 * 18 * 2);
 }
 
 TEST(ChatTemplate, SnippetsRenderAsInTransformers) {
@@ -143,7 +143,9 @@ TEST(ChatTemplate, RefusesByNameAndLine) {
       {"{{ '\xC3\x9F'|upper }}", "changing the case of \"\xC3\x9F\" is not supported"},
       {"{{ 'a'|trim(side='left') }}", "the argument \"side\" is not supported"},
       {"{{ {}|tojson(sort_keys=true) }}", "the argument \"sort_keys\" is not supported"},
+      {"{{ {}|tojson(indent=33) }}", "an indent of 33 in tojson is not supported"},
       {"{{ 0x10 }}", "the number \"0x\" is not written in plain decimal digits"},
+      {"{{ 02 }}", "the number \"02\" is not written in plain decimal digits"},
       {"{{ '\\101' }}", "the escape \"\\1\" in a string is not supported"},
       {"{{ 99999999999999999999 }}", "does not fit into 64 bits"},
       {"{{ 9223372036854775807 + 1 }}", "does not fit into 64 bits"},

@@ -2,8 +2,9 @@
 
 python record.py   (needs transformers and jinja2) writes conversations.json and snippets.json beside itself.
 
-smollm2-instruct.jinja is the tokenizer.chat_template of SmolLM2-135M-Instruct's GGUF; the others follow the templates
-that their families publish. strftime_now is replaced by one that writes its argument in angle brackets.
+The templates are the published ones; FAMILIES says where each was read. "-first" marks a family's earlier publication,
+"-default" what transformers took for a Llama tokenizer without a template of its own. strftime_now is replaced by one
+that writes its argument in angle brackets.
 """
 import json
 import pathlib
@@ -13,18 +14,35 @@ from transformers.utils.chat_template_utils import _compile_jinja_template, rend
 
 HERE = pathlib.Path(__file__).parent
 
-TOKENS = {
-    "llama-2-chat": ("<s>", "</s>"),
-    "llama-3-instruct": ("<|begin_of_text|>", "<|eot_id|>"),
-    "llama-3.1-instruct": ("<|begin_of_text|>", "<|eot_id|>"),
-    "llama-3.2-instruct": ("<|begin_of_text|>", "<|eot_id|>"),
-    "mistral-7b-instruct-v0.1": ("<s>", "</s>"),
-    "mistral-7b-instruct-v0.2": ("<s>", "</s>"),
-    "mistral-7b-instruct-v0.3": ("<s>", "</s>"),
-    "qwen2-instruct": ("", "<|im_end|>"),
-    "qwen2.5-instruct": ("", "<|im_end|>"),
-    "qwen3": ("", "<|im_end|>"),
-    "smollm2-instruct": ("<|im_start|>", "<|im_end|>"),
+LLAMA_CPP = "ggml-org/llama.cpp: models/templates/"
+LLAMA_CPP_TEST = "ggml-org/llama.cpp: tests/test-chat-template.cpp, "
+HF_JS = "huggingface/huggingface.js: packages/jinja/test/e2e.test.js, "
+LMFLOW = "OptimalScale/LMFlow: docs/source/examples/supported_conversation_template.md, "
+JINJA_CPP = "wangzhaode/jinja.cpp: tests/test_chat_template.json, "
+
+# Each with its begin and end token, and the source of its template.
+FAMILIES = {
+    "llama-2-chat": ("<s>", "</s>", LMFLOW + "Llama-2"),
+    "llama-2-chat-default": ("<s>", "</s>", HF_JS + "llama"),
+    "llama-3-instruct": ("<|begin_of_text|>", "<|eot_id|>", JINJA_CPP + "LLM-Research/Meta-Llama-3-8B-Instruct"),
+    # That of Llama 3.3 is the same.
+    "llama-3.1-instruct": ("<|begin_of_text|>", "<|eot_id|>", LLAMA_CPP + "meta-llama-Llama-3.1-8B-Instruct.jinja"),
+    "llama-3.2-instruct": ("<|begin_of_text|>", "<|eot_id|>", LLAMA_CPP + "meta-llama-Llama-3.2-3B-Instruct.jinja"),
+    "mistral-7b-instruct-v0.1": ("<s>", "</s>", HF_JS + "TheBloke/Mistral-7B-Instruct-v0.1-GPTQ"),
+    "mistral-7b-instruct-v0.2-first": ("<s>", "</s>", LLAMA_CPP_TEST + "mistralai/Mistral-7B-Instruct-v0.2, pre-v1"),
+    # The source has the other quotation marks.
+    "mistral-7b-instruct-v0.2": ("<s>", "</s>", LLAMA_CPP_TEST + "mistralai/Mistral-7B-Instruct-v0.2, v1"),
+    "mistral-7b-instruct-v0.3-first": ("<s>", "</s>", HF_JS + "mistralai/Mistral-7B-Instruct-v0.3"),
+    "mistral-7b-instruct-v0.3": ("<s>", "</s>", LLAMA_CPP_TEST + "Mistral-Large-Instruct-2407, v3"),
+    "mistral-nemo-instruct-2407-first": ("<s>", "</s>", HF_JS + "mistralai/Mistral-Nemo-Instruct-2407"),
+    "mistral-nemo-instruct-2407": ("<s>", "</s>", LLAMA_CPP + "mistralai-Mistral-Nemo-Instruct-2407.jinja"),
+    "qwen2-instruct": ("", "<|im_end|>", "sgl-project/sglang: python/sglang/lang/chat_template.py, Qwen2-72B-Instruct"),
+    "qwen2.5-instruct": ("", "<|im_end|>", LLAMA_CPP + "Qwen-Qwen2.5-7B-Instruct.jinja"),
+    "qwen3-first": ("", "<|im_end|>", LLAMA_CPP + "Qwen-Qwen3-0.6B.jinja"),
+    "qwen3": ("", "<|im_end|>", JINJA_CPP + "Qwen/Qwen3-4B"),
+    "qwen3-instruct-2507": ("", "<|im_end|>", JINJA_CPP + "Qwen/Qwen3-4B-Instruct-2507"),
+    "qwen3-thinking-2507": ("", "<|im_end|>", JINJA_CPP + "Qwen/Qwen3-4B-Thinking-2507"),
+    "smollm2-instruct": ("<|im_start|>", "<|im_end|>", "tokenizer.chat_template of SmolLM2-135M-Instruct's GGUF file"),
 }
 
 
@@ -50,6 +68,10 @@ CONVERSATIONS = {
     "odd characters": talk(("user", "\u3000 na\u00efve \u65e5\u672c\u8a9e \U0001f600 \"q\" 'r' {{ x }} {% y %} <|im_end|>\r\n\x85"),
                            ("assistant", "\ufeff\u00a0\x1c")),
     "empty texts": talk(("system", ""), ("user", ""), ("assistant", "")),
+    "a system message alone": talk(("system", "\n  s \t")),
+    "two system messages": talk(("system", "a"), ("system", "b"), ("user", "c")),
+    "a system message second": talk(("user", "a"), ("system", "b"), ("user", "c")),
+    "white space": talk(("system", " "), ("user", "\n"), ("assistant", " \t"), ("user", "\r\n")),
     "nothing": [],
 }
 
@@ -106,12 +128,13 @@ SNIPPETS = [
     # JSON
     "{{ {'a': [1, 2.5, true, none, 'x\\n\"\\\\/\u00e9\\u0001\\x7f'], 'b': {}, 'c': []}|tojson }}",
     "{{ {'a': [1, {'b': 'c'}], 'd': {}, 'e': []}|tojson(indent=2) }} {{ 'x'|tojson }} {{ 3|tojson }}",
-    "{{ '\u00e9\U0001f600'|tojson(ensure_ascii=true) }} {{ messages[0]|tojson }} {{ [1, 2]|tojson(indent=4) }}",
+    "{{ '\u00e9\U0001f600'|tojson(ensure_ascii=true) }} {{ messages[0]|tojson }} {{ [1, 2]|tojson(indent=4) }} {{ [1]|tojson(indent=-2) }}",
     # tests
     "{{ messages is defined }} {{ x is defined }} {{ x is undefined }} {{ none is none }} {{ 1 is not none }} {{ x is none }}",
     "{{ 'a' is string }} {{ 1 is string }} {{ {} is mapping }} {{ [] is mapping }} {{ [] is iterable }} {{ 'a' is iterable }} {{ 1 is iterable }} {{ x is iterable }}",
     "{{ [] is sequence }} {{ {} is sequence }} {{ 1 is number }} {{ 1.5 is number }} {{ true is number }} {{ true is integer }} {{ 1 is integer }} {{ 1.0 is float }} {{ true is boolean }}",
     "{{ true is true }} {{ 1 is true }} {{ false is false }} {{ 3 is odd }} {{ 3 is even }} {{ 9 is divisibleby 3 }} {{ 9 is divisibleby(2) }} {{ 'a' is in ['a'] }} {{ 1 is eq 1 }} {{ 1 is not equalto(2) }}",
+    "{{ messages|rejectattr('role', 'equalto', 'tool')|selectattr('tool_calls', 'undefined')|list|length }} {{ 00 }} {{ 02.50 }} {{ x == true and not 'a' in 'b' }}",
     "{{ not x is defined and 1 is defined }} {{ strftime_now is defined }} {{ raise_exception is callable }} {{ tools is none }} {{ 2 is gt 1 }} {{ 2 is le 1 }}",
     # methods
     "[{{ '  a '.strip() }}] [{{ '  a '.lstrip() }}] [{{ '  a '.rstrip() }}] {{ 'xyaxy'.strip('xy') }} {{ '\\n\\na'.lstrip('\\n') }}",
@@ -126,7 +149,7 @@ SNIPPETS = [
     # and while it reads
     "{% if 1 %}", "{% endif %}", "{{ 1", "{{ 'a }}", "{# a", "{{ }}", "{% for %}{% endfor %}", "{{ 1 + }}", "{{ (1 }}", "{{ 1) }}",
     "{% if 1 %}{% endfor %}", "{{ a b }}", "{% else %}", "{% set true = 1 %}", "{{ [1, }}", "{{ a. }}", "{{ a| }}", "{{ 1 is }}", "{% nonsense %}",
-    "{% if 1 %}{% else %}{% else %}{% endif %}", "{{ ; }}", "{% set 1 = 2 %}", "{{ a[ }}", "{{ {'a' 1} }}", "{%",
+    "{% if 1 %}{% else %}{% else %}{% endif %}", "{{ ; }}", "{{ 02 }}", "{% set 1 = 2 %}", "{{ a[ }}", "{{ {'a' 1} }}", "{%",
 ]
 
 
@@ -144,9 +167,9 @@ def render(template, messages, add_generation_prompt, bos, eos):
 
 def main():
     families = {}
-    for family, (bos, eos) in TOKENS.items():
+    for family, (bos, eos, source) in FAMILIES.items():
         template = (HERE / "templates" / f"{family}.jinja").read_text(encoding="utf-8")
-        families[family] = {"bos_token": bos, "eos_token": eos, "results": [
+        families[family] = {"source": source, "bos_token": bos, "eos_token": eos, "results": [
             {"conversation": name, "add_generation_prompt": prompt, **render(template, messages, prompt, bos, eos)}
             for name, messages in CONVERSATIONS.items() for prompt in (True, False)]}
     write("conversations.json", {"conversations": CONVERSATIONS, "families": families})
