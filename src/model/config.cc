@@ -236,6 +236,18 @@ Json stack_config_to_json(const StackConfig& config) {
   return out;
 }
 
+namespace {
+
+// The published code reads its configuration with transformers 4.34, which wants exactly these two fields, the factor
+// above 1.
+void write_published_rope(const RopeConfig& rope, Json& out) {
+  out.erase("rope_scaling");
+  if (rope.kind == RopeKind::none || rope.factor == 1.0) return;
+  out["rope_scaling"] = {{"type", rope.kind == RopeKind::linear ? "linear" : "dynamic"}, {"factor", rope.factor}};
+}
+
+}  // namespace
+
 Json cepe_config_to_published_json(const CepeConfig& config) {
   const auto plain = [](const StackConfig& stack, const char* part) {
     require(stack.family == "llama" || stack.family == "mistral",
@@ -245,31 +257,44 @@ Json cepe_config_to_published_json(const CepeConfig& config) {
     require(!stack.qkv_bias || stack.output_bias, "the published layout has no biases on q, k and v alone, as the {} has", part);
     require(stack.rope.kind == RopeKind::none || stack.rope.kind == RopeKind::linear || stack.rope.kind == RopeKind::dynamic,
             "the published code knows no rotary scaling but linear and dynamic; the {} has another", part);
+    require(stack.rope.kind != RopeKind::dynamic || stack.rope.original_positions == 0 ||
+                stack.rope.original_positions == stack.max_positions,
+            "the published code scales dynamically beyond {} positions, max_position_embeddings; the {} beyond {}",
+            stack.max_positions, part, stack.rope.original_positions);
+  };
+  const auto unbiased = [](const StackConfig& stack, const char* part) {
+    require(!stack.qkv_bias && !stack.output_bias, "the published code has attention without biases; the {} has them",
+            part);
   };
   plain(config.decoder, "decoder");
   Json out = stack_config_to_json(config.decoder);
   out.erase("head_dim");
   out["model_type"] = "llama";
-  out["architectures"] = {"LlamaForCausalContextLM"};
+  out["architectures"] = {config.encoder ? "LlamaForCausalContextLM" : "LlamaForCausalLM"};
   out["is_decoder"] = true;
   out["do_cross_attention"] = config.encoder.has_value();
   // The published code ties nothing: the head is always a tensor of its own.
   out["tie_word_embeddings"] = false;
+  write_published_rope(config.decoder.rope, out);
   if (!config.encoder) return out;
+  unbiased(config.decoder, "decoder");
   require(config.encoder_embeddings != EncoderEmbeddings::decoder_projected,
           "the published layout has no projection between the decoder's embedding and the encoder");
   plain(*config.encoder, "encoder");
+  unbiased(*config.encoder, "encoder");
   Json encoder = stack_config_to_json(*config.encoder);
   encoder.erase("head_dim");
   encoder["model_type"] = "llama";
   encoder["is_decoder"] = false;
   encoder["do_cross_attention"] = false;
   encoder["tie_word_embeddings"] = false;
+  write_published_rope(config.encoder->rope, encoder);
   out["encoder_config"] = encoder;
   out["encoder_hidden_size"] = config.encoder->hidden_size;
   out["num_cross_attn_layers"] = config.num_cross_attn_layers;
   out["num_cross_attn_hidden_states"] = 1;
   out["train_encoder"] = true;
+  out["chunk_length"] = config.chunk_length;  // read by cepe; the published code is told it by its data
   return out;
 }
 

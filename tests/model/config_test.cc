@@ -88,6 +88,34 @@ TEST(Config, ThePublishedLayoutRefusesWhatItCannotSay) {
   EXPECT_THROW(cepe_config_to_published_json(config), Error);
   config.encoder_embeddings = EncoderEmbeddings::own;
   EXPECT_EQ(cepe_config_to_published_json(config)["num_cross_attn_layers"], 1);
+  config.decoder.qkv_bias = config.decoder.output_bias = true;  // the published attention would leave them out
+  EXPECT_THROW(cepe_config_to_published_json(config), Error);
+}
+
+// transformers 4.34, with which the published code reads: a dictionary of exactly "type" and "factor" (> 1).
+TEST(Config, ThePublishedLayoutScalesRotaryPositionsInTwoFields) {
+  CepeConfig config;
+  nlohmann::json json = llama();
+  for (const char* kind : {"linear", "dynamic"}) {
+    json["rope_scaling"] = {{"rope_type", kind}, {"factor", 2.0}};
+    config.decoder = stack_config_from_json(json, "config.json");
+    const nlohmann::json published = cepe_config_to_published_json(config);
+    EXPECT_EQ(published["rope_scaling"], (nlohmann::json{{"type", kind}, {"factor", 2.0}}));
+    EXPECT_EQ(stack_config_from_json(published, "again").rope.kind, config.decoder.rope.kind);
+  }
+  config.decoder.rope.factor = 1.0;
+  EXPECT_FALSE(cepe_config_to_published_json(config).contains("rope_scaling"));
+  config.decoder.rope.factor = 2.0;
+  config.decoder.rope.original_positions = config.decoder.max_positions / 2;  // it knows no other window than this one
+  EXPECT_THROW(cepe_config_to_published_json(config), Error);
+}
+
+TEST(Config, APlainDecoderIsPublishedAsAnyLlama) {
+  CepeConfig config;
+  config.decoder = stack_config_from_json(llama(), "config.json");
+  const nlohmann::json published = cepe_config_to_published_json(config);
+  EXPECT_EQ(published["architectures"], nlohmann::json({"LlamaForCausalLM"}));
+  EXPECT_EQ(published["do_cross_attention"], false);
 }
 
 }  // namespace
