@@ -142,8 +142,15 @@ class DomainScorer {
       for (ScoredRow& row : rows_) row.document.push_back(static_cast<int64_t>(window.document));
     }
     labels_ = batch.text(options_.decoder_tokens - options_.scored_tokens + 1, options_.scored_tokens);
-    score_encoded(batch, Source::own, contexts_.own);
-    if (has_row(Control::other_document)) score_encoded(batch, Source::other, contexts_.encoded);
+    ids_ = batch.text(0, options_.decoder_tokens);
+    if (!contexts_.own.empty()) {
+      meter_.start();
+      below_ = decode_below(model_, ids_);
+      below_cost_ = meter_.stop();
+      score_encoded(batch, Source::own, contexts_.own);
+      if (has_row(Control::other_document)) score_encoded(batch, Source::other, contexts_.encoded);
+      below_.reset();
+    }
     for (int64_t n : contexts_.window) {
       score_window(batch, Source::own, n);
       if (has_row(Control::full_window_other)) score_window(batch, Source::other, n);
@@ -168,42 +175,42 @@ class DomainScorer {
   int64_t work_of(const ScoredRow& row) const { return options_.decoder_tokens + row.context_tokens; }
 
   void score_encoded(const Batch& batch, Source source, const std::vector<int64_t>& contexts) {
-    const at::Tensor ids = batch.text(0, options_.decoder_tokens);
-    GrowingContext growing(model_, batch, source, contexts.empty() ? 0 : contexts.back());
-    Cost encoding;  // of all the chunks so far: what a run with this context alone would spend
+    GrowingContext growing(model_, batch, source, contexts.back());
+    Cost before = below_cost_;  // with all the chunks so far: what a run with this context alone would spend
     for (int64_t n : contexts) {
       meter_.start();
       Latents latents = growing.extend(n);
       const Cost added = meter_.stop();
-      encoding = {encoding.seconds + added.seconds, std::max(encoding.peak_bytes, added.peak_bytes)};
+      before = {before.seconds + added.seconds, std::max(before.peak_bytes, added.peak_bytes)};
       const bool own = source == Source::own;
-      score_row(*find_row(own ? Control::own : Control::other_document, n), {ids, &latents}, encoding);
+      score_row(*find_row(own ? Control::own : Control::other_document, n), reading(latents), before);
       if (ScoredRow* row = own ? find_row(Control::shuffled, n) : nullptr) {
         latents = shuffled(latents, context_chunk_length(model_.config));
-        score_row(*row, {ids, &latents}, encoding);
+        score_row(*row, reading(latents), before);
       }
     }
   }
 
-  void score_window(const Batch& batch, Source source, int64_t n) {
-    const at::Tensor ids = at::cat({batch.context(source, n, 0), batch.text(0, options_.decoder_tokens)}, 1);
-    score_row(*find_row(source == Source::own ? Control::full_window : Control::full_window_other, n), {ids}, {});
+  DecodeInput reading(const Latents& latents) const {
+    return {.ids_BT = ids_, .context = &latents, .last = options_.scored_tokens, .below_BTD = below_};
   }
 
-  void score_row(ScoredRow& row, const DecodeInput& input, const Cost& encoding) {
+  void score_window(const Batch& batch, Source source, int64_t n) {
+    const at::Tensor ids = at::cat({batch.context(source, n, 0), batch.text(0, options_.decoder_tokens)}, 1);
+    score_row(*find_row(source == Source::own ? Control::full_window : Control::full_window_other, n),
+              {.ids_BT = ids, .last = options_.scored_tokens}, {});
+  }
+
+  void score_row(ScoredRow& row, const DecodeInput& input, const Cost& before) {
     meter_.start();
     const int64_t B = labels_.size(0), scored = options_.scored_tokens;
-    // The hidden states of all positions are let go before the logits come.
-    const at::Tensor hidden = [&] {
-      const at::Tensor all = decode(model_, input);
-      return all.narrow(1, all.size(1) - scored, scored).reshape({B * scored, all.size(2)});
-    }();
+    const at::Tensor hidden = decode(model_, input).flatten(0, 1);
     const at::Tensor nll = linear_cross_entropy(hidden, model_.decoder.lm_head, labels_.reshape({B * scored}));
     const at::Tensor means = nll.view({B, scored}).to(at::kDouble).mean(1).cpu();
     const Cost decoding = meter_.stop();
     row.nll.insert(row.nll.end(), means.const_data_ptr<double>(), means.const_data_ptr<double>() + B);
-    row.seconds += encoding.seconds + decoding.seconds;
-    row.peak_bytes = std::max({row.peak_bytes, encoding.peak_bytes, decoding.peak_bytes});
+    row.seconds += before.seconds + decoding.seconds;
+    row.peak_bytes = std::max({row.peak_bytes, before.peak_bytes, decoding.peak_bytes});
     (*advance_)(B * work_of(row));
   }
 
@@ -213,7 +220,10 @@ class DomainScorer {
   const DomainWindows& domain_;
   Meter meter_;
   std::vector<ScoredRow> rows_;
+  at::Tensor ids_;     // (B, decoder_tokens)
   at::Tensor labels_;  // (B, scored)
+  at::Tensor below_;   // of ids_: the same for every context
+  Cost below_cost_;
   const std::function<void(int64_t)>* advance_ = nullptr;
 };
 

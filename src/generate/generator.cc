@@ -76,9 +76,8 @@ std::span<const float> DecodingSession::append(std::span<const TokenId> tokens) 
             vocabulary);
   }
   const at::Tensor ids_BT = at::tensor(ids, at::kLong).unsqueeze(0).to(model_.device());
-  const at::Tensor hidden_BTD = decode(model_, {.ids_BT = ids_BT, .context = context_, .cache = &cache_});
-  const at::Tensor last_D = hidden_BTD.select(0, 0).select(0, count - 1);
-  logits_V_ = logits(model_, last_D.unsqueeze(0)).squeeze(0).to(at::kCPU, at::kFloat).contiguous();
+  const at::Tensor last_BTD = decode(model_, {.ids_BT = ids_BT, .context = context_, .cache = &cache_, .last = 1});
+  logits_V_ = logits(model_, last_BTD).flatten().to(at::kCPU, at::kFloat).contiguous();
   return {logits_V_.const_data_ptr<float>(), static_cast<size_t>(logits_V_.numel())};
 }
 

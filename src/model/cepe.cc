@@ -13,7 +13,8 @@ at::Tensor layer_forward(const Layer& layer, const at::Tensor& x, const SelfAtte
   const double eps = config.rms_norm_eps;
   const bool reads = layer.cross_attention && decode && decode->context && decode->context->tokens() > 0;
   const at::Tensor attended = self_attention(layer.self_attention, rms_norm(x, layer.input_norm, eps), input);
-  NormedSum h = add_rms_norm(x, attended, reads ? layer.cross_attention->norm : layer.post_attention_norm, eps);
+  const at::Tensor asking = input.queries > 0 ? x.narrow(1, x.size(1) - input.queries, input.queries) : x;
+  NormedSum h = add_rms_norm(asking, attended, reads ? layer.cross_attention->norm : layer.post_attention_norm, eps);
   if (reads) {
     const at::Tensor read = cross_attention(*layer.cross_attention, config, h.normed, *decode->context, decode->form);
     h = add_rms_norm(h.sum, read, layer.post_attention_norm, eps);
@@ -37,6 +38,12 @@ int64_t default_chunks_at_once(const at::Device& device, int64_t chunk_length, i
   if (at::GradMode::is_enabled()) return all;
   const int64_t tokens = device.is_cuda() ? 131072 : 2048;
   return std::max<int64_t>(1, tokens / chunk_length);
+}
+
+size_t layers_below_context(const Stack& decoder) {
+  size_t i = 0;
+  while (i < decoder.layers.size() && !decoder.layers[i].cross_attention) ++i;
+  return i;
 }
 
 }  // namespace
@@ -85,18 +92,35 @@ Latents encode(const Cepe& model, const ContextChunks& chunks, const ContextEnco
   return out;
 }
 
+at::Tensor decode_below(const Cepe& model, const at::Tensor& ids_BT) {
+  const Stack& stack = model.decoder.stack;
+  at::Tensor x = at::embedding(stack.embedding, ids_BT);
+  const RotaryTable& rotary = stack.rotary.table(stack.config, ids_BT.size(1), x);
+  const SelfAttentionInput self{stack.config, rotary, AttentionMask{true, {}}};
+  for (size_t i = 0; i < layers_below_context(stack); ++i) x = layer_forward(stack.layers[i], x, self, nullptr);
+  return x;
+}
+
 at::Tensor decode(const Cepe& model, const DecodeInput& input) {
   const Stack& stack = model.decoder.stack;
   require(input.ids_BT.dim() == 2 && input.ids_BT.size(1) > 0, "decode: expected token ids (batch, tokens), found none");
   const int64_t first = input.cache ? input.cache->length : 0, T = input.ids_BT.size(1);
-  at::Tensor x = at::embedding(stack.embedding, input.ids_BT);
+  const bool below = input.below_BTD.defined();
+  require(input.last >= 0 && input.last <= T, "decode: the states of the last {} of {} tokens are asked for", input.last, T);
+  require(!below || !input.cache, "decode: states of the lower layers and a key-value cache exclude each other");
+  at::Tensor x = below ? input.below_BTD : at::embedding(stack.embedding, input.ids_BT);
+  require(x.size(0) == input.ids_BT.size(0) && x.size(1) == T, "decode: states of the lower layers for {} x {} tokens, there are {} x {}",
+          x.size(0), x.size(1), input.ids_BT.size(0), T);
   const RotaryTable& rotary = stack.rotary.table(stack.config, first + T, x);
-  for (size_t i = 0; i < stack.layers.size(); ++i) {
+  for (size_t i = below ? layers_below_context(stack) : 0; i < stack.layers.size(); ++i) {
     LayerCache* cache = input.cache ? &input.cache->layers[i] : nullptr;
-    const SelfAttentionInput self{stack.config, rotary, AttentionMask{true, {}}, cache, first};
+    // What the last layer gives for other tokens nobody reads.
+    const int64_t queries = i + 1 == stack.layers.size() ? input.last : 0;
+    const SelfAttentionInput self{stack.config, rotary, AttentionMask{true, {}}, cache, first, queries};
     x = layer_forward(stack.layers[i], x, self, &input);
   }
   if (input.cache) input.cache->length += T;
+  if (input.last > 0) x = x.narrow(1, x.size(1) - input.last, input.last);
   return rms_norm(x, stack.norm, stack.config.rms_norm_eps);
 }
 

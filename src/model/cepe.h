@@ -56,8 +56,14 @@ struct DecodeInput {
   const Latents* context = nullptr;     // null or empty: a plain decoder
   KeyValueCache* cache = nullptr;       // appended to when given
   CrossAttentionForm form = CrossAttentionForm::automatic;
+  int64_t last = 0;                     // only the last so many tokens' states are wanted; 0: all
+  at::Tensor below_BTD;                 // decode_below() of these ids, where it is at hand; not together with a cache
 };
-// -> hidden states after the final norm, (B, T, D). Error when the window is exceeded only where the model cannot
+// The decoder's layers below its first cross-attention, (B, T, D): nothing in them depends on the context, so that the
+// same tokens can be decoded with one context after another for the price of the upper layers.
+at::Tensor decode_below(const Cepe& model, const at::Tensor& ids_BT);
+
+// -> hidden states after the final norm, (B, T or last, D). Error when the window is exceeded only where the model cannot
 // go further at all (learned sliding windows); rotary positions beyond max_positions are computed.
 at::Tensor decode(const Cepe& model, const DecodeInput& input);
 

@@ -23,14 +23,15 @@ KeyValueCache make_cache(const Stack& stack, int64_t batch, int64_t capacity) {
 at::Tensor self_attention(const SelfAttention& weights, const at::Tensor& x_BTD, const SelfAttentionInput& input) {
   const StackConfig& config = input.config;
   const int64_t B = x_BTD.size(0), T = x_BTD.size(1), K = config.head_dim;
-  at::Tensor q = weights.q(x_BTD).view({B, T, config.num_heads, K});
+  const int64_t Q = input.queries > 0 ? input.queries : T;
+  at::Tensor q = weights.q(x_BTD.narrow(1, T - Q, Q)).view({B, Q, config.num_heads, K});
   at::Tensor k = weights.k(x_BTD).view({B, T, config.num_kv_heads, K});
   at::Tensor v = weights.v(x_BTD).view({B, T, config.num_kv_heads, K});
   if (config.qk_norm) {
     q = rms_norm(q, weights.q_norm, config.rms_norm_eps);
     k = rms_norm(k, weights.k_norm, config.rms_norm_eps);
   }
-  q = rotary(q, input.rotary, input.first);
+  q = rotary(q, input.rotary, input.first + T - Q);
   k = rotary(k, input.rotary, input.first);
   if (input.cache) {
     const int64_t total = input.first + T;
@@ -42,7 +43,7 @@ at::Tensor self_attention(const SelfAttention& weights, const at::Tensor& x_BTD,
     v = input.cache->v_BSGK.narrow(1, 0, total);
   }
   const at::Tensor out = attention(q, k, v, input.mask);
-  return weights.o(out.reshape({B, T, config.num_heads * K}));
+  return weights.o(out.reshape({B, Q, config.num_heads * K}));
 }
 
 at::Tensor feed_forward(const FeedForward& weights, const at::Tensor& x_BTD) {

@@ -90,8 +90,9 @@ struct SelfAttentionInput {
   AttentionMask mask;          // causal for a decoder; the chunk's padding for an encoder
   LayerCache* cache = nullptr; // decoder only
   int64_t first = 0;           // position of the first token; tokens in the cache
+  int64_t queries = 0;         // the last so many of the T tokens ask, all are read; 0: all ask
 };
-// x (B, T, D), normed -> (B, T, D)
+// x (B, T, D), normed -> (B, queries, D)
 at::Tensor self_attention(const SelfAttention& weights, const at::Tensor& x_BTD, const SelfAttentionInput& input);
 at::Tensor feed_forward(const FeedForward& weights, const at::Tensor& x_BTD);
 

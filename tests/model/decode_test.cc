@@ -35,6 +35,32 @@ TEST_P(Decoding, WithACacheEqualsTheWholeSequenceAtOnce) {
   EXPECT_LT(norm_error(at::cat(parts, 1), whole), 1e-12);
 }
 
+TEST_P(Decoding, OnlyTheLastStatesEqualThoseOfAll) {
+  const at::Tensor whole = decode(model_, {ids_, &context_});
+  for (int64_t last : {1, 6, 20}) {
+    const at::Tensor states = decode(model_, {.ids_BT = ids_, .context = &context_, .last = last});
+    EXPECT_LT(norm_error(states, whole.narrow(1, 20 - last, last)), 1e-12) << last;
+  }
+  KeyValueCache cache = make_cache(model_.decoder.stack, 2, 20);
+  decode(model_, {.ids_BT = ids_.narrow(1, 0, 12), .context = &context_, .cache = &cache, .last = 1});
+  const at::Tensor after =
+      decode(model_, {.ids_BT = ids_.narrow(1, 12, 8), .context = &context_, .cache = &cache, .last = 3});
+  EXPECT_LT(norm_error(after, whole.narrow(1, 17, 3)), 1e-12) << "a cache holds all tokens, asked for or not";
+  EXPECT_THROW(decode(model_, {.ids_BT = ids_, .last = 21}), Error);
+}
+
+TEST_P(Decoding, LowerLayersServeEveryContext) {
+  const at::Tensor below = decode_below(model_, ids_);
+  const Latents other = encode(model_, {random_ids({2, 2, 16}), {}});
+  for (const Latents* context : std::vector<const Latents*>{nullptr, &context_, &other}) {
+    const at::Tensor states = decode(model_, {.ids_BT = ids_, .context = context, .last = 5, .below_BTD = below});
+    EXPECT_LT(norm_error(states, decode(model_, {ids_, context}).narrow(1, 15, 5)), 1e-12);
+  }
+  KeyValueCache cache = make_cache(model_.decoder.stack, 2, 20);
+  EXPECT_THROW(decode(model_, {.ids_BT = ids_, .cache = &cache, .below_BTD = below}), Error);
+  EXPECT_THROW(decode(model_, {.ids_BT = ids_.narrow(1, 0, 3), .below_BTD = below}), Error);
+}
+
 TEST_P(Decoding, BothFormsOfCrossAttentionGiveTheSameHiddenStates) {
   const at::Tensor a = decode(model_, {ids_, &context_, nullptr, CrossAttentionForm::absorbed});
   const at::Tensor b = decode(model_, {ids_, &context_, nullptr, CrossAttentionForm::materialised});
