@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/report.h"
+#include "io/gguf.h"
 
 namespace cepe {
 namespace {
@@ -24,6 +25,28 @@ int copy_tokenizer_files(const fs::path& from, const fs::path& to) {
     ++copied;
   }
   return copied;
+}
+
+// The vocabulary of a GGUF file as Hugging Face's tokenizer files -> what became of it, for the user.
+std::string write_gguf_tokenizer(const OpenedModel& opened, const fs::path& source, const fs::path& to) {
+  const GgufVocabulary vocabulary = gguf_vocabulary(GgufFile(source));
+  if (vocabulary.model != "gpt2") {
+    return "without a tokenizer: the SentencePiece vocabulary of " + source.string() + " has no tokenizer.json";
+  }
+  const StackConfig& decoder = opened.model.config.decoder;
+  HfTokenizerSettings settings{.chat_template = opened.chat_template, .model_max_length = decoder.max_positions};
+  if (decoder.pad_token) settings.pad = static_cast<TokenId>(*decoder.pad_token);
+  const HfTokenizerFiles files = hf_tokenizer_files(vocabulary, settings);
+  write_file(to / "tokenizer.json", files.tokenizer_json);
+  write_file(to / "tokenizer_config.json", files.tokenizer_config_json);
+  return "with its tokenizer";
+}
+
+std::string write_tokenizer(const OpenedModel& opened, const fs::path& to) {
+  const fs::path source = opened.base_path.value_or(opened.path);
+  if (!fs::is_directory(source)) return write_gguf_tokenizer(opened, source, to);
+  if (copy_tokenizer_files(source, to) > 0) return "with its tokenizer";
+  return "without a tokenizer: " + source.string() + " has no tokenizer files to copy";
 }
 
 struct ExportCommand {
@@ -61,12 +84,9 @@ void require_separate_output(const fs::path& model, const fs::path& out) {
 
 void write_published(OpenedModel& opened, const fs::path& out, SaveOptions::Weights weights) {
   export_published(opened.model, out, weights);
-  const fs::path source = opened.base_path.value_or(opened.path);
-  const int copied = fs::is_directory(source) ? copy_tokenizer_files(source, out) : 0;
+  const std::string tokenizer = write_tokenizer(opened, out);
   fmt::print("wrote {} ({}) in the published layout, {}\n", out.string(),
-             format_bytes(fs::file_size(out / "model.safetensors")),
-             copied > 0 ? "with its tokenizer"
-                        : "without a tokenizer: " + source.string() + " has no tokenizer files to copy");
+             format_bytes(fs::file_size(out / "model.safetensors")), tokenizer);
 }
 
 void add_export_command(CLI::App& app) {

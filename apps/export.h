@@ -14,8 +14,9 @@ SaveOptions::Weights weights_from_name(const std::string& name);
 // Throws Error when the output is the model's own directory (a failure half-way would leave it mixed) or a file.
 void require_separate_output(const std::filesystem::path& model, const std::filesystem::path& out);
 
-// Writes the published layout, and beside it the tokenizer's files where the model, or its base, is a directory with
-// some. Prints what was written to standard output.
+// Writes the published layout, and beside it the tokenizer's files: copied where the model, or its base, is a directory
+// with some, made from the vocabulary of a GGUF file where that is a byte-level BPE. Prints what was written to standard
+// output.
 void write_published(OpenedModel& opened, const std::filesystem::path& out, SaveOptions::Weights weights);
 
 }  // namespace cepe

@@ -45,27 +45,6 @@ void check_tokenizer(const OpenedModel& opened) {
           opened.path.string(), tokens, rows);
 }
 
-GgufVocabulary gguf_vocabulary(const GgufFile& file) {
-  GgufVocabulary out;
-  out.model = file.string("tokenizer.ggml.model");
-  out.pre = file.value("tokenizer.ggml.pre") ? file.string("tokenizer.ggml.pre") : "default";
-  out.tokens = file.strings("tokenizer.ggml.tokens");
-  if (file.value("tokenizer.ggml.merges")) out.merges = file.strings("tokenizer.ggml.merges");
-  if (file.value("tokenizer.ggml.scores")) {
-    for (double score : file.numbers("tokenizer.ggml.scores")) out.scores.push_back(static_cast<float>(score));
-  }
-  if (file.value("tokenizer.ggml.token_type")) {
-    for (int64_t type : file.integers("tokenizer.ggml.token_type")) out.token_types.push_back(static_cast<int32_t>(type));
-  }
-  if (file.value("tokenizer.ggml.bos_token_id")) out.bos = static_cast<TokenId>(file.integer("tokenizer.ggml.bos_token_id"));
-  if (file.value("tokenizer.ggml.eos_token_id")) out.eos = static_cast<TokenId>(file.integer("tokenizer.ggml.eos_token_id"));
-  // Absent means the family's habit, which the tokenizer knows.
-  if (file.value("tokenizer.ggml.add_bos_token")) out.add_bos = file.boolean("tokenizer.ggml.add_bos_token", false);
-  if (file.value("tokenizer.ggml.add_eos_token")) out.add_eos = file.boolean("tokenizer.ggml.add_eos_token", false);
-  out.add_space_prefix = file.boolean("tokenizer.ggml.add_space_prefix", true);
-  return out;
-}
-
 OpenedModel open_gguf(const fs::path& path, const OpenOptions& options) {
   const GgufFile file(path);
   OpenedModel out;
@@ -174,6 +153,27 @@ OpenedModel open_trained_parts(const fs::path& path, const nlohmann::json& confi
 }
 
 }  // namespace
+
+GgufVocabulary gguf_vocabulary(const GgufFile& file) {
+  GgufVocabulary out;
+  out.model = file.string("tokenizer.ggml.model");
+  out.pre = file.value("tokenizer.ggml.pre") ? file.string("tokenizer.ggml.pre") : "default";
+  out.tokens = file.strings("tokenizer.ggml.tokens");
+  if (file.value("tokenizer.ggml.merges")) out.merges = file.strings("tokenizer.ggml.merges");
+  if (file.value("tokenizer.ggml.scores")) {
+    for (double score : file.numbers("tokenizer.ggml.scores")) out.scores.push_back(static_cast<float>(score));
+  }
+  if (file.value("tokenizer.ggml.token_type")) {
+    for (int64_t type : file.integers("tokenizer.ggml.token_type")) out.token_types.push_back(static_cast<int32_t>(type));
+  }
+  if (file.value("tokenizer.ggml.bos_token_id")) out.bos = static_cast<TokenId>(file.integer("tokenizer.ggml.bos_token_id"));
+  if (file.value("tokenizer.ggml.eos_token_id")) out.eos = static_cast<TokenId>(file.integer("tokenizer.ggml.eos_token_id"));
+  // Absent means the family's habit, which the tokenizer knows.
+  if (file.value("tokenizer.ggml.add_bos_token")) out.add_bos = file.boolean("tokenizer.ggml.add_bos_token", false);
+  if (file.value("tokenizer.ggml.add_eos_token")) out.add_eos = file.boolean("tokenizer.ggml.add_eos_token", false);
+  out.add_space_prefix = file.boolean("tokenizer.ggml.add_space_prefix", true);
+  return out;
+}
 
 OpenedModel open_model(const fs::path& path, const OpenOptions& options) {
   require(fs::exists(path), "{}: no such model file or directory", path.string());

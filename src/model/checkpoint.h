@@ -18,6 +18,8 @@
 
 namespace cepe {
 
+class GgufFile;
+
 struct OpenOptions {
   std::optional<std::filesystem::path> base;        // the decoder of a trained-parts directory; see resolve_base
   at::Device device = at::kCPU;
@@ -56,6 +58,9 @@ struct SaveOptions {
 void save_trained_parts(Cepe& model, const std::filesystem::path& directory, const SaveOptions& options);
 // Writes the whole model in the published layout. Error (one sentence why) where it cannot be expressed.
 void export_published(Cepe& model, const std::filesystem::path& directory, SaveOptions::Weights weights);
+
+// The vocabulary in a GGUF file's metadata.
+GgufVocabulary gguf_vocabulary(const GgufFile& file);
 
 struct TensorNames;  // tensor_names.h
 

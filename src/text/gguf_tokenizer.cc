@@ -5,13 +5,12 @@
 
 #include "base/error.h"
 #include "text/bpe_tokenizer.h"
+#include "text/gguf_recipe.h"
 #include "text/sentencepiece_tokenizer.h"
 #include "text/utf8.h"
 
 namespace cepe {
 namespace {
-
-enum TokenType { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4 };
 
 constexpr std::string_view kLlama3Pattern =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|)"
@@ -54,31 +53,62 @@ constexpr std::array<PreTokenizerRecipe, 17> kRecipes = {{
 
 // Files written before `pre` existed, and those whose writer did not know it. No model's own tokenizer is this;
 // llama.cpp cuts them so, and the file's author has seen no other result.
-void add_default_stages(PreTokenizer& pre_tokenizer, const std::string& where) {
-  for (const std::string_view pattern :
-       {std::string_view(R"([\p{P}\$\+<=>\^~\|]+)"),
-        std::string_view(R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S))"),
-        std::string_view(R"(\p{N}+)"), std::string_view(R"([0-9][0-9][0-9])")}) {
-    pre_tokenizer.add_split(Regex::from_oniguruma(pattern, where), SplitBehavior::isolated, false);
+constexpr std::array<std::string_view, 4> kDefaultPatterns = {
+    R"([\p{P}\$\+<=>\^~\|]+)", R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S))",
+    R"(\p{N}+)", R"([0-9][0-9][0-9])"};
+
+std::pair<std::string, std::string> cut_merge(const std::string& merge, size_t rank) {
+  const size_t space = merge.find(' ', 1);
+  if (space == std::string::npos || space + 1 == merge.size()) {
+    fail("merge {} of the GGUF vocabulary is \"{}\", expected two tokens with a space between", rank, merge);
   }
+  return {merge.substr(0, space), merge.substr(space + 1)};
 }
 
-void apply_recipe(const std::string& name, BpeParts& parts, bool& add_bos) {
-  if (name.empty() || name == "default") return add_default_stages(parts.pre_tokenizer, parts.where);
-  const auto* recipe = std::find_if(kRecipes.begin(), kRecipes.end(), [&](const auto& r) { return r.name == name; });
-  if (recipe == kRecipes.end()) {
+std::unique_ptr<Tokenizer> make_byte_level(GgufVocabulary vocabulary) {
+  BpeParts parts;
+  parts.where = "GGUF vocabulary";
+  parts.source = fmt::format("GGUF, {}", vocabulary.pre.empty() ? "default" : vocabulary.pre);
+  const GgufRecipe recipe = gguf_recipe(vocabulary.pre, parts.where);
+  if (recipe.digits) parts.pre_tokenizer.add_digits(true);
+  for (const std::string_view pattern : recipe.patterns) {
+    parts.pre_tokenizer.add_split(Regex::from_oniguruma(pattern, parts.where), SplitBehavior::isolated, false);
+  }
+  if (recipe.nfc) parts.normalizer.add_unicode_form(Normalizer::Form::nfc);
+  parts.data.ignore_merges = recipe.ignore_merges;
+  for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
+    const int32_t type = vocabulary.token_types.empty() ? int32_t{kNormal} : vocabulary.token_types[id];
+    const auto token = static_cast<TokenId>(id);
+    if (is_added_token(type)) {
+      parts.added_tokens.push_back({.id = token, .content = vocabulary.tokens[id], .special = type != kUserDefined});
+    }
+    parts.data.vocabulary.emplace_back(std::move(vocabulary.tokens[id]), token);
+  }
+  for (size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {
+    parts.data.merges.push_back(cut_merge(vocabulary.merges[rank], rank));
+  }
+  parts.bos = vocabulary.bos;
+  parts.eos = vocabulary.eos;
+  GgufEnds ends = gguf_ends(vocabulary, recipe);
+  parts.prefix = std::move(ends.prefix);
+  parts.suffix = std::move(ends.suffix);
+  return make_bpe_tokenizer(std::move(parts));
+}
+
+}  // namespace
+
+GgufRecipe gguf_recipe(const std::string& pre, const std::string& where) {
+  if (pre.empty() || pre == "default") return {.patterns = {kDefaultPatterns.begin(), kDefaultPatterns.end()}};
+  const auto* found = std::find_if(kRecipes.begin(), kRecipes.end(), [&](const auto& r) { return r.name == pre; });
+  if (found == kRecipes.end()) {
     std::string known = "default";
     for (const auto& r : kRecipes) known += fmt::format(", {}", r.name);
-    fail("{}: the pre-tokenizer \"{}\" is not supported; supported are {}", parts.where, name, known);
+    fail("{}: the pre-tokenizer \"{}\" is not supported; supported are {}", where, pre, known);
   }
-  if (recipe->digits) parts.pre_tokenizer.add_digits(true);
-  parts.pre_tokenizer.add_split(Regex::from_oniguruma(recipe->pattern, parts.where), SplitBehavior::isolated, false);
-  if (recipe->nfc) parts.normalizer.add_unicode_form(Normalizer::Form::nfc);
-  parts.data.ignore_merges = recipe->ignore_merges;
-  add_bos = recipe->add_bos;
+  return {found->digits, {found->pattern}, found->nfc, found->ignore_merges, found->add_bos};
 }
 
-void check(const GgufVocabulary& vocabulary) {
+void check_gguf_vocabulary(const GgufVocabulary& vocabulary) {
   require(!vocabulary.tokens.empty(), "the GGUF vocabulary has no tokens");
   require(vocabulary.token_types.empty() || vocabulary.token_types.size() == vocabulary.tokens.size(),
           "the GGUF vocabulary has {} tokens but {} token types", vocabulary.tokens.size(),
@@ -94,42 +124,15 @@ void check(const GgufVocabulary& vocabulary) {
   require(inside(vocabulary.eos), "the end token of the GGUF file is outside its vocabulary");
 }
 
-std::pair<std::string, std::string> cut_merge(const std::string& merge, size_t rank) {
-  const size_t space = merge.find(' ', 1);
-  if (space == std::string::npos || space + 1 == merge.size()) {
-    fail("merge {} of the GGUF vocabulary is \"{}\", expected two tokens with a space between", rank, merge);
-  }
-  return {merge.substr(0, space), merge.substr(space + 1)};
+GgufEnds gguf_ends(const GgufVocabulary& vocabulary, const GgufRecipe& recipe) {
+  GgufEnds ends;
+  if (vocabulary.add_bos.value_or(recipe.add_bos) && vocabulary.bos) ends.prefix.push_back(*vocabulary.bos);
+  if (vocabulary.add_eos.value_or(false) && vocabulary.eos) ends.suffix.push_back(*vocabulary.eos);
+  return ends;
 }
-
-std::unique_ptr<Tokenizer> make_byte_level(GgufVocabulary vocabulary) {
-  BpeParts parts;
-  parts.where = "GGUF vocabulary";
-  parts.source = fmt::format("GGUF, {}", vocabulary.pre.empty() ? "default" : vocabulary.pre);
-  bool add_bos = false;
-  apply_recipe(vocabulary.pre, parts, add_bos);
-  for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
-    const int32_t type = vocabulary.token_types.empty() ? int32_t{kNormal} : vocabulary.token_types[id];
-    const auto token = static_cast<TokenId>(id);
-    if (type == kControl || type == kUserDefined || type == kUnknown) {
-      parts.added_tokens.push_back({.id = token, .content = vocabulary.tokens[id], .special = type != kUserDefined});
-    }
-    parts.data.vocabulary.emplace_back(std::move(vocabulary.tokens[id]), token);
-  }
-  for (size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {
-    parts.data.merges.push_back(cut_merge(vocabulary.merges[rank], rank));
-  }
-  parts.bos = vocabulary.bos;
-  parts.eos = vocabulary.eos;
-  if (vocabulary.add_bos.value_or(add_bos) && parts.bos) parts.prefix.push_back(*parts.bos);
-  if (vocabulary.add_eos.value_or(false) && parts.eos) parts.suffix.push_back(*parts.eos);
-  return make_bpe_tokenizer(std::move(parts));
-}
-
-}  // namespace
 
 std::unique_ptr<Tokenizer> make_gguf_tokenizer(GgufVocabulary vocabulary) {
-  check(vocabulary);
+  check_gguf_vocabulary(vocabulary);
   if (vocabulary.model == "gpt2") return make_byte_level(std::move(vocabulary));
   if (vocabulary.model == "llama") return make_gguf_sentencepiece(std::move(vocabulary));
   fail("the GGUF vocabulary is of the kind \"{}\"; supported are gpt2 and llama", vocabulary.model);

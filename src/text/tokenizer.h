@@ -71,4 +71,16 @@ std::unique_ptr<Tokenizer> load_sentencepiece(const std::filesystem::path& path)
 // The vocabulary of a GGUF file. An unknown `pre` is an Error that names it.
 std::unique_ptr<Tokenizer> make_gguf_tokenizer(GgufVocabulary vocabulary);
 
+// The byte-level BPE of a GGUF file as Hugging Face's libraries read it: the contents of tokenizer.json and
+// tokenizer_config.json, which give the same ids. Error for a SentencePiece vocabulary and an unknown `pre`.
+struct HfTokenizerFiles {
+  std::string tokenizer_json, tokenizer_config_json;
+};
+struct HfTokenizerSettings {
+  std::string chat_template;      // Jinja source, empty where there is none
+  std::optional<TokenId> pad;
+  int64_t model_max_length = 0;   // the decoder's window; 0: not written
+};
+HfTokenizerFiles hf_tokenizer_files(const GgufVocabulary& vocabulary, const HfTokenizerSettings& settings);
+
 }  // namespace cepe

@@ -1,5 +1,6 @@
 // The exported directory is the one that the published code read when tests/golden/published-export was recorded, and
-// cepe computes with it what the published code computed.
+// cepe computes with it what the published code computed; the tokenizer's files of an exported GGUF file are those that
+// Hugging Face's tokenizers read when tests/golden/gguf-export was recorded.
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
@@ -7,6 +8,7 @@
 #include "base/file.h"
 #include "e2e/run_cepe.h"
 #include "io/hf_directory.h"
+#include "text/tokenizer.h"
 
 namespace cepe {
 namespace {
@@ -39,6 +41,31 @@ TEST_F(PublishedExport, ComputesWhatThePublishedCodeComputed) {
   EXPECT_EQ(result.status, 0) << result.err << result.out;
   EXPECT_NE(result.out.find("8 quantities, 0 beyond 2e-05 of the norm, 0 unknown: passed"), std::string::npos)
       << result.out;
+}
+
+TEST(GgufExport, BringsItsTokenizer) {
+  const fs::path golden = fs::path(CEPE_TEST_DATA) / "gguf-export";
+  const TemporaryDirectory directory;
+  const fs::path out = directory.path() / "out";
+  const std::string model = (golden / "tiny.gguf").string();
+  ASSERT_EQ(run_cepe({"export", "--model", model, "--out", out.string()}).status, 0);
+  const nlohmann::json recorded = read_json(golden / "ids.json");
+  for (const auto& [name, hash] : recorded["sha256"].items())
+    EXPECT_EQ(sha256_file(out / name), hash.get<std::string>()) << name;
+
+  const auto tokenizer = load_tokenizer_json(out / "tokenizer.json");
+  ASSERT_EQ(recorded["cases"].size(), 4u);
+  for (const auto& entry : recorded["cases"]) {
+    const std::string text = entry["text"];
+    EXPECT_EQ(tokenizer->encode(text), entry["ids"].get<std::vector<TokenId>>()) << text;
+    EXPECT_EQ(tokenizer->encode(text, {.add_special_tokens = true}), entry["with_ends"].get<std::vector<TokenId>>());
+  }
+  const auto answer = [](const std::string& from) {  // through the chat template
+    return run_cepe({"generate", "--model", from, "--prompt", "Who goes there?", "--max-tokens", "20"}).out;
+  };
+  const std::string expected = answer(model);
+  EXPECT_GT(expected.size(), 10u);
+  EXPECT_EQ(answer(out.string()), expected);
 }
 
 }  // namespace

@@ -57,6 +57,28 @@ TEST_P(GgufCase, EqualsTheReference) {
   }
 }
 
+// The reference's hashes were recorded from a tokenizer.json of these very components.
+TEST_P(GgufCase, WrittenForHuggingFaceIsTheTokenizerThatWasRecorded) {
+  const GgufVocabulary vocabulary = golden::gguf_vocabulary(entry());
+  const std::string content = hf_tokenizer_files(vocabulary, {}).tokenizer_json;
+  const json written = json::parse(content), expected = golden::tokenizer_json(entry());
+  for (const char* key : {"normalizer", "pre_tokenizer", "decoder", "added_tokens"})
+    EXPECT_EQ(written[key], expected[key]) << key;
+  const json& model = written["model"];
+  for (const auto& [key, value] : expected["model"].items()) {
+    if (key == "vocab" || key == "merges") continue;
+    EXPECT_EQ(key == "ignore_merges" ? json(model.value("ignore_merges", false)) : model[key], value) << key;
+  }
+  EXPECT_EQ(model["merges"].get<std::vector<std::string>>(), vocabulary.merges);
+  for (const auto& [token, id] : expected["model"]["vocab"].items())
+    ASSERT_EQ(model["vocab"].value(token, -1), id) << token;
+
+  const golden::ScratchDirectory scratch;
+  const auto tokenizer = load_tokenizer_json(scratch.file("tokenizer.json", content));
+  for (size_t k = 0; k < texts().size(); ++k)
+    ASSERT_EQ(hash_of(tokenizer->encode(texts()[k])), recorded(GetParam(), k, 0)) << begin_of(texts()[k]);
+}
+
 TEST_P(JsonCase, StreamingGivesWholeCharactersThatJoinToTheDecodedText) {
   const golden::ScratchDirectory scratch;
   const auto tokenizer = load_tokenizer_json(scratch.file("tokenizer.json", golden::tokenizer_json(entry()).dump()));

@@ -285,6 +285,36 @@ TEST(GgufTokenizer, LlamaVocabularyEqualsSentencePiece) {
   EXPECT_EQ(tokenizer->encode("a", {.add_special_tokens = true}).front(), 1);
 }
 
+TEST(GgufTokenizer, WrittenForHuggingFaceKeepsEndsAndTemplate) {
+  GgufVocabulary vocabulary = smollm2();
+  vocabulary.bos = 1;
+  vocabulary.eos = 2;
+  vocabulary.add_bos = true;
+  vocabulary.add_eos = true;
+  const std::string chat = "{{ messages }}\n";
+  const HfTokenizerFiles files =
+      hf_tokenizer_files(vocabulary, {.chat_template = chat, .pad = 0, .model_max_length = 8192});
+  const json config = json::parse(files.tokenizer_config_json);
+  EXPECT_EQ(config["pad_token"], "<|endoftext|>");
+  EXPECT_EQ(config["chat_template"], chat);
+  EXPECT_EQ(config["model_max_length"], 8192);
+  const ScratchDirectory scratch;
+  scratch.file("tokenizer_config.json", files.tokenizer_config_json);
+  const auto tokenizer = load_tokenizer_json(scratch.file("tokenizer.json", files.tokenizer_json));
+  EXPECT_EQ(tokenizer->bos(), 1);
+  EXPECT_EQ(tokenizer->eos(), 2);
+  EXPECT_THAT(tokenizer->encode("", {.add_special_tokens = true}), ElementsAre(1, 2));
+  EXPECT_EQ(tokenizer->vocabulary_size(), 49152);
+}
+
+TEST(GgufTokenizer, WritesNoFilesOfWhatTheyCannotHold) {
+  EXPECT_THAT(error_of([] { hf_tokenizer_files(llama_vocabulary(), {}); }), HasSubstr("only byte-level BPE"));
+  GgufVocabulary vocabulary = smollm2();
+  EXPECT_THAT(error_of([&] { hf_tokenizer_files(vocabulary, {.pad = 49152}); }), HasSubstr("pad_token"));
+  vocabulary.tokens[300] = vocabulary.tokens[301];
+  EXPECT_THAT(error_of([&] { hf_tokenizer_files(vocabulary, {}); }), HasSubstr("twice"));
+}
+
 TEST(GgufTokenizer, LlamaVocabularyWithUserPiecesGoesThroughTheLibrary) {
   GgufVocabulary vocabulary = llama_vocabulary();
   vocabulary.tokens.push_back("<turn>");
