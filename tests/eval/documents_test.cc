@@ -2,7 +2,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <zstd.h>
 
 #include <fstream>
 
@@ -44,95 +43,21 @@ class Documents : public testing::Test {
     std::ofstream(directory_ / name, std::ios::binary) << content;
     return directory_ / name;
   }
-  static std::vector<TextDocument> read(const std::vector<std::filesystem::path>& files) {
-    std::vector<TextDocument> documents;
-    read_documents(files, [&](TextDocument document) { documents.push_back(std::move(document)); });
-    return documents;
-  }
-  static std::string error_of(const std::filesystem::path& file) {
-    try {
-      read({file});
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "no error";
-  }
   std::filesystem::path directory_;
 };
 
-// A frame that announces a window of 2^window_log bytes: written as a stream, so that the size cannot shrink it.
-std::string compress(const std::string& text, int window_log) {
-  ZSTD_CCtx* context = ZSTD_createCCtx();
-  ZSTD_CCtx_setParameter(context, ZSTD_c_windowLog, window_log);
-  std::string out(ZSTD_compressBound(text.size()) + 1024, '\0');
-  ZSTD_inBuffer input{text.data(), text.size(), 0};
-  ZSTD_outBuffer output{out.data(), out.size(), 0};
-  ZSTD_compressStream2(context, &output, &input, ZSTD_e_continue);
-  while (ZSTD_compressStream2(context, &output, &input, ZSTD_e_end) != 0) {
-  }
-  ZSTD_freeCCtx(context);
-  out.resize(output.pos);
-  return out;
-}
-
-TEST_F(Documents, PlainFilesAreOneDomain) {
-  const auto documents = read({write("a.txt", "first\ntext"), write("b.md", "second")});
-  ASSERT_EQ(documents.size(), 2u);
-  EXPECT_EQ(documents[0].text, "first\ntext");
-  EXPECT_EQ(documents[1].text, "second");
-  EXPECT_EQ(documents[0].domain, "text");
-  EXPECT_EQ(documents[1].domain, "text");
-}
-
-TEST_F(Documents, RecordsKeepTheirDomain) {
-  const auto documents = read({write("a.jsonl",
-                                     "{\"id\": 1, \"text\": \"one \\u00e9\", \"domain\": \"books\"}\r\n\n"
-                                     "{\"text\": \"\"}\n{\"text\": \"two\"}")});
-  ASSERT_EQ(documents.size(), 2u);
-  EXPECT_EQ(documents[0].text, "one \xc3\xa9");
-  EXPECT_EQ(documents[0].domain, "books");
-  EXPECT_THAT(documents[0].name, testing::EndsWith("a.jsonl:1"));
-  EXPECT_EQ(documents[1].domain, "text");
-  EXPECT_THAT(documents[1].name, testing::EndsWith("a.jsonl:4"));
-}
-
-TEST_F(Documents, CompressedRecordsOfLongWindowsAndSeveralFrames) {
-  const std::string long_text(700000, 'x');  // spans several blocks of every buffer on the way
-  const std::string first = "{\"text\": \"" + long_text + "\"}\n{\"text\": \"sec";
-  const std::string second = "ond\"}\n";
-  const auto documents = read({write("a.jsonl.zst", compress(first, 28) + compress(second, 10))});
-  ASSERT_EQ(documents.size(), 2u);
-  EXPECT_EQ(documents[0].text, long_text);
-  EXPECT_EQ(documents[1].text, "second");
-  EXPECT_EQ(read({write("a.txt.zst", compress("plain", 20))}).at(0).text, "plain");
-}
-
-TEST_F(Documents, DamageIsNamed) {
-  std::string random;
-  for (uint32_t i = 0, x = 1; i < 400000; ++i)
-    random += static_cast<char>('a' + ((x = x * 1664525 + 1013904223) >> 28));
-  const std::string whole = compress("{\"text\": \"" + random + "\"}\n", 20);
-  EXPECT_THAT(error_of(write("cut.jsonl.zst", whole.substr(0, whole.size() / 2))),
-              AllOf(HasSubstr("cut.jsonl.zst"), HasSubstr("truncated")));
-  EXPECT_THAT(error_of(write("no.jsonl.zst", "{\"text\": \"not compressed\"}\n")),
-              HasSubstr("not a valid zstd stream"));
-  EXPECT_THAT(error_of(directory_ / "absent.txt"), HasSubstr("No such file"));
-  EXPECT_THAT(error_of(directory_), HasSubstr("directory"));
-  EXPECT_THAT(error_of(write("empty.txt", "")), HasSubstr("the text is empty"));
-  EXPECT_THAT(error_of(write("empty.jsonl", "\n\n{\"text\": \"\"}\n")), HasSubstr("no record with text"));
-  EXPECT_THAT(error_of(write("bytes.txt", "good \xff bad")), AllOf(HasSubstr("UTF-8"), HasSubstr("byte 5")));
-}
-
-TEST_F(Documents, MalformedRecordsNameTheLine) {
-  const std::string good = "{\"text\": \"x\"}\n";
-  EXPECT_THAT(error_of(write("a.jsonl", good + "{\"text\": \"x\"")),
-              AllOf(HasSubstr("a.jsonl:2"), HasSubstr("not a JSON record")));
-  EXPECT_THAT(error_of(write("a.jsonl", good + good + "{\"text\": \"\xff\"}")),
-              AllOf(HasSubstr("a.jsonl:3"), HasSubstr("UTF-8")));
-  EXPECT_THAT(error_of(write("a.jsonl", "[1]")), AllOf(HasSubstr("a.jsonl:1"), HasSubstr("found a JSON array")));
-  EXPECT_THAT(error_of(write("a.jsonl", "{\"body\": \"x\"}")), HasSubstr("has no \"text\""));
-  EXPECT_THAT(error_of(write("a.jsonl", "{\"text\": 3}")), HasSubstr("found a JSON number"));
-  EXPECT_THAT(error_of(write("a.jsonl", "{\"text\": \"x\", \"domain\": []}")), HasSubstr("\"domain\" to be a string"));
+TEST_F(Documents, PlainFilesAreOneDomainAndRecordsKeepTheirs) {
+  const auto result = read_token_documents(
+      {write("a.txt", "ab"), write("b.md", "c"),
+       write("c.jsonl", "{\"text\": \"d\"}\n{\"text\": \"\"}\n{\"text\": \"e\", \"domain\": \"books\"}")},
+      ByteTokenizer());
+  ASSERT_EQ(result.documents.size(), 4u);
+  EXPECT_THAT(result.documents[0].tokens, ElementsAre('a', 'b'));
+  EXPECT_THAT(result.documents[1].tokens, ElementsAre('c'));
+  for (size_t i : {0, 1, 2}) EXPECT_EQ(result.documents[i].domain, "text");
+  EXPECT_EQ(result.documents[3].domain, "books");
+  EXPECT_THAT(result.documents[3].name, testing::EndsWith("c.jsonl:3"));
+  EXPECT_THROW(read_token_documents({write("empty.txt", "")}, ByteTokenizer()), Error);
 }
 
 TEST_F(Documents, CopiesAreLeftOut) {

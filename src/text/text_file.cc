@@ -1,0 +1,189 @@
+#include "text/text_file.h"
+
+#include <zstd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "base/error.h"
+#include "text/utf8.h"
+
+namespace cepe {
+namespace {
+
+constexpr size_t kBlockBytes = 1 << 18;
+constexpr size_t kMaxLineBytes = size_t{1} << 30;
+constexpr std::string_view kCompressed = ".zst";
+
+// nlohmann's "[json.exception.parse_error.101] parse error at line 1, column 5: ..." without its own address.
+std::string reason_of(const nlohmann::json::exception& error) {
+  const std::string text = error.what();
+  const size_t end = text.find("] ");
+  return end == std::string::npos ? text : text.substr(end + 2);
+}
+
+}  // namespace
+
+std::string plain_file_name(const std::filesystem::path& path) {
+  std::string name = path.filename().string();
+  if (name.ends_with(kCompressed)) name.resize(name.size() - kCompressed.size());
+  return name;
+}
+
+bool is_json_lines(const std::filesystem::path& path) { return plain_file_name(path).ends_with(".jsonl"); }
+
+// The bytes of a file, decompressed where its name ends in .zst.
+class TextFile::Bytes {
+ public:
+  explicit Bytes(const std::filesystem::path& path) : name_(path.string()) {
+    require(!std::filesystem::is_directory(path), "{}: expected a text file, found a directory", name_);
+    file_.reset(std::fopen(path.c_str(), "rbe"));
+    if (!file_) fail("{}: cannot open the file: {}", name_, std::strerror(errno));
+    if (!name_.ends_with(kCompressed)) return;
+    stream_.reset(ZSTD_createDStream());
+    require(stream_ != nullptr, "{}: no memory to decompress it", name_);
+    // Long windows are how corpora are packed; the default would refuse anything beyond 128 MiB.
+    ZSTD_DCtx_setParameter(stream_.get(), ZSTD_d_windowLogMax, ZSTD_cParam_getBounds(ZSTD_c_windowLog).upperBound);
+    stored_.resize(ZSTD_DStreamInSize());
+  }
+
+  // Up to `size` bytes; 0 at the end.
+  size_t read(char* out, size_t size) { return stream_ ? decompress(out, size) : read_stored(out, size); }
+
+ private:
+  size_t read_stored(char* out, size_t size) {
+    const size_t count = std::fread(out, 1, size, file_.get());
+    if (count == 0 && std::ferror(file_.get())) fail("{}: cannot read the file: {}", name_, std::strerror(errno));
+    return count;
+  }
+
+  size_t decompress(char* out, size_t size) {
+    ZSTD_outBuffer output{out, size, 0};
+    while (output.pos == 0) {
+      if (input_.pos == input_.size && !output_pending_) {
+        input_ = {stored_.data(), read_stored(stored_.data(), stored_.size()), 0};
+        if (input_.size == 0) {
+          require(frame_done_, "{}: the zstd stream ends in the middle: the file is truncated", name_);
+          return 0;
+        }
+      }
+      const size_t status = ZSTD_decompressStream(stream_.get(), &output, &input_);
+      if (ZSTD_isError(status)) fail("{}: not a valid zstd stream: {}", name_, ZSTD_getErrorName(status));
+      frame_done_ = status == 0;
+      output_pending_ = output.pos == output.size;  // the decoder may hold more than fitted
+    }
+    return output.pos;
+  }
+
+  struct Close {
+    void operator()(std::FILE* file) const { std::fclose(file); }
+  };
+  struct Free {
+    void operator()(ZSTD_DStream* stream) const { ZSTD_freeDStream(stream); }
+  };
+  std::string name_;
+  std::unique_ptr<std::FILE, Close> file_;
+  std::unique_ptr<ZSTD_DStream, Free> stream_;
+  std::string stored_;
+  ZSTD_inBuffer input_{nullptr, 0, 0};
+  bool frame_done_ = true, output_pending_ = false;
+};
+
+TextFile::TextFile(const std::filesystem::path& path) : name_(path.string()), bytes_(std::make_unique<Bytes>(path)) {}
+TextFile::~TextFile() = default;
+
+std::string TextFile::where() const { return fmt::format("{}:{}", name_, line_number_); }
+
+// Appends a block to the buffer; false at the end.
+bool TextFile::fill() {
+  buffer_.erase(0, used_);
+  used_ = 0;
+  const size_t before = buffer_.size();
+  buffer_.resize(before + kBlockBytes);
+  const size_t count = bytes_->read(buffer_.data() + before, kBlockBytes);
+  buffer_.resize(before + count);
+  return count > 0;
+}
+
+bool TextFile::next_raw_line(std::string& line) {
+  ++line_number_;
+  size_t searched = used_;
+  for (;;) {
+    const size_t end = buffer_.find('\n', searched);
+    if (end != std::string::npos) {
+      line.assign(buffer_, used_, end - used_);
+      used_ = end + 1;
+      break;
+    }
+    const size_t length = buffer_.size() - used_;
+    require(length <= kMaxLineBytes, "{}: expected a line of at most 1 GiB, found a longer one", where());
+    if (!fill()) {
+      if (length == 0) return false;
+      line = std::exchange(buffer_, {});
+      break;
+    }
+    searched = length;
+  }
+  if (!line.empty() && line.back() == '\r') line.pop_back();
+  return true;
+}
+
+bool TextFile::next_line(std::string& line) {
+  while (next_raw_line(line)) {
+    if (line.find_first_not_of(" \t\r") != std::string::npos) return true;
+  }
+  return false;
+}
+
+std::string TextFile::rest() {
+  while (fill()) {
+  }
+  std::string text = std::exchange(buffer_, {});
+  const size_t invalid = find_invalid_utf8(text);
+  require(invalid == std::string_view::npos, "{}: expected UTF-8 text, found an invalid sequence at byte {}", name_,
+          invalid);
+  return text;
+}
+
+TextDocument parse_text_record(std::string_view line, const std::string& where, const std::string& default_domain) {
+  nlohmann::json record;
+  try {
+    record = nlohmann::json::parse(line);
+  } catch (const nlohmann::json::exception& error) {
+    fail("{}: not a JSON record: {}", where, reason_of(error));
+  }
+  require(record.is_object(), "{}: expected a JSON object with a \"text\", found a JSON {}", where, record.type_name());
+  const auto text = record.find("text");
+  require(text != record.end(), "{}: the record has no \"text\"", where);
+  require(text->is_string(), "{}: expected \"text\" to be a string, found a JSON {}", where, text->type_name());
+  TextDocument document{where, default_domain, std::move(text->get_ref<std::string&>())};
+  if (const auto domain = record.find("domain"); domain != record.end() && !domain->is_null()) {
+    require(domain->is_string(), "{}: expected \"domain\" to be a string, found a JSON {}", where, domain->type_name());
+    std::string& name = domain->get_ref<std::string&>();
+    if (!name.empty()) document.domain = std::move(name);
+  }
+  return document;
+}
+
+void read_text_file(const std::filesystem::path& path, const std::string& default_domain,
+                    const std::function<void(TextDocument)>& use) {
+  TextFile file(path);
+  if (!is_json_lines(path)) {
+    std::string text = file.rest();
+    require(!text.empty(), "{}: the text is empty", path.string());
+    return use({path.string(), default_domain, std::move(text)});
+  }
+  bool any = false;
+  for (std::string line; file.next_line(line);) {
+    TextDocument document = parse_text_record(line, file.where(), default_domain);
+    if (document.text.empty()) continue;
+    any = true;
+    use(std::move(document));
+  }
+  require(any, "{}: the file holds no record with text", path.string());
+}
+
+}  // namespace cepe

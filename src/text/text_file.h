@@ -1,0 +1,64 @@
+// Text files, for evaluation and for training:
+//
+//   NAME.jsonl, NAME.jsonl.zst   one JSON object a line: "text" (required), "domain" (optional); others are not read
+//   NAME.zst                     plain text, compressed: one document
+//   anything else                plain UTF-8 text: one document
+//
+// Compressed files may be of several zstd frames and use windows of up to 2 GiB (zstd --long=31). Every error is an
+// Error that names the file, for records as FILE:LINE.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace cepe {
+
+// The name of a file without its directory and without .zst: "books.jsonl" of "corpus/books.jsonl.zst".
+std::string plain_file_name(const std::filesystem::path& path);
+bool is_json_lines(const std::filesystem::path& path);
+
+// The content of a text file, streamed: memory holds one line and a small buffer.
+class TextFile {
+ public:
+  // Error when the file cannot be opened or is a directory.
+  explicit TextFile(const std::filesystem::path& path);
+  ~TextFile();
+  TextFile(const TextFile&) = delete;
+  TextFile& operator=(const TextFile&) = delete;
+
+  // The next line that is more than white space, without its end ("\n" or "\r\n"); false at the end of the file. Error
+  // on a damaged or truncated zstd stream and on a line of more than 1 GiB.
+  bool next_line(std::string& line);
+  std::string where() const;  // of the line that next_line() gave last: "books.jsonl:17", from 1
+  // All that has not been read yet, as one text. Error when that is no valid UTF-8.
+  std::string rest();
+
+ private:
+  class Bytes;
+  bool fill();
+  bool next_raw_line(std::string& line);
+  std::string name_;
+  std::unique_ptr<Bytes> bytes_;
+  std::string buffer_;
+  size_t used_ = 0;
+  int64_t line_number_ = 0;
+};
+
+struct TextDocument {
+  std::string name;  // where it came from: "emma.txt", or "valid.jsonl.zst:17" for the record on line 17
+  std::string domain;
+  std::string text;  // valid UTF-8
+};
+
+// One line of a .jsonl file. An absent, null or empty "domain" is `default_domain`; the text may be empty.
+TextDocument parse_text_record(std::string_view line, const std::string& where, const std::string& default_domain);
+
+// Hands over the documents of one file in order; those without text are passed over. Error when none is left.
+void read_text_file(const std::filesystem::path& path, const std::string& default_domain,
+                    const std::function<void(TextDocument)>& use);
+
+}  // namespace cepe
