@@ -1,7 +1,6 @@
 #include "train/step_log.h"
 
 #include <ATen/ATen.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <cerrno>
 #include <cmath>
@@ -33,7 +32,8 @@ std::string percent(double fraction) { return fmt::format("{:+.2f} %", 100 * fra
 
 }  // namespace
 
-StepLog::StepLog(const StepLogOptions& options, int64_t resumed_step) : options_(options), clock_(seconds_now()) {
+StepLog::StepLog(const StepLogOptions& options, int64_t resumed_step)
+    : options_(options), clock_(DeviceMoment(options.device)) {
   if (std::filesystem::exists(options.file)) write_file(options.file, lines_up_to(options.file, resumed_step));
   file_ = std::fopen(options.file.c_str(), "ae");
   require(file_ != nullptr, "{}: cannot open the log: {}", options.file.string(), std::strerror(errno));
@@ -46,14 +46,12 @@ StepLog::~StepLog() {
 void StepLog::submit(const StepInfo& info, const at::Tensor& loss, const at::Tensor& gradient_norm) {
   const at::NoGradGuard no_grad;
   const at::Tensor values = at::stack({loss.detach().to(at::kFloat), gradient_norm.to(at::kFloat)});
-  Pending next{info, values, std::nullopt};
+  Pending next{info, values, {}};
   if (!options_.device.is_cpu()) {
     next.values = at::empty({2}, at::TensorOptions(at::kFloat).pinned_memory(true));
     next.values.copy_(values, /*non_blocking=*/true);
-    const c10::impl::VirtualGuardImpl guard(options_.device.type());
-    next.ready.emplace(options_.device.type());
-    next.ready->record(guard.getStream(options_.device));
   }
+  next.time = clock_.finish_step(DeviceMoment(options_.device));
   flush();
   pending_ = std::move(next);
   if (options_.device.is_cpu()) flush();  // the CPU has computed the step already
@@ -66,12 +64,11 @@ void StepLog::flush() {
   print(std::move(pending));
 }
 
-void StepLog::restart_clock() { clock_ = seconds_now(); }
+void StepLog::restart_clock() { clock_.restart(DeviceMoment(options_.device)); }
 
 void StepLog::print(Pending pending) {
-  if (pending.ready) pending.ready->synchronize();
-  const double now = seconds_now(), seconds = std::max(now - clock_, 1e-9);
-  clock_ = now;
+  pending.time.wait();
+  const double seconds = std::max(pending.time.seconds(), 1e-9);
   const StepInfo& info = pending.info;
   const double loss = pending.values.data_ptr<float>()[0], norm = pending.values.data_ptr<float>()[1];
   last_loss_ = loss;

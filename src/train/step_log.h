@@ -2,7 +2,6 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
-#include <c10/core/Event.h>
 
 #include <cstdio>
 #include <filesystem>
@@ -11,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "train/step_clock.h"
 #include "train/validation.h"
 
 namespace cepe {
@@ -38,7 +38,7 @@ class StepLog {
 
   // Takes a step's loss and gradient norm, scalars that the device may not have computed yet, and prints the step
   // before: so the host waits for a step only when the device has the next one to work on. On the CPU, which has
-  // computed them, prints at once.
+  // computed them, prints at once. The step's time ends here, on the device's own time line.
   void submit(const StepInfo& info, const at::Tensor& loss, const at::Tensor& gradient_norm);
   void flush();          // prints the step that is still waiting
   void restart_clock();  // what happened until now is not part of the next step's time
@@ -52,7 +52,7 @@ class StepLog {
   struct Pending {
     StepInfo info;
     at::Tensor values;  // (2) float32 on the CPU: loss, norm
-    std::optional<c10::Event> ready;
+    StepClock<DeviceMoment>::Step time;
   };
   void print(Pending pending);
   void write(const nlohmann::json& record);
@@ -60,7 +60,8 @@ class StepLog {
   StepLogOptions options_;
   std::FILE* file_ = nullptr;
   std::optional<Pending> pending_;
-  double clock_ = 0, last_loss_ = 0;
+  StepClock<DeviceMoment> clock_;
+  double last_loss_ = 0;
   int64_t non_finite_ = 0;
 };
 
