@@ -103,7 +103,9 @@ struct AdditionOptions {
 };
 // Encoder = the decoder's first layers on its frozen embedding (EncoderEmbeddings::decoder), final norm copied;
 // cross-attention q and o copied from the layer's self-attention, k and v the first E columns of its k and v, the norm
-// from post_attention_layernorm (method: "Training"). The new tensors are float32.
+// from post_attention_layernorm (method: "Training"). The new tensors are float32. Published cross-attention has neither
+// biases nor norms of its heads: where self-attention has them (Qwen2's biases on q, k and v, Llama's attention_bias,
+// Qwen3's head norms) cross-attention takes the weights alone, and the encoder, a copy of whole layers, keeps them.
 void add_cepe_parts(Cepe& model, const AdditionOptions& options);
 
 }  // namespace cepe

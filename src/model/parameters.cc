@@ -178,7 +178,6 @@ void add_cepe_parts(Cepe& model, const AdditionOptions& options) {
           "cross-attention layers: {} asked for, the decoder has {}", options.cross_attention_layers, decoder.num_layers);
   require(options.chunk_length >= 1 && options.chunk_length <= options.encoder_window, "chunks of {} tokens exceed the encoder's window of {}",
           options.chunk_length, options.encoder_window);
-  require(!decoder.qkv_bias && !decoder.output_bias, "cross-attention initialised from attention with biases is not supported yet");
   StackConfig encoder = decoder;
   encoder.num_layers = options.encoder_layers;
   encoder.max_positions = options.encoder_window;
@@ -203,6 +202,7 @@ void add_cepe_parts(Cepe& model, const AdditionOptions& options) {
   for (const Parameter& parameter : all) {
     if (parameter.part == Part::encoder) *parameter.value = copy(source.at(replaced(parameter.name, "encoder.", "model.")));
     if (parameter.part != Part::cross_attention) continue;
+    // Weights alone: cross-attention has no biases and no norms of heads, whatever self-attention has.
     std::string name = replaced(parameter.name, "cross_attn.layernorm", "post_attention_layernorm");
     name = replaced(name, "cross_attn.", "self_attn.");
     at::Tensor value = copy(source.at(name));

@@ -60,6 +60,33 @@ void expect_error(const std::function<void()>& action, const std::string& part) 
   }
 }
 
+// Biases and head norms of the encoder travel with it; the cross-attention has none.
+TEST(TrainedParts, OfOtherFamiliesComeBackExactly) {
+  for (const std::string family : {"qwen2", "llama-bias", "qwen3"}) {
+    const ScratchDirectory scratch;
+    const fs::path base = fs::path(CEPE_TEST_DATA) / "families" / family;
+    at::manual_seed(5);
+    Cepe model = open_fixture("families/" + family).model;
+    add_cepe_parts(model, {1, 2, false, 16, 8});
+    for (Parameter& parameter : trainable_parameters(model)) {
+      parameter.value->add_(at::randn_like(*parameter.value) * 0.02);
+    }
+    SaveOptions save;
+    save.weights = Weights::f32;
+    save.base_name = family;
+    save.base_sha256 = hash_weights(base);
+    save_trained_parts(model, scratch.path() / "m", save);
+    OpenOptions options;
+    options.base = base;
+    const OpenedModel opened = open_model(scratch.path() / "m", options);
+    EXPECT_EQ(opened.model.config.encoder->qkv_bias, model.config.decoder.qkv_bias) << family;
+    EXPECT_EQ(opened.model.config.encoder->output_bias, model.config.decoder.output_bias) << family;
+    EXPECT_EQ(opened.model.config.encoder->qk_norm, model.config.decoder.qk_norm) << family;
+    EXPECT_TRUE(at::equal(outputs(opened.model), outputs(model))) << family;
+    expect_error([&] { export_published(model, scratch.path() / "p", Weights::f32); }, "the published");
+  }
+}
+
 TEST(TrainedParts, ComeBackExactlyInFloat32) {
   const ScratchDirectory scratch;
   Cepe model = trained();

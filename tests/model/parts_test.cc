@@ -2,6 +2,8 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "model/fixtures.h"
 #include "model/loss.h"
@@ -73,6 +75,74 @@ TEST(Parts, GradientsReachFloat32WeightsThroughTheCast) {
   ASSERT_TRUE(gradient.defined());
   EXPECT_EQ(gradient.scalar_type(), at::kFloat);
   EXPECT_GT(gradient.abs().sum().item<double>(), 0);
+}
+
+// Families whose self-attention has what cross-attention has not: biases on q, k and v, on o too, norms of the heads.
+class PartsOfFamilies : public testing::TestWithParam<const char*> {
+ protected:
+  Cepe plain() const { return open_fixture(GetParam()).model; }
+  Cepe with_parts(const AdditionOptions& options) const {
+    Cepe model = plain();
+    add_cepe_parts(model, options);
+    return model;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Families, PartsOfFamilies,
+                         testing::Values("families/qwen2", "families/llama-bias", "families/qwen3"),
+                         [](const auto& info) {
+                           std::string name = std::filesystem::path(info.param).filename().string();
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+TEST_P(PartsOfFamilies, CrossAttentionTakesTheWeightsAlone) {
+  AdditionOptions options = kSmall;
+  options.zero_output = false;
+  const Cepe model = with_parts(options);
+  const SelfAttention& self = model.decoder.stack.layers[1].self_attention;
+  const CrossAttention& cross = *model.decoder.stack.layers[1].cross_attention;
+  for (const auto& [to, from] : {std::pair(&cross.q, &self.q), std::pair(&cross.k, &self.k),
+                                 std::pair(&cross.v, &self.v), std::pair(&cross.o, &self.o)}) {
+    EXPECT_TRUE(at::equal(to->weight, from->weight));
+    EXPECT_FALSE(to->bias.defined());
+  }
+  const SelfAttention& encoder = model.encoder->stack.layers[0].self_attention;
+  const SelfAttention& decoder = model.decoder.stack.layers[0].self_attention;
+  ASSERT_EQ(encoder.q.bias.defined(), model.config.decoder.qkv_bias);
+  ASSERT_EQ(encoder.o.bias.defined(), model.config.decoder.output_bias);
+  if (encoder.q.bias.defined()) EXPECT_TRUE(at::equal(encoder.q.bias, decoder.q.bias));
+  if (encoder.q_norm.defined()) EXPECT_TRUE(at::equal(encoder.q_norm, decoder.q_norm));
+}
+
+TEST_P(PartsOfFamilies, StartAsThePlainDecoderAndTrain) {
+  at::manual_seed(3);
+  const Cepe before = plain();
+  Cepe model = with_parts(kSmall);
+  const at::Tensor ids = at::randint(0, 96, {2, 10}, at::kLong), chunks = at::randint(0, 96, {2, 3, 8}, at::kLong);
+  {
+    const at::NoGradGuard no_grad;
+    const Latents context = encode(model, {chunks, {}});
+    EXPECT_TRUE(at::equal(decode(model, {ids, &context}), decode(before, {ids})));
+  }
+  // From the second step on all parts receive gradients; in the first one only o does, which is zero.
+  set_trainable(model, true);
+  double first = 0, last = 0;
+  for (int64_t step = 0; step < 2; ++step) {
+    const Latents context = encode(model, {chunks, {}});
+    const at::Tensor loss = next_token_loss(model, decode(model, {ids, &context}), ids);
+    loss.backward();
+    (step ? last : first) = loss.item<double>();
+    const at::NoGradGuard no_grad;
+    for (Parameter& parameter : trainable_parameters(model)) {
+      at::Tensor gradient = parameter.value->grad();
+      ASSERT_TRUE(gradient.defined()) << parameter.name;
+      EXPECT_TRUE(at::isfinite(gradient).all().item<bool>()) << parameter.name;
+      if (step == 1) EXPECT_GT(gradient.abs().max().item<double>(), 0) << parameter.name;
+      parameter.value->sub_(gradient, 0.1);
+      gradient.zero_();
+    }
+  }
+  EXPECT_LT(last, first);
 }
 
 TEST(Parts, ImpossibleSizesAreRefused) {
