@@ -1,5 +1,6 @@
 #include "model/config.h"
 
+#include <algorithm>
 #include <set>
 
 #include "base/error.h"
@@ -168,6 +169,33 @@ CepeConfig cepe_config_from_json(const Json& json, const std::string& where) {
   return config;
 }
 
+namespace {
+
+// The ends that the file names, then, as in llama.cpp, control tokens of the listed families that end a text or a turn
+// by their spelling: many files name one end alone, and their models write another.
+std::vector<int64_t> end_tokens_from_gguf(const GgufFile& file) {
+  static const std::set<std::string> spellings = {"</s>",       "<|endoftext|>", "<|im_end|>",
+                                                  "<|eot_id|>", "<|eom_id|>",    "<|end_of_text|>"};
+  constexpr int64_t kControl = 3;
+  std::vector<int64_t> ends;
+  const auto add = [&](int64_t token) {
+    if (std::find(ends.begin(), ends.end(), token) == ends.end()) ends.push_back(token);
+  };
+  for (const char* name : {"eos", "eot", "eom"}) {
+    const std::string key = fmt::format("tokenizer.ggml.{}_token_id", name);
+    if (file.value(key)) add(file.integer(key));
+  }
+  if (!file.value("tokenizer.ggml.tokens") || !file.value("tokenizer.ggml.token_type")) return ends;
+  const std::vector<std::string>& tokens = file.strings("tokenizer.ggml.tokens");
+  const std::vector<int64_t> types = file.integers("tokenizer.ggml.token_type");
+  for (size_t i = 0; i < std::min(tokens.size(), types.size()); ++i) {
+    if (types[i] == kControl && spellings.count(tokens[i])) add(static_cast<int64_t>(i));
+  }
+  return ends;
+}
+
+}  // namespace
+
 StackConfig stack_config_from_gguf(const GgufFile& file) {
   static const std::set<std::string> families = {"llama", "qwen2", "qwen3"};
   const std::string where = file.path().string(), family = file.string("general.architecture");
@@ -205,9 +233,7 @@ StackConfig stack_config_from_gguf(const GgufFile& file) {
   config.qkv_bias = file.find("blk.0.attn_q.bias") != nullptr;
   config.qk_norm = family == "qwen3";
   if (file.value("tokenizer.ggml.bos_token_id")) config.bos_token = file.integer("tokenizer.ggml.bos_token_id");
-  for (const char* end : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"}) {
-    if (file.value(end)) config.end_tokens.push_back(file.integer(end));
-  }
+  config.end_tokens = end_tokens_from_gguf(file);
   if (file.value("tokenizer.ggml.padding_token_id")) config.pad_token = file.integer("tokenizer.ggml.padding_token_id");
   check(config, where);
   return config;

@@ -45,7 +45,10 @@ struct StackConfig {
   bool qk_norm = false;              // RMSNorm over each head of q and k before rotation (Qwen3)
   bool tie_embeddings = false;       // lm_head is the embedding
   std::optional<int64_t> bos_token;
-  std::vector<int64_t> end_tokens;   // eos_token_id of config.json and generation_config.json
+  // eos_token_id of config.json and generation_config.json. Of a GGUF file: its eos, eot and eom tokens, and control
+  // tokens spelled as an end of the listed families: </s>, <|endoftext|>, <|end_of_text|>, <|im_end|>, <|eot_id|>,
+  // <|eom_id|>.
+  std::vector<int64_t> end_tokens;
   std::optional<int64_t> pad_token;
 };
 

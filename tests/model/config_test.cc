@@ -4,6 +4,10 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "base/file.h"
+#include "io/gguf.h"
+#include "io/gguf_bytes.h"
+#include "model/fixtures.h"
 
 namespace cepe {
 namespace {
@@ -108,6 +112,42 @@ TEST(Config, ThePublishedLayoutScalesRotaryPositionsInTwoFields) {
   config.decoder.rope.factor = 2.0;
   config.decoder.rope.original_positions = config.decoder.max_positions / 2;  // it knows no other window than this one
   EXPECT_THROW(cepe_config_to_published_json(config), Error);
+}
+
+// A Llama file with these tokens, their types (1 normal, 3 control, 4 user defined) and ids named as ends.
+std::vector<int64_t> end_tokens_of(const std::vector<std::pair<std::string, int32_t>>& tokens,
+                                   const std::vector<std::pair<std::string, uint32_t>>& named) {
+  GgufBytes bytes;
+  bytes.header(1, 8 + named.size());
+  bytes.text("general.architecture").put<uint32_t>(kString).text("llama");
+  for (const auto& [key, number] : {std::pair("embedding_length", 8u), std::pair("feed_forward_length", 16u),
+                                    std::pair("block_count", 1u), std::pair("attention.head_count", 2u),
+                                    std::pair("context_length", 32u)}) {
+    bytes.value(std::string("llama.") + key, kU32, static_cast<uint32_t>(number));
+  }
+  bytes.text("tokenizer.ggml.tokens").put<uint32_t>(kArray).put<uint32_t>(kString).put<uint64_t>(tokens.size());
+  for (const auto& token : tokens) bytes.text(token.first);
+  constexpr uint32_t kI32 = 5;
+  bytes.text("tokenizer.ggml.token_type").put<uint32_t>(kArray).put(kI32).put<uint64_t>(tokens.size());
+  for (const auto& token : tokens) bytes.put(token.second);
+  for (const auto& [name, id] : named) bytes.value("tokenizer.ggml." + name + "_token_id", kU32, id);
+  bytes.tensor("token_embd.weight", {8, tokens.size()}, 0, 0).data(8 * tokens.size() * 4);
+  const ScratchDirectory scratch;
+  write_file(scratch.path() / "m.gguf", bytes.str());
+  return stack_config_from_gguf(GgufFile(scratch.path() / "m.gguf")).end_tokens;
+}
+
+TEST(Config, EndTokensOfAGgufAreThoseItNamesAndThoseSpelledAsEnds) {
+  using Ids = std::vector<int64_t>;
+  EXPECT_EQ(end_tokens_of({{"a", 1}, {"b", 1}, {"c", 1}, {"d", 1}}, {{"eom", 3}, {"eot", 2}, {"eos", 1}}),
+            (Ids{1, 2, 3}));
+  // Llama 3.1, whose file names the end of a turn alone.
+  EXPECT_EQ(end_tokens_of({{"a", 1}, {"<|end_of_text|>", 3}, {"<|eom_id|>", 3}, {"<|eot_id|>", 3}}, {{"eos", 3}}),
+            (Ids{3, 1, 2}));
+  EXPECT_EQ(end_tokens_of({{"<|endoftext|>", 3}, {"<|im_start|>", 3}, {"<|im_end|>", 3}}, {{"eos", 2}}), (Ids{2, 0}));
+  EXPECT_EQ(end_tokens_of({{"<s>", 3}, {"</s>", 3}}, {}), (Ids{1}));
+  // The same text as an ordinary token ends nothing.
+  EXPECT_EQ(end_tokens_of({{"a", 1}, {"</s>", 1}, {"<|im_end|>", 4}}, {{"eos", 0}}), (Ids{0}));
 }
 
 TEST(Config, APlainDecoderIsPublishedAsAnyLlama) {
