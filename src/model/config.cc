@@ -130,7 +130,7 @@ StackConfig stack_config_from_json(const Json& json, const std::string& where) {
   config.rms_norm_eps = in.number("rms_norm_eps", 1e-6);
   config.rope = rope_from_json(in);
   const bool biased = in.boolean("attention_bias", false);
-  config.qkv_bias = biased || config.family == "qwen2";
+  config.qkv_bias = in.boolean("qkv_bias", biased || config.family == "qwen2");
   config.output_bias = biased && config.family != "qwen2";
   require(!in.boolean("mlp_bias", false), "{}: biases in the feed-forward part (\"mlp_bias\") are not supported", where);
   config.qk_norm = config.family == "qwen3";
@@ -231,6 +231,7 @@ StackConfig stack_config_from_gguf(const GgufFile& file) {
   config.vocab_size = embedding->shape[0];
   config.tie_embeddings = file.find("output.weight") == nullptr;
   config.qkv_bias = file.find("blk.0.attn_q.bias") != nullptr;
+  config.output_bias = file.find("blk.0.attn_output.bias") != nullptr;
   config.qk_norm = family == "qwen3";
   if (file.value("tokenizer.ggml.bos_token_id")) config.bos_token = file.integer("tokenizer.ggml.bos_token_id");
   config.end_tokens = end_tokens_from_gguf(file);
@@ -247,6 +248,8 @@ Json stack_config_to_json(const StackConfig& config) {
               {"max_position_embeddings", config.max_positions}, {"rms_norm_eps", config.rms_norm_eps},
               {"rope_theta", config.rope.theta}, {"attention_bias", config.output_bias},
               {"tie_word_embeddings", config.tie_embeddings}};
+  // A word of our own, for what only a GGUF file can be: a Llama with biases on q, k and v alone.
+  if (config.qkv_bias != (config.output_bias || config.family == "qwen2")) out["qkv_bias"] = config.qkv_bias;
   if (config.bos_token) out["bos_token_id"] = *config.bos_token;
   if (config.pad_token) out["pad_token_id"] = *config.pad_token;
   if (config.end_tokens.size() == 1) out["eos_token_id"] = config.end_tokens[0];

@@ -41,6 +41,25 @@ TEST(Config, ReadsBackWhatItWrites) {
   EXPECT_EQ(second.head_dim, 12);
 }
 
+// A GGUF file may have biases that no family of config.json has; an encoder copied from it is written as such.
+TEST(Config, AnyBiasesAreReadBack) {
+  for (const char* family : {"llama", "qwen2"}) {
+    for (const bool qkv : {false, true}) {
+      for (const bool output : {false, true}) {
+        if (output && std::string(family) == "qwen2") continue;
+        nlohmann::json json = llama();
+        json["model_type"] = family;
+        StackConfig config = stack_config_from_json(json, "config.json");
+        config.qkv_bias = qkv;
+        config.output_bias = output;
+        const StackConfig read = stack_config_from_json(stack_config_to_json(config), "again");
+        EXPECT_EQ(read.qkv_bias, qkv) << family;
+        EXPECT_EQ(read.output_bias, output) << family;
+      }
+    }
+  }
+}
+
 TEST(Config, NamesWhatIsWrong) {
   nlohmann::json json = llama();
   json["model_type"] = "gpt2";
