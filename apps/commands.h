@@ -24,7 +24,7 @@ struct ModelOptions {
   std::string model;             // --model or the positional MODEL
   std::string base;              // --base: the decoder of a trained-parts directory
   std::string device = "auto";   // --device: auto, cpu, cuda, cuda:N
-  std::string dtype = "auto";    // --dtype: auto (float32 on CPU, bfloat16 on CUDA), float32, bfloat16
+  std::string dtype = "auto";    // --dtype: float32, bfloat16, or auto, see add_model_options
 };
 // Adds --model (required; positional when asked for), --base, --device and --dtype to a command.
 void add_model_options(CLI::App& command, ModelOptions& options, bool positional = false);

@@ -10,7 +10,10 @@ void add_model_options(CLI::App& command, ModelOptions& options, bool positional
                      "a GGUF file, a Hugging Face directory, or a directory of trained parts")->required();
   command.add_option("--base", options.base, "the decoder that trained parts belong to (else $CEPE_MODELS, then what setup.sh fetched)");
   command.add_option("--device", options.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
-  command.add_option("--dtype", options.dtype, "auto (float32 on CPU, bfloat16 on CUDA), float32 or bfloat16")->capture_default_str();
+  command
+      .add_option("--dtype", options.dtype,
+                  "float32, bfloat16, or auto: bfloat16 on CUDA; on a CPU with avx512_bf16 too, unless the weights are float32")
+      ->capture_default_str();
 }
 
 at::Device resolve_device(const ModelOptions& options) {
@@ -28,8 +31,19 @@ at::Device resolve_device(const ModelOptions& options) {
   return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(number));
 }
 
+namespace {
+// Twice as fast there as float32, and half the memory; elsewhere bfloat16 is emulated and slower.
+bool cpu_multiplies_bfloat16() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+}  // namespace
+
 at::ScalarType resolve_dtype(const ModelOptions& options, const at::Device& device) {
-  if (options.dtype == "auto") return device.is_cuda() ? at::kBFloat16 : at::kFloat;
+  if (options.dtype == "auto") return device.is_cuda() || cpu_multiplies_bfloat16() ? at::kBFloat16 : at::kFloat;
   if (options.dtype == "float32") return at::kFloat;
   if (options.dtype == "bfloat16") return at::kBFloat16;
   fail("--dtype: expected auto, float32 or bfloat16, found \"{}\"", options.dtype);
@@ -40,6 +54,7 @@ OpenedModel open_model(const ModelOptions& options) {
   if (!options.base.empty()) open.base = options.base;
   open.device = resolve_device(options);
   open.dtype = resolve_dtype(options, open.device);
+  open.keep_float32 = options.dtype == "auto" && open.device.is_cpu();
   return open_model(std::filesystem::path(options.model), open);
 }
 

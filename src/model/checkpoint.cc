@@ -45,6 +45,16 @@ void check_tokenizer(const OpenedModel& opened) {
           opened.path.string(), tokens, rows);
 }
 
+// The type to compute in: with keep_float32 never narrower than what the file holds.
+at::ScalarType dtype_for(const TensorSource& weights, const OpenOptions& options) {
+  if (!options.keep_float32) return options.dtype;
+  const auto& tensors = weights.tensors();
+  const bool wide = std::any_of(tensors.begin(), tensors.end(), [](const TensorView& tensor) {
+    return tensor.shape.size() > 1 && tensor.dtype == DType::f32;  // norms are float32 in narrow files, too
+  });
+  return wide ? at::kFloat : options.dtype;
+}
+
 OpenedModel open_gguf(const fs::path& path, const OpenOptions& options) {
   const GgufFile file(path);
   OpenedModel out;
@@ -56,7 +66,7 @@ OpenedModel open_gguf(const fs::path& path, const OpenOptions& options) {
   names.permuted_rotary = config.family == "llama";
   names.num_heads = config.num_heads;
   names.num_kv_heads = config.num_kv_heads;
-  const LoadInput input{file, options.device, options.dtype, &names};
+  const LoadInput input{file, options.device, dtype_for(file, options), &names};
   note_unused(load_parameters(parameters(out.model), input), out);
   tie_head(out.model);
   out.tokenizer = make_gguf_tokenizer(gguf_vocabulary(file));
@@ -106,7 +116,8 @@ OpenedModel open_hf(const fs::path& path, const OpenOptions& options) {
   out.kind = out.model.config.encoder ? "published CEPE" : "Hugging Face directory";
   add_generation_end_tokens(directory.generation_config, out.model.config.decoder);
   // Some files of tied models hold the head under its own name only in the config's absence; trust the tensor.
-  note_unused(load_parameters(parameters(out.model), {*directory.weights, options.device, options.dtype}), out);
+  const LoadInput input{*directory.weights, options.device, dtype_for(*directory.weights, options)};
+  note_unused(load_parameters(parameters(out.model), input), out);
   if (options.trained_dtype) {
     for (Parameter& parameter : trainable_parameters(out.model)) *parameter.value = parameter.value->to(*options.trained_dtype);
   }
@@ -146,7 +157,7 @@ OpenedModel open_trained_parts(const fs::path& path, const nlohmann::json& confi
   out.path = path;
 
   const SafetensorsFile weights(path / "model.safetensors");
-  const at::ScalarType dtype = options.trained_dtype.value_or(options.dtype);
+  const at::ScalarType dtype = options.trained_dtype.value_or(out.model.dtype());
   const std::vector<std::string> unused = load_parameters(trainable_parameters(out.model), {weights, options.device, dtype});
   require(unused.empty(), "{}: tensor {} is not part of this model", weights.path().string(), unused.empty() ? "" : unused[0]);
   return out;

@@ -24,6 +24,7 @@ struct OpenOptions {
   std::optional<std::filesystem::path> base;        // the decoder of a trained-parts directory; see resolve_base
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;                // of all weights
+  bool keep_float32 = false;                        // float32 instead of dtype where the decoder's file holds float32
   std::optional<at::ScalarType> trained_dtype;      // of encoder and cross-attention where different (training: float32)
 };
 

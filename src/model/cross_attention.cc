@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "ops/latent_attention.h"
 
 namespace cepe {
 namespace {
@@ -18,16 +19,14 @@ at::Tensor materialised(const CrossAttention& weights, const StackConfig& config
   return attention(q_BTHK, k, v, mask);
 }
 
-at::Tensor absorbed(const CrossAttention& weights, const StackConfig& config, const at::Tensor& q_BTHK, const Latents& latents) {
-  const int64_t B = q_BTHK.size(0), T = q_BTHK.size(1), H = config.num_heads, G = config.num_kv_heads, K = config.head_dim;
-  const int64_t S = latents.states_BSE.size(1), E = latents.states_BSE.size(2), R = H / G;
-  require(!weights.k.bias.defined() && !weights.v.bias.defined(), "absorbed cross-attention: keys and values with biases are not supported");
-  // Queries of the heads that share a key-value head stand together: (G, B*T*R, K).
-  const at::Tensor q_GNK = q_BTHK.reshape({B, T, G, R, K}).permute({2, 0, 1, 3, 4}).reshape({G, B * T * R, K});
-  const at::Tensor moved_GNE = at::bmm(q_GNK, weights.k.weight.view({G, K, E}));
-  const at::Tensor query_BNE = moved_GNE.view({G, B, T, R, E}).permute({1, 2, 0, 3, 4}).reshape({B, T * H, E});
+// Attention on the states themselves, (B, N, E) -> (B, N, E).
+at::Tensor read_latents(const at::Tensor& query_BNE, const Latents& latents, double scale) {
+  if (latent_attention_applies(query_BNE, latents.states_BSE)) {
+    return latent_attention(query_BNE, latents.states_BSE, latents.mask_BS, scale);
+  }
+  const int64_t B = query_BNE.size(0), S = latents.states_BSE.size(1), E = latents.states_BSE.size(2);
   const at::Tensor states = latents.states_BSE.expand({B, S, E});
-  at::Tensor scores_BNS = at::matmul(query_BNE, states.transpose(1, 2)).mul(1.0 / std::sqrt(static_cast<double>(K)));
+  at::Tensor scores_BNS = at::matmul(query_BNE, states.transpose(1, 2)).mul(scale);
   at::Tensor empty_row;
   if (latents.mask_BS.defined()) {
     const at::Tensor padding = latents.mask_BS.logical_not().unsqueeze(1);
@@ -35,8 +34,19 @@ at::Tensor absorbed(const CrossAttention& weights, const StackConfig& config, co
     scores_BNS = scores_BNS.masked_fill(padding.logical_and(empty_row.logical_not()), -INFINITY);
   }
   const at::Tensor wide = scores_BNS.scalar_type() == at::kDouble ? scores_BNS : scores_BNS.to(at::kFloat);
-  at::Tensor read_BNE = at::matmul(wide.softmax(-1).to(states.scalar_type()), states);
-  if (empty_row.defined()) read_BNE = read_BNE.masked_fill(empty_row, 0);
+  const at::Tensor read_BNE = at::matmul(wide.softmax(-1).to(states.scalar_type()), states);
+  return empty_row.defined() ? read_BNE.masked_fill(empty_row, 0) : read_BNE;
+}
+
+at::Tensor absorbed(const CrossAttention& weights, const StackConfig& config, const at::Tensor& q_BTHK, const Latents& latents) {
+  const int64_t B = q_BTHK.size(0), T = q_BTHK.size(1), H = config.num_heads, G = config.num_kv_heads, K = config.head_dim;
+  const int64_t E = latents.states_BSE.size(2), R = H / G;
+  require(!weights.k.bias.defined() && !weights.v.bias.defined(), "absorbed cross-attention: keys and values with biases are not supported");
+  // Queries of the heads that share a key-value head stand together: (G, B*T*R, K).
+  const at::Tensor q_GNK = q_BTHK.reshape({B, T, G, R, K}).permute({2, 0, 1, 3, 4}).reshape({G, B * T * R, K});
+  const at::Tensor moved_GNE = at::bmm(q_GNK, weights.k.weight.view({G, K, E}));
+  const at::Tensor query_BNE = moved_GNE.view({G, B, T, R, E}).permute({1, 2, 0, 3, 4}).reshape({B, T * H, E});
+  const at::Tensor read_BNE = read_latents(query_BNE, latents, 1.0 / std::sqrt(static_cast<double>(K)));
   const at::Tensor read_GNE = read_BNE.view({B, T, G, R, E}).permute({2, 0, 1, 3, 4}).reshape({G, B * T * R, E});
   const at::Tensor out_GNK = at::bmm(read_GNE, weights.v.weight.view({G, K, E}).transpose(1, 2));
   return out_GNK.view({G, B, T, R, K}).permute({1, 2, 0, 3, 4}).reshape({B, T, H, K});

@@ -1,0 +1,25 @@
+// Attention whose keys and values are one and the same: the encoder's states, shared by all heads. What absorbed
+// cross-attention runs on (model/cross_attention.h).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace cepe {
+
+// Whether latent_attention() has a kernel for these: on a CPU, float32 or bfloat16, no gradient wanted.
+bool latent_attention_applies(const at::Tensor& query_BNE, const at::Tensor& states_BSE);
+
+// The instruction sets that the kernel is compiled for; `best` is what the processor has. The others are for tests.
+enum class LatentKernel { best, avx2, portable };
+
+// softmax(scale query states^T) states, one pass over the states however many queries there are: each is read from
+// memory once, and spans of them are merged by their log-sum-exp (Milakov & Gimelshein 2018, arXiv 1805.02867).
+// Arithmetic is float32.
+//
+// query (B, N, E): N rows, tokens times heads. states (B, S, E), or (1, S, E) for a context that the whole batch reads:
+// then all B N rows share the pass. mask (B or 1, S) bool, true = a real token; undefined: all are. A row without any
+// real token gives zeros. -> (B, N, E) of query's type
+at::Tensor latent_attention(const at::Tensor& query_BNE, const at::Tensor& states_BSE, const at::Tensor& mask_BS,
+                            double scale, LatentKernel kernel = LatentKernel::best);
+
+}  // namespace cepe

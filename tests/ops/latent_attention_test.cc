@@ -1,0 +1,82 @@
+// Attention on shared states against its formula in float64, for every kernel, type and shape of the edges.
+#include "ops/latent_attention.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+
+namespace cepe {
+namespace {
+
+struct Case {
+  int64_t batch, rows, states, width, contexts;
+  bool masked;
+};
+
+// One query and one state at a time: exp(score) of the real ones, summed.
+at::Tensor formula(const at::Tensor& query, const at::Tensor& states, const at::Tensor& mask, double scale) {
+  const at::Tensor out = at::zeros(query.sizes(), at::kDouble);
+  for (int64_t b = 0; b < query.size(0); ++b) {
+    const int64_t c = states.size(0) == 1 ? 0 : b;
+    at::Tensor real = states[c];
+    if (mask.defined()) real = real.index({mask[c]});
+    if (real.size(0) == 0) continue;
+    for (int64_t n = 0; n < query.size(1); ++n) {
+      const at::Tensor score = at::mv(real, query[b][n]) * scale;
+      const at::Tensor p = (score - score.max()).exp();
+      out[b][n].copy_(at::mv(real.t(), p) / p.sum());
+    }
+  }
+  return out;
+}
+
+class LatentAttention : public testing::TestWithParam<Case> {};
+
+TEST_P(LatentAttention, EveryKernelEqualsTheFormula) {
+  const Case c = GetParam();
+  at::manual_seed(5);
+  const at::Tensor query = at::randn({c.batch, c.rows, c.width}, at::kDouble);
+  const at::Tensor states = at::randn({c.contexts, c.states, c.width}, at::kDouble);
+  at::Tensor mask;
+  if (c.masked) {
+    mask = at::rand({c.contexts, c.states}) < 0.6;
+    mask[0].narrow(0, 0, c.states / 2).fill_(false);   // whole blocks without a real token
+    if (c.contexts > 1) mask[1].fill_(false);          // a context of padding alone
+  }
+  const double scale = 2.0 / std::sqrt(static_cast<double>(c.width));  // scores that differ by several e-folds
+  for (const auto& [type, tolerance] : {std::pair{at::kFloat, 2e-6}, {at::kBFloat16, 4e-3}}) {
+    const at::Tensor q = query.to(type), e = states.to(type);
+    ASSERT_TRUE(latent_attention_applies(q, e));
+    const at::Tensor expected = formula(q.to(at::kDouble), e.to(at::kDouble), mask, scale);
+    for (const LatentKernel kernel : {LatentKernel::best, LatentKernel::avx2, LatentKernel::portable}) {
+      const at::Tensor found = latent_attention(q, e, mask, scale, kernel);
+      EXPECT_EQ(found.scalar_type(), type);
+      const double error = (found.to(at::kDouble) - expected).norm().item<double>();
+      EXPECT_LE(error, tolerance * expected.norm().item<double>()) << static_cast<int>(kernel);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, LatentAttention,
+                         testing::Values(Case{1, 9, 300, 576, 1, false}, Case{1, 32, 130, 64, 1, true},
+                                         Case{2, 5, 64, 40, 2, true}, Case{3, 4, 65, 48, 1, false},
+                                         Case{1, 1, 1, 16, 1, false}, Case{2, 3, 200, 33, 1, true}));
+
+TEST(LatentAttentionEdges, LargeScoresDoNotOverflow) {
+  const at::Tensor query = at::full({1, 1, 16}, 100.0f), states = at::ones({1, 130, 16});
+  states[0][100].mul_(3);
+  const at::Tensor found = latent_attention(query, states, {}, 1.0);
+  EXPECT_TRUE(at::allclose(found, at::full({1, 1, 16}, 3.0f)));
+}
+
+TEST(LatentAttentionEdges, GradientsAndDoublesAreLeftToOthers) {
+  const at::Tensor query = at::randn({1, 2, 16}), states = at::randn({1, 3, 16});
+  EXPECT_FALSE(latent_attention_applies(query.to(at::kDouble), states.to(at::kDouble)));
+  EXPECT_FALSE(latent_attention_applies(query.clone().requires_grad_(), states));
+  EXPECT_THROW(latent_attention(query, at::randn({1, 3, 8}), {}, 1.0), Error);
+  EXPECT_THROW(latent_attention(query, at::randn({2, 3, 16}), {}, 1.0), Error);
+}
+
+}  // namespace
+}  // namespace cepe
