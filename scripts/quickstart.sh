@@ -16,8 +16,12 @@ perplexity=(build/cepe perplexity --model "$model" --text "${books[@]}" --decode
 
 # show <command...>: prints the command as a user would type it, then runs it.
 show() {
+  local word
   printf '   $'
-  printf ' %q' "$@"
+  for word in "$@"; do
+    [[ $word =~ ^[A-Za-z0-9_./,=-]+$ ]] || word=${word@Q}
+    printf ' %s' "$word"
+  done
   printf '\n'
   "$@"
 }

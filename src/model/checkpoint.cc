@@ -75,21 +75,23 @@ OpenedModel open_gguf(const fs::path& path, const OpenOptions& options) {
   return out;
 }
 
-std::string chat_template_of(const HfDirectory& directory) {
+std::string chat_template_of(const HfDirectory& directory, std::vector<std::string>& notes) {
   const fs::path separate = directory.path / "chat_template.jinja";
   if (fs::exists(separate)) return read_file(separate);
   const auto& config = directory.tokenizer_config;
   if (!config.contains("chat_template")) return "";
   const auto& value = config["chat_template"];
   if (value.is_string()) return value.get<std::string>();
+  if (!value.is_array()) return "";
   // Several named templates: the one called "default".
-  if (value.is_array()) {
-    for (const auto& entry : value) {
-      if (entry.is_object() && entry.value("name", "") == "default" && entry.contains("template") && entry["template"].is_string()) {
-        return entry["template"].get<std::string>();
-      }
-    }
+  std::string names;
+  for (const auto& entry : value) {
+    if (!entry.is_object() || !entry.contains("template") || !entry["template"].is_string()) continue;
+    const std::string name = entry.value("name", "");
+    if (name == "default") return entry["template"].get<std::string>();
+    names += (names.empty() ? "" : ", ") + name;
   }
+  if (!names.empty()) notes.push_back(fmt::format("of the chat templates {} none is called default: none is used", names));
   return "";
 }
 
@@ -124,7 +126,7 @@ OpenedModel open_hf(const fs::path& path, const OpenOptions& options) {
   tie_head(out.model);
   if (directory.tokenizer_json) out.tokenizer = load_tokenizer_json(*directory.tokenizer_json);
   else if (directory.tokenizer_model) out.tokenizer = load_sentencepiece(*directory.tokenizer_model);
-  out.chat_template = chat_template_of(directory);
+  out.chat_template = chat_template_of(directory, out.notes);
   check_tokenizer(out);
   return out;
 }

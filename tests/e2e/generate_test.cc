@@ -126,7 +126,7 @@ TEST(GenerateCommand, TheRealModelAnswers) {
   const char *models = std::getenv("CEPE_MODELS"), *home = std::getenv("HOME");
   const fs::path directory = models && *models ? fs::path(models) : fs::path(home ? home : "") / ".cache/cepe/models";
   const fs::path model = directory / "SmolLM2-135M-Instruct.Q4_1.gguf";
-  if (!fs::exists(model)) GTEST_SKIP() << model << " is not there: scripts/setup.sh fetches it";
+  ASSERT_TRUE(fs::exists(model)) << model << " is not there: scripts/setup.sh fetches it";
   const CommandResult result =
       run_cepe({"generate", "--model", model.string(), "--prompt", "What is the capital of Japan?", "--json"});
   ASSERT_EQ(result.status, 0) << result.err;

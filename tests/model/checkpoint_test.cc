@@ -87,6 +87,33 @@ TEST(TrainedParts, OfOtherFamiliesComeBackExactly) {
   }
 }
 
+TEST(OpenModel, SaysWhichChatTemplatesItCannotChooseFrom) {
+  const ScratchDirectory scratch;
+  fs::copy(kBase, scratch.path() / "m", fs::copy_options::recursive);
+  const auto opened_with = [&](const std::string& templates) {
+    write_file(scratch.path() / "m/tokenizer_config.json", "{\"chat_template\": " + templates + "}");
+    return open_model(scratch.path() / "m");
+  };
+  const OpenedModel several = opened_with(R"([{"name": "rag", "template": "a"}, {"name": "tools", "template": "b"}])");
+  EXPECT_EQ(several.chat_template, "");
+  EXPECT_THAT(several.notes, testing::Contains(testing::HasSubstr("chat templates rag, tools none is called default")));
+  const OpenedModel chosen = opened_with(R"([{"name": "rag", "template": "a"}, {"name": "default", "template": "b"}])");
+  EXPECT_EQ(chosen.chat_template, "b");
+  EXPECT_THAT(chosen.notes, testing::Not(testing::Contains(testing::HasSubstr("default"))));
+}
+
+TEST(OpenModel, Float32WeightsAreKeptOnlyWhereAsked) {
+  const ScratchDirectory scratch;
+  OpenOptions options;
+  options.dtype = at::kBFloat16;
+  EXPECT_EQ(open_model(kBase, options).model.dtype(), at::kBFloat16);
+  options.keep_float32 = true;
+  EXPECT_EQ(open_model(kBase, options).model.dtype(), at::kFloat);
+  Cepe model = open_model(kBase).model;
+  export_published(model, scratch.path() / "narrow", Weights::bf16);
+  EXPECT_EQ(open_model(scratch.path() / "narrow", options).model.dtype(), at::kBFloat16);
+}
+
 TEST(TrainedParts, ComeBackExactlyInFloat32) {
   const ScratchDirectory scratch;
   Cepe model = trained();
