@@ -32,5 +32,6 @@ void add_model_options(CLI::App& command, ModelOptions& options, bool positional
 at::Device resolve_device(const ModelOptions& options);
 at::ScalarType resolve_dtype(const ModelOptions& options, const at::Device& device);
 OpenedModel open_model(const ModelOptions& options);
+const char* dtype_name(at::ScalarType dtype);  // "bfloat16" or "float32"
 
 }  // namespace cepe

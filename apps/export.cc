@@ -2,6 +2,7 @@
 #include "apps/export.h"
 
 #include <cstdio>
+#include <map>
 #include <memory>
 
 #include "apps/commands.h"
@@ -15,38 +16,40 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// -> the number of files copied
-int copy_tokenizer_files(const fs::path& from, const fs::path& to) {
-  int copied = 0;
+// A tokenizer as files beside a model, made before anything is written.
+struct TokenizerFiles {
+  std::map<std::string, std::string> contents;  // by file name
+  std::string said;                             // what became of it, for the user
+};
+
+TokenizerFiles tokenizer_files_of_directory(const fs::path& source) {
+  TokenizerFiles files;
   for (const char* name : {"tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
                            "added_tokens.json", "generation_config.json", "chat_template.jinja"}) {
-    if (!fs::is_regular_file(from / name)) continue;
-    write_file(to / name, read_file(from / name));
-    ++copied;
+    if (fs::is_regular_file(source / name)) files.contents[name] = read_file(source / name);
   }
-  return copied;
+  files.said = files.contents.empty() ? "without a tokenizer: " + source.string() + " has no tokenizer files to copy"
+                                      : "with its tokenizer";
+  return files;
 }
 
-// The vocabulary of a GGUF file as Hugging Face's tokenizer files -> what became of it, for the user.
-std::string write_gguf_tokenizer(const OpenedModel& opened, const fs::path& source, const fs::path& to) {
+// The vocabulary of a GGUF file as Hugging Face's tokenizer files.
+TokenizerFiles tokenizer_files_of_gguf(const OpenedModel& opened, const fs::path& source) {
   const GgufVocabulary vocabulary = gguf_vocabulary(GgufFile(source));
   if (vocabulary.model != "gpt2") {
-    return "without a tokenizer: the SentencePiece vocabulary of " + source.string() + " has no tokenizer.json";
+    return {{}, "without a tokenizer: the SentencePiece vocabulary of " + source.string() + " has no tokenizer.json"};
   }
   const StackConfig& decoder = opened.model.config.decoder;
   HfTokenizerSettings settings{.chat_template = opened.chat_template, .model_max_length = decoder.max_positions};
   if (decoder.pad_token) settings.pad = static_cast<TokenId>(*decoder.pad_token);
   const HfTokenizerFiles files = hf_tokenizer_files(vocabulary, settings);
-  write_file(to / "tokenizer.json", files.tokenizer_json);
-  write_file(to / "tokenizer_config.json", files.tokenizer_config_json);
-  return "with its tokenizer";
+  return {{{"tokenizer.json", files.tokenizer_json}, {"tokenizer_config.json", files.tokenizer_config_json}},
+          "with its tokenizer"};
 }
 
-std::string write_tokenizer(const OpenedModel& opened, const fs::path& to) {
+TokenizerFiles tokenizer_files(const OpenedModel& opened) {
   const fs::path source = opened.base_path.value_or(opened.path);
-  if (!fs::is_directory(source)) return write_gguf_tokenizer(opened, source, to);
-  if (copy_tokenizer_files(source, to) > 0) return "with its tokenizer";
-  return "without a tokenizer: " + source.string() + " has no tokenizer files to copy";
+  return fs::is_directory(source) ? tokenizer_files_of_directory(source) : tokenizer_files_of_gguf(opened, source);
 }
 
 struct ExportCommand {
@@ -83,10 +86,11 @@ void require_separate_output(const fs::path& model, const fs::path& out) {
 }
 
 void write_published(OpenedModel& opened, const fs::path& out, SaveOptions::Weights weights) {
+  const TokenizerFiles tokenizer = tokenizer_files(opened);
   export_published(opened.model, out, weights);
-  const std::string tokenizer = write_tokenizer(opened, out);
+  for (const auto& [name, content] : tokenizer.contents) write_file(out / name, content);
   fmt::print("wrote {} ({}) in the published layout, {}\n", out.string(),
-             format_bytes(fs::file_size(out / "model.safetensors")), tokenizer);
+             format_bytes(fs::file_size(out / "model.safetensors")), tokenizer.said);
 }
 
 void add_export_command(CLI::App& app) {

@@ -82,7 +82,7 @@ json record(OpenedModel& opened) {
   out["base_sha256"] = or_null(opened.base_sha256);
   out["device"] = model.device().str();
   out["attention_backend"] = attention_backend(model.device());
-  out["dtype"] = model.dtype() == at::kBFloat16 ? "bfloat16" : "float32";
+  out["dtype"] = dtype_name(model.dtype());
   out["tokenizer"] = opened.tokenizer ? json(opened.tokenizer->describe()) : json();
   out["chat_template"] = !opened.chat_template.empty();
   out["notes"] = opened.notes;

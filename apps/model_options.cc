@@ -12,7 +12,7 @@ void add_model_options(CLI::App& command, ModelOptions& options, bool positional
   command.add_option("--device", options.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
   command
       .add_option("--dtype", options.dtype,
-                  "float32, bfloat16, or auto: bfloat16 on CUDA; on a CPU with avx512_bf16 too, unless the weights are float32")
+                  "float32, bfloat16, or auto: bfloat16 on CUDA; on a CPU with avx512_bf16 too, unless the decoder's are float32")
       ->capture_default_str();
 }
 
@@ -48,6 +48,8 @@ at::ScalarType resolve_dtype(const ModelOptions& options, const at::Device& devi
   if (options.dtype == "bfloat16") return at::kBFloat16;
   fail("--dtype: expected auto, float32 or bfloat16, found \"{}\"", options.dtype);
 }
+
+const char* dtype_name(at::ScalarType dtype) { return dtype == at::kBFloat16 ? "bfloat16" : "float32"; }
 
 OpenedModel open_model(const ModelOptions& options) {
   OpenOptions open;

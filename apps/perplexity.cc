@@ -58,7 +58,7 @@ std::function<void(int64_t, int64_t)> progress_bar() {
   };
 }
 
-void print_scope(const PerplexityRecord& record) {
+void print_scope(const PerplexityRecord& record, const Cepe& model) {
   std::string text = fmt::format("{}: the last {} of {} decoder tokens, ", record.model, record.scored_tokens,
                                  format_count(static_cast<uint64_t>(record.decoder_tokens)));
   std::string domain;
@@ -68,7 +68,7 @@ void print_scope(const PerplexityRecord& record) {
                         row.spans == 1 ? "" : "s", row.documents, row.documents == 1 ? "" : "s");
     domain = row.domain;
   }
-  std::printf("%s\n\n", text.c_str());
+  std::printf("%s; %s on %s\n\n", text.c_str(), dtype_name(model.dtype()), model.device().str().c_str());
 }
 
 void run(Options& options) {
@@ -91,7 +91,7 @@ void run(Options& options) {
   const PerplexityRecord record = summarise(scores, options.model.model, perplexity);
   if (!options.json.empty()) write_file(options.json, to_json(record).dump(2) + "\n");
   if (!options.plot.empty()) write_plot(record, options.plot);
-  print_scope(record);
+  print_scope(record, opened.model);
   std::printf("%s\n%s", to_table(record).c_str(), to_sentences(record).c_str());
   for (const std::string& note : scores.notes) std::printf("%s\n", note.c_str());
   require(std::fflush(stdout) == 0, "standard output: the table could not be written");

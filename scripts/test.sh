@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds cepe for the CPU and runs every test that needs no GPU; then the tests of the
-# parsers once more under the address and undefined-behaviour sanitizers. With CI=true it also configures once
-# with nvcc out of sight. The tests that need a GPU are in
-# the cuda preset's build: ctest --test-dir build-cuda -L gpu.
+# parsers once more under the address and undefined-behaviour sanitizers. The benchmarks are built, not run. With
+# CI=true it also configures once with nvcc out of sight. The tests that need a GPU are in the cuda preset's build:
+# ctest --test-dir build-cuda -L gpu.
 set -euo pipefail
 source "$(dirname "$0")/steps.sh"
 
@@ -46,7 +46,7 @@ check_libraries() {
 jobs=$(build_jobs)
 
 step "configure (preset cpu)"
-cmake --preset cpu
+cmake --preset cpu -DCEPE_BENCH=ON
 if [ "${CI:-}" = true ]; then
   step "configure with nvcc out of sight"
   quietly configure-without-nvcc configure_without_nvcc || { last_lines configure-without-nvcc; exit 1; }

@@ -6,8 +6,8 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "text/chat_template.h"
+#include "text/text_file.h"
 
 namespace cepe {
 namespace {
@@ -84,13 +84,13 @@ Chunks read_context(const OpenedModel& opened, const std::vector<std::filesystem
   require_encoder(opened);
   const Tokenizer& tokenizer = tokenizer_of(opened);
   for (const std::filesystem::path& file : files) {
-    const std::string text = read_file(file);
-    require(!text.empty(), "{}: the context file is empty", file.string());
-    try {
-      append_chunks(tokenizer.encode(text, {.parse_special_tokens = false}), chunks);
-    } catch (const Error& error) {
-      fail("{}: {}", file.string(), error.what());
-    }
+    read_text_file(file, "", [&](const TextDocument& document) {
+      try {
+        append_chunks(tokenizer.encode(document.text, {.parse_special_tokens = false}), chunks);
+      } catch (const Error& error) {
+        fail("{}: {}", document.name, error.what());
+      }
+    });
   }
   return chunks;
 }

@@ -29,8 +29,9 @@ struct Prompt {
 // can take, text that is not UTF-8, and where the template refuses the messages.
 Prompt build_prompt(const OpenedModel& opened, const PromptInput& input);
 
-// The chunks of text files, each document cut by itself. Special tokens in the text are plain text here. Throws Error
-// when a file cannot be read, is empty or not UTF-8, and when the model has no encoder or no tokenizer.
+// The chunks of text files (plain text or records, compressed or not: text/text_file.h), each document cut by itself.
+// Special tokens in the text are plain text here. Throws Error when a file cannot be read, is empty or not UTF-8, and
+// when the model has no encoder or no tokenizer.
 Chunks read_context(const OpenedModel& opened, const std::vector<std::filesystem::path>& files);
 
 // -> the encoder's states of the real tokens, without those of padding, so that no mask is needed: (1, S, E) with

@@ -22,10 +22,12 @@ void tie_head(Cepe& model) {
   if (model.config.decoder.tie_embeddings) model.decoder.lm_head = model.decoder.stack.embedding;
 }
 
-// Tensors that files carry without a meaning for us: precomputed rotary frequencies, a tied head stored twice.
+// Tensors that hold no parameter: precomputed rotary frequencies, GGUF's divisors of them (which the configuration
+// took), a tied head stored twice.
 bool ignorable(const std::string& name, const CepeConfig& config) {
   const std::string suffix = "rotary_emb.inv_freq";
   if (name.size() >= suffix.size() && name.compare(name.size() - suffix.size(), suffix.size(), suffix) == 0) return true;
+  if (name == "rope_freqs.weight") return true;
   return config.decoder.tie_embeddings && (name == "lm_head.weight" || name == "output.weight");
 }
 
@@ -45,7 +47,7 @@ void check_tokenizer(const OpenedModel& opened) {
           opened.path.string(), tokens, rows);
 }
 
-// The type to compute in: with keep_float32 never narrower than what the file holds.
+// The type to compute in: with keep_float32 no narrower than float32 matrices.
 at::ScalarType dtype_for(const TensorSource& weights, const OpenOptions& options) {
   if (!options.keep_float32) return options.dtype;
   const auto& tensors = weights.tensors();

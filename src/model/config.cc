@@ -1,6 +1,7 @@
 #include "model/config.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "base/error.h"
@@ -47,6 +48,16 @@ class Reader {
     require(object_[key].is_string(), "{}: \"{}\" should be a string, found {}", where_, key, object_[key].dump());
     return object_[key].get<std::string>();
   }
+  std::vector<double> numbers(const char* key) const {
+    if (!has(key)) return {};
+    require(object_[key].is_array(), "{}: \"{}\" should be a list of numbers, found {}", where_, key, object_[key].dump());
+    std::vector<double> out;
+    for (const Json& item : object_[key]) {
+      require(item.is_number(), "{}: \"{}\" should hold numbers, found {}", where_, key, item.dump());
+      out.push_back(item.get<double>());
+    }
+    return out;
+  }
   // An integer or a list of integers.
   std::vector<int64_t> integers(const char* key) const {
     if (!has(key)) return {};
@@ -69,6 +80,7 @@ class Reader {
 RopeConfig rope_from_json(const Reader& config) {
   RopeConfig rope;
   rope.theta = config.number("rope_theta", 10000.0);
+  rope.frequency_divisors = config.numbers("rope_frequency_divisors");
   // transformers 5 writes everything into "rope_parameters"; before, scaling alone was in "rope_scaling".
   const char* key = config.has("rope_parameters") ? "rope_parameters" : "rope_scaling";
   if (!config.has(key)) return rope;
@@ -83,7 +95,6 @@ RopeConfig rope_from_json(const Reader& config) {
   else fail("{}: unknown kind \"{}\", expected default, linear, dynamic, yarn or llama3", scaling.where(), kind);
   require(scaling.has("factor"), "{}: \"factor\" is missing", scaling.where());
   rope.factor = scaling.number("factor", 1.0);
-  require(rope.factor >= 1.0, "{}: \"factor\" should be at least 1, found {}", scaling.where(), rope.factor);
   rope.original_positions = scaling.size("original_max_position_embeddings", 0);
   rope.low_freq_factor = scaling.number("low_freq_factor", 1.0);
   rope.high_freq_factor = scaling.number("high_freq_factor", 4.0);
@@ -99,7 +110,15 @@ void check(const StackConfig& config, const std::string& where) {
           config.num_heads, config.num_kv_heads);
   require(config.head_dim > 0 && config.head_dim % 2 == 0, "{}: head size {} should be even and positive", where, config.head_dim);
   require(config.num_layers < 10000, "{}: {} layers are more than any model has", where, config.num_layers);
-  require(config.rope.theta > 0, "{}: rope base {} should be positive", where, config.rope.theta);
+  const RopeConfig& rope = config.rope;
+  require(rope.theta > 0, "{}: rope base {} should be positive", where, rope.theta);
+  require(rope.factor >= 1.0 && std::isfinite(rope.factor), "{}: the rope scaling factor should be at least 1, found {}",
+          where, rope.factor);
+  const auto& divisors = rope.frequency_divisors;
+  require(divisors.empty() || static_cast<int64_t>(divisors.size()) == config.head_dim / 2,
+          "{}: {} divisors of rotary frequencies, expected half the head size {}", where, divisors.size(), config.head_dim);
+  require(std::all_of(divisors.begin(), divisors.end(), [](double d) { return d > 0 && std::isfinite(d); }),
+          "{}: a divisor of a rotary frequency is not a positive number", where);
   require(config.rms_norm_eps >= 0, "{}: rms_norm_eps {} should not be negative", where, config.rms_norm_eps);
 }
 
@@ -176,7 +195,7 @@ namespace {
 std::vector<int64_t> end_tokens_from_gguf(const GgufFile& file) {
   static const std::set<std::string> spellings = {"</s>",       "<|endoftext|>", "<|im_end|>",
                                                   "<|eot_id|>", "<|eom_id|>",    "<|end_of_text|>"};
-  constexpr int64_t kControl = 3;
+  constexpr int64_t kControl = 3, kUserDefined = 4;
   std::vector<int64_t> ends;
   const auto add = [&](int64_t token) {
     if (std::find(ends.begin(), ends.end(), token) == ends.end()) ends.push_back(token);
@@ -189,7 +208,7 @@ std::vector<int64_t> end_tokens_from_gguf(const GgufFile& file) {
   const std::vector<std::string>& tokens = file.strings("tokenizer.ggml.tokens");
   const std::vector<int64_t> types = file.integers("tokenizer.ggml.token_type");
   for (size_t i = 0; i < std::min(tokens.size(), types.size()); ++i) {
-    if (types[i] == kControl && spellings.count(tokens[i])) add(static_cast<int64_t>(i));
+    if ((types[i] == kControl || types[i] == kUserDefined) && spellings.count(tokens[i])) add(static_cast<int64_t>(i));
   }
   return ends;
 }
@@ -223,9 +242,14 @@ StackConfig stack_config_from_gguf(const GgufFile& file) {
   if (scaling == "linear") config.rope.kind = RopeKind::linear;
   else if (scaling == "yarn") config.rope.kind = RopeKind::yarn;
   else require(scaling == "none", "{}: rope scaling \"{}\" is not supported, expected none, linear or yarn", where, scaling);
-  config.rope.factor = file.number(key("rope.scaling.factor"), 1.0);
+  // Some writers give a factor of 0 where nothing is scaled.
+  if (config.rope.kind != RopeKind::none) config.rope.factor = file.number(key("rope.scaling.factor"), 1.0);
   config.rope.original_positions = file.integer(key("rope.scaling.original_context_length"), 0);
-  require(file.find("rope_freqs.weight") == nullptr, "{}: rotary frequencies as a tensor (rope_freqs.weight) are not supported", where);
+  if (const TensorView* divisors = file.find("rope_freqs.weight")) {
+    std::vector<float> values(static_cast<size_t>(divisors->elements()));
+    decode_to_f32(*divisors, values.data());
+    config.rope.frequency_divisors.assign(values.begin(), values.end());
+  }
   const TensorView* embedding = file.find("token_embd.weight");
   require(embedding && embedding->shape.size() == 2, "{}: tensor token_embd.weight is missing or not a matrix", where);
   config.vocab_size = embedding->shape[0];
@@ -248,8 +272,9 @@ Json stack_config_to_json(const StackConfig& config) {
               {"max_position_embeddings", config.max_positions}, {"rms_norm_eps", config.rms_norm_eps},
               {"rope_theta", config.rope.theta}, {"attention_bias", config.output_bias},
               {"tie_word_embeddings", config.tie_embeddings}};
-  // A word of our own, for what only a GGUF file can be: a Llama with biases on q, k and v alone.
+  // Words of our own, for what only a GGUF file can be: a Llama with biases on q, k and v alone.
   if (config.qkv_bias != (config.output_bias || config.family == "qwen2")) out["qkv_bias"] = config.qkv_bias;
+  if (!config.rope.frequency_divisors.empty()) out["rope_frequency_divisors"] = config.rope.frequency_divisors;
   if (config.bos_token) out["bos_token_id"] = *config.bos_token;
   if (config.pad_token) out["pad_token_id"] = *config.pad_token;
   if (config.end_tokens.size() == 1) out["eos_token_id"] = config.end_tokens[0];
@@ -271,7 +296,7 @@ namespace {
 // above 1.
 void write_published_rope(const RopeConfig& rope, Json& out) {
   out.erase("rope_scaling");
-  if (rope.kind == RopeKind::none || rope.factor == 1.0) return;
+  if (rope.kind == RopeKind::none || (rope.kind == RopeKind::linear && rope.factor == 1.0)) return;
   out["rope_scaling"] = {{"type", rope.kind == RopeKind::linear ? "linear" : "dynamic"}, {"factor", rope.factor}};
 }
 
@@ -286,6 +311,9 @@ Json cepe_config_to_published_json(const CepeConfig& config) {
     require(!stack.qkv_bias || stack.output_bias, "the published layout has no biases on q, k and v alone, as the {} has", part);
     require(stack.rope.kind == RopeKind::none || stack.rope.kind == RopeKind::linear || stack.rope.kind == RopeKind::dynamic,
             "the published code knows no rotary scaling but linear and dynamic; the {} has another", part);
+    require(stack.rope.frequency_divisors.empty(), "the published layout has no divisors of rotary frequencies; the {} has", part);
+    require(stack.rope.kind != RopeKind::dynamic || stack.rope.factor > 1.0,
+            "the published code refuses dynamic rotary scaling by a factor of 1, as the {} has", part);
     require(stack.rope.kind != RopeKind::dynamic || stack.rope.original_positions == 0 ||
                 stack.rope.original_positions == stack.max_positions,
             "the published code scales dynamically beyond {} positions, max_position_embeddings; the {} beyond {}",

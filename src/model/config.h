@@ -25,6 +25,9 @@ struct RopeConfig {
   double beta_fast = 32.0;           // yarn
   double beta_slow = 1.0;            // yarn
   double attention_factor = 0.0;     // yarn: scale of cos and sin; 0: 0.1 ln(factor) + 1
+  // K/2 numbers by which the frequencies are divided, beside the kind's own scaling; empty: none. How GGUF files hold
+  // llama3 (rope_freqs.weight).
+  std::vector<double> frequency_divisors;
 };
 
 // A stack of Llama-style layers: a decoder, or the encoder.

@@ -64,6 +64,7 @@ RotaryTable rotary_table(const StackConfig& config, int64_t positions) {
     scale_yarn(config, original, frequencies);
     scale = rope.attention_factor > 0 ? rope.attention_factor : 0.1 * std::log(rope.factor) + 1.0;
   }
+  for (size_t i = 0; i < rope.frequency_divisors.size(); ++i) frequencies[i] /= rope.frequency_divisors[i];
   const auto options = at::TensorOptions().dtype(at::kDouble);
   const at::Tensor angles = at::outer(at::arange(positions, options), at::tensor(frequencies, options));
   return {angles.cos() * scale, angles.sin() * scale};

@@ -39,8 +39,8 @@ struct Rows {
 
 // e^x for x <= 0, to 2 units in the last place: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2] (the degree-6 Taylor
 // series, whose first term left out is 1.5e-8 there).
-CEPE_INLINE float exp_of_negative(float x) {
-  x = std::max(x, -87.0f);
+CEPE_INLINE float exp_of_negative(float given) {
+  const float x = given > -87.0f ? given : -87.0f;
   const float n = std::nearbyint(x * 1.44269504f);
   const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   float p = 1.0f / 720;
@@ -50,7 +50,8 @@ CEPE_INLINE float exp_of_negative(float x) {
   p = p * r + 0.5f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
-  return std::bit_cast<float>(std::bit_cast<int32_t>(p) + (static_cast<int32_t>(n) << 23));
+  const float not_a_number = given - given;  // where `given` is none; else 0
+  return std::bit_cast<float>(std::bit_cast<int32_t>(p) + (static_cast<int32_t>(n) << 23)) + not_a_number;
 }
 
 // scores[r][n] of kRows queries and a block of states.
@@ -206,23 +207,34 @@ Partial read(const Kernel& kernel, const at::Tensor& query_RE, const Span& span)
   return part;
 }
 
-// out (R, E) = the spans' sums brought to one scale, over their totals.
-void merge(const std::vector<Partial>& parts, at::Tensor out_RE) {
-  const int64_t R = out_RE.size(0), E = out_RE.size(1);
-  float* out = out_RE.mutable_data_ptr<float>();
-  for (int64_t r = 0; r < R; ++r, out += E) {
-    const size_t row = static_cast<size_t>(r);
-    float highest = kNone, total = 0;
-    for (const Partial& part : parts) highest = std::max(highest, part.highest[row]);
-    std::fill_n(out, E, 0.0f);
-    if (highest == kNone) continue;
-    const int64_t width = static_cast<int64_t>(parts[0].sum.size() / parts[0].total.size());
-    for (const Partial& part : parts) total += part.total[row] * std::exp(part.highest[row] - highest);
-    for (const Partial& part : parts) {
-      const float weight = std::exp(part.highest[row] - highest) / total;
-      for (int64_t e = 0; e < E; ++e) out[e] += weight * part.sum[static_cast<size_t>(r * width + e)];
-    }
+// out (E) = one row of the spans' sums brought to one scale, over their totals.
+void merge_row(const std::vector<Partial>& parts, size_t row, float* out, int64_t E) {
+  float highest = kNone, total = 0;
+  for (const Partial& part : parts) {
+    highest = std::max(highest, part.highest[row]);
+    total += part.total[row];
   }
+  if (highest == kNone) {
+    std::fill_n(out, E, total);  // 0, or not a number where no score was one
+    return;
+  }
+  std::fill_n(out, E, 0.0f);
+  total = 0;
+  const size_t width = parts[0].sum.size() / parts[0].total.size();
+  for (const Partial& part : parts) total += part.total[row] * std::exp(part.highest[row] - highest);
+  for (const Partial& part : parts) {
+    const float weight = std::exp(part.highest[row] - highest) / total;
+    const float* sum = part.sum.data() + row * width;
+    for (int64_t e = 0; e < E; ++e) out[e] += weight * sum[e];
+  }
+}
+
+void merge(const std::vector<Partial>& parts, const at::Tensor& out_RE) {
+  const int64_t E = out_RE.size(1);
+  float* out = out_RE.mutable_data_ptr<float>();
+  at::parallel_for(0, out_RE.size(0), 16, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) merge_row(parts, static_cast<size_t>(r), out + r * E, E);
+  });
 }
 
 // One context: its states are dealt to the threads in spans of whole blocks.

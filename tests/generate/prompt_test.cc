@@ -77,6 +77,18 @@ TEST_F(ContextFiles, EachDocumentIsCutByItself) {
   EXPECT_EQ(opened.tokenizer->decode(real), text);
 }
 
+TEST_F(ContextFiles, RecordsAreDocuments) {
+  const OpenedModel opened = open_model(kGolden / "published");
+  const Chunks apart = read_context(opened, {write("a.txt", "The boats."), write("b.txt", "The \"harbour\".")});
+  const Chunks records = read_context(
+      opened, {write("c.jsonl", "{\"text\": \"The boats.\", \"domain\": \"sea\"}\n\n{\"text\": \"\"}\n"
+                                "{\"text\": \"The \\\"harbour\\\".\"}\n")});
+  EXPECT_EQ(records.count(), 2);
+  EXPECT_EQ(records.ids, apart.ids);
+  EXPECT_EQ(records.lengths, apart.lengths);
+  EXPECT_THROW(read_context(opened, {write("d.jsonl", "{\"words\": 1}\n")}), Error);
+}
+
 TEST_F(ContextFiles, BadOnesAreErrors) {
   const OpenedModel published = open_model(kGolden / "published"), plain = open_model(kGolden / "plain");
   const fs::path text = write("text.txt", "The harbour."), empty = write("empty.txt", ""),

@@ -87,6 +87,32 @@ TEST(TrainedParts, OfOtherFamiliesComeBackExactly) {
   }
 }
 
+// An encoder of another width than the decoder's, reading the decoder's embedding through a projection.
+TEST(TrainedParts, OfAProjectedEmbeddingComeBackExactly) {
+  const ScratchDirectory scratch;
+  at::manual_seed(7);
+  Cepe model = open_fixture("families/llama-mqa").model;
+  model.config.encoder = open_fixture("cepe-mha").model.config.encoder;
+  model.config.encoder_embeddings = EncoderEmbeddings::decoder_projected;
+  model.config.num_cross_attn_layers = 2;
+  model.config.chunk_length = 8;
+  for (Parameter& parameter : trainable_parameters(model)) *parameter.value = at::randn(parameter.shape) * 0.2;
+  const int64_t E = model.config.encoder->hidden_size, D = model.config.decoder.hidden_size;
+  ASSERT_NE(E, D);
+  ASSERT_EQ(model.encoder->embed_projection.weight.sizes(), (at::IntArrayRef{E, D}));
+
+  save_trained_parts(model, scratch.path() / "m", save_options(Weights::f32));
+  const OpenedModel opened = reopen(scratch.path() / "m");
+  EXPECT_EQ(opened.model.config.encoder_embeddings, EncoderEmbeddings::decoder_projected);
+  EXPECT_TRUE(at::equal(outputs(opened.model), outputs(model)));
+
+  // The same as an encoder with an embedding of its own, the projected one.
+  Cepe own = model;
+  own.config.encoder_embeddings = EncoderEmbeddings::own;
+  own.encoder->stack.embedding = at::matmul(model.decoder.stack.embedding, model.encoder->embed_projection.weight.t());
+  EXPECT_LT(norm_error(outputs(opened.model), outputs(own)), 1e-5);
+}
+
 TEST(OpenModel, SaysWhichChatTemplatesItCannotChooseFrom) {
   const ScratchDirectory scratch;
   fs::copy(kBase, scratch.path() / "m", fs::copy_options::recursive);
@@ -109,8 +135,10 @@ TEST(OpenModel, Float32WeightsAreKeptOnlyWhereAsked) {
   EXPECT_EQ(open_model(kBase, options).model.dtype(), at::kBFloat16);
   options.keep_float32 = true;
   EXPECT_EQ(open_model(kBase, options).model.dtype(), at::kFloat);
-  Cepe model = open_model(kBase).model;
+  Cepe model = open_fixture("cepe-mha").model;
+  export_published(model, scratch.path() / "wide", Weights::f32);
   export_published(model, scratch.path() / "narrow", Weights::bf16);
+  EXPECT_EQ(open_model(scratch.path() / "wide", options).model.dtype(), at::kFloat);
   EXPECT_EQ(open_model(scratch.path() / "narrow", options).model.dtype(), at::kBFloat16);
 }
 

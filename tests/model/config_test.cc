@@ -1,13 +1,17 @@
 #include "model/config.h"
 
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <cmath>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "io/gguf.h"
 #include "io/gguf_bytes.h"
 #include "model/fixtures.h"
+#include "model/layers.h"
 
 namespace cepe {
 namespace {
@@ -127,10 +131,29 @@ TEST(Config, ThePublishedLayoutScalesRotaryPositionsInTwoFields) {
     EXPECT_EQ(stack_config_from_json(published, "again").rope.kind, config.decoder.rope.kind);
   }
   config.decoder.rope.factor = 1.0;
+  EXPECT_THROW(cepe_config_to_published_json(config), Error) << "it still scales beyond the window, and 4.34 refuses it";
+  config.decoder.rope.kind = RopeKind::linear;
   EXPECT_FALSE(cepe_config_to_published_json(config).contains("rope_scaling"));
+  config.decoder.rope.kind = RopeKind::dynamic;
   config.decoder.rope.factor = 2.0;
   config.decoder.rope.original_positions = config.decoder.max_positions / 2;  // it knows no other window than this one
   EXPECT_THROW(cepe_config_to_published_json(config), Error);
+}
+
+// The sizes that every Llama file gives, five values: heads of 4 in a width of 8.
+void put_llama_sizes(GgufBytes& bytes) {
+  bytes.text("general.architecture").put<uint32_t>(kString).text("llama");
+  for (const auto& [key, number] : {std::pair("embedding_length", 8u), std::pair("feed_forward_length", 16u),
+                                    std::pair("block_count", 1u), std::pair("attention.head_count", 2u),
+                                    std::pair("context_length", 32u)}) {
+    bytes.value(std::string("llama.") + key, kU32, static_cast<uint32_t>(number));
+  }
+}
+
+StackConfig stack_config_of(const GgufBytes& bytes) {
+  const ScratchDirectory scratch;
+  write_file(scratch.path() / "m.gguf", bytes.str());
+  return stack_config_from_gguf(GgufFile(scratch.path() / "m.gguf"));
 }
 
 // A Llama file with these tokens, their types (1 normal, 3 control, 4 user defined) and ids named as ends.
@@ -138,12 +161,7 @@ std::vector<int64_t> end_tokens_of(const std::vector<std::pair<std::string, int3
                                    const std::vector<std::pair<std::string, uint32_t>>& named) {
   GgufBytes bytes;
   bytes.header(1, 8 + named.size());
-  bytes.text("general.architecture").put<uint32_t>(kString).text("llama");
-  for (const auto& [key, number] : {std::pair("embedding_length", 8u), std::pair("feed_forward_length", 16u),
-                                    std::pair("block_count", 1u), std::pair("attention.head_count", 2u),
-                                    std::pair("context_length", 32u)}) {
-    bytes.value(std::string("llama.") + key, kU32, static_cast<uint32_t>(number));
-  }
+  put_llama_sizes(bytes);
   bytes.text("tokenizer.ggml.tokens").put<uint32_t>(kArray).put<uint32_t>(kString).put<uint64_t>(tokens.size());
   for (const auto& token : tokens) bytes.text(token.first);
   constexpr uint32_t kI32 = 5;
@@ -151,9 +169,7 @@ std::vector<int64_t> end_tokens_of(const std::vector<std::pair<std::string, int3
   for (const auto& token : tokens) bytes.put(token.second);
   for (const auto& [name, id] : named) bytes.value("tokenizer.ggml." + name + "_token_id", kU32, id);
   bytes.tensor("token_embd.weight", {8, tokens.size()}, 0, 0).data(8 * tokens.size() * 4);
-  const ScratchDirectory scratch;
-  write_file(scratch.path() / "m.gguf", bytes.str());
-  return stack_config_from_gguf(GgufFile(scratch.path() / "m.gguf")).end_tokens;
+  return stack_config_of(bytes).end_tokens;
 }
 
 TEST(Config, EndTokensOfAGgufAreThoseItNamesAndThoseSpelledAsEnds) {
@@ -166,7 +182,50 @@ TEST(Config, EndTokensOfAGgufAreThoseItNamesAndThoseSpelledAsEnds) {
   EXPECT_EQ(end_tokens_of({{"<|endoftext|>", 3}, {"<|im_start|>", 3}, {"<|im_end|>", 3}}, {{"eos", 2}}), (Ids{2, 0}));
   EXPECT_EQ(end_tokens_of({{"<s>", 3}, {"</s>", 3}}, {}), (Ids{1}));
   // The same text as an ordinary token ends nothing.
-  EXPECT_EQ(end_tokens_of({{"a", 1}, {"</s>", 1}, {"<|im_end|>", 4}}, {{"eos", 0}}), (Ids{0}));
+  EXPECT_EQ(end_tokens_of({{"a", 1}, {"</s>", 1}, {"<|im_end|>", 4}}, {{"eos", 0}}), (Ids{0, 2}));
+}
+
+// A Llama file of heads of 4 with these divisors of its rotary frequencies, as llama3's scaling is stored.
+GgufBytes with_divisors(const std::vector<float>& divisors) {
+  GgufBytes bytes;
+  bytes.header(2, 6);
+  put_llama_sizes(bytes);
+  bytes.tensor("token_embd.weight", {8, 4}, 0, 0).tensor("rope_freqs.weight", {divisors.size()}, 0, 128).data(128);
+  for (const float divisor : divisors) bytes.put(divisor);
+  return bytes.data(0);
+}
+
+TEST(Config, AGgufDividesRotaryFrequencies) {
+  const StackConfig config = stack_config_of(with_divisors({1.0f, 8.0f}));
+  EXPECT_EQ(config.rope.frequency_divisors, (std::vector<double>{1.0, 8.0}));
+  const StackConfig again = stack_config_from_json(stack_config_to_json(config), "again");
+  EXPECT_EQ(again.rope.frequency_divisors, config.rope.frequency_divisors);
+  for (const auto& wrong : std::vector<std::vector<float>>{{1.0f}, {1.0f, 2.0f, 3.0f}, {1.0f, 0.0f}, {NAN, 1.0f}, {1.0f, INFINITY}}) {
+    EXPECT_THROW(stack_config_of(with_divisors(wrong)), Error);
+  }
+  CepeConfig plain;
+  plain.decoder = config;
+  EXPECT_THROW(cepe_config_to_published_json(plain), Error);
+}
+
+// What a converter to GGUF stores for llama3, the unscaled over the scaled frequencies, gives llama3's angles.
+TEST(RotaryTable, DivisorsAreAnotherSpellingOfLlama3) {
+  nlohmann::json json = llama();
+  const StackConfig unscaled = stack_config_from_json(json, "config.json");
+  json["rope_scaling"] = {{"rope_type", "llama3"}, {"factor", 8.0}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0},
+                          {"original_max_position_embeddings", 512}};
+  const StackConfig llama3 = stack_config_from_json(json, "config.json");
+  // The angle of position 1 is the frequency; all are below pi.
+  const auto frequencies = [](const StackConfig& config) {
+    const RotaryTable table = rotary_table(config, 2);
+    return at::atan2(table.sin[1], table.cos[1]);
+  };
+  const at::Tensor ratios = (frequencies(unscaled) / frequencies(llama3)).contiguous();
+  StackConfig divided = unscaled;
+  divided.rope.frequency_divisors.assign(ratios.data_ptr<double>(), ratios.data_ptr<double>() + ratios.numel());
+  EXPECT_GT(ratios.max().item<double>(), 7.9);
+  EXPECT_TRUE(at::allclose(rotary_table(divided, 3000).cos, rotary_table(llama3, 3000).cos, 1e-9, 1e-9));
+  EXPECT_FALSE(at::allclose(rotary_table(unscaled, 3000).cos, rotary_table(llama3, 3000).cos, 1e-2, 1e-2));
 }
 
 TEST(Config, APlainDecoderIsPublishedAsAnyLlama) {

@@ -70,6 +70,14 @@ TEST(LatentAttentionEdges, LargeScoresDoNotOverflow) {
   EXPECT_TRUE(at::allclose(found, at::full({1, 1, 16}, 3.0f)));
 }
 
+TEST(LatentAttentionEdges, BrokenStatesDoNotPassForNone) {
+  const at::Tensor query = at::randn({1, 2, 16});
+  at::Tensor states = at::randn({1, 70, 16});
+  states[0][66][3] = NAN;
+  EXPECT_TRUE(latent_attention(query, states, {}, 1.0).isnan().all().item<bool>());
+  EXPECT_TRUE(latent_attention(query, at::full({1, 3, 16}, NAN), {}, 1.0).isnan().all().item<bool>());
+}
+
 TEST(LatentAttentionEdges, GradientsAndDoublesAreLeftToOthers) {
   const at::Tensor query = at::randn({1, 2, 16}), states = at::randn({1, 3, 16});
   EXPECT_FALSE(latent_attention_applies(query.to(at::kDouble), states.to(at::kDouble)));
