@@ -111,8 +111,12 @@ TEST_P(PartsOfFamilies, CrossAttentionTakesTheWeightsAlone) {
   const SelfAttention& decoder = model.decoder.stack.layers[0].self_attention;
   ASSERT_EQ(encoder.q.bias.defined(), model.config.decoder.qkv_bias);
   ASSERT_EQ(encoder.o.bias.defined(), model.config.decoder.output_bias);
-  if (encoder.q.bias.defined()) EXPECT_TRUE(at::equal(encoder.q.bias, decoder.q.bias));
-  if (encoder.q_norm.defined()) EXPECT_TRUE(at::equal(encoder.q_norm, decoder.q_norm));
+  if (encoder.q.bias.defined()) {
+    EXPECT_TRUE(at::equal(encoder.q.bias, decoder.q.bias));
+  }
+  if (encoder.q_norm.defined()) {
+    EXPECT_TRUE(at::equal(encoder.q_norm, decoder.q_norm));
+  }
 }
 
 TEST_P(PartsOfFamilies, StartAsThePlainDecoderAndTrain) {
