@@ -1,9 +1,13 @@
-// Attention on shared latents on the CPU beside LibTorch's own matrix products, which is what absorbed cross-attention
-// would otherwise be: SmolLM2's and Llama-2-7B's shapes, one token and four.
+// Attention on shared latents beside LibTorch's own matrix products, which is what absorbed cross-attention would
+// otherwise be: SmolLM2's and Llama-2-7B's shapes, one token and more. On a GPU also the rate of a plain copy in the
+// same run, which bounds a kernel that reads every state once.
 //
 //   build/bench/latent_attention_bench [CONTEXT_TOKENS]
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
+#ifdef CEPE_CUDA
+#include <ATen/cuda/CUDAContext.h>
+#endif
 
 #include <algorithm>
 #include <chrono>
@@ -15,14 +19,36 @@
 
 namespace {
 
+using Work = std::function<void()>;
+
+struct Device {
+  at::Device device = at::kCPU;
+  int calls = 1;  // timed together: a GPU is given the next while it runs one
+};
+
+Device device() {
+#ifdef CEPE_CUDA
+  if (at::cuda::is_available()) return {at::kCUDA, 20};
+#endif
+  return {};
+}
+
+void wait(const Device& on) {
+#ifdef CEPE_CUDA
+  if (on.device.is_cuda()) at::cuda::getCurrentCUDAStream().synchronize();
+#endif
+}
+
 // Median of five runs after one that warms up.
-double seconds(const std::function<void()>& work) {
+double seconds(const Device& on, const Work& work) {
   work();
   std::vector<double> runs(5);
   for (double& run : runs) {
+    wait(on);
     const auto start = std::chrono::steady_clock::now();
-    work();
-    run = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    for (int i = 0; i < on.calls; ++i) work();
+    wait(on);
+    run = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / on.calls;
   }
   std::sort(runs.begin(), runs.end());
   return runs[2];
@@ -33,38 +59,61 @@ struct Shape {
   int64_t heads, width;
 };
 
-void measure(const Shape& shape, at::ScalarType type, int64_t tokens, int64_t context) {
+struct Asked {
+  int64_t tokens;        // of the decoder, of all requests together or, with several contexts, of each
+  int64_t contexts = 1;
+};
+
+void measure(const Device& on, const Shape& shape, at::ScalarType type, const Asked& asked, int64_t context) {
   at::manual_seed(1);
-  const int64_t rows = tokens * shape.heads;
+  const auto options = at::TensorOptions().device(on.device).dtype(type);
   const double scale = 0.125;
-  const at::Tensor query = (at::randn({1, rows, shape.width}) / 10).to(type);
-  const at::Tensor states = at::randn({1, context, shape.width}).to(type);
-  const double kernel = seconds([&] { cepe::latent_attention(query, states, {}, scale); });
-  const double products = seconds([&] {
+  const at::Tensor query = at::randn({asked.contexts, asked.tokens * shape.heads, shape.width}, options) / 10;
+  const at::Tensor states = at::randn({asked.contexts, context, shape.width}, options);
+  const double kernel = seconds(on, [&] { cepe::latent_attention(query, states, {}, scale); });
+  const double products = seconds(on, [&] {
     const at::Tensor scores = at::matmul(query, states.transpose(1, 2)).mul(scale).to(at::kFloat);
     at::matmul(scores.softmax(-1).to(type), states);
   });
-  const double operations = 4.0 * static_cast<double>(rows * context * shape.width);
+  const double operations = 4.0 * static_cast<double>(query.numel() * context);
   const double bytes = static_cast<double>(states.nbytes());
-  std::printf("%-12s %-9s %6ld %10.2f %10.0f %10.1f %10.2f %8.2f\n", shape.name,
-              type == at::kFloat ? "float32" : "bfloat16", static_cast<long>(tokens), kernel * 1e3,
-              operations / kernel / 1e9, bytes / kernel / 1e9, products * 1e3, products / kernel);
+  std::printf("%-12s %-9s %9ld x %-6ld %10.1f %10.0f %10.1f %12.1f %8.2f\n", shape.name,
+              type == at::kFloat ? "float32" : "bfloat16", static_cast<long>(asked.contexts),
+              static_cast<long>(asked.tokens), kernel * 1e6, operations / kernel / 1e9, bytes / kernel / 1e9,
+              products * 1e6, products / kernel);
+}
+
+// Bytes read and written a second by a copy of 1 GiB.
+double copy_rate(const Device& on) {
+  const at::Tensor from = at::ones({int64_t{1} << 29}, at::TensorOptions().device(on.device).dtype(at::kBFloat16));
+  const at::Tensor to = at::empty_like(from);
+  return 2.0 * static_cast<double>(from.nbytes()) / seconds(on, [&] { to.copy_(from); });
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const int64_t context = argc > 1 ? std::atoll(argv[1]) : 32768;
+  const Device on = device();
+  const bool gpu = on.device.is_cuda();
+  const int64_t context = argc > 1 ? std::atoll(argv[1]) : gpu ? 126976 : 32768;
   if (context <= 0) {
     std::fprintf(stderr, "latent_attention_bench: expected a positive number of context tokens, found %s\n", argv[1]);
     return 1;
   }
   const c10::NoGradGuard no_gradients;
-  std::printf("%ld context tokens\n%-12s %-9s %6s %10s %10s %10s %10s %8s\n", static_cast<long>(context), "shape",
-              "type", "tokens", "kernel ms", "GFLOP/s", "GB/s", "products", "ratio");
+  std::printf("%ld context tokens on %s; a copy reads and writes %.0f GB/s\n", static_cast<long>(context),
+              on.device.str().c_str(), copy_rate(on) / 1e9);
+  std::printf("%-12s %-9s %18s %10s %10s %10s %12s %8s\n", "shape", "type", "contexts x tokens", "kernel us", "GFLOP/s",
+              "GB/s", "products us", "ratio");
   for (const Shape& shape : {Shape{"SmolLM2", 9, 576}, Shape{"Llama-2-7B", 32, 1024}}) {
-    for (const auto type : {at::kFloat, at::kBFloat16}) {
-      for (const int64_t tokens : {1, 4}) measure(shape, type, tokens, context);
+    if (gpu) {
+      for (const Asked& asked : {Asked{1}, Asked{2}, Asked{4}, Asked{16}, Asked{32}, Asked{1, 16}}) {
+        measure(on, shape, at::kBFloat16, asked, context);
+      }
+    } else {
+      for (const auto type : {at::kFloat, at::kBFloat16}) {
+        for (const int64_t tokens : {1, 4}) measure(on, shape, type, {tokens}, context);
+      }
     }
   }
 }

@@ -12,6 +12,9 @@
 #include <vector>
 
 #include "base/error.h"
+#ifdef CEPE_CUDA
+#include "ops/latent_attention_cuda.h"
+#endif
 
 namespace cepe {
 namespace {
@@ -260,7 +263,11 @@ void attend(const Kernel& kernel, const at::Tensor& query_RE, const Span& contex
 bool latent_attention_applies(const at::Tensor& query_BNE, const at::Tensor& states_BSE) {
   const auto type = states_BSE.scalar_type();
   const bool gradient = c10::GradMode::is_enabled() && (query_BNE.requires_grad() || states_BSE.requires_grad());
-  return states_BSE.device().is_cpu() && (type == at::kFloat || type == at::kBFloat16) && !gradient;
+  if (gradient) return false;
+#ifdef CEPE_CUDA
+  if (cuda_latent_attention_applies(query_BNE, states_BSE)) return true;
+#endif
+  return states_BSE.device().is_cpu() && (type == at::kFloat || type == at::kBFloat16);
 }
 
 at::Tensor latent_attention(const at::Tensor& query_BNE, const at::Tensor& states_BSE, const at::Tensor& mask_BS,
@@ -272,6 +279,11 @@ at::Tensor latent_attention(const at::Tensor& query_BNE, const at::Tensor& state
   require(contexts == 1 || contexts == B, "latent attention: {} contexts for a batch of {}", contexts, B);
   require(!mask_BS.defined() || (mask_BS.size(0) == contexts && mask_BS.size(1) == S),
           "latent attention: the mask should be {} x {}", contexts, S);
+#ifdef CEPE_CUDA
+  if (cuda_latent_attention_applies(query_BNE, states_BSE)) {
+    return cuda_latent_attention(query_BNE, states_BSE, mask_BS, scale);
+  }
+#endif
   const int64_t rows = contexts == 1 ? B * N : N;
   const Kernel kernel = kernel_for(rows, wanted);
   const at::Tensor padded =

@@ -6,10 +6,11 @@
 
 namespace cepe {
 
-// Whether latent_attention() has a kernel for these: on a CPU, float32 or bfloat16, no gradient wanted.
+// Whether latent_attention() has a kernel for these, no gradient being wanted: on a CPU float32 or bfloat16; on a CUDA
+// device bfloat16 of a width that is a multiple of 64 up to 1024 (latent_kernel.h).
 bool latent_attention_applies(const at::Tensor& query_BNE, const at::Tensor& states_BSE);
 
-// The instruction sets that the kernel is compiled for; `best` is what the processor has. The others are for tests.
+// The instruction sets that the CPU's kernel is compiled for; `best` is what the processor has. The others are for tests.
 enum class LatentKernel { best, avx2, portable };
 
 // softmax(scale query states^T) states, one pass over the states however many queries there are: each is read from

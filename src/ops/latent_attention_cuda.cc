@@ -1,0 +1,110 @@
+#include "ops/latent_attention_cuda.h"
+
+#include <ATen/ATen.h>
+#include <ATen/cuda/CUDAContext.h>
+#include <c10/cuda/CUDAGuard.h>
+
+#include <algorithm>
+
+#include "ops/latent_kernel.h"
+
+namespace cepe {
+namespace {
+
+// Rows of one context from which products are faster.
+constexpr int64_t kManyRows = 160;
+// Bytes of scores and weights that products keep at once, whatever the length of the context.
+constexpr int64_t kScoreBytes = int64_t{256} << 20;
+
+// Contiguous and aligned for 16-byte accesses; a copy only where it must be one.
+at::Tensor aligned(const at::Tensor& x) {
+  const at::Tensor y = x.contiguous();
+  return reinterpret_cast<uintptr_t>(y.const_data_ptr()) % 16 == 0 ? y : y.clone();
+}
+
+struct Problem {
+  at::Tensor query, states, mask, out;  // (C, R, E), (C, S, E), (C, S) or undefined, (C, R, E)
+  void* stream;
+  latent_kernel::Args args;
+};
+
+void one_pass(Problem& problem) {
+  latent_kernel::Args& args = problem.args;
+  args.splits = latent_kernel::choose_splits(args);
+  const at::Tensor scratch = at::empty({latent_kernel::scratch_floats(args)}, problem.query.options().dtype(at::kFloat));
+  args.scratch = scratch.mutable_data_ptr<float>();
+  latent_kernel::latent_attention(args, problem.stream);
+}
+
+// Some blocks of one context: where they begin, and the number of the first among the context's blocks.
+struct Blocks {
+  int64_t context, token, number, count, tokens;
+};
+
+// sums (count, R, E) and statistics (count, 2, R), float32, of these blocks.
+void read_blocks(const Problem& problem, const Blocks& blocks, at::Tensor sums, const at::Tensor& statistics) {
+  const int64_t R = problem.args.rows, E = problem.args.width, n = blocks.count * blocks.tokens;
+  const at::Tensor states = problem.states[blocks.context].narrow(0, blocks.token, n);
+  const at::Tensor scores = at::mm(problem.query[blocks.context], states.t(), at::kFloat);
+  const at::Tensor weights = at::empty({R, blocks.count, blocks.tokens}, states.options());
+  latent_kernel::WeighArgs args{};
+  args.scores = scores.const_data_ptr<float>();
+  if (problem.mask.defined()) args.mask = problem.mask[blocks.context].const_data_ptr<bool>() + blocks.token;
+  args.weights = weights.mutable_data_ptr();
+  args.statistics = statistics.mutable_data_ptr<float>();
+  args.rows = R, args.blocks = blocks.count, args.block_tokens = blocks.tokens;
+  args.scale = problem.args.scale;
+  latent_kernel::weigh(args, problem.stream);
+  at::bmm_out(sums, weights.permute({1, 0, 2}), states.view({blocks.count, blocks.tokens, E}), at::kFloat);
+}
+
+void products(Problem& problem) {
+  latent_kernel::Args& args = problem.args;
+  const int64_t C = args.contexts, R = args.rows, E = args.width, S = args.tokens;
+  const int64_t block = std::min(S, latent_kernel::kMaxBlockTokens), whole = S / block;
+  args.splits = whole + (S % block != 0);
+  const at::Tensor scratch = at::empty({C * args.splits * R * (E + 2)}, problem.query.options().dtype(at::kFloat));
+  args.scratch = scratch.mutable_data_ptr<float>();
+  const at::Tensor sums = scratch.narrow(0, 0, C * args.splits * R * E).view({C, args.splits, R, E});
+  const at::Tensor statistics = scratch.narrow(0, sums.numel(), C * args.splits * 2 * R).view({C, args.splits, 2, R});
+  const int64_t at_once = std::max<int64_t>(1, kScoreBytes / (R * block * 6));
+  for (int64_t c = 0; c < C; ++c) {
+    const auto read = [&](int64_t number, int64_t count, int64_t tokens) {
+      read_blocks(problem, {c, number * block, number, count, tokens}, sums[c].narrow(0, number, count),
+                  statistics[c].narrow(0, number, count));
+    };
+    for (int64_t first = 0; first < whole; first += at_once) read(first, std::min(at_once, whole - first), block);
+    if (S % block != 0) read(whole, 1, S % block);
+  }
+  latent_kernel::merge(args, problem.stream);
+}
+
+}  // namespace
+
+bool cuda_latent_attention_applies(const at::Tensor& query_BNE, const at::Tensor& states_BSE) {
+  return query_BNE.is_cuda() && query_BNE.scalar_type() == at::kBFloat16 && states_BSE.scalar_type() == at::kBFloat16 &&
+         latent_kernel::width_fits(query_BNE.size(2));
+}
+
+at::Tensor cuda_latent_attention(const at::Tensor& query_BNE, const at::Tensor& states_BSE, const at::Tensor& mask_BS,
+                                 double scale, CudaLatentForm form) {
+  const c10::cuda::CUDAGuard guard(query_BNE.device());
+  const int64_t C = states_BSE.size(0), S = states_BSE.size(1), E = states_BSE.size(2);
+  const int64_t R = query_BNE.size(0) * query_BNE.size(1) / C;  // of a shared context: the rows of the whole batch
+  Problem problem{aligned(query_BNE).view({C, R, E}), aligned(states_BSE), mask_BS, {}, nullptr, {}};
+  if (mask_BS.defined()) problem.mask = mask_BS.contiguous();
+  problem.out = at::empty(query_BNE.sizes(), query_BNE.options());
+  problem.stream = at::cuda::getCurrentCUDAStream(query_BNE.device().index()).stream();
+  latent_kernel::Args& args = problem.args;
+  args.query = problem.query.const_data_ptr();
+  args.states = problem.states.const_data_ptr();
+  args.mask = problem.mask.defined() ? problem.mask.const_data_ptr<bool>() : nullptr;
+  args.out = problem.out.mutable_data_ptr();
+  args.contexts = C, args.rows = R, args.tokens = S, args.width = E;
+  args.scale = static_cast<float>(scale);
+  const bool many = form == CudaLatentForm::products || (form == CudaLatentForm::automatic && R >= kManyRows);
+  many ? products(problem) : one_pass(problem);
+  return problem.out;
+}
+
+}  // namespace cepe

@@ -1,0 +1,87 @@
+// Absorbed cross-attention's CUDA kernel against its formula in float64: widths, rows, spans, masks, shared contexts.
+// The tolerance is what rounding the result to bfloat16 leaves, and a weight's.
+#include <ATen/ATen.h>
+#include <ATen/cuda/CUDAContext.h>
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "ops/latent_attention.h"
+#include "ops/latent_attention_cuda.h"
+
+namespace cepe {
+namespace {
+
+struct Case {
+  int64_t batch, rows, tokens, width, contexts;
+  bool masked;
+  double spread;  // of the scores, in e-folds
+};
+
+at::Tensor formula(const at::Tensor& query, const at::Tensor& states, const at::Tensor& mask, double scale) {
+  const at::Tensor wide = states.to(at::kDouble).expand({query.size(0), states.size(1), states.size(2)});
+  at::Tensor scores = at::bmm(query.to(at::kDouble), wide.transpose(1, 2)) * scale;
+  if (mask.defined()) scores = scores.masked_fill(mask.logical_not().unsqueeze(1), -INFINITY);
+  return at::bmm(scores.softmax(-1).nan_to_num(0.0), wide);
+}
+
+class OnCuda : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!at::cuda::is_available()) GTEST_SKIP() << "no CUDA device";
+    at::manual_seed(3);
+  }
+};
+class CudaLatentAttention : public OnCuda, public testing::WithParamInterface<Case> {};
+
+TEST_P(CudaLatentAttention, EqualsTheFormula) {
+  const Case c = GetParam();
+  const auto options = at::TensorOptions().device(at::kCUDA).dtype(at::kBFloat16);
+  const at::Tensor query = at::randn({c.batch, c.rows, c.width}, options);
+  const at::Tensor states = at::randn({c.contexts, c.tokens, c.width}, options);
+  at::Tensor mask;
+  if (c.masked) {
+    mask = at::rand({c.contexts, c.tokens}, at::TensorOptions().device(at::kCUDA)) < 0.6;
+    mask[0].narrow(0, 0, c.tokens / 2).fill_(false);  // whole spans without a real token
+    if (c.contexts > 1) mask[1].fill_(false);         // a context of padding alone
+  }
+  const double scale = c.spread / std::sqrt(static_cast<double>(c.width));
+  ASSERT_TRUE(latent_attention_applies(query, states));
+  const at::Tensor expected = formula(query, states, mask, scale);
+  for (const CudaLatentForm form : {CudaLatentForm::one_pass, CudaLatentForm::products, CudaLatentForm::automatic}) {
+    const at::Tensor found = cuda_latent_attention(query, states, mask, scale, form);
+    const double error = (found.to(at::kDouble) - expected).norm().item<double>() / expected.norm().item<double>();
+    EXPECT_LE(error, 4e-3) << static_cast<int>(form);
+    EXPECT_TRUE(at::equal(found, cuda_latent_attention(query, states, mask, scale, form))) << "the same again";
+    fmt::print("{} x {} rows, {} tokens, width {}: {:.2e} of the norm\n", c.batch, c.rows, c.tokens, c.width, error);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, CudaLatentAttention,
+    testing::Values(Case{1, 32, 5000, 1024, 1, false, 1}, Case{1, 32, 126976, 1024, 1, false, 3},
+                    Case{1, 9, 30000, 576, 1, false, 2}, Case{3, 9, 3001, 576, 3, true, 2},
+                    Case{16, 32, 4000, 1024, 1, false, 1}, Case{4, 32, 3001, 1024, 4, true, 6},
+                    Case{1, 1, 1, 64, 1, false, 1}, Case{2, 5, 100, 128, 2, true, 1}, Case{1, 7, 999, 192, 1, true, 2},
+                    Case{1, 40, 777, 256, 1, false, 2}, Case{5, 13, 640, 320, 1, true, 1},
+                    Case{1, 16, 2049, 384, 1, false, 8}, Case{1, 24, 2049, 448, 1, false, 2},
+                    Case{2, 33, 4096, 512, 1, false, 2}, Case{1, 64, 33, 640, 1, false, 2},
+                    Case{1, 10, 8000, 704, 1, false, 2}, Case{1, 48, 1234, 768, 1, true, 2},
+                    Case{200, 8, 64, 832, 200, false, 2}, Case{1, 17, 7001, 896, 1, false, 2},
+                    Case{1, 32, 1000, 960, 1, false, 12}, Case{1, 512, 20000, 1024, 1, true, 3}));
+
+using CudaLatentAttentionEdges = OnCuda;
+
+TEST_F(CudaLatentAttentionEdges, LargeScoresDoNotOverflowAndBrokenStatesDoNotPassForNone) {
+  const auto options = at::TensorOptions().device(at::kCUDA).dtype(at::kBFloat16);
+  const at::Tensor query = at::full({1, 3, 64}, 100.0, options), states = at::ones({1, 1300, 64}, options);
+  states[0][1000].mul_(3);
+  EXPECT_TRUE(at::equal(latent_attention(query, states, {}, 1.0), at::full({1, 3, 64}, 3.0, options)));
+  states[0][1100][5] = NAN;
+  EXPECT_TRUE(latent_attention(query, states, {}, 1.0).isnan().all().item<bool>());
+  EXPECT_TRUE(latent_attention(query, at::full({1, 3, 64}, NAN, options), {}, 1.0).isnan().all().item<bool>());
+}
+
+}  // namespace
+}  // namespace cepe
