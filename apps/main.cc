@@ -17,6 +17,7 @@ int main(int argc, char** argv) {
   cepe::add_train_command(app);
   cepe::add_convert_command(app);
   cepe::add_export_command(app);
+  cepe::add_bench_command(app);
   try {
     cepe::configure_attention_backends();
     app.parse(argc, argv);  // runs the chosen command's callback

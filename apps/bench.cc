@@ -1,0 +1,153 @@
+// cepe bench: how fast a model encodes, reads and writes here, beside what the device can do (docs/bench.md).
+#include <ATen/Parallel.h>
+#ifdef CEPE_CUDA
+#include <ATen/cuda/CUDAContextLight.h>
+#endif
+
+#include <cstdio>
+#include <memory>
+
+#include "apps/commands.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/report.h"
+#include "eval/bench.h"
+#include "generate/prompt.h"
+#include "model/shapes.h"
+
+namespace cepe {
+namespace {
+
+struct BenchCommand {
+  ModelOptions model;
+  std::string shape, csv, json;
+  std::vector<std::string> tests, contexts = {"separate"}, forms = {"automatic"};
+  std::vector<int64_t> batches = {1};
+  BenchOptions options;
+};
+
+BenchSweep sweep_of(const BenchCommand& given, bool has_encoder) {
+  std::vector<std::string> tests = given.tests;
+  if (tests.empty()) {
+    tests = {"pp512", "tg32"};
+    if (has_encoder) tests = {"enc4096", "pp512", "pp512@c4096", "tg32", "tg32@c4096"};
+  }
+  BenchSweep sweep;
+  for (const std::string& test : tests) sweep.tests.push_back(parse_bench_test(test));
+  sweep.batches = given.batches;
+  sweep.shared.clear();
+  for (const std::string& contexts : given.contexts) {
+    require(contexts == "shared" || contexts == "separate", "--contexts: expected shared or separate, found \"{}\"",
+            contexts);
+    sweep.shared.push_back(contexts == "shared");
+  }
+  sweep.forms.clear();
+  for (const std::string& form : given.forms) sweep.forms.push_back(form_from_name(form));
+  return sweep;
+}
+
+std::string device_name(const at::Device& device) {
+#ifdef CEPE_CUDA
+  if (device.is_cuda()) return fmt::format("{} ({})", device.str(), at::cuda::getDeviceProperties(device.index())->name);
+#endif
+  return fmt::format("{}, {} threads", device.str(), at::get_num_threads());
+}
+
+// Opening an output, and letting go, tells now and not after the work that it cannot be written.
+void check_writable(const std::string& path) {
+  if (!path.empty()) AtomicFile probe(path);
+}
+
+void show(const std::string& text) {
+  const bool written = std::fputs(text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0;
+  require(written, "standard output: the result could not be written");
+}
+
+void run(BenchCommand& given) {
+  require(given.model.model.empty() != given.shape.empty(), "a model is needed: give either --model M or --shape NAME");
+  check_writable(given.csv);
+  check_writable(given.json);
+  BenchReport report{.version = CEPE_VERSION, .options = given.options};
+  std::vector<BenchCase> cases;
+  const auto plan = [&](const CepeConfig& config) {
+    cases = bench_cases(sweep_of(given, config.encoder.has_value()));
+    for (const BenchCase& one : cases) check_bench_case(config, one, given.options);
+    if (config.encoder) report.chunk_length = context_chunk_length(config);
+  };
+
+  Cepe model;
+  if (given.shape.empty()) {
+    for (const std::string& test : given.tests) static_cast<void>(parse_bench_test(test));  // before a model is read
+    model = open_model(given.model).model;
+    plan(model.config);
+    report.model = given.model.model;
+  } else {
+    require(given.model.base.empty(), "--base belongs to --model: a shape has random weights");
+    const CepeConfig config = shape_config(given.shape);
+    plan(config);
+    const at::Device device = resolve_device(given.model);
+    model = random_model(config, {.device = device, .dtype = resolve_dtype(given.model, device)});
+    report.model = given.shape + " (random weights)";
+  }
+  for (const Parameter& parameter : parameters(model)) {
+    report.parameters += parameter.value->numel();
+    report.weight_bytes += parameter.value->nbytes();
+  }
+  report.device = device_name(model.device());
+  report.dtype = dtype_name(model.dtype());
+  report.ceilings = measure_ceilings(model.device(), model.dtype());
+  show(bench_heading(report) + "\n");
+  {
+    Progress bar("measuring", static_cast<int64_t>(cases.size()));
+    for (const BenchCase& one : cases) {
+      report.records.push_back(run_bench(model, one, given.options));
+      bar.advance();
+    }
+  }
+  show(bench_table(report));
+  if (!given.csv.empty()) write_file(given.csv, bench_csv(report));
+  if (!given.json.empty()) write_file(given.json, bench_json(report));
+}
+
+std::string shape_help() {
+  std::string names;
+  for (const std::string& name : decoder_shape_names()) names += (names.empty() ? "" : ", ") + name;
+  return "instead of a model, random weights of a published size: " + names +
+         "; with an encoder: +mlm-large, or +<encoder layers>x<cross-attention layers> such as smollm2-135m+8x15";
+}
+
+}  // namespace
+
+void add_bench_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("bench", "how fast a model encodes, reads and writes here");
+  auto given = std::make_shared<BenchCommand>();
+  add_model_options(*command, given->model);
+  command->get_option("--model")->required(false);
+  command->add_option("--shape", given->shape, shape_help());
+  command
+      ->add_option("--tests", given->tests,
+                   "enc<S>, pp<T>@c<S>, score<T>@c<S>, tg<N>@c<S>, separated by commas; without @c no context (default "
+                   "enc4096,pp512,pp512@c4096,tg32,tg32@c4096)")
+      ->delimiter(',');
+  command->add_option("--batch", given->batches, "sequences at once; several sizes separated by commas")
+      ->delimiter(',')
+      ->capture_default_str();
+  command->add_option("--contexts", given->contexts, "of a batch: shared, separate or both, separated by a comma")
+      ->delimiter(',')
+      ->capture_default_str();
+  command
+      ->add_option("--form", given->forms,
+                   "of cross-attention: automatic, absorbed or materialised; several separated by commas")
+      ->delimiter(',')
+      ->capture_default_str();
+  BenchOptions& options = given->options;
+  command->add_option("--window-tokens", options.window_tokens, "tokens in the decoder's window before tg writes")
+      ->capture_default_str();
+  command->add_option("--repetitions", options.repetitions, "timed; their median is shown")->capture_default_str();
+  command->add_option("--warmup", options.warmup, "repetitions before those")->capture_default_str();
+  command->add_option("--csv", given->csv, "write a line a test to this file");
+  command->add_option("--json", given->json, "write everything, each repetition too, to this file");
+  command->callback([given] { run(*given); });
+}
+
+}  // namespace cepe
