@@ -14,6 +14,7 @@
 #include "eval/bench.h"
 #include "generate/prompt.h"
 #include "model/shapes.h"
+#include "model/weight_type.h"
 
 namespace cepe {
 namespace {
@@ -42,7 +43,7 @@ BenchSweep sweep_of(const BenchCommand& given, bool has_encoder) {
     sweep.shared.push_back(contexts == "shared");
   }
   sweep.forms.clear();
-  for (const std::string& form : given.forms) sweep.forms.push_back(form_from_name(form));
+  for (const std::string& form : given.forms) sweep.forms.push_back(cross_attention_form_from_name(form, "--form"));
   return sweep;
 }
 
@@ -90,11 +91,14 @@ void run(BenchCommand& given) {
     report.model = given.shape + " (random weights)";
   }
   for (const Parameter& parameter : parameters(model)) {
-    report.parameters += parameter.value->numel();
-    report.weight_bytes += parameter.value->nbytes();
+    report.parameters += static_cast<uint64_t>(c10::multiply_integers(parameter.shape));
   }
+  const PackedSizes packed = given.shape.empty() ? PackedSizes{} : pack_weights(model, weight_type_from_name(given.model.weights));
+  require(packed.left == 0, "--weights {}: {} matrices of {} cannot be held so", given.model.weights, packed.left, given.shape);
+  report.weight_bytes = static_cast<uint64_t>(weight_bytes(model));
   report.device = device_name(model.device());
   report.dtype = dtype_name(model.dtype());
+  if (given.model.weights != "stored") report.dtype += fmt::format(" with {} weights", given.model.weights);
   report.ceilings = measure_ceilings(model.device(), model.dtype());
   show(bench_heading(report) + "\n");
   {
@@ -137,7 +141,7 @@ void add_bench_command(CLI::App& app) {
       ->capture_default_str();
   command
       ->add_option("--form", given->forms,
-                   "of cross-attention: automatic, absorbed or materialised; several separated by commas")
+                   "of cross-attention: automatic, absorbed, materialised or cached; several separated by commas")
       ->delimiter(',')
       ->capture_default_str();
   BenchOptions& options = given->options;

@@ -18,6 +18,8 @@ struct GenerateCommand {
   std::vector<std::string> context;
   std::string prompt, prompt_file, system;
   GenerateOptions options;
+  std::string form = "automatic";
+  double context_cache = 4;  // GB
   bool raw = false, json = false;
 };
 
@@ -38,13 +40,21 @@ std::string prompt_text(const CLI::App& command, const GenerateCommand& given) {
   return content;
 }
 
+// What became of the context's keys and values; nothing where there is no context.
+std::string context_note(const Generation& made, int64_t context_tokens) {
+  if (context_tokens == 0) return "";
+  const CrossAttentionChoice& choice = made.context_choice;
+  if (choice.form != CrossAttentionForm::cached) return ", nothing kept of the context but its latents";
+  return fmt::format(", the context's keys and values kept in {:.2f} GB", static_cast<double>(choice.cost.bytes) / 1e9);
+}
+
 std::string summary(const Generation& made, const Prompt& prompt, int64_t context_tokens, double encode_seconds) {
   const std::string speed =
       made.tokens_per_second > 0 ? fmt::format("{:.1f} tokens/s", made.tokens_per_second) : "- tokens/s";
   return fmt::format(
-      "{} context tokens, {} prompt tokens, {} generated tokens; {:.2f} s to encode, {:.2f} s to the first token, {}",
+      "{} context tokens, {} prompt tokens, {} generated tokens; {:.2f} s to encode, {:.2f} s to the first token, {}{}",
       format_count(static_cast<uint64_t>(context_tokens)), format_count(prompt.tokens.size()),
-      format_count(made.tokens.size()), encode_seconds, made.first_token_seconds, speed);
+      format_count(made.tokens.size()), encode_seconds, made.first_token_seconds, speed, context_note(made, context_tokens));
 }
 
 nlohmann::json as_json(const Generation& made, const Prompt& prompt, int64_t context_tokens, double encode_seconds) {
@@ -57,7 +67,19 @@ nlohmann::json as_json(const Generation& made, const Prompt& prompt, int64_t con
       {"generated_tokens", made.tokens.size()},
       {"encode_seconds", encode_seconds},
       {"first_token_seconds", made.first_token_seconds},
+      {"cross_attention", context_tokens > 0 ? nlohmann::json(cross_attention_form_name(made.context_choice.form)) : nlohmann::json()},
+      {"context_cache_bytes", context_tokens > 0 ? made.context_choice.cost.bytes : 0},
       {"tokens_per_second", made.tokens_per_second > 0 ? nlohmann::json(made.tokens_per_second) : nlohmann::json()}};
+}
+
+// --cross-attention and --context-cache.
+ContextReading context_reading(const GenerateCommand& given) {
+  ContextReading reading;
+  require(given.context_cache >= 0 && given.context_cache <= 1e6, "--context-cache: expected gigabytes, 0 or more, found {}",
+          given.context_cache);
+  reading.memory_budget = static_cast<int64_t>(given.context_cache * 1e9);
+  reading.form = cross_attention_form_from_name(given.form, "--cross-attention");
+  return reading;
 }
 
 // The encoder's states; a progress bar where that takes a while.
@@ -74,6 +96,7 @@ void run(const CLI::App& command, GenerateCommand& given) {
   if (command.count("--system") > 0) input.system = given.system;
   const bool filters = command.count("--top-k") + command.count("--top-p") + command.count("--min-p") > 0;
   if (command.count("--temperature") == 0) options.sampling.temperature = filters ? 1.0 : 0.0;
+  options.context = context_reading(given);
   // Options that cannot work are told before a large model is read.
   static_cast<void>(Sampler(options.sampling));
   require(options.max_tokens > 0, "--max-tokens: expected 1 or more, found {}", options.max_tokens);
@@ -98,6 +121,10 @@ void run(const CLI::App& command, GenerateCommand& given) {
   if (made.reason == StopReason::window) {
     std::fprintf(stderr, "cepe: stopped because prompt and text fill the decoder's window of %lld tokens\n",
                  static_cast<long long>(opened.model.config.decoder.max_positions));
+  }
+  if (const int64_t bytes = made.context_choice.bytes_over_budget; bytes > 0) {
+    std::fprintf(stderr, "cepe: keeping the context's keys and values would write faster, and takes %.2f GB: --context-cache allows %g\n",
+                 static_cast<double>(bytes) / 1e9, given.context_cache);
   }
   std::fprintf(stderr, "cepe: %s\n", summary(made, prompt, chunks.tokens(), encode_seconds).c_str());
 }
@@ -138,6 +165,15 @@ void add_generate_command(CLI::App& app) {
   command->add_flag("--raw", given->raw, "no chat template: the text goes on from the prompt");
   command->add_flag("--json", given->json,
                     "one JSON object on standard output at the end, instead of text as it is made");
+  command
+      ->add_option("--context-cache", given->context_cache,
+                   "GB of memory in which the context's keys and values may be kept, where that writes faster; 0: never")
+      ->capture_default_str();
+  command
+      ->add_option("--cross-attention", given->form,
+                   "how the context is read: automatic (what the cost model finds fastest), absorbed, materialised, or cached (keys "
+                   "and values kept, whatever that takes)")
+      ->capture_default_str();
   add_sampling_options(*command, given->options);
   command->callback([command, given] { run(*command, *given); });
 }

@@ -2,6 +2,7 @@
 
 #include "apps/commands.h"
 #include "base/error.h"
+#include "model/weight_type.h"
 
 namespace cepe {
 
@@ -13,6 +14,10 @@ void add_model_options(CLI::App& command, ModelOptions& options, bool positional
   command
       .add_option("--dtype", options.dtype,
                   "float32, bfloat16, or auto: bfloat16 on CUDA; on a CPU with avx512_bf16 too, unless the decoder's are float32")
+      ->capture_default_str();
+  command
+      .add_option("--weights", options.weights,
+                  "of the decoder's matrices: stored (as --dtype), int8, or int4 in groups of 32; less to read for each written token")
       ->capture_default_str();
 }
 
@@ -57,7 +62,14 @@ OpenedModel open_model(const ModelOptions& options) {
   open.device = resolve_device(options);
   open.dtype = resolve_dtype(options, open.device);
   open.keep_float32 = options.dtype == "auto" && open.device.is_cpu();
-  return open_model(std::filesystem::path(options.model), open);
+  const WeightType weights = weight_type_from_name(options.weights);
+  OpenedModel opened = open_model(std::filesystem::path(options.model), open);
+  const PackedSizes sizes = pack_weights(opened.model, weights);
+  if (sizes.left > 0) {
+    opened.notes.push_back(fmt::format("{} of {} matrices have shapes that {} cannot hold and stay {}", sizes.left,
+                                       sizes.left + sizes.matrices, options.weights, dtype_name(opened.model.dtype())));
+  }
+  return opened;
 }
 
 }  // namespace cepe

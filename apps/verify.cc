@@ -12,6 +12,7 @@ namespace {
 struct Options {
   std::vector<std::string> directories;
   VerifyOptions verify;
+  std::string form = "automatic";
 };
 
 // Prints one directory's table; true when it passed.
@@ -39,7 +40,11 @@ void add_verify_command(CLI::App& app) {
   command->add_option("--tolerance", options->verify.tolerance, "largest |found - expected| / |expected| that passes")->capture_default_str();
   command->add_option("--device", options->verify.device, "cpu or cuda")->capture_default_str();
   command->add_flag("--float64", options->verify.float64, "compute in float64");
+  command->add_option("--form", options->form, "of cross-attention: automatic, materialised, absorbed or cached")->capture_default_str();
+  command->add_option("--block-tokens", options->verify.block_tokens, "context tokens of a block of the materialised form; 0: as memory allows")->capture_default_str();
   command->callback([options] {
+    require(options->verify.block_tokens >= 0, "--block-tokens: expected 0 or more, found {}", options->verify.block_tokens);
+    options->verify.form = cross_attention_form_from_name(options->form, "--form");
     bool passed = true;
     for (const std::string& directory : options->directories) passed = verify_one(directory, options->verify) && passed;
     require(passed, "verify: a recorded quantity was not reproduced");

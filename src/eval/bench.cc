@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/DeviceAccelerator.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <functional>
@@ -103,8 +104,15 @@ std::function<void()> prepare_encode(const Cepe& model, const BenchCase& what) {
   return [&model, context] { encode_all(model, context); };
 }
 
+// The encoded contexts of a test; with their keys and values where those are kept.
+std::shared_ptr<Latents> encoded_contexts(const Cepe& model, const BenchCase& what, CrossAttentionForm form) {
+  auto latents = std::make_shared<Latents>(random_latents(model, what.contexts(), what.test.context));
+  if (form == CrossAttentionForm::cached && what.contexts() > 0) latents->cache = cache_context(model.decoder.stack, *latents);
+  return latents;
+}
+
 std::function<void()> prepare_prefill(const Cepe& model, const BenchCase& what) {
-  const auto latents = std::make_shared<Latents>(random_latents(model, what.contexts(), what.test.context));
+  const auto latents = encoded_contexts(model, what, what.form);
   const auto cache =
       std::make_shared<KeyValueCache>(make_cache(model.decoder.stack, what.batch, what.test.tokens));
   const at::Tensor ids = random_ids(model, what.batch, what.test.tokens);
@@ -118,24 +126,27 @@ std::function<void()> prepare_score(const Cepe& model, const BenchCase& what) {
   const RandomContext context = random_context(model, what.contexts(), what.test.context);
   const at::Tensor ids = random_ids(model, what.batch, what.test.tokens);
   return [&model, context, ids, what] {
-    const Latents latents = what.test.context > 0 ? encode_all(model, context) : Latents{};
+    Latents latents = what.test.context > 0 ? encode_all(model, context) : Latents{};
+    if (what.form == CrossAttentionForm::cached) latents.cache = cache_context(model.decoder.stack, latents);
     logits(model, decode(model, {.ids_BT = ids, .context = &latents, .form = what.form}));
   };
 }
 
-std::function<void()> prepare_generate(const Cepe& model, const BenchCase& what, int64_t window) {
-  const auto latents = std::make_shared<Latents>(random_latents(model, what.contexts(), what.test.context));
+std::function<void()> prepare_generate(const Cepe& model, const BenchCase& what, const BenchOptions& options) {
+  const int64_t window = options.window_tokens;
+  const CrossAttentionForm form = form_taken(model.config, what, options, work_basis(model));
+  const auto latents = encoded_contexts(model, what, form);
   const auto cache =
       std::make_shared<KeyValueCache>(make_cache(model.decoder.stack, what.batch, window + what.test.tokens));
   // The window is read without the context: other numbers in the cache, the same work for every written token.
   decode(model, {.ids_BT = random_ids(model, what.batch, window), .cache = cache.get(), .last = 1});
   const at::Tensor first_B1 = random_ids(model, what.batch, 1);
-  return [&model, latents, cache, first_B1, window, what] {
+  return [&model, latents, cache, first_B1, window, what, form] {
     cache->length = window;
     at::Tensor ids_B1 = first_B1;
     for (int64_t i = 0; i < what.test.tokens; ++i) {
       const DecodeInput step{
-          .ids_BT = ids_B1, .context = latents.get(), .cache = cache.get(), .form = what.form, .last = 1};
+          .ids_BT = ids_B1, .context = latents.get(), .cache = cache.get(), .form = form, .last = 1};
       ids_B1 = logits(model, decode(model, step)).argmax(-1);  // greedy, on the device
     }
   };
@@ -146,7 +157,7 @@ std::function<void()> prepare(const Cepe& model, const BenchCase& what, const Be
     case Kind::encode: return prepare_encode(model, what);
     case Kind::prefill: return prepare_prefill(model, what);
     case Kind::score: return prepare_score(model, what);
-    case Kind::generate: return prepare_generate(model, what, options.window_tokens);
+    case Kind::generate: return prepare_generate(model, what, options);
   }
   return {};
 }
@@ -157,6 +168,16 @@ double counted_tokens(const BenchCase& what) {
   const double decoded = static_cast<double>(what.batch) * what.test.tokens;
   if (what.test.kind == Kind::encode) return context;
   return what.test.kind == Kind::score ? context + decoded : decoded;
+}
+
+// A context token's latent, and its keys and values where they are kept.
+int64_t context_token_bytes(const CepeConfig& config, const BenchCase& what, const BenchOptions& options, const WorkBasis& basis) {
+  int64_t numbers = config.encoder->hidden_size;
+  const bool reads = what.test.kind != Kind::encode;
+  if (reads && form_taken(config, what, options, basis) == CrossAttentionForm::cached) {
+    numbers += config.num_cross_attn_layers * 2 * config.decoder.num_kv_heads * config.decoder.head_dim;
+  }
+  return numbers * static_cast<int64_t>(basis.element_bytes);
 }
 
 void time_repetitions(const Cepe& model, const BenchOptions& options, BenchRecord& record) {
@@ -267,11 +288,13 @@ Ceilings measure_ceilings(const c10::Device& device, c10::ScalarType dtype) {
 BenchRecord run_bench(const Cepe& model, const BenchCase& what, const BenchOptions& options) {
   check_bench_case(model.config, what, options);
   const at::NoGradGuard no_gradients;
-  const int64_t element = static_cast<int64_t>(c10::elementSize(model.dtype()));
+  const WorkBasis basis = work_basis(model);
   BenchRecord record;
   record.what = what;
-  if (what.contexts() > 0) record.context_token_bytes = model.config.encoder->hidden_size * element;
-  if (what.contexts() > 0 && what.test.kind != Kind::encode) record.form = form_name(form_taken(model.config, what));
+  if (what.contexts() > 0) record.context_token_bytes = context_token_bytes(model.config, what, options, basis);
+  if (what.contexts() > 0 && what.test.kind != Kind::encode) {
+    record.form = cross_attention_form_name(form_taken(model.config, what, options, basis));
+  }
   try {
     time_repetitions(model, options, record);
   } catch (const c10::OutOfMemoryError&) {
@@ -282,7 +305,7 @@ BenchRecord run_bench(const Cepe& model, const BenchCase& what, const BenchOptio
   if (!model.device().is_cpu()) at::accelerator::emptyCache();
   if (!record.failure.empty()) return record;
 
-  const Work work = count_work(model.config, what, options, element);
+  const Work work = count_work(model.config, what, options, basis);
   const double seconds = median(record.seconds);
   record.tokens_per_second = counted_tokens(what) / seconds;
   record.operations_per_second = work.operations / seconds;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "model/cepe.h"
+#include "model/cost_model.h"
 
 namespace cepe {
 
@@ -43,6 +44,8 @@ struct BenchOptions {
   int64_t window_tokens = 128;  // tg: tokens in the decoder's window before the first is written
   int64_t repetitions = 5;      // timed, after
   int64_t warmup = 1;           // so many that are not
+  // tg with an automatic form: bytes that the context's kept keys and values may take, as in `cepe generate`.
+  int64_t context_cache_bytes = 4'000'000'000;
 };
 
 // All combinations, test by test. Where contexts or forms make no difference (no context, a batch of one, an encoder's
@@ -64,20 +67,31 @@ struct Work {
   double operations = 0;
   double bytes = 0;
 };
+// What a count goes by, beside the sizes.
+struct WorkBasis {
+  // All of one size: nothing is packed. Forms are chosen by operation counts.
+  WorkBasis(double bytes) : element_bytes(bytes), matrix_bytes(bytes), head_bytes(bytes) {}
+  double element_bytes;  // of a state, a key or value, and a weight that is not packed
+  double matrix_bytes;   // of a weight of the decoder's layers, packed or not (weight_type.h), with its scales
+  double head_bytes;     // of a weight of the head
+  DeviceRates rates = equal_rates();  // by which automatic forms are chosen
+};
+WorkBasis work_basis(const Cepe& model);
+
 // One repetition of a case.
 //
 // Operations: all matrix products of weights with the rows that pass through them (the decoder's last layer only for
 // rows whose logits are wanted); self-attention by the pairs that its mask allows, 4 H K each; cross-attention in the
 // form that is taken (model/cross_attention.h); the head. Norms, rotations, softmax and embeddings are left out.
-// Bytes: weight matrices once a pass (each written token is a pass); latents once a cross-attention layer for each
-// distinct context; the key-value cache once a pass. Activations, what materialised keys and values take, and what
+// Bytes: weight matrices once a pass (each written token is a pass); latents, or keys and values that are kept, once a
+// cross-attention layer for each distinct context; the key-value cache once a pass. Activations, what materialised keys and values take, and what
 // caches of the processor save or lose, are left out: no implementation needs to read fewer.
-Work count_work(const CepeConfig& config, const BenchCase& what, const BenchOptions& options, int64_t element_bytes);
+Work count_work(const CepeConfig& config, const BenchCase& what, const BenchOptions& options, const WorkBasis& basis);
 
-// The form that decoding takes in all layers but the last: the last one may have fewer query rows.
-CrossAttentionForm form_taken(const CepeConfig& config, const BenchCase& what);
-const char* form_name(CrossAttentionForm form);  // "automatic", ...
-CrossAttentionForm form_from_name(const std::string& name);  // Error listing the names
+// The form that decoding takes in all layers but the last: the last one may have fewer query rows. An automatic tg keeps
+// keys and values where that is faster for the tokens it writes (cached), the others never.
+CrossAttentionForm form_taken(const CepeConfig& config, const BenchCase& what, const BenchOptions& options,
+                              const WorkBasis& basis);
 
 // What the device does at best in this process: one large matrix product of the type, and one large copy (bytes read
 // and bytes written both count). The fastest of several.

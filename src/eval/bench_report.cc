@@ -1,6 +1,5 @@
 // How a benchmark is named, shown and kept.
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -13,10 +12,6 @@ namespace {
 
 using nlohmann::json;
 using Kind = BenchTest::Kind;
-
-constexpr std::array kForms = {std::pair(CrossAttentionForm::automatic, "automatic"),
-                               std::pair(CrossAttentionForm::absorbed, "absorbed"),
-                               std::pair(CrossAttentionForm::materialised, "materialised")};
 
 // Three digits that count: "0.0123", "4.56", "78.9", "1,234".
 std::string three_digits(double value) {
@@ -90,22 +85,6 @@ std::string BenchTest::name() const {
     case Kind::generate: return fmt::format("tg{}@c{}", tokens, context);
   }
   return {};
-}
-
-const char* form_name(CrossAttentionForm form) {
-  for (const auto& [value, name] : kForms) {
-    if (value == form) return name;
-  }
-  return "unknown";
-}
-
-CrossAttentionForm form_from_name(const std::string& name) {
-  std::string known;
-  for (const auto& [value, spelling] : kForms) {
-    if (name == spelling) return value;
-    known += (known.empty() ? "" : ", ") + std::string(spelling);
-  }
-  fail("form: expected one of {}, found \"{}\"", known, name);
 }
 
 std::string bench_heading(const BenchReport& report) {

@@ -205,7 +205,7 @@ class DomainScorer {
     meter_.start();
     const int64_t B = labels_.size(0), scored = options_.scored_tokens;
     const at::Tensor hidden = decode(model_, input).flatten(0, 1);
-    const at::Tensor nll = linear_cross_entropy(hidden, model_.decoder.lm_head, labels_.reshape({B * scored}));
+    const at::Tensor nll = linear_cross_entropy(hidden, head_weight(model_), labels_.reshape({B * scored}));
     const at::Tensor means = nll.view({B, scored}).to(at::kDouble).mean(1).cpu();
     const Cost decoding = meter_.stop();
     row.nll.insert(row.nll.end(), means.const_data_ptr<double>(), means.const_data_ptr<double>() + B);

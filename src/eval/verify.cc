@@ -127,6 +127,23 @@ class Verifier {
     return out;
   }
 
+  CrossAttentionForm training_form() const {
+    return options_.form == CrossAttentionForm::cached ? CrossAttentionForm::automatic : options_.form;
+  }
+
+  // What a decode reads its context with: keys and values kept where they are asked for.
+  DecodeInput reading(const at::Tensor& ids, Latents& context) const {
+    const bool cached = options_.form == CrossAttentionForm::cached && context.tokens() > 0;
+    if (cached && !context.cache) context.cache = cache_context(model_.decoder.stack, context);
+    return {.ids_BT = ids, .context = &context, .form = options_.form, .block_tokens = options_.block_tokens};
+  }
+
+  // Hidden states without gradients, in the form that is asked for.
+  at::Tensor forward(const at::Tensor& ids, Latents context) const {
+    const at::NoGradGuard no_grad;
+    return decode(model_, reading(ids, context));
+  }
+
   void verify_cepe() {
     const at::Tensor ids = recorded_.get("input_ids"), labels = recorded_.get("labels");
     for (const std::string name : {"full", "padded", "nocontext"}) {
@@ -135,13 +152,13 @@ class Verifier {
       require_gradients(trained);
       Latents context;
       if (const auto input = chunks(name)) context = encode(model_, *input);
-      const at::Tensor hidden = decode(model_, {ids, &context});
-      const at::Tensor loss = next_token_loss(model_, hidden, labels);
       if (recorded_.has(name + ".encoder_hidden_states")) compare(name + ".encoder_hidden_states", context.states_BSE);
-      if (recorded_.has(name + ".logits")) compare(name + ".logits", logits(model_, hidden));
-      if (recorded_.has(name + ".loss")) compare(name + ".loss", loss);
+      const at::Tensor read = forward(ids, context);
+      if (recorded_.has(name + ".logits")) compare(name + ".logits", logits(model_, read));
+      if (recorded_.has(name + ".loss")) compare(name + ".loss", next_token_loss(model_, read, labels));
       if (recorded_.names_after(name + ".grad.").empty()) continue;
-      loss.backward();
+      const at::Tensor hidden = decode(model_, {.ids_BT = ids, .context = &context, .form = training_form()});
+      next_token_loss(model_, hidden, labels).backward();
       compare_gradients(name + ".grad.", trained);
     }
   }
@@ -156,7 +173,9 @@ class Verifier {
     std::vector<at::Tensor> tokens;
     at::Tensor next = prompt;
     for (int64_t i = 0; i < steps; ++i) {
-      const at::Tensor hidden = decode(model_, {next, &context, &cache});
+      DecodeInput input = reading(next, context);
+      input.cache = &cache;
+      const at::Tensor hidden = decode(model_, input);
       next = logits(model_, hidden.narrow(1, hidden.size(1) - 1, 1)).argmax(-1);
       tokens.push_back(next);
     }
@@ -179,7 +198,7 @@ class Verifier {
       const std::vector<Parameter> trained = trainable_parameters(model_);
       require_gradients(trained);
       const Latents context = encode(model_, *chunks("padded"));
-      const at::Tensor hidden = decode(model_, {ids, &context});
+      const at::Tensor hidden = decode(model_, {.ids_BT = ids, .context = &context, .form = training_form()});
       const at::Tensor loss = lm * next_token_loss(model_, hidden, labels) + kl * distill_loss(logits(model_, hidden), teacher, mode);
       loss.backward();
       compare("distill." + name + ".loss", loss);

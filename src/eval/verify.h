@@ -24,6 +24,10 @@ struct VerifyOptions {
   double tolerance = 2e-5;       // of the recorded tensor's norm: |found - expected| / |expected|, both Euclidean
   std::string device = "cpu";    // as at::Device reads it
   bool float64 = false;          // compute in float64 instead of float32
+  // How the context is read where no gradients are wanted. Gradients take absorbed or materialised where one is asked
+  // for, else what training takes.
+  CrossAttentionForm form = CrossAttentionForm::automatic;
+  int64_t block_tokens = 0;      // of a block of the materialised form; 0: as memory allows
 };
 
 // One compared tensor. Errors are infinite where the shapes differ or a value is not finite.

@@ -58,9 +58,26 @@ int64_t room(const GenerateInput& input, const GenerateOptions& options) {
 
 }  // namespace
 
-DecodingSession::DecodingSession(const Cepe& model, const Latents* context, int64_t capacity)
-    : model_(model), context_(context && context->tokens() > 0 ? context : nullptr),
+DecodingSession::DecodingSession(const Cepe& model, const Latents* context, int64_t capacity, const ContextReading& reading)
+    : model_(model), context_(context ? *context : Latents{}), reading_(reading),
       cache_(make_cache(model.decoder.stack, 1, capacity)) {}
+
+void DecodingSession::choose_form(int64_t tokens) {
+  CrossAttentionWork work = cross_attention_work(model_.config.decoder, context_, tokens);
+  work.layers = model_.config.num_cross_attn_layers;
+  work.kept = context_.cache != nullptr;
+  work.steps = cache_.capacity - tokens;
+  work.memory_budget = reading_.memory_budget;
+  const DeviceRates rates = device_rates(model_.device(), model_.dtype());
+  if (reading_.form == CrossAttentionForm::automatic) {
+    choice_ = choose_cross_attention(work, rates);
+  } else {
+    choice_ = {reading_.form, cross_attention_cost(work, rates, reading_.form)};
+  }
+  if (choice_.form == CrossAttentionForm::cached && !context_.cache) {
+    context_.cache = cache_context(model_.decoder.stack, context_);
+  }
+}
 
 std::span<const float> DecodingSession::append(std::span<const TokenId> tokens) {
   const at::NoGradGuard no_gradients;
@@ -75,8 +92,10 @@ std::span<const float> DecodingSession::append(std::span<const TokenId> tokens) 
             "decoding: token {} is outside the model's vocabulary of {}: the tokenizer does not match the model", id,
             vocabulary);
   }
+  if (cache_.length == 0 && context_.tokens() > 0) choose_form(count);
   const at::Tensor ids_BT = at::tensor(ids, at::kLong).unsqueeze(0).to(model_.device());
-  const at::Tensor last_BTD = decode(model_, {.ids_BT = ids_BT, .context = context_, .cache = &cache_, .last = 1});
+  const at::Tensor last_BTD =
+      decode(model_, {.ids_BT = ids_BT, .context = &context_, .cache = &cache_, .form = reading_.form, .last = 1});
   logits_V_ = logits(model_, last_BTD).flatten().to(at::kCPU, at::kFloat).contiguous();
   return {logits_V_.const_data_ptr<float>(), static_cast<size_t>(logits_V_.numel())};
 }
@@ -103,7 +122,7 @@ Generation generate(const GenerateInput& input, const GenerateOptions& options) 
   sampler.observe(input.prompt);
 
   const double started = seconds_now();
-  DecodingSession session(input.model, input.context, end);
+  DecodingSession session(input.model, input.context, end, options.context);
   std::span<const float> scores = session.append(input.prompt);
   int64_t chosen = 0;
   while (true) {
@@ -123,6 +142,7 @@ Generation generate(const GenerateInput& input, const GenerateOptions& options) 
   }
   if (made.reason != StopReason::stop_string && !output.finish()) made.reason = StopReason::stop_string;
   made.seconds = seconds_now() - started;
+  made.context_choice = session.context_choice();
   if (chosen > 1) made.tokens_per_second = static_cast<double>(chosen - 1) / (made.seconds - made.first_token_seconds);
   return made;
 }

@@ -15,11 +15,20 @@
 
 namespace cepe {
 
-// One sequence that a model reads and goes on with. The model and the latents must outlive it.
+// How a sequence reads its context (model/cost_model.h).
+struct ContextReading {
+  // cached: the context's keys and values are kept, whatever that takes. automatic: they are where the cost model finds
+  // that faster for the tokens to be written and they fit in the budget. absorbed, materialised: they are not.
+  CrossAttentionForm form = CrossAttentionForm::automatic;
+  int64_t memory_budget = 4'000'000'000;  // bytes that kept keys and values may take
+};
+
+// One sequence that a model reads and goes on with. The model must outlive it.
 class DecodingSession {
  public:
-  // capacity: the tokens that the key-value cache is to hold, prompt and generated; memory is taken at once.
-  DecodingSession(const Cepe& model, const Latents* context, int64_t capacity);
+  // capacity: the tokens that the key-value cache is to hold, prompt and generated; memory is taken at once. The context's
+  // keys and values are kept, where that is chosen, on the first append(), which counts on one token a call after it.
+  DecodingSession(const Cepe& model, const Latents* context, int64_t capacity, const ContextReading& reading = {});
 
   // Reads tokens after those read so far -> the logits of the next one (V), float32, valid until the next call.
   // Throws Error when there are none, one is not of the vocabulary, or the cache would overflow.
@@ -27,10 +36,16 @@ class DecodingSession {
 
   int64_t length() const { return cache_.length; }      // tokens read
   int64_t capacity() const { return cache_.capacity; }
+  // What the first append() chose, for its tokens and for those to be written; absorbed where there is no context.
+  const CrossAttentionChoice& context_choice() const { return choice_; }
 
  private:
+  void choose_form(int64_t tokens);
+
   const Cepe& model_;
-  const Latents* context_;
+  Latents context_;        // shares the given one's memory
+  ContextReading reading_;
+  CrossAttentionChoice choice_;
   KeyValueCache cache_;
   at::Tensor logits_V_;
 };
@@ -55,6 +70,7 @@ struct GenerateOptions {
   SamplerOptions sampling;
   std::vector<TokenId> end_tokens;
   std::vector<std::string> stop;       // stop strings; see StopFilter
+  ContextReading context;
   bool continues_prompt = false;       // the text goes on from the prompt's: a leading space is part of it
   // Called with text as it is made: whole UTF-8 characters; what might be the beginning of a stop string waits.
   std::function<void(std::string_view)> on_text;
@@ -66,6 +82,8 @@ struct Generation {
   StopReason reason = StopReason::max_tokens;
   double first_token_seconds = 0;      // reading the prompt and choosing the first token
   double seconds = 0;                  // in all
+  // How the context was read (DecodingSession::context_choice).
+  CrossAttentionChoice context_choice;
   // Tokens chosen after the first (an end token counts) a second after the first; 0 when there was only one.
   double tokens_per_second = 0;
 };

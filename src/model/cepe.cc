@@ -8,7 +8,8 @@ namespace cepe {
 namespace {
 
 // Each addition to the residual stream comes with the norm that follows it, as one operation.
-at::Tensor layer_forward(const Layer& layer, const at::Tensor& x, const SelfAttentionInput& input, const DecodeInput* decode) {
+// index: the layer's place in its stack, by which a context's kept keys and values are found.
+at::Tensor layer_forward(const Layer& layer, size_t index, const at::Tensor& x, const SelfAttentionInput& input, const DecodeInput* decode) {
   const StackConfig& config = input.config;
   const double eps = config.rms_norm_eps;
   const bool reads = layer.cross_attention && decode && decode->context && decode->context->tokens() > 0;
@@ -16,7 +17,9 @@ at::Tensor layer_forward(const Layer& layer, const at::Tensor& x, const SelfAtte
   const at::Tensor asking = input.queries > 0 ? x.narrow(1, x.size(1) - input.queries, input.queries) : x;
   NormedSum h = add_rms_norm(asking, attended, reads ? layer.cross_attention->norm : layer.post_attention_norm, eps);
   if (reads) {
-    const at::Tensor read = cross_attention(*layer.cross_attention, config, h.normed, *decode->context, decode->form);
+    const ContextCache* cache = decode->context->cache.get();
+    const CrossAttentionOptions how{decode->form, decode->block_tokens, cache ? &cache->layers.at(index) : nullptr};
+    const at::Tensor read = cross_attention(*layer.cross_attention, config, h.normed, *decode->context, how);
     h = add_rms_norm(h.sum, read, layer.post_attention_norm, eps);
   }
   return h.sum + feed_forward(layer.feed_forward, h.normed);
@@ -51,7 +54,7 @@ size_t layers_below_context(const Stack& decoder) {
 at::Tensor encode_embedded(const Stack& stack, at::Tensor x_BLE, const at::Tensor& mask_BL) {
   const RotaryTable& rotary = stack.rotary.table(stack.config, x_BLE.size(1), x_BLE);
   const SelfAttentionInput input{stack.config, rotary, AttentionMask{false, mask_BL}};
-  for (const Layer& layer : stack.layers) x_BLE = layer_forward(layer, x_BLE, input, nullptr);
+  for (size_t i = 0; i < stack.layers.size(); ++i) x_BLE = layer_forward(stack.layers[i], i, x_BLE, input, nullptr);
   return rms_norm(x_BLE, stack.norm, stack.config.rms_norm_eps);
 }
 
@@ -97,7 +100,7 @@ at::Tensor decode_below(const Cepe& model, const at::Tensor& ids_BT) {
   at::Tensor x = at::embedding(stack.embedding, ids_BT);
   const RotaryTable& rotary = stack.rotary.table(stack.config, ids_BT.size(1), x);
   const SelfAttentionInput self{stack.config, rotary, AttentionMask{true, {}}};
-  for (size_t i = 0; i < layers_below_context(stack); ++i) x = layer_forward(stack.layers[i], x, self, nullptr);
+  for (size_t i = 0; i < layers_below_context(stack); ++i) x = layer_forward(stack.layers[i], i, x, self, nullptr);
   return x;
 }
 
@@ -117,13 +120,21 @@ at::Tensor decode(const Cepe& model, const DecodeInput& input) {
     // What the last layer gives for other tokens nobody reads.
     const int64_t queries = i + 1 == stack.layers.size() ? input.last : 0;
     const SelfAttentionInput self{stack.config, rotary, AttentionMask{true, {}}, cache, first, queries};
-    x = layer_forward(stack.layers[i], x, self, &input);
+    x = layer_forward(stack.layers[i], i, x, self, &input);
   }
   if (input.cache) input.cache->length += T;
   if (input.last > 0) x = x.narrow(1, x.size(1) - input.last, input.last);
   return rms_norm(x, stack.norm, stack.config.rms_norm_eps);
 }
 
-at::Tensor logits(const Cepe& model, const at::Tensor& hidden) { return at::linear(hidden, model.decoder.lm_head); }
+at::Tensor head_weight(const Cepe& model) {
+  const Decoder& decoder = model.decoder;
+  return decoder.packed_head ? unpack_weight(*decoder.packed_head, model.dtype()) : decoder.lm_head;
+}
+
+at::Tensor logits(const Cepe& model, const at::Tensor& hidden) {
+  const Decoder& decoder = model.decoder;
+  return decoder.packed_head ? packed_linear(hidden, *decoder.packed_head) : at::linear(hidden, decoder.lm_head);
+}
 
 }  // namespace cepe

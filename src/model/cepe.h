@@ -5,6 +5,7 @@
 // Shape suffixes as in layers.h.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -21,7 +22,8 @@ struct Encoder {
 
 struct Decoder {
   Stack stack;
-  at::Tensor lm_head;          // (V, D); the embedding itself when tied
+  at::Tensor lm_head;          // (V, D); the embedding itself when tied; undefined where packed and not tied
+  std::shared_ptr<const PackedWeight> packed_head;  // the head in 8 or 4 bits (weight_type.h), used instead
 };
 
 struct Cepe {
@@ -58,6 +60,7 @@ struct DecodeInput {
   CrossAttentionForm form = CrossAttentionForm::automatic;
   int64_t last = 0;                     // only the last so many tokens' states are wanted; 0: all
   at::Tensor below_BTD;                 // decode_below() of these ids, where it is at hand; not together with a cache
+  int64_t block_tokens = 0;             // of the context in materialised cross-attention; 0: as memory allows
 };
 // The decoder's layers below its first cross-attention, (B, T, D): nothing in them depends on the context, so that the
 // same tokens can be decoded with one context after another for the price of the upper layers.
@@ -66,6 +69,9 @@ at::Tensor decode_below(const Cepe& model, const at::Tensor& ids_BT);
 // -> hidden states after the final norm, (B, T or last, D). Error when the window is exceeded only where the model cannot
 // go further at all (learned sliding windows); rotary positions beyond max_positions are computed.
 at::Tensor decode(const Cepe& model, const DecodeInput& input);
+
+// The head's matrix (V, D), widened where it is packed.
+at::Tensor head_weight(const Cepe& model);
 
 // (..., D) -> (..., V)
 at::Tensor logits(const Cepe& model, const at::Tensor& hidden);

@@ -1,7 +1,9 @@
 #include "model/cross_attention.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -17,6 +19,31 @@ at::Tensor materialised(const CrossAttention& weights, const StackConfig& config
   AttentionMask mask;
   if (latents.mask_BS.defined()) mask.keys_BS = latents.mask_BS.expand({B, S});
   return attention(q_BTHK, k, v, mask);
+}
+
+// Tokens whose keys and values of one layer take a bounded amount of memory: on a CPU 64 MiB, on a GPU 512 MiB, which
+// is 2 % of a merge's work there. Whole blocks of kept keys.
+int64_t block_tokens(const StackConfig& config, const Latents& latents) {
+  constexpr int64_t kWhole = ContextKeysValues::kBlock;
+  const at::Tensor& states = latents.states_BSE;
+  const int64_t scratch = int64_t{1} << (states.is_cuda() ? 29 : 26);
+  const int64_t token = states.size(0) * 2 * config.num_kv_heads * config.head_dim * static_cast<int64_t>(states.element_size());
+  return std::max(kWhole, scratch / token / kWhole * kWhole);
+}
+
+at::Tensor materialised_in_blocks(const CrossAttention& weights, const StackConfig& config, const at::Tensor& q_BTHK,
+                                  const Latents& latents, int64_t block) {
+  const int64_t C = latents.states_BSE.size(0), S = latents.tokens(), G = config.num_kv_heads, K = config.head_dim;
+  const at::Tensor q_CGNK = fold_queries(q_BTHK, C, G);
+  AttentionMerge merge;
+  for (int64_t first = 0; first < S; first += block) {
+    const int64_t n = std::min(block, S - first);
+    const at::Tensor states = latents.states_BSE.narrow(1, first, n);
+    const auto heads = [&](const Linear& linear) { return linear(states).view({C, n, G, K}).transpose(1, 2); };
+    const at::Tensor real = latents.mask_BS.defined() ? latents.mask_BS.narrow(1, first, n) : at::Tensor();
+    merge.add(partial_attention(q_CGNK, heads(weights.k), heads(weights.v), real));
+  }
+  return unfold_queries(merge.result(q_BTHK.scalar_type()), q_BTHK.sizes());
 }
 
 // Attention on the states themselves, (B, N, E) -> (B, N, E).
@@ -52,26 +79,93 @@ at::Tensor absorbed(const CrossAttention& weights, const StackConfig& config, co
   return out_GNK.view({G, B, T, R, K}).permute({1, 2, 0, 3, 4}).reshape({B, T, H, K});
 }
 
+bool wants_gradient(const CrossAttention& weights, const at::Tensor& q, const Latents& latents) {
+  return c10::GradMode::is_enabled() && (q.requires_grad() || latents.states_BSE.requires_grad() ||
+                                         weights.k.weight.requires_grad() || weights.v.weight.requires_grad());
+}
+
+CrossAttentionForm chosen(const StackConfig& decoder, const Latents& latents, int64_t rows, bool kept) {
+  CrossAttentionWork work = cross_attention_work(decoder, latents, rows);
+  work.kept = kept;
+  return choose_cross_attention(work, device_rates(latents.states_BSE.device(), latents.states_BSE.scalar_type())).form;
+}
+
 }  // namespace
 
+int64_t ContextCache::bytes() const {
+  int64_t bytes = 0;
+  for (const ContextKeysValues& layer : layers) bytes += layer.k.defined() ? layer.bytes() : 0;
+  return bytes;
+}
+
+std::shared_ptr<const ContextCache> cache_context(const Stack& decoder, const Latents& latents) {
+  const at::NoGradGuard no_gradients;
+  const int64_t C = latents.states_BSE.size(0), S = latents.tokens(), G = decoder.config.num_kv_heads, K = decoder.config.head_dim;
+  const int64_t block = block_tokens(decoder.config, latents);
+  auto cache = std::make_shared<ContextCache>();
+  for (const Layer& layer : decoder.layers) {
+    ContextKeysValues& made = cache->layers.emplace_back();
+    if (!layer.cross_attention) continue;
+    made = make_context_keys_values({C, G, S, K}, latents.states_BSE.options());
+    for (int64_t first = 0; first < S; first += block) {
+      const int64_t n = std::min(block, S - first);
+      const at::Tensor states = latents.states_BSE.narrow(1, first, n);
+      const auto heads = [&](const Linear& linear) { return linear(states).view({C, n, G, K}); };
+      write_keys_values(made, first, heads(layer.cross_attention->k), heads(layer.cross_attention->v));
+    }
+  }
+  return cache;
+}
+
+CrossAttentionWork cross_attention_work(const StackConfig& decoder, const Latents& latents, int64_t query_rows) {
+  CrossAttentionWork work;
+  work.latent_width = latents.states_BSE.size(2);
+  work.heads = decoder.num_heads;
+  work.kv_heads = decoder.num_kv_heads;
+  work.head_dim = decoder.head_dim;
+  work.contexts = latents.states_BSE.size(0);
+  work.context_tokens = latents.tokens();
+  work.element_bytes = static_cast<int64_t>(latents.states_BSE.element_size());
+  work.query_rows = query_rows;
+  return work;
+}
+
 CrossAttentionForm choose_cross_attention_form(const StackConfig& decoder, int64_t encoder_width, int64_t query_rows) {
-  const int64_t E = encoder_width, K = decoder.head_dim;
-  if (E <= K) return CrossAttentionForm::absorbed;
-  const int64_t break_even = E * decoder.num_kv_heads * K / (decoder.num_heads * (E - K));
-  return query_rows < break_even ? CrossAttentionForm::absorbed : CrossAttentionForm::materialised;
+  CrossAttentionWork work;
+  work.latent_width = encoder_width;
+  work.heads = decoder.num_heads;
+  work.kv_heads = decoder.num_kv_heads;
+  work.head_dim = decoder.head_dim;
+  work.context_tokens = int64_t{1} << 30;  // a long context: moving the queries counts for nothing
+  work.query_rows = query_rows;
+  return choose_cross_attention(work, equal_rates()).form;
 }
 
 at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& x_BTD, const Latents& latents,
-                           CrossAttentionForm form) {
-  const int64_t B = x_BTD.size(0), T = x_BTD.size(1);
-  const int64_t contexts = latents.states_BSE.size(0);
+                           const CrossAttentionOptions& options) {
+  const int64_t B = x_BTD.size(0), T = x_BTD.size(1), S = latents.tokens();
+  const int64_t contexts = latents.states_BSE.size(0), rows = T * (contexts == 1 ? B : 1);
   require(contexts == B || contexts == 1, "cross-attention: {} contexts for a batch of {}", contexts, B);
-  if (form == CrossAttentionForm::automatic) {
-    form = choose_cross_attention_form(decoder, latents.states_BSE.size(2), T * (contexts == 1 ? B : 1));
-  }
   const at::Tensor q = weights.q(x_BTD).view({B, T, decoder.num_heads, decoder.head_dim});
-  const at::Tensor out = form == CrossAttentionForm::absorbed ? absorbed(weights, decoder, q, latents)
-                                                              : materialised(weights, decoder, q, latents);
+  const bool trains = wants_gradient(weights, q, latents);
+  CrossAttentionForm form = options.form;
+  if (form == CrossAttentionForm::automatic) {
+    form = trains ? choose_cross_attention_form(decoder, latents.states_BSE.size(2), rows)
+                  : chosen(decoder, latents, rows, options.kept != nullptr);
+  }
+  at::Tensor out;
+  if (form == CrossAttentionForm::cached) {
+    require(options.kept != nullptr, "cached cross-attention: keys and values of this context are not kept");
+    require(options.kept->tokens == S, "cached cross-attention: keys and values of {} tokens for a context of {}", options.kept->tokens, S);
+    require(!trains, "cached cross-attention: no gradients go through kept keys and values");
+    out = context_attention(q, *options.kept, latents.mask_BS);
+  } else if (form == CrossAttentionForm::absorbed) {
+    out = absorbed(weights, decoder, q, latents);
+  } else {
+    const int64_t block = options.block_tokens > 0 ? options.block_tokens : block_tokens(decoder, latents);
+    out = trains || S <= block ? materialised(weights, decoder, q, latents)
+                               : materialised_in_blocks(weights, decoder, q, latents, block);
+  }
   return weights.o(out.reshape({B, T, decoder.num_heads * decoder.head_dim}));
 }
 

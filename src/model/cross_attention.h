@@ -1,31 +1,58 @@
-// Cross-attention over the encoder's states, in its two forms, which compute the same thing.
+// Cross-attention over the encoder's states, in its three forms, which compute the same thing (docs/cross-attention.md).
 //
 // materialised: K = E Wk^T and V = E Wv^T for all S context tokens, then attention with head size K. Per layer
-//   4 S E G K operations once, and 4 S H K a query row.
+//   4 S E G K operations once, and 4 S H K a query row. A context that is longer than a block is read block by block,
+//   merged by log-sum-exp, so that memory stays bounded however long it is; where gradients are wanted it is one block.
 // absorbed: q.(Wk e) = (Wk^T q).e and sum p Wv e = Wv (sum p e), so the query moves into the encoder's space and
 //   attention runs on the states themselves, one shared key-value head of size E. 4 S H E operations a query row,
 //   no projection of S rows. Cheaper below about E G K / (H (E - K)) query rows (method: "Absorbed cross-attention").
+// cached: materialised with keys and values that are kept for the context: 2 S G K numbers a layer held, 4 S H K
+//   operations a query row and no projection.
 #pragma once
 
+#include <memory>
+#include <vector>
+
+#include "model/cost_model.h"
 #include "model/layers.h"
+#include "ops/context_attention.h"
 
 namespace cepe {
+
+// Keys and values of a context for every layer that reads it.
+struct ContextCache {
+  std::vector<ContextKeysValues> layers;  // one for each decoder layer; undefined where it has no cross-attention
+  int64_t bytes() const;
+};
 
 // The encoder's states of a context: all a context token costs, E numbers, read by every layer.
 struct Latents {
   at::Tensor states_BSE;
   at::Tensor mask_BS;     // bool, true = a real token; undefined: all are
+  // Keys and values of exactly these states, where they are kept (cache_context): whoever changes the states drops it.
+  std::shared_ptr<const ContextCache> cache = nullptr;
   int64_t tokens() const { return states_BSE.defined() ? states_BSE.size(1) : 0; }
 };
 
-enum class CrossAttentionForm { automatic, materialised, absorbed };
+// Projects a context's keys and values for all layers, block by block, for the cached form. No gradients.
+std::shared_ptr<const ContextCache> cache_context(const Stack& decoder, const Latents& latents);
 
+struct CrossAttentionOptions {
+  CrossAttentionForm form = CrossAttentionForm::automatic;
+  int64_t block_tokens = 0;                  // of a block of the materialised form; 0: what bounds memory on the device
+  const ContextKeysValues* kept = nullptr;   // this layer's, of the same latents; cached needs them
+};
 // x (B, T, D), normed by weights.norm already -> (B, T, D), to be added to the residual. Latents may have batch 1
-// for a context that all rows of the batch share.
+// for a context that all rows of the batch share. Error when the cached form is asked for and nothing is kept, or
+// gradients are wanted through it.
 at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& x_BTD,
-                           const Latents& latents, CrossAttentionForm form = CrossAttentionForm::automatic);
+                           const Latents& latents, const CrossAttentionOptions& options = {});
 
-// The form that `automatic` takes for so many query rows.
+// The work of cross-attention in one layer: query_rows tokens that ask of each context, no later calls.
+CrossAttentionWork cross_attention_work(const StackConfig& decoder, const Latents& latents, int64_t query_rows);
+
+// The form with the fewer operations of those that keep nothing, for so many query rows: what training takes, where the
+// device's rates play no part.
 CrossAttentionForm choose_cross_attention_form(const StackConfig& decoder, int64_t encoder_width, int64_t query_rows);
 
 }  // namespace cepe

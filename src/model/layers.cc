@@ -7,7 +7,9 @@
 namespace cepe {
 
 at::Tensor Linear::operator()(const at::Tensor& x) const {
-  return bias.defined() ? at::linear(x, weight, bias) : at::linear(x, weight);
+  if (!packed) return bias.defined() ? at::linear(x, weight, bias) : at::linear(x, weight);
+  const at::Tensor y = packed_linear(x, *packed);
+  return bias.defined() ? y + bias : y;
 }
 
 KeyValueCache make_cache(const Stack& stack, int64_t batch, int64_t capacity) {

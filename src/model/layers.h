@@ -7,17 +7,20 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <memory>
 #include <optional>
 #include <vector>
 
 #include "model/config.h"
 #include "ops/ops.h"
+#include "ops/packed_weight.h"
 
 namespace cepe {
 
 struct Linear {
-  at::Tensor weight;  // (out, in)
+  at::Tensor weight;  // (out, in); undefined where packed
   at::Tensor bias;    // (out), undefined where the layer has none
+  std::shared_ptr<const PackedWeight> packed = nullptr;  // the matrix in 8 or 4 bits (weight_type.h), instead of weight
   at::Tensor operator()(const at::Tensor& x) const;
 };
 

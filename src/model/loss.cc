@@ -12,7 +12,7 @@ at::Tensor next_token_loss(const Cepe& model, const at::Tensor& hidden_BTD, cons
   const at::Tensor hidden = hidden_BTD.narrow(1, 0, T - 1).reshape({-1, D});
   const at::Tensor labels = labels_BT.narrow(1, 1, T - 1).reshape({-1});
   const at::Tensor scored = labels.ge(0).sum();
-  return linear_cross_entropy_sum(hidden, model.decoder.lm_head, labels) / scored;
+  return linear_cross_entropy_sum(hidden, head_weight(model), labels) / scored;
 }
 
 at::Tensor next_token_loss_from_log_probs(const at::Tensor& log_probs_BTV, const at::Tensor& labels_BT) {

@@ -22,6 +22,13 @@ struct Heads {
 };
 
 at::Tensor attend(const Heads& x, const std::optional<at::Tensor>& allowed, bool causal) {
+  const int64_t B = x.q.size(0), H = x.q.size(1), T = x.q.size(2), G = x.k.size(1), K = x.q.size(3);
+  // Where all queries see the same keys, the heads that share them are more rows of one head: LibTorch's CPU kernel
+  // would copy the keys for each (one query on 1,000 keys: a fifth of the time).
+  if (x.grouped() && !causal && x.q.is_cpu() && (!allowed || T == 1)) {
+    const at::Tensor rows = x.q.reshape({B, G, H / G * T, K});
+    return at::scaled_dot_product_attention(rows, x.k, x.v, allowed).reshape({B, H, T, K});
+  }
   return at::scaled_dot_product_attention(x.q, x.k, x.v, allowed, 0.0, causal, std::nullopt, x.grouped());
 }
 

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "base/error.h"
+#include "ops/fused_cpu.h"
 #ifdef CEPE_CUDA
 #include "ops/fused_autograd.h"
 #endif
@@ -13,12 +14,17 @@ namespace {
 // Norms and rotations are computed in at least float32.
 at::Tensor widen(const at::Tensor& x) { return x.scalar_type() == at::kDouble ? x : x.to(at::kFloat); }
 
+bool all_fused_on_cpu(const at::Tensor& x, const at::Tensor& weight) {
+  return fused_cpu_applies(x) && fused_cpu_applies(weight) && x.scalar_type() == weight.scalar_type();
+}
+
 }  // namespace
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
 #ifdef CEPE_CUDA
   if (fused_norm_applies(x, weight)) return fused_rms_norm(x, weight, eps);
 #endif
+  if (all_fused_on_cpu(x, weight)) return fused_cpu_rms_norm(x, weight, eps);
   // LibTorch's own kernel computes in float32 inside.
   return at::rms_norm(x, {x.size(-1)}, weight, eps);
 }
@@ -29,6 +35,9 @@ NormedSum add_rms_norm(const at::Tensor& x, const at::Tensor& y, const at::Tenso
     return fused_add_rms_norm(x, y, weight, eps);
   }
 #endif
+  if (all_fused_on_cpu(x, weight) && fused_cpu_applies(y) && x.sizes() == y.sizes() && x.scalar_type() == y.scalar_type()) {
+    return fused_cpu_add_rms_norm(x, y, weight, eps);
+  }
   const at::Tensor sum = x + y;
   return {sum, rms_norm(sum, weight, eps)};
 }
@@ -40,6 +49,7 @@ at::Tensor rotary(const at::Tensor& x_BTHK, const RotaryTable& table, int64_t fi
 #ifdef CEPE_CUDA
   if (fused_applies(x_BTHK)) return fused_rotary(x_BTHK, table, first);
 #endif
+  if (fused_cpu_applies(x_BTHK) && table.cos.scalar_type() == at::kFloat) return fused_cpu_rotary(x_BTHK, table, first);
   const at::Tensor cos = table.cos.narrow(0, first, T).view({1, T, 1, -1});
   const at::Tensor sin = table.sin.narrow(0, first, T).view({1, T, 1, -1});
   const std::vector<at::Tensor> halves = widen(x_BTHK).chunk(2, -1);

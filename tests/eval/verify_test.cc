@@ -55,6 +55,15 @@ TEST_P(Fixtures, AreReproduced) {
   for (const std::string& name : report.unknown) ADD_FAILURE() << "unknown quantity " << name;
 }
 
+TEST_P(Fixtures, AreReproducedInEveryForm) {
+  for (const auto form : {CrossAttentionForm::absorbed, CrossAttentionForm::materialised, CrossAttentionForm::cached}) {
+    for (const int64_t block : {0, 5}) {
+      const VerifyReport report = verify_fixture(golden(GetParam()), {.form = form, .block_tokens = block});
+      EXPECT_TRUE(report.passed()) << cross_attention_form_name(form) << " in blocks of " << block;
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Published, Fixtures, testing::Values("cepe-mha", "cepe-gqa-last2", "mlm", "replug"));
 INSTANTIATE_TEST_SUITE_P(Families, Fixtures,
                          testing::Values("families/llama-mqa", "families/llama-bias", "families/llama-linear", "families/llama-dynamic",

@@ -34,19 +34,23 @@ TokenId best(std::span<const float> logits) {
   return static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin());
 }
 
-class Fixture : public testing::TestWithParam<const char*> {};
+struct Reading {
+  const char* fixture;
+  CrossAttentionForm form;
+};
+class Fixture : public testing::TestWithParam<Reading> {};
 
 // The published code's greedy tokens, one at a time through the key-value cache.
 TEST_P(Fixture, GreedyTokensEqualTheRecordedOnes) {
-  const OpenedModel opened = open_model(kGolden / GetParam());
-  const SafetensorsFile expected(kGolden / GetParam() / "expected.safetensors");
+  const OpenedModel opened = open_model(kGolden / GetParam().fixture);
+  const SafetensorsFile expected(kGolden / GetParam().fixture / "expected.safetensors");
   const at::Tensor context = recorded_ids(expected, "encoder_input_ids"),
                    mask = recorded_ids(expected, "encoder_attention_mask").to(at::kBool),
                    prompt = recorded_ids(expected, "greedy.prompt"), tokens = recorded_ids(expected, "greedy.tokens");
   for (int64_t b = 0; b < prompt.size(0); ++b) {
     const Latents latents =
         encode(opened.model, {.ids_BML = context.slice(0, b, b + 1), .mask_BML = mask.slice(0, b, b + 1)});
-    DecodingSession session(opened.model, &latents, prompt.size(1) + tokens.size(1));
+    DecodingSession session(opened.model, &latents, prompt.size(1) + tokens.size(1), {.form = GetParam().form});
     const std::vector<TokenId> wanted = row(tokens, b);
     std::span<const float> logits = session.append(row(prompt, b));
     std::vector<TokenId> found;
@@ -58,7 +62,12 @@ TEST_P(Fixture, GreedyTokensEqualTheRecordedOnes) {
     EXPECT_EQ(found, wanted) << "sequence " << b;
   }
 }
-INSTANTIATE_TEST_SUITE_P(Published, Fixture, testing::Values("cepe-mha", "cepe-gqa-last2"));
+INSTANTIATE_TEST_SUITE_P(Published, Fixture,
+                         testing::Values(Reading{"cepe-mha", CrossAttentionForm::automatic}, Reading{"cepe-mha", CrossAttentionForm::cached},
+                                         Reading{"cepe-mha", CrossAttentionForm::absorbed},
+                                         Reading{"cepe-gqa-last2", CrossAttentionForm::automatic},
+                                         Reading{"cepe-gqa-last2", CrossAttentionForm::cached},
+                                         Reading{"cepe-gqa-last2", CrossAttentionForm::materialised}));
 
 nlohmann::json greedy_records() {
   std::ifstream file(kGolden / "generate" / "greedy.json");
@@ -169,6 +178,33 @@ TEST(DecodingSession, EqualsDecodingWithoutACache) {
   }
   EXPECT_EQ(session.length(), 24);
   EXPECT_THROW(session.append(all.first(1)), Error);  // the cache is full
+}
+
+// Keys and values are kept where enough tokens are to come and the budget allows, and the logits are the same.
+TEST(DecodingSession, KeepsKeysAndValuesWithinTheBudget) {
+  const OpenedModel opened = open_model(kGolden / "generate" / "published");
+  const Latents latents = encode_context(opened.model, some_chunks(75));
+  const std::vector<TokenId> prompt = {5, 6, 7};
+  const auto logits_with = [&](const ContextReading& reading, CrossAttentionChoice& choice) {
+    DecodingSession session(opened.model, &latents, 100, reading);
+    session.append(prompt);
+    const std::span<const float> found = session.append(std::vector<TokenId>{8});
+    choice = session.context_choice();
+    return at::tensor(std::vector<float>(found.begin(), found.end()));
+  };
+  CrossAttentionChoice absorbed, kept, over;
+  const at::Tensor expected = logits_with({.form = CrossAttentionForm::absorbed}, absorbed);
+  EXPECT_EQ(absorbed.form, CrossAttentionForm::absorbed);
+  EXPECT_EQ(absorbed.cost.bytes, 0);
+  const at::Tensor found = logits_with({.form = CrossAttentionForm::cached}, kept);
+  EXPECT_EQ(kept.form, CrossAttentionForm::cached);
+  const StackConfig& config = opened.model.config.decoder;
+  EXPECT_EQ(kept.cost.bytes, 75 * opened.model.config.num_cross_attn_layers * 2 * config.num_kv_heads * config.head_dim * 4);
+  EXPECT_LT((found - expected).norm().item<double>(), 2e-5 * expected.norm().item<double>());
+  const at::Tensor other = logits_with({.memory_budget = kept.cost.bytes - 1}, over);
+  EXPECT_NE(over.form, CrossAttentionForm::cached);
+  EXPECT_LT((other - expected).norm().item<double>(), 2e-5 * expected.norm().item<double>());
+  EXPECT_EQ(latents.cache, nullptr) << "the given context stays as it was";
 }
 
 TEST(DecodingSession, RefusesTokensOutsideTheVocabulary) {

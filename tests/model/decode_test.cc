@@ -61,11 +61,17 @@ TEST_P(Decoding, LowerLayersServeEveryContext) {
   EXPECT_THROW(decode(model_, {.ids_BT = ids_.narrow(1, 0, 3), .below_BTD = below}), Error);
 }
 
-TEST_P(Decoding, BothFormsOfCrossAttentionGiveTheSameHiddenStates) {
-  const at::Tensor a = decode(model_, {ids_, &context_, nullptr, CrossAttentionForm::absorbed});
-  const at::Tensor b = decode(model_, {ids_, &context_, nullptr, CrossAttentionForm::materialised});
-  EXPECT_LT(norm_error(a, b), 1e-12);
-  EXPECT_GT(norm_error(decode(model_, {ids_}), b), 1e-3) << "the context must matter";
+TEST_P(Decoding, EveryFormOfCrossAttentionGivesTheSameHiddenStates) {
+  const at::Tensor whole = decode(model_, {.ids_BT = ids_, .context = &context_, .form = CrossAttentionForm::absorbed});
+  const auto same = [&](const DecodeInput& input) { EXPECT_LT(norm_error(decode(model_, input), whole), 1e-12); };
+  same({.ids_BT = ids_, .context = &context_, .form = CrossAttentionForm::materialised});
+  same({.ids_BT = ids_, .context = &context_, .form = CrossAttentionForm::materialised, .block_tokens = 11});
+  Latents kept = context_;
+  kept.cache = cache_context(model_.decoder.stack, kept);
+  same({.ids_BT = ids_, .context = &kept, .form = CrossAttentionForm::cached});
+  same({.ids_BT = ids_, .context = &kept});
+  EXPECT_THROW(decode(model_, {.ids_BT = ids_, .context = &context_, .form = CrossAttentionForm::cached}), Error);
+  EXPECT_GT(norm_error(decode(model_, {ids_}), whole), 1e-3) << "the context must matter";
 }
 
 TEST_P(Decoding, EncodingInBoundedBatchesChangesNothing) {

@@ -1,0 +1,30 @@
+// The decoder's matrices in 8 or 4 bits, for writing and evaluation: what a step reads.
+#pragma once
+
+#include <string>
+
+#include "model/cepe.h"
+#include "ops/packed_weight.h"
+
+namespace cepe {
+
+struct PackedSizes {
+  int64_t matrices = 0;       // packed
+  int64_t left = 0;           // not of a shape that can be packed, and left as they were
+  int64_t bytes_before = 0;   // of the packed ones
+  int64_t bytes = 0;
+};
+
+// Packs every matrix of the decoder's layers (self-attention, feed-forward part, and cross-attention's q and o) and the
+// head; int4 leaves the head at 8 bits, as files with 4-bit weights do, because its rounding shows in every token. The
+// encoder, which always reads many tokens at once, cross-attention's k and v, which absorbed cross-attention reads as
+// matrices, and the embedding stay. The model cannot be trained or saved afterwards. WeightType::stored does nothing.
+PackedSizes pack_weights(Cepe& model, WeightType type);
+
+// Bytes of all weights, as they are held.
+int64_t weight_bytes(Cepe& model);
+
+// "stored", "int8" or "int4"; Error otherwise.
+WeightType weight_type_from_name(const std::string& name);
+
+}  // namespace cepe

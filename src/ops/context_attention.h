@@ -1,0 +1,75 @@
+// Attention over a long context that all queries see whole (no causal mask): in parts that are merged by their
+// log-sum-exp, and on keys and values that are kept for many calls. What materialised and cached cross-attention run
+// on (model/cross_attention.h).
+//
+// Shape suffixes: C contexts, G key-value heads, N query rows of a key-value head (tokens times the query heads that
+// share it, and the sequences of a batch that share the context), S context tokens, K head size.
+// No gradients here.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/TensorOptions.h>
+
+#include <utility>
+
+namespace cepe {
+
+// Queries by the key-value head that they read. With one context for a batch, all its sequences are rows of it.
+// q (B, T, H, K) -> (C, G, N, K), C = B or 1, N = B / C * T * H / G
+at::Tensor fold_queries(const at::Tensor& q_BTHK, int64_t contexts, int64_t kv_heads);
+// The reverse, for a tensor (C, G, N, K) of the same queries. -> (B, T, H, K)
+at::Tensor unfold_queries(const at::Tensor& out_CGNK, at::IntArrayRef q_sizes);
+
+// Attention over some of the keys: what it read there, and how much those keys weigh.
+struct PartialAttention {
+  at::Tensor out_CGNK;          // softmax over these keys alone; zeros where none of them is real
+  at::Tensor log_sum_exp_CGN;   // of q.k / sqrt(K), float32 (float64 for float64); -inf where none is real
+};
+// k, v (C, G, S, K), any strides with the last 1. keys_CS bool, true = a real token; undefined: all are.
+PartialAttention partial_attention(const at::Tensor& q_CGNK, const at::Tensor& k_CGSK, const at::Tensor& v_CGSK,
+                                   const at::Tensor& keys_CS);
+
+// Puts parts together: out = sum of exp(l_i - l) out_i with l = log sum exp(l_i), in float32 (float64 for float64),
+// whatever their order (Milakov & Gimelshein 2018, arXiv 1805.02867).
+class AttentionMerge {
+ public:
+  void add(const PartialAttention& part);
+  // Of type `type`; a row without any real key in any part gives zeros. At least one part must have been added.
+  at::Tensor result(at::ScalarType type) const { return sum_CGNK_.to(type); }
+
+ private:
+  at::Tensor sum_CGNK_, log_sum_exp_CGN_;
+};
+
+// Keys and values of one layer for a whole context.
+struct ContextKeysValues {
+  // Tokens of a block of keys on a CPU: they stand side by side, so that one vector holds the same number of 16 keys.
+  static constexpr int64_t kBlock = 64;
+  at::Tensor k;        // on a CPU (C, G, ceil(S / kBlock), K, kBlock), the end padded with zeros; else (C, G, S, K)
+  at::Tensor v;        // (C, G, S, K); on a CPU padded with zeros to whole blocks
+  int64_t tokens = 0;  // S
+  bool blocked() const { return k.dim() == 5; }
+  int64_t bytes() const { return static_cast<int64_t>(k.nbytes() + v.nbytes()); }
+};
+// Memory for such keys and values, to be filled by write_keys_values.
+struct ContextSizes {
+  int64_t contexts = 1, kv_heads = 0, tokens = 0, head_dim = 0;
+};
+ContextKeysValues make_context_keys_values(const ContextSizes& sizes, const at::TensorOptions& options);
+// k, v (C, n, G, K) become tokens first .. first + n; first is a multiple of kBlock, and so is n but at the end.
+void write_keys_values(ContextKeysValues& to, int64_t first, const at::Tensor& k_CnGK, const at::Tensor& v_CnGK);
+// Tokens first .. first + n as keys and values (C, G, n, K); first and n as above.
+std::pair<at::Tensor, at::Tensor> read_keys_values(const ContextKeysValues& from, int64_t first, int64_t n);
+
+// The instruction sets that the CPU's kernel is compiled for; `best` is what the processor has. The others are for tests;
+// `none` takes LibTorch's attention part by part.
+enum class ContextKernel { best, avx2, portable, none };
+
+// softmax(q k^T / sqrt(K)) v over the whole context. mask (C, S) bool, true = a real token; undefined: all are. A row
+// without any real token gives zeros. Arithmetic is float32. With few rows each key and value is read once from memory,
+// by a kernel of our own on a CPU (float32 or bfloat16, K a multiple of 16).
+// q (B, T, H, K) -> (B, T, H, K)
+at::Tensor context_attention(const at::Tensor& q_BTHK, const ContextKeysValues& context, const at::Tensor& mask_CS,
+                             ContextKernel kernel = ContextKernel::best);
+
+}  // namespace cepe

@@ -1,0 +1,154 @@
+#include "ops/packed_weight.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <tuple>
+
+#include "base/error.h"
+
+namespace cepe {
+namespace {
+
+// Rows from which widened weights are faster than the kernels of few rows: measured on 2 cores with avx512_bf16 with
+// matrices of SmolLM2 (docs/weights.md). On a GPU the int4 kernel works on tiles of 16 rows.
+constexpr int64_t kManyRows = 16;
+
+struct Grid {
+  at::Tensor values, scale, zero;  // (groups, 32) integers as floats, (groups, 1), (groups, 1) as the kernel will see them
+  at::Tensor error;                // (groups, 1): the sum of squares
+};
+
+// w (groups, 32) on the grid (value - 8) * scale + zero, scale and zero rounded to bfloat16 first.
+Grid on_grid(const at::Tensor& w, const at::Tensor& scale, const at::Tensor& zero) {
+  Grid grid;
+  grid.scale = scale.to(at::kBFloat16).to(at::kFloat);
+  grid.zero = zero.to(at::kBFloat16).to(at::kFloat);
+  const at::Tensor step = at::where(grid.scale == 0, at::ones_like(grid.scale), grid.scale);
+  grid.values = ((w - grid.zero) / step + 8).round().clamp(0, 15);
+  grid.error = ((grid.values - 8) * grid.scale + grid.zero - w).square().sum(-1, true);
+  return grid;
+}
+
+void pack_int4(const at::Tensor& weight, PackedWeight& out) {
+  const at::Tensor w = weight.to(at::kFloat).reshape({-1, kInt4Group});
+  const at::Tensor least = std::get<0>(w.min(-1, true)), greatest = std::get<0>(w.max(-1, true));
+  const at::Tensor step = (greatest - least) / 15;
+  const Grid whole = on_grid(w, step, least + 8 * step);
+  // Q4_0: the weight of the greatest magnitude, with its sign, is -8 steps.
+  const at::Tensor extreme = at::where(greatest > -least, greatest, least);
+  const Grid symmetric = on_grid(w, extreme / -8, at::zeros_like(extreme));
+  const at::Tensor better = symmetric.error < whole.error;
+  const at::Tensor values = at::where(better, symmetric.values, whole.values).to(at::kByte).view({out.out, out.in});
+  const at::Tensor scale = at::where(better, symmetric.scale, whole.scale), zero = at::where(better, symmetric.zero, whole.zero);
+  const int64_t groups = out.in / kInt4Group;
+  out.scales = at::cat({scale, zero}, -1).view({out.out, groups, 2}).transpose(0, 1).contiguous().to(at::kBFloat16);
+  const at::Tensor even = values.slice(1, 0, out.in, 2), odd = values.slice(1, 1, out.in, 2);
+  out.values = even.bitwise_left_shift(4).bitwise_or(odd);
+  out.packed = weight.is_cuda() ? at::_convert_weight_to_int4pack(out.values, /*innerKTiles=*/8)
+                                : at::_convert_weight_to_int4pack_for_cpu(values.to(at::kInt), /*innerKTiles=*/1);
+}
+
+void pack_int8(const at::Tensor& weight, PackedWeight& out) {
+  const at::Tensor w = weight.to(at::kFloat);
+  const at::Tensor scale = w.abs().amax(-1, true).clamp_min(1e-12) / 127;
+  out.values = (w / scale).round().clamp(-127, 127).to(at::kChar);
+  out.scales = scale.squeeze(1);
+}
+
+// (value - 8) * scale + zero, row by row: one pass, where tensor operations would take five.
+at::Tensor unpack_int4_cpu(const PackedWeight& weight) {
+  const at::Tensor out = at::empty({weight.out, weight.in}, at::kBFloat16);
+  const uint8_t* const values = weight.values.const_data_ptr<uint8_t>();
+  const auto* const scales = weight.scales.const_data_ptr<at::BFloat16>();
+  auto* const to = out.mutable_data_ptr<at::BFloat16>();
+  at::parallel_for(0, weight.out, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      for (int64_t group = 0; group < weight.in / kInt4Group; ++group) {
+        const float scale = scales[(group * weight.out + row) * 2], zero = scales[(group * weight.out + row) * 2 + 1];
+        const uint8_t* const from = values + (row * weight.in + group * kInt4Group) / 2;
+        at::BFloat16* const at = to + row * weight.in + group * kInt4Group;
+        for (int64_t i = 0; i < kInt4Group / 2; ++i) {
+          at[2 * i] = static_cast<float>((from[i] >> 4) - 8) * scale + zero;
+          at[2 * i + 1] = static_cast<float>((from[i] & 15) - 8) * scale + zero;
+        }
+      }
+    }
+  });
+  return out;
+}
+
+at::Tensor unpack_int4(const PackedWeight& weight) {
+  if (!weight.values.is_cuda()) return unpack_int4_cpu(weight);
+  const at::Tensor halves = at::stack({weight.values.bitwise_right_shift(4), weight.values.bitwise_and(15)}, -1);
+  const at::Tensor grid = halves.view({weight.out, weight.in / kInt4Group, kInt4Group}).to(at::kFloat) - 8;
+  const at::Tensor scales = weight.scales.transpose(0, 1).to(at::kFloat);
+  return (grid * scales.narrow(2, 0, 1) + scales.narrow(2, 1, 1)).to(at::kBFloat16).view({weight.out, weight.in});
+}
+
+// (rows, in) -> (rows, out)
+at::Tensor int4_linear(const at::Tensor& x, const PackedWeight& weight) {
+  const at::Tensor narrow = x.to(at::kBFloat16);
+  if (x.size(0) >= kManyRows) return at::linear(narrow, unpack_int4(weight)).to(x.scalar_type());
+  const at::Tensor y = x.is_cuda() ? at::_weight_int4pack_mm(narrow, weight.packed, kInt4Group, weight.scales)
+                                   : at::_weight_int4pack_mm_for_cpu(narrow, weight.packed, kInt4Group, weight.scales);
+  return y.to(x.scalar_type());
+}
+
+at::Tensor int8_linear(const at::Tensor& x, const PackedWeight& weight) {
+  // The scale belongs to the output's column, so it can wait until after the product.
+  if (x.size(0) >= kManyRows) return at::linear(x, weight.values.to(x.scalar_type())).mul_(weight.scales.to(x.scalar_type()));
+  return at::_weight_int8pack_mm(x, weight.values, weight.scales.to(x.scalar_type()));
+}
+
+}  // namespace
+
+const char* weight_type_name(WeightType type) {
+  switch (type) {
+    case WeightType::stored: return "stored";
+    case WeightType::int8: return "int8";
+    case WeightType::int4: return "int4";
+  }
+  return "";
+}
+
+int64_t PackedWeight::bytes() const {
+  int64_t sum = 0;
+  for (const at::Tensor& tensor : {values, scales, packed}) sum += tensor.defined() ? static_cast<int64_t>(tensor.nbytes()) : 0;
+  return sum;
+}
+
+double read_bytes_a_weight(const PackedWeight& weight) {
+  const at::Tensor& values = weight.packed.defined() ? weight.packed : weight.values;
+  return static_cast<double>(values.nbytes() + weight.scales.nbytes()) / static_cast<double>(weight.out * weight.in);
+}
+
+bool can_pack(WeightType type, int64_t out, int64_t in) {
+  return type == WeightType::int8 || (type == WeightType::int4 && in % kInt4Group == 0 && out % 16 == 0);
+}
+
+PackedWeight pack_weight(const at::Tensor& weight, WeightType type) {
+  require(weight.dim() == 2 && can_pack(type, weight.size(0), weight.size(1)), "a matrix of shape {} cannot be held as {}",
+          weight.dim() == 2 ? fmt::format("({}, {})", weight.size(0), weight.size(1)) : "with other than two dimensions",
+          weight_type_name(type));
+  PackedWeight out;
+  out.type = type;
+  out.out = weight.size(0), out.in = weight.size(1);
+  type == WeightType::int8 ? pack_int8(weight, out) : pack_int4(weight, out);
+  return out;
+}
+
+at::Tensor unpack_weight(const PackedWeight& weight, at::ScalarType dtype) {
+  if (weight.type == WeightType::int4) return unpack_int4(weight).to(dtype);
+  return (weight.values.to(at::kFloat) * weight.scales.unsqueeze(1)).to(dtype);
+}
+
+at::Tensor packed_linear(const at::Tensor& x, const PackedWeight& weight) {
+  require(x.size(-1) == weight.in, "packed weights: {} inputs, expected {}", x.size(-1), weight.in);
+  const at::Tensor rows = x.reshape({-1, weight.in});
+  std::vector<int64_t> shape = x.sizes().vec();
+  shape.back() = weight.out;
+  return (weight.type == WeightType::int4 ? int4_linear(rows, weight) : int8_linear(rows, weight)).view(shape);
+}
+
+}  // namespace cepe
