@@ -11,8 +11,9 @@
 namespace cepe {
 namespace {
 
-// Rows of one context from which products are faster.
-constexpr int64_t kManyRows = 160;
+// Rows of one context from which products are faster: on an H200 one pass over 126,976 tokens of width 1024 takes 192 us
+// with 64 rows and 360 us with 128, where even products with LibTorch's softmax take 327 us.
+constexpr int64_t kManyRows = 96;
 // Bytes of scores and weights that products keep at once, whatever the length of the context.
 constexpr int64_t kScoreBytes = int64_t{256} << 20;
 
