@@ -101,7 +101,8 @@ TEST_P(ContextAttention, PartsMergeToTheWhole) {
 INSTANTIATE_TEST_SUITE_P(Shapes, ContextAttention,
                          testing::Values(Case{1, 1, 9, 3, 64, 300, 1, false}, Case{2, 3, 4, 4, 32, 256, 2, true},
                                          Case{3, 2, 6, 1, 80, 191, 1, true}, Case{2, 1, 8, 2, 128, 65, 1, false},
-                                         Case{1, 11, 3, 3, 16, 1, 1, false}, Case{3, 2, 4, 2, 10, 130, 3, true}));
+                                         Case{1, 11, 3, 3, 16, 1, 1, false}, Case{3, 2, 4, 2, 10, 130, 3, true}, Case{2, 2, 4, 4, 8, 50, 2, false},
+                                         Case{1, 5, 6, 2, 48, 63, 1, true}));
 
 TEST(ContextAttention, WhatIsNotANumberStaysNone) {
   at::Tensor q = at::randn({1, 1, 2, 16}), k = at::randn({1, 100, 2, 16});
