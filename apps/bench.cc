@@ -13,6 +13,7 @@
 #include "base/report.h"
 #include "eval/bench.h"
 #include "generate/prompt.h"
+#include "model/merged_projections.h"
 #include "model/shapes.h"
 #include "model/weight_type.h"
 
@@ -95,6 +96,7 @@ void run(BenchCommand& given) {
   }
   const PackedSizes packed = given.shape.empty() ? PackedSizes{} : pack_weights(model, weight_type_from_name(given.model.weights));
   require(packed.left == 0, "--weights {}: {} matrices of {} cannot be held so", given.model.weights, packed.left, given.shape);
+  if (!given.shape.empty() && model.device().is_cuda()) merge_projections(model);
   report.weight_bytes = static_cast<uint64_t>(weight_bytes(model));
   report.device = device_name(model.device());
   report.dtype = dtype_name(model.dtype());
@@ -149,6 +151,7 @@ void add_bench_command(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--repetitions", options.repetitions, "timed; their median is shown")->capture_default_str();
   command->add_option("--warmup", options.warmup, "repetitions before those")->capture_default_str();
+  command->add_flag("!--no-graph", options.graph, "tg on a CUDA device: start every kernel by itself, without a graph");
   command->add_option("--csv", given->csv, "write a line a test to this file");
   command->add_option("--json", given->json, "write everything, each repetition too, to this file");
   command->callback([given] { run(*given); });

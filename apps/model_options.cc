@@ -2,6 +2,7 @@
 
 #include "apps/commands.h"
 #include "base/error.h"
+#include "model/merged_projections.h"
 #include "model/weight_type.h"
 
 namespace cepe {
@@ -69,6 +70,7 @@ OpenedModel open_model(const ModelOptions& options) {
     opened.notes.push_back(fmt::format("{} of {} matrices have shapes that {} cannot hold and stay {}", sizes.left,
                                        sizes.left + sizes.matrices, options.weights, dtype_name(opened.model.dtype())));
   }
+  if (open.device.is_cuda()) merge_projections(opened.model);
   return opened;
 }
 

@@ -14,6 +14,7 @@
 #include "base/report.h"
 #include "eval/meter.h"
 #include "generate/prompt.h"
+#include "model/decode_step.h"
 
 namespace cepe {
 namespace {
@@ -107,7 +108,9 @@ std::function<void()> prepare_encode(const Cepe& model, const BenchCase& what) {
 // The encoded contexts of a test; with their keys and values where those are kept.
 std::shared_ptr<Latents> encoded_contexts(const Cepe& model, const BenchCase& what, CrossAttentionForm form) {
   auto latents = std::make_shared<Latents>(random_latents(model, what.contexts(), what.test.context));
-  if (form == CrossAttentionForm::cached && what.contexts() > 0) latents->cache = cache_context(model.decoder.stack, *latents);
+  if (form == CrossAttentionForm::cached && what.contexts() > 0) {
+    latents->cache = cache_context(model.decoder.stack, *latents);
+  }
   return latents;
 }
 
@@ -118,7 +121,9 @@ std::function<void()> prepare_prefill(const Cepe& model, const BenchCase& what) 
   const at::Tensor ids = random_ids(model, what.batch, what.test.tokens);
   return [&model, latents, cache, ids, form = what.form] {
     cache->length = 0;
-    logits(model, decode(model, {.ids_BT = ids, .context = latents.get(), .cache = cache.get(), .form = form, .last = 1}));
+    const DecodeInput input{
+        .ids_BT = ids, .context = latents.get(), .cache = cache.get(), .form = form, .last = 1};
+    logits(model, decode(model, input));
   };
 }
 
@@ -132,24 +137,57 @@ std::function<void()> prepare_score(const Cepe& model, const BenchCase& what) {
   };
 }
 
-std::function<void()> prepare_generate(const Cepe& model, const BenchCase& what, const BenchOptions& options) {
-  const int64_t window = options.window_tokens;
-  const CrossAttentionForm form = form_taken(model.config, what, options, work_basis(model));
-  const auto latents = encoded_contexts(model, what, form);
-  const auto cache =
-      std::make_shared<KeyValueCache>(make_cache(model.decoder.stack, what.batch, window + what.test.tokens));
-  // The window is read without the context: other numbers in the cache, the same work for every written token.
-  decode(model, {.ids_BT = random_ids(model, what.batch, window), .cache = cache.get(), .last = 1});
-  const at::Tensor first_B1 = random_ids(model, what.batch, 1);
-  return [&model, latents, cache, first_B1, window, what, form] {
-    cache->length = window;
-    at::Tensor ids_B1 = first_B1;
+// What writing begins with.
+struct GeneratePlan {
+  int64_t window;
+  CrossAttentionForm form;
+  std::shared_ptr<Latents> latents;      // without tokens where there is no context
+  std::shared_ptr<KeyValueCache> cache;  // holds the window
+  at::Tensor first_B1;
+};
+
+// Token by token through decode().
+std::function<void()> prepare_decoding(const Cepe& model, const BenchCase& what, const GeneratePlan& plan) {
+  return [&model, plan, what] {
+    plan.cache->length = plan.window;
+    at::Tensor ids_B1 = plan.first_B1;
     for (int64_t i = 0; i < what.test.tokens; ++i) {
-      const DecodeInput step{
-          .ids_BT = ids_B1, .context = latents.get(), .cache = cache.get(), .form = form, .last = 1};
+      const DecodeInput step{.ids_BT = ids_B1,
+                             .context = plan.latents.get(),
+                             .cache = plan.cache.get(),
+                             .form = plan.form,
+                             .last = 1};
       ids_B1 = logits(model, decode(model, step)).argmax(-1);  // greedy, on the device
     }
   };
+}
+
+std::function<void()> prepare_steps(const Cepe& model, const BenchCase& what, const GeneratePlan& plan, bool graph) {
+  DecodeStepOptions options{.form = plan.form, .graph = graph};
+  if (plan.latents->tokens() > 0) options.contexts.push_back({*plan.latents, 0, what.batch});
+  const auto step = std::make_shared<DecodeStep>(model, *plan.cache, options);
+  const at::Tensor first = plan.first_B1.flatten().cpu();
+  const std::vector<int64_t> ids(first.const_data_ptr<int64_t>(), first.const_data_ptr<int64_t>() + what.batch);
+  const std::vector<int64_t> positions(what.batch, plan.window);
+  // The first two runs load, allocate and record what the others repeat.
+  step->place(ids, positions);
+  for (int64_t i = 0; i < std::min<int64_t>(2, what.test.tokens); ++i) step->run();
+  return [step, ids, positions, tokens = what.test.tokens] {
+    step->place(ids, positions);
+    for (int64_t i = 0; i < tokens; ++i) step->run();
+  };
+}
+
+std::function<void()> prepare_generate(const Cepe& model, const BenchCase& what, const BenchOptions& options) {
+  const int64_t window = options.window_tokens;
+  GeneratePlan plan{.window = window, .form = form_taken(model.config, what, options, work_basis(model))};
+  plan.latents = encoded_contexts(model, what, plan.form);
+  plan.cache = std::make_shared<KeyValueCache>(make_cache(model.decoder.stack, what.batch, window + what.test.tokens));
+  // The window is read without the context: other numbers in the cache, the same work for every written token.
+  decode(model, {.ids_BT = random_ids(model, what.batch, window), .cache = plan.cache.get(), .last = 1});
+  plan.first_B1 = random_ids(model, what.batch, 1);
+  const bool steps = step_pays(model) && can_step(model, plan.cache->capacity);
+  return steps ? prepare_steps(model, what, plan, options.graph) : prepare_decoding(model, what, plan);
 }
 
 std::function<void()> prepare(const Cepe& model, const BenchCase& what, const BenchOptions& options) {
@@ -171,7 +209,8 @@ double counted_tokens(const BenchCase& what) {
 }
 
 // A context token's latent, and its keys and values where they are kept.
-int64_t context_token_bytes(const CepeConfig& config, const BenchCase& what, const BenchOptions& options, const WorkBasis& basis) {
+int64_t context_token_bytes(const CepeConfig& config, const BenchCase& what, const BenchOptions& options,
+                            const WorkBasis& basis) {
   int64_t numbers = config.encoder->hidden_size;
   const bool reads = what.test.kind != Kind::encode;
   if (reads && form_taken(config, what, options, basis) == CrossAttentionForm::cached) {
@@ -221,8 +260,8 @@ BenchTest parse_bench_test(const std::string& spelling) {
     context = take_number(text);
   }
   require(first && *first > 0 && context && text.empty(),
-          "test \"{}\": expected enc<S>, pp<T>@c<S>, score<T>@c<S> or tg<N>@c<S> with numbers of tokens, such as enc4096, "
-          "pp512@c32768 or tg32", spelling);
+          "test \"{}\": expected enc<S>, pp<T>@c<S>, score<T>@c<S> or tg<N>@c<S> with numbers of tokens, such as "
+          "enc4096, pp512@c32768 or tg32", spelling);
   test.tokens = test.kind == Kind::encode ? 0 : *first;
   test.context = *context;
   return test;

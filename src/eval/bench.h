@@ -46,6 +46,7 @@ struct BenchOptions {
   int64_t warmup = 1;           // so many that are not
   // tg with an automatic form: bytes that the context's kept keys and values may take, as in `cepe generate`.
   int64_t context_cache_bytes = 4'000'000'000;
+  bool graph = true;            // tg on a CUDA device: steps are a graph (model/decode_step.h)
 };
 
 // All combinations, test by test. Where contexts or forms make no difference (no context, a batch of one, an encoder's

@@ -58,7 +58,8 @@ int64_t room(const GenerateInput& input, const GenerateOptions& options) {
 
 }  // namespace
 
-DecodingSession::DecodingSession(const Cepe& model, const Latents* context, int64_t capacity, const ContextReading& reading)
+DecodingSession::DecodingSession(const Cepe& model, const Latents* context, int64_t capacity,
+                                 const ContextReading& reading)
     : model_(model), context_(context ? *context : Latents{}), reading_(reading),
       cache_(make_cache(model.decoder.stack, 1, capacity)) {}
 
@@ -79,6 +80,24 @@ void DecodingSession::choose_form(int64_t tokens) {
   }
 }
 
+at::Tensor DecodingSession::step(int64_t id) {
+  if (!step_) {
+    DecodeStepOptions options{.form = reading_.form};
+    if (context_.tokens() > 0) options.contexts.push_back({context_, 0, 1});
+    step_ = std::make_unique<DecodeStep>(model_, cache_, options);
+  }
+  step_->place({&id, 1}, {&cache_.length, 1});
+  const at::Tensor logits_1V = step_->run();
+  ++cache_.length;
+  return logits_1V;
+}
+
+at::Tensor DecodingSession::read(const std::vector<int64_t>& ids) {
+  const at::Tensor ids_BT = at::tensor(ids, at::kLong).unsqueeze(0).to(model_.device());
+  return logits(model_, decode(model_, {.ids_BT = ids_BT, .context = &context_, .cache = &cache_, .form = reading_.form,
+                                        .last = 1}));
+}
+
 std::span<const float> DecodingSession::append(std::span<const TokenId> tokens) {
   const at::NoGradGuard no_gradients;
   const int64_t count = static_cast<int64_t>(tokens.size()), vocabulary = model_.config.decoder.vocab_size;
@@ -93,10 +112,8 @@ std::span<const float> DecodingSession::append(std::span<const TokenId> tokens) 
             vocabulary);
   }
   if (cache_.length == 0 && context_.tokens() > 0) choose_form(count);
-  const at::Tensor ids_BT = at::tensor(ids, at::kLong).unsqueeze(0).to(model_.device());
-  const at::Tensor last_BTD =
-      decode(model_, {.ids_BT = ids_BT, .context = &context_, .cache = &cache_, .form = reading_.form, .last = 1});
-  logits_V_ = logits(model_, last_BTD).flatten().to(at::kCPU, at::kFloat).contiguous();
+  const bool steps = count == 1 && cache_.length > 0 && step_pays(model_) && can_step(model_, cache_.capacity);
+  logits_V_ = (steps ? step(ids[0]) : read(ids)).flatten().to(at::kCPU, at::kFloat).contiguous();
   return {logits_V_.const_data_ptr<float>(), static_cast<size_t>(logits_V_.numel())};
 }
 

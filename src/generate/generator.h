@@ -5,13 +5,14 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "generate/sampler.h"
-#include "model/cepe.h"
+#include "model/decode_step.h"
 
 namespace cepe {
 
@@ -26,12 +27,14 @@ struct ContextReading {
 // One sequence that a model reads and goes on with. The model must outlive it.
 class DecodingSession {
  public:
-  // capacity: the tokens that the key-value cache is to hold, prompt and generated; memory is taken at once. The context's
-  // keys and values are kept, where that is chosen, on the first append(), which counts on one token a call after it.
+  // capacity: the tokens that the key-value cache is to hold, prompt and generated; memory is taken at once. The
+  // context's keys and values are kept, where that is chosen, on the first append(), which counts on one token a call
+  // after it.
   DecodingSession(const Cepe& model, const Latents* context, int64_t capacity, const ContextReading& reading = {});
 
   // Reads tokens after those read so far -> the logits of the next one (V), float32, valid until the next call.
-  // Throws Error when there are none, one is not of the vocabulary, or the cache would overflow.
+  // Throws Error when there are none, one is not of the vocabulary, or the cache would overflow. A single token after
+  // others takes a step (model/decode_step.h) where that is faster.
   std::span<const float> append(std::span<const TokenId> tokens);
 
   int64_t length() const { return cache_.length; }      // tokens read
@@ -41,12 +44,15 @@ class DecodingSession {
 
  private:
   void choose_form(int64_t tokens);
+  at::Tensor step(int64_t id);                   // -> logits (1, V)
+  at::Tensor read(const std::vector<int64_t>& ids);
 
   const Cepe& model_;
   Latents context_;        // shares the given one's memory
   ContextReading reading_;
   CrossAttentionChoice choice_;
   KeyValueCache cache_;
+  std::unique_ptr<DecodeStep> step_;  // made with the first token that takes one
   at::Tensor logits_V_;
 };
 

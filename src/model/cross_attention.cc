@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "base/error.h"
 #include "ops/latent_attention.h"
@@ -12,7 +13,8 @@
 namespace cepe {
 namespace {
 
-at::Tensor materialised(const CrossAttention& weights, const StackConfig& config, const at::Tensor& q_BTHK, const Latents& latents) {
+at::Tensor materialised(const CrossAttention& weights, const StackConfig& config, const at::Tensor& q_BTHK,
+                        const Latents& latents) {
   const int64_t B = q_BTHK.size(0), S = latents.states_BSE.size(1), G = config.num_kv_heads, K = config.head_dim;
   const at::Tensor k = weights.k(latents.states_BSE).view({-1, S, G, K}).expand({B, S, G, K});
   const at::Tensor v = weights.v(latents.states_BSE).view({-1, S, G, K}).expand({B, S, G, K});
@@ -27,7 +29,8 @@ int64_t block_tokens(const StackConfig& config, const Latents& latents) {
   constexpr int64_t kWhole = ContextKeysValues::kBlock;
   const at::Tensor& states = latents.states_BSE;
   const int64_t scratch = int64_t{1} << (states.is_cuda() ? 29 : 26);
-  const int64_t token = states.size(0) * 2 * config.num_kv_heads * config.head_dim * static_cast<int64_t>(states.element_size());
+  const int64_t numbers = states.size(0) * 2 * config.num_kv_heads * config.head_dim;
+  const int64_t token = numbers * static_cast<int64_t>(states.element_size());
   return std::max(kWhole, scratch / token / kWhole * kWhole);
 }
 
@@ -65,17 +68,48 @@ at::Tensor read_latents(const at::Tensor& query_BNE, const Latents& latents, dou
   return empty_row.defined() ? read_BNE.masked_fill(empty_row, 0) : read_BNE;
 }
 
-at::Tensor absorbed(const CrossAttention& weights, const StackConfig& config, const at::Tensor& q_BTHK, const Latents& latents) {
-  const int64_t B = q_BTHK.size(0), T = q_BTHK.size(1), H = config.num_heads, G = config.num_kv_heads, K = config.head_dim;
-  const int64_t E = latents.states_BSE.size(2), R = H / G;
-  require(!weights.k.bias.defined() && !weights.v.bias.defined(), "absorbed cross-attention: keys and values with biases are not supported");
+// Each range of the batch on its own context; the one place that a kernel for contexts of different lengths replaces.
+at::Tensor read_each(const at::Tensor& query_BNE, const std::vector<ContextRows>& rows, double scale) {
+  if (rows.size() == 1 && rows[0].count == query_BNE.size(0)) return read_latents(query_BNE, *rows[0].latents, scale);
+  const at::Tensor out = at::zeros_like(query_BNE);
+  for (const ContextRows& range : rows) {
+    out.narrow(0, range.first, range.count)
+        .copy_(read_latents(query_BNE.narrow(0, range.first, range.count), *range.latents, scale));
+  }
+  return out;
+}
+
+// A matrix for each head, x (B, H, I) times (H, I, O) -> (B, H, O): one product that reads and writes the heads where
+// they stand. No gradients.
+at::Tensor by_head(const at::Tensor& x_BHI, const at::Tensor& matrices_HIO) {
+  const at::Tensor out = at::empty({x_BHI.size(0), x_BHI.size(1), matrices_HIO.size(2)}, x_BHI.options());
+  at::Tensor heads_first = out.transpose(0, 1);
+  at::bmm_out(heads_first, x_BHI.transpose(0, 1), matrices_HIO);
+  return out;
+}
+
+// read: attention on the states themselves, (B, N, E) -> (B, N, E), its scale being 1 / sqrt(K).
+using ReadLatents = std::function<at::Tensor(const at::Tensor& query_BNE, double scale)>;
+
+at::Tensor absorbed(const CrossAttention& weights, const StackConfig& config, const at::Tensor& q_BTHK,
+                    const ReadLatents& read) {
+  const int64_t B = q_BTHK.size(0), T = q_BTHK.size(1), H = config.num_heads, G = config.num_kv_heads;
+  const int64_t K = config.head_dim, R = H / G, E = weights.k.weight.size(1);
+  const double scale = 1.0 / std::sqrt(static_cast<double>(K));
+  require(!weights.k.bias.defined() && !weights.v.bias.defined(),
+          "absorbed cross-attention: keys and values with biases are not supported");
+  const at::Tensor k_GKE = weights.k.weight.view({G, K, E}), v_GEK = weights.v.weight.view({G, K, E}).transpose(1, 2);
+  if (T == 1 && R == 1 && q_BTHK.is_cuda() && !c10::GradMode::is_enabled()) {
+    return by_head(read(by_head(q_BTHK.view({B, H, K}), k_GKE), scale), v_GEK).view({B, T, H, K});
+  }
   // Queries of the heads that share a key-value head stand together: (G, B*T*R, K).
   const at::Tensor q_GNK = q_BTHK.reshape({B, T, G, R, K}).permute({2, 0, 1, 3, 4}).reshape({G, B * T * R, K});
-  const at::Tensor moved_GNE = at::bmm(q_GNK, weights.k.weight.view({G, K, E}));
+  const at::Tensor moved_GNE = at::bmm(q_GNK, k_GKE);
   const at::Tensor query_BNE = moved_GNE.view({G, B, T, R, E}).permute({1, 2, 0, 3, 4}).reshape({B, T * H, E});
-  const at::Tensor read_BNE = read_latents(query_BNE, latents, 1.0 / std::sqrt(static_cast<double>(K)));
-  const at::Tensor read_GNE = read_BNE.view({B, T, G, R, E}).permute({2, 0, 1, 3, 4}).reshape({G, B * T * R, E});
-  const at::Tensor out_GNK = at::bmm(read_GNE, weights.v.weight.view({G, K, E}).transpose(1, 2));
+  const at::Tensor read_BNE = read(query_BNE, scale);
+  const at::Tensor read_GNE =
+      read_BNE.view({B, T, G, R, E}).permute({2, 0, 1, 3, 4}).reshape({G, B * T * R, E});
+  const at::Tensor out_GNK = at::bmm(read_GNE, v_GEK);
   return out_GNK.view({G, B, T, R, K}).permute({1, 2, 0, 3, 4}).reshape({B, T, H, K});
 }
 
@@ -100,7 +134,8 @@ int64_t ContextCache::bytes() const {
 
 std::shared_ptr<const ContextCache> cache_context(const Stack& decoder, const Latents& latents) {
   const at::NoGradGuard no_gradients;
-  const int64_t C = latents.states_BSE.size(0), S = latents.tokens(), G = decoder.config.num_kv_heads, K = decoder.config.head_dim;
+  const int64_t C = latents.states_BSE.size(0), S = latents.tokens();
+  const int64_t G = decoder.config.num_kv_heads, K = decoder.config.head_dim;
   const int64_t block = block_tokens(decoder.config, latents);
   auto cache = std::make_shared<ContextCache>();
   for (const Layer& layer : decoder.layers) {
@@ -141,8 +176,8 @@ CrossAttentionForm choose_cross_attention_form(const StackConfig& decoder, int64
   return choose_cross_attention(work, equal_rates()).form;
 }
 
-at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& x_BTD, const Latents& latents,
-                           const CrossAttentionOptions& options) {
+at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& x_BTD,
+                           const Latents& latents, const CrossAttentionOptions& options) {
   const int64_t B = x_BTD.size(0), T = x_BTD.size(1), S = latents.tokens();
   const int64_t contexts = latents.states_BSE.size(0), rows = T * (contexts == 1 ? B : 1);
   require(contexts == B || contexts == 1, "cross-attention: {} contexts for a batch of {}", contexts, B);
@@ -156,15 +191,43 @@ at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& dec
   at::Tensor out;
   if (form == CrossAttentionForm::cached) {
     require(options.kept != nullptr, "cached cross-attention: keys and values of this context are not kept");
-    require(options.kept->tokens == S, "cached cross-attention: keys and values of {} tokens for a context of {}", options.kept->tokens, S);
+    require(options.kept->tokens == S, "cached cross-attention: keys and values of {} tokens for a context of {}",
+            options.kept->tokens, S);
     require(!trains, "cached cross-attention: no gradients go through kept keys and values");
     out = context_attention(q, *options.kept, latents.mask_BS);
   } else if (form == CrossAttentionForm::absorbed) {
-    out = absorbed(weights, decoder, q, latents);
+    out = absorbed(weights, decoder, q,
+                   [&](const at::Tensor& query, double scale) { return read_latents(query, latents, scale); });
   } else {
     const int64_t block = options.block_tokens > 0 ? options.block_tokens : block_tokens(decoder, latents);
     out = trains || S <= block ? materialised(weights, decoder, q, latents)
                                : materialised_in_blocks(weights, decoder, q, latents, block);
+  }
+  return weights.o(out.reshape({B, T, decoder.num_heads * decoder.head_dim}));
+}
+
+at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& x_BTD,
+                           const std::vector<ContextRows>& rows, CrossAttentionForm form) {
+  const int64_t B = x_BTD.size(0), T = x_BTD.size(1);
+  require(form != CrossAttentionForm::automatic, "cross-attention: contexts of different lengths want a form");
+  const at::Tensor q = weights.q(x_BTD).view({B, T, decoder.num_heads, decoder.head_dim});
+  at::Tensor out;
+  if (form == CrossAttentionForm::absorbed) {
+    out = absorbed(weights, decoder, q,
+                   [&](const at::Tensor& query, double scale) { return read_each(query, rows, scale); });
+  } else {
+    out = at::zeros_like(q);
+    for (const ContextRows& range : rows) {
+      const at::Tensor asking = q.narrow(0, range.first, range.count);
+      if (form == CrossAttentionForm::cached) {
+        require(range.kept != nullptr, "cached cross-attention: keys and values of a context are not kept");
+        out.narrow(0, range.first, range.count).copy_(context_attention(asking, *range.kept, range.latents->mask_BS));
+      } else {
+        const int64_t block = block_tokens(decoder, *range.latents);
+        out.narrow(0, range.first, range.count)
+            .copy_(materialised_in_blocks(weights, decoder, asking, *range.latents, block));
+      }
+    }
   }
   return weights.o(out.reshape({B, T, decoder.num_heads * decoder.head_dim}));
 }

@@ -1,4 +1,4 @@
-// Cross-attention over the encoder's states, in its three forms, which compute the same thing (docs/cross-attention.md).
+// Cross-attention over the encoder's states, in its three forms, which compute the same (docs/cross-attention.md).
 //
 // materialised: K = E Wk^T and V = E Wv^T for all S context tokens, then attention with head size K. Per layer
 //   4 S E G K operations once, and 4 S H K a query row. A context that is longer than a block is read block by block,
@@ -47,6 +47,17 @@ struct CrossAttentionOptions {
 // gradients are wanted through it.
 at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& x_BTD,
                            const Latents& latents, const CrossAttentionOptions& options = {});
+
+// Sequences first .. first + count of a batch, and the context that they read.
+struct ContextRows {
+  const Latents* latents = nullptr;          // one that they share, or one for each of them
+  const ContextKeysValues* kept = nullptr;   // this layer's, for the cached form
+  int64_t first = 0, count = 0;
+};
+// The same for a batch whose sequences read contexts of different lengths, or none: those outside all ranges get zeros.
+// What the model's matrices do is done once for the batch. form: not automatic. No gradients.
+at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& x_BTD,
+                           const std::vector<ContextRows>& rows, CrossAttentionForm form);
 
 // The work of cross-attention in one layer: query_rows tokens that ask of each context, no later calls.
 CrossAttentionWork cross_attention_work(const StackConfig& decoder, const Latents& latents, int64_t query_rows);

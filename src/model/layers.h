@@ -30,6 +30,7 @@ struct SelfAttention {
   Linear o;            // (D, H*K)
   at::Tensor q_norm;   // (K), Qwen3 only
   at::Tensor k_norm;   // (K), Qwen3 only
+  Linear qkv;          // ((H + 2 G)*K, D): q, k and v in one, where merge_projections() made them views of it
 };
 
 // Reads the encoder's states: no positions, no causal mask (method: section "Architecture").
@@ -43,6 +44,7 @@ struct CrossAttention {
 struct FeedForward {
   Linear gate, up;     // (F, D)
   Linear down;         // (D, F)
+  Linear gate_up;      // (2 F, D): gate and up in one, where merge_projections() made them views of it
 };
 
 struct Layer {
@@ -56,8 +58,8 @@ struct Layer {
 // Cosines and sines for a stack, grown as longer sequences come. Not thread-safe.
 class RotaryCache {
  public:
-  // A table of at least `positions` rows, in float32 (float64 for a float64 model) on the device. With RopeKind::dynamic
-  // the frequencies depend on the length, as in Hugging Face's implementation.
+  // A table of at least `positions` rows, in float32 (float64 for a float64 model) on the device. With
+  // RopeKind::dynamic the frequencies depend on the length, as in Hugging Face's implementation.
   const RotaryTable& table(const StackConfig& config, int64_t positions, const at::Tensor& like);
 
  private:

@@ -1,51 +1,16 @@
-#include <cuda_bf16.h>
-#include <cuda_runtime.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <iterator>
 #include <type_traits>
 
+#include "ops/bf16_vector.cuh"
 #include "ops/fused.h"
 
 namespace cepe::fused {
 namespace {
 
-using bf16 = __nv_bfloat16;
-
-constexpr int kWarp = 32;
-constexpr int kVector = 8;  // bfloat16 values in one 16-byte access
-
-// Eight bfloat16 values, moved as one 16-byte access.
-struct alignas(16) Vector {
-  __nv_bfloat162 pair[kVector / 2];
-};
-
-__device__ __forceinline__ Vector load(const bf16* p) {
-  const uint4 raw = *reinterpret_cast<const uint4*>(p);
-  return reinterpret_cast<const Vector&>(raw);
-}
-
-__device__ __forceinline__ void store(bf16* p, const Vector& v) {
-  *reinterpret_cast<uint4*>(p) = reinterpret_cast<const uint4&>(v);
-}
-
-__device__ __forceinline__ void unpack(const Vector& v, float (&f)[kVector]) {
-#pragma unroll
-  for (int i = 0; i < kVector / 2; ++i) {
-    const float2 two = __bfloat1622float2(v.pair[i]);
-    f[2 * i] = two.x;
-    f[2 * i + 1] = two.y;
-  }
-}
-
-__device__ __forceinline__ Vector pack(const float (&f)[kVector]) {
-  Vector v;
-#pragma unroll
-  for (int i = 0; i < kVector / 2; ++i) v.pair[i] = __floats2bfloat162_rn(f[2 * i], f[2 * i + 1]);
-  return v;
-}
+using namespace cuda;
 
 // N consecutive values as float: one 16-byte access for N = 8, one element for N = 1.
 template <int N>
@@ -67,41 +32,6 @@ __device__ __forceinline__ void store_floats(bf16* p, const float (&f)[N]) {
     *p = __float2bfloat16_rn(f[0]);
   }
 }
-
-__device__ __forceinline__ float warp_sum(float x) {
-#pragma unroll
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
-  return x;
-}
-
-bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
-
-template <typename... Pointers>
-bool all_aligned(Pointers... p) {
-  return (aligned(p) && ...);
-}
-
-void check_launch(const char* kernel) {
-  const cudaError_t status = cudaGetLastError();
-  if (status != cudaSuccess) refuse(kernel, cudaGetErrorString(status));
-}
-
-int multiprocessors() {
-  static const int count = [] {
-    int device = 0, n = 0;
-    cudaGetDevice(&device);
-    cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device);
-    return std::max(n, 1);
-  }();
-  return count;
-}
-
-// Blocks for `items` items of work, one a thread; beyond 32 blocks a multiprocessor the kernels' loops take over.
-int blocks_for(int64_t items, int threads) {
-  return static_cast<int>(std::clamp<int64_t>((items + threads - 1) / threads, 1, int64_t{32} * multiprocessors()));
-}
-
-cudaStream_t as_stream(void* stream) { return static_cast<cudaStream_t>(stream); }
 
 // ---------------------------------------------------------------------------------------------- rotary
 
@@ -159,8 +89,6 @@ void launch_rotary(const RotaryArgs& args, cudaStream_t stream) {
 }
 
 // ---------------------------------------------------------------------------------------------- SwiGLU
-
-__device__ __forceinline__ float sigmoid(float x) { return __fdividef(1.f, 1.f + __expf(-x)); }
 
 template <int N>
 __device__ __forceinline__ void swiglu_at(const SwigluArgs& a, int64_t at) {
@@ -248,6 +176,60 @@ __global__ void __launch_bounds__(kNormWarps* kWarp) rms_norm_kernel(const RmsNo
 #pragma unroll
     for (int j = 0; j < VECTORS; ++j) {
       const int v = j * kWarp + lane;
+      if (v >= vectors) continue;
+      float f[kVector], weight[kVector];
+      unpack(s[j], f);
+      load_floats<kVector>(static_cast<const bf16*>(a.weight) + v * kVector, weight);
+#pragma unroll
+      for (int i = 0; i < kVector; ++i) f[i] *= rstd * weight[i];
+      store(static_cast<bf16*>(a.y) + start + v * kVector, pack(f));
+    }
+  }
+}
+
+// A row wider than a warp's registers hold: one block of threads a row, VECTORS vectors a thread, strided by the block.
+constexpr int kWideThreads = 512;
+
+template <int VECTORS>
+__global__ void __launch_bounds__(kWideThreads) wide_rms_norm_kernel(const RmsNormArgs a) {
+  __shared__ float shared[2][kWideThreads / kWarp];  // of this row and the next: one barrier a row is enough
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const int width = static_cast<int>(a.width), vectors = width / kVector;
+  int turn = 0;
+  for (int64_t row = blockIdx.x; row < a.rows; row += gridDim.x, turn ^= 1) {
+    const int64_t start = row * width;
+    Vector s[VECTORS];
+    float squares = 0.f;
+#pragma unroll
+    for (int j = 0; j < VECTORS; ++j) {
+      const int v = j * kWideThreads + threadIdx.x;
+      if (v >= vectors) continue;
+      s[j] = load(static_cast<const bf16*>(a.x) + start + v * kVector);
+      float f[kVector];
+      unpack(s[j], f);
+      if (a.addend != nullptr) {
+        float more[kVector];
+        load_floats<kVector>(static_cast<const bf16*>(a.addend) + start + v * kVector, more);
+#pragma unroll
+        for (int i = 0; i < kVector; ++i) f[i] += more[i];
+        s[j] = pack(f);
+        store(static_cast<bf16*>(a.sum) + start + v * kVector, s[j]);
+        unpack(s[j], f);  // what is normalised is what is stored, rounded
+      }
+#pragma unroll
+      for (int i = 0; i < kVector; ++i) squares += f[i] * f[i];
+    }
+    squares = warp_sum(squares);
+    if (lane == 0) shared[turn][warp] = squares;
+    __syncthreads();
+    float total = 0.f;
+#pragma unroll
+    for (int w = 0; w < kWideThreads / kWarp; ++w) total += shared[turn][w];
+    const float rstd = rsqrtf(total / width + a.eps);
+    if (threadIdx.x == 0) a.rstd[row] = rstd;
+#pragma unroll
+    for (int j = 0; j < VECTORS; ++j) {
+      const int v = j * kWideThreads + threadIdx.x;
       if (v >= vectors) continue;
       float f[kVector], weight[kVector];
       unpack(s[j], f);
@@ -355,6 +337,19 @@ __global__ void __launch_bounds__(kNormWarps* kWarp)
 template <int VECTORS>
 void launch_rms_norm(const RmsNormArgs& args, cudaStream_t stream) {
   rms_norm_kernel<VECTORS><<<blocks_for(args.rows * kWarp, kNormWarps * kWarp), kNormWarps * kWarp, 0, stream>>>(args);
+}
+
+void launch_wide_rms_norm(const RmsNormArgs& args, cudaStream_t stream) {
+  const int64_t rows = std::min<int64_t>(args.rows, int64_t{32} * multiprocessors());
+  const unsigned blocks = static_cast<unsigned>(rows);
+  const int64_t vectors = (args.width / kVector + kWideThreads - 1) / kWideThreads;
+  if (vectors <= 1) {
+    wide_rms_norm_kernel<1><<<blocks, kWideThreads, 0, stream>>>(args);
+  } else if (vectors <= 2) {
+    wide_rms_norm_kernel<2><<<blocks, kWideThreads, 0, stream>>>(args);
+  } else {
+    wide_rms_norm_kernel<4><<<blocks, kWideThreads, 0, stream>>>(args);
+  }
 }
 
 template <int VECTORS>
@@ -555,7 +550,11 @@ void swiglu_backward(const SwigluBackwardArgs& a, void* stream) {
 
 void rms_norm(const RmsNormArgs& args, void* stream) {
   if (args.rows == 0) return;
-  for_width(args.width, [&](auto vectors) { launch_rms_norm<vectors()>(args, as_stream(stream)); });
+  if (args.width > kNormMaxWidth && norm_forward_width_fits(args.width)) {
+    launch_wide_rms_norm(args, as_stream(stream));
+  } else {
+    for_width(args.width, [&](auto vectors) { launch_rms_norm<vectors()>(args, as_stream(stream)); });
+  }
   check_launch("rms_norm");
 }
 

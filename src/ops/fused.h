@@ -42,9 +42,13 @@ struct SwigluBackwardArgs {
 };
 void swiglu_backward(const SwigluBackwardArgs& args, void* stream);
 
-// The widths that the two norm kernels below take: a row lives in the registers of one warp.
-constexpr int64_t kNormMaxWidth = 2048;
+// The widths that both norm kernels below take: a row lives in the registers of one warp. The forward one takes wider
+// rows too, a block of threads each.
+constexpr int64_t kNormMaxWidth = 2048, kNormForwardMaxWidth = 16384;
 constexpr bool norm_width_fits(int64_t width) { return width > 0 && width % 8 == 0 && width <= kNormMaxWidth; }
+constexpr bool norm_forward_width_fits(int64_t width) {
+  return width > 0 && width % 8 == 0 && width <= kNormForwardMaxWidth;
+}
 
 // y = s / sqrt(mean(s^2) + eps) * weight for each of `rows` contiguous rows, where s = x, or x + addend when an addend
 // is given. All pointers are aligned to 16 bytes.

@@ -241,9 +241,14 @@ at::Tensor fused_cross_entropy(at::Tensor& logits_NV, const at::Tensor& labels_N
   return loss;
 }
 
-bool fused_norm_applies(const at::Tensor& x, const at::Tensor& weight) {
-  return fused_applies(x) && fused_applies(weight) && x.numel() > 0 && fused::norm_width_fits(x.size(-1)) &&
-         weight.numel() == x.size(-1);
+bool fused_norm_applies(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& addend) {
+  const bool adds = addend.defined(), gradient = at::GradMode::is_enabled() &&
+                                                 (x.requires_grad() || weight.requires_grad() ||
+                                                  (adds && addend.requires_grad()));
+  const int64_t width = x.size(-1);
+  return fused_applies(x) && fused_applies(weight) && x.numel() > 0 && weight.numel() == width &&
+         (gradient ? fused::norm_width_fits(width) : fused::norm_forward_width_fits(width)) &&
+         (!adds || (fused_applies(addend) && addend.sizes() == x.sizes()));
 }
 
 at::Tensor fused_rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {

@@ -15,8 +15,9 @@ at::Tensor fused_swiglu(const at::Tensor& gate, const at::Tensor& up);
 // Losses of one block of rows, (rows) float32; with `gradient` the logits are overwritten by d loss / d logits.
 at::Tensor fused_cross_entropy(at::Tensor& logits_NV, const at::Tensor& labels_N, bool gradient);
 
-// The norms' kernels also ask that a row fits in one warp's registers.
-bool fused_norm_applies(const at::Tensor& x, const at::Tensor& weight);
+// The norms' kernels also ask that a row fits: where a gradient is wanted of any of these, in one warp's registers.
+// addend: what is added to x before, or undefined.
+bool fused_norm_applies(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& addend = {});
 at::Tensor fused_rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 NormedSum fused_add_rms_norm(const at::Tensor& x, const at::Tensor& y, const at::Tensor& weight, double eps);
 

@@ -1,0 +1,159 @@
+#include "model/decode_step.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "ops/step_ops.h"
+
+namespace cepe {
+namespace {
+
+at::Tensor queries_keys_values(const SelfAttention& weights, const at::Tensor& normed_BD) {
+  if (weights.qkv.weight.defined()) return weights.qkv(normed_BD);
+  return at::cat({weights.q(normed_BD), weights.k(normed_BD), weights.v(normed_BD)}, 1);
+}
+
+at::Tensor step_feed_forward(const FeedForward& weights, const at::Tensor& normed_BD) {
+  if (weights.gate_up.weight.defined()) return weights.down(step_swiglu(weights.gate_up(normed_BD)));
+  return feed_forward(weights, normed_BD);
+}
+
+}  // namespace
+
+bool can_step(const Cepe& model, int64_t capacity) {
+  const StackConfig& config = model.config.decoder;
+  const int64_t original = config.rope.original_positions ? config.rope.original_positions : config.max_positions;
+  return config.rope.kind != RopeKind::dynamic || capacity <= original;
+}
+
+bool step_pays(const Cepe& model) {
+  return step_attention_is_fused(model.device(), model.dtype(), model.config.decoder.head_dim);
+}
+
+DecodeStep::DecodeStep(const Cepe& model, const KeyValueCache& cache, const DecodeStepOptions& options)
+    : model_(model), cache_(cache) {
+  const at::NoGradGuard no_gradients;
+  const Stack& stack = model.decoder.stack;
+  const int64_t B = cache_.layers.at(0).k_BSGK.size(0);
+  require(can_step(model, cache.capacity), "decoding step: rotary frequencies depend on the length of {} tokens",
+          cache.capacity);
+  for (const StepContext& context : options.contexts) {
+    if (context.latents.tokens() > 0 && context.count > 0) contexts_.push_back(context);
+  }
+  check_contexts(B);
+  form_ = chosen_form(options.form);
+  rotary_ = stack.rotary.table(stack.config, cache.capacity, model.any_weight());
+  const at::TensorOptions integers = at::TensorOptions().device(model.device()).dtype(at::kLong);
+  positions_.assign(B, 0);
+  ids_B_ = at::zeros({B}, integers);
+  positions_B_ = at::zeros({B}, integers);
+  logits_BV_ = at::empty({B, stack.config.vocab_size}, model.any_weight().options());
+  // The scratch memory of materialised keys and values, a block of them, would stay with a graph.
+  const bool graph = options.graph && form_ != CrossAttentionForm::materialised;
+  work_.emplace(model.device(), graph, [this] { compute(); });
+}
+
+void DecodeStep::check_contexts(int64_t batch) const {
+  int64_t taken = 0;
+  for (const StepContext& context : contexts_) {
+    const int64_t states = context.latents.states_BSE.size(0), end = context.first + context.count;
+    require(context.first >= taken && end <= batch,
+            "decoding step: a context for sequences {} to {} of a batch of {}, where {} is the first without one",
+            context.first, end - 1, batch, taken);
+    require(states == 1 || states == context.count, "decoding step: {} contexts for {} sequences", states,
+            context.count);
+    taken = end;
+  }
+}
+
+CrossAttentionForm DecodeStep::chosen_form(CrossAttentionForm asked) const {
+  if (asked != CrossAttentionForm::automatic || contexts_.empty()) return asked;
+  const DeviceRates rates = device_rates(model_.device(), model_.dtype());
+  std::vector<CrossAttentionForm> forms;
+  for (const StepContext& context : contexts_) {
+    const int64_t sharing = context.latents.states_BSE.size(0) == 1 ? context.count : 1;
+    CrossAttentionWork work = cross_attention_work(model_.config.decoder, context.latents, sharing);
+    work.kept = context.latents.cache != nullptr;
+    forms.push_back(choose_cross_attention(work, rates).form);
+  }
+  const bool same = std::all_of(forms.begin(), forms.end(), [&](CrossAttentionForm form) { return form == forms[0]; });
+  return same ? forms[0] : CrossAttentionForm::absorbed;
+}
+
+void DecodeStep::place(std::span<const int64_t> ids, std::span<const int64_t> positions) {
+  const size_t B = positions_.size();
+  require(ids.size() == B && positions.size() == B, "decoding step: {} tokens at {} positions for a batch of {}",
+          ids.size(), positions.size(), B);
+  for (size_t b = 0; b < B; ++b) {
+    require(ids[b] >= 0 && ids[b] < model_.config.decoder.vocab_size,
+            "decoding step: token {} is outside the model's vocabulary of {}", ids[b], model_.config.decoder.vocab_size);
+    require(positions[b] >= 0 && positions[b] < cache_.capacity,
+            "decoding step: position {} is not in a key-value cache of {}", positions[b], cache_.capacity);
+  }
+  const auto put = [](at::Tensor& to, std::span<const int64_t> values) {
+    if (values.size() == 1) return static_cast<void>(to.fill_(values[0]));  // without a copy from the host
+    to.copy_(at::tensor(at::ArrayRef<int64_t>(values.data(), values.size()), at::kLong));
+  };
+  put(ids_B_, ids);
+  // Mostly they are there already: run() advances them.
+  if (!std::equal(positions.begin(), positions.end(), positions_.begin())) put(positions_B_, positions);
+  positions_.assign(positions.begin(), positions.end());
+}
+
+const at::Tensor& DecodeStep::run() {
+  const at::NoGradGuard no_gradients;
+  for (const int64_t position : positions_) {
+    require(position < cache_.capacity, "decoding step: one more token after {} does not fit in a key-value cache of {}",
+            position, cache_.capacity);
+  }
+  work_->run();
+  for (int64_t& position : positions_) ++position;
+  return logits_BV_;
+}
+
+at::Tensor DecodeStep::attend(const Layer& layer, size_t index, const at::Tensor& normed_BD) const {
+  const SelfAttention& weights = layer.self_attention;
+  const LayerCache& cache = cache_.layers[index];
+  const StepAttention input{rotary_,        positions_B_,   cache.k_BSGK, cache.v_BSGK, weights.q_norm,
+                            weights.k_norm, model_.config.decoder.rms_norm_eps};
+  return weights.o(step_attention(queries_keys_values(weights, normed_BD), input));
+}
+
+at::Tensor DecodeStep::read_contexts(const Layer& layer, size_t index, const at::Tensor& normed_BD) const {
+  std::vector<ContextRows> rows;
+  for (const StepContext& context : contexts_) {
+    const ContextCache* cache = context.latents.cache.get();
+    rows.push_back({&context.latents, cache ? &cache->layers.at(index) : nullptr, context.first, context.count});
+  }
+  return cross_attention(*layer.cross_attention, model_.config.decoder, normed_BD.unsqueeze(1), rows, form_).squeeze(1);
+}
+
+// Each addition to the residual stream comes with the norm that follows it, the next layer's included.
+void DecodeStep::compute() {
+  const at::NoGradGuard no_gradients;
+  const Stack& stack = model_.decoder.stack;
+  const double eps = stack.config.rms_norm_eps;
+  const at::Tensor embedded_BD = at::embedding(stack.embedding, ids_B_);
+  NormedSum h{embedded_BD, rms_norm(embedded_BD, stack.layers.at(0).input_norm, eps)};
+  for (size_t i = 0; i < stack.layers.size(); ++i) {
+    const Layer& layer = stack.layers[i];
+    const bool reads = layer.cross_attention && !contexts_.empty();
+    h = add_rms_norm(h.sum, attend(layer, i, h.normed), reads ? layer.cross_attention->norm : layer.post_attention_norm,
+                     eps);
+    if (reads) h = add_rms_norm(h.sum, read_contexts(layer, i, h.normed), layer.post_attention_norm, eps);
+    const bool last = i + 1 == stack.layers.size();
+    h = add_rms_norm(h.sum, step_feed_forward(layer.feed_forward, h.normed),
+                     last ? stack.norm : stack.layers[i + 1].input_norm, eps);
+  }
+  if (model_.decoder.packed_head) {
+    logits_BV_.copy_(logits(model_, h.normed));
+  } else {
+    at::mm_out(logits_BV_, h.normed, model_.decoder.lm_head.t());
+  }
+  at::argmax_out(ids_B_, logits_BV_, -1);
+  positions_B_.add_(1);
+}
+
+}  // namespace cepe

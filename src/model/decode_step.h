@@ -1,0 +1,78 @@
+// Writing one token for each sequence of a batch, without overhead: the sequences stand at positions of their own and
+// read contexts of their own; on a CUDA device the whole step is a graph that the host starts with one call, and
+// greedy tokens go from one step into the next without it (docs/kernels/decode_step.md).
+//
+//   KeyValueCache cache = make_cache(model.decoder.stack, batch, capacity);   // and decode() of the prompts
+//   DecodeStep step(model, cache, {.contexts = {{latents, 0, batch}}});
+//   step.place(ids, positions);
+//   for (...) step.run();
+#pragma once
+
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "model/cepe.h"
+#include "ops/captured_work.h"
+
+namespace cepe {
+
+// A context, and the sequences first .. first + count of the batch that read it.
+struct StepContext {
+  Latents latents;             // one that they share, or one for each of them
+  int64_t first = 0, count = 1;
+};
+
+struct DecodeStepOptions {
+  std::vector<StepContext> contexts;   // in the order of their sequences; a sequence in none has no context
+  // absorbed, materialised or cached (every context then has its cache); automatic: what the cost model finds fastest
+  // without keeping more than is kept already.
+  CrossAttentionForm form = CrossAttentionForm::automatic;
+  bool graph = true;                   // on a CUDA device: all runs but the first are one graph (ops/captured_work.h)
+};
+
+// Not thread-safe. No gradients.
+class DecodeStep {
+ public:
+  // cache: of all sequences; the step shares its memory, but not its length: positions are the step's own. The model
+  // must outlive the step, and none of its tensors may be replaced meanwhile. Throws Error when the model has rotary
+  // frequencies that change with the length (can_step), or contexts do not fit the batch.
+  DecodeStep(const Cepe& model, const KeyValueCache& cache, const DecodeStepOptions& options = {});
+  DecodeStep(const DecodeStep&) = delete;
+
+  // The token that each sequence reads next, and its position: the number of tokens that the cache holds before it.
+  // Throws Error when an id is not of the vocabulary, or a position not in the cache.
+  void place(std::span<const int64_t> ids, std::span<const int64_t> positions);
+
+  // Reads the tokens -> logits of the next ones, (B, V) on the device, valid until the next run. Afterwards the best
+  // of these (of equal ones any) are placed at the positions that follow. Throws Error when a sequence's cache is full.
+  const at::Tensor& run();
+
+  const at::Tensor& ids() const { return ids_B_; }              // (B) int64, on the device: placed next
+  const std::vector<int64_t>& positions() const { return positions_; }
+  CrossAttentionForm form() const { return form_; }
+
+ private:
+  void check_contexts(int64_t batch) const;
+  CrossAttentionForm chosen_form(CrossAttentionForm asked) const;
+  void compute();
+  at::Tensor attend(const Layer& layer, size_t index, const at::Tensor& normed_BD) const;
+  at::Tensor read_contexts(const Layer& layer, size_t index, const at::Tensor& normed_BD) const;
+
+  const Cepe& model_;
+  KeyValueCache cache_;
+  std::vector<StepContext> contexts_;
+  RotaryTable rotary_;
+  CrossAttentionForm form_ = CrossAttentionForm::absorbed;
+  std::vector<int64_t> positions_;            // as on the device
+  at::Tensor ids_B_, positions_B_, logits_BV_;
+  std::optional<CapturedWork> work_;
+};
+
+// Whether a cache of this capacity can be written step by step: not where rotary frequencies depend on the length
+// (RopeKind::dynamic beyond the original window).
+bool can_step(const Cepe& model, int64_t capacity);
+// Whether steps are faster than decode(): on a CUDA device with the step's kernels.
+bool step_pays(const Cepe& model);
+
+}  // namespace cepe

@@ -1,0 +1,51 @@
+#include "model/merged_projections.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+namespace cepe {
+namespace {
+
+at::Tensor merged(const std::vector<at::Tensor*>& parts) {
+  std::vector<at::Tensor> values;
+  for (const at::Tensor* part : parts) values.push_back(*part);
+  const at::Tensor all = at::cat(values, 0);
+  int64_t row = 0;
+  for (at::Tensor* part : parts) {
+    const int64_t rows = part->size(0);
+    *part = all.narrow(0, row, rows);
+    row += rows;
+  }
+  return all;
+}
+
+bool merge(const std::vector<Linear*>& parts, Linear& into) {
+  const auto all_of = [&](const auto& f) { return std::all_of(parts.begin(), parts.end(), f); };
+  const bool biased = parts.front()->bias.defined();
+  if (!all_of([&](const Linear* part) { return part->weight.defined() && part->bias.defined() == biased; })) return false;
+  std::vector<at::Tensor*> weights, biases;
+  for (Linear* part : parts) {
+    weights.push_back(&part->weight);
+    biases.push_back(&part->bias);
+  }
+  into.weight = merged(weights);
+  if (biased) into.bias = merged(biases);
+  return true;
+}
+
+}  // namespace
+
+int64_t merge_projections(Cepe& model) {
+  const at::NoGradGuard no_gradients;
+  int64_t layers = 0;
+  for (Layer& layer : model.decoder.stack.layers) {
+    SelfAttention& self = layer.self_attention;
+    FeedForward& mlp = layer.feed_forward;
+    const bool attention = merge({&self.q, &self.k, &self.v}, self.qkv), gates = merge({&mlp.gate, &mlp.up}, mlp.gate_up);
+    layers += attention || gates;
+  }
+  return layers;
+}
+
+}  // namespace cepe

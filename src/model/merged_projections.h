@@ -1,0 +1,14 @@
+// Matrices that read the same input as one: queries, keys and values, and the feed-forward part's gate and up. Writing
+// one token after another then starts one product where it started three or two.
+#pragma once
+
+#include "model/cepe.h"
+
+namespace cepe {
+
+// Merges the decoder's layers. Their own matrices become views of the merged ones, so that memory stays what it was and
+// everything that reads them goes on. Layers with packed weights (weight_type.h), or with biases on some of q, k and v
+// alone, stay as they are. For inference: pack, cast or train before. Returns the layers in which something was merged.
+int64_t merge_projections(Cepe& model);
+
+}  // namespace cepe

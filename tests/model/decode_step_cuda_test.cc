@@ -1,0 +1,126 @@
+// Steps as a CUDA graph in bfloat16 against the same model in float64, and against decode() in bfloat16.
+#include <ATen/ATen.h>
+#include <ATen/cuda/CUDAContext.h>
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "model/merged_projections.h"
+#include "model/shapes.h"
+#include "model/step_against_decode.h"
+
+namespace cepe {
+namespace {
+
+struct Sizes {
+  const char* name;
+  int64_t heads, kv_heads, head_dim;
+  const char* shape = "smollm2-135m+1x2";
+};
+
+class CudaSteps : public testing::TestWithParam<Sizes> {
+ protected:
+  void SetUp() override {
+    if (!at::cuda::is_available()) GTEST_SKIP() << "no CUDA device";
+    at::manual_seed(17);
+    const Sizes sizes = GetParam();
+    CepeConfig config = shape_config(sizes.shape);
+    StackConfig& decoder = config.decoder;
+    decoder.num_layers = 3, decoder.vocab_size = 1000, decoder.intermediate_size = 512;
+    decoder.hidden_size = sizes.heads * sizes.head_dim;
+    decoder.num_heads = sizes.heads, decoder.num_kv_heads = sizes.kv_heads, decoder.head_dim = sizes.head_dim;
+    const StackConfig encoder = *config.encoder;
+    config.encoder = decoder;
+    config.encoder->num_layers = encoder.num_layers, config.encoder->max_positions = encoder.max_positions;
+    config.encoder->tie_embeddings = false;
+    model_ = random_model(config, {.device = at::kCUDA, .dtype = at::kBFloat16});
+    exact_ = cast(model_, at::kDouble);
+    merge_projections(model_);
+    ASSERT_TRUE(step_pays(model_));
+  }
+  Latents context(int64_t contexts, int64_t tokens) const {
+    const at::Tensor states =
+        at::randn({contexts, tokens, model_.config.encoder->hidden_size}, model_.any_weight().options());
+    return {.states_BSE = states};
+  }
+  // Steps may err as decode() in bfloat16 does, not more.
+  void expect_as_exact_as_decode(const StepRun& run, const std::string& name) {
+    const std::vector<at::Tensor> sequences = random_sequences(run, model_.config.decoder.vocab_size);
+    const at::Tensor exact = logits_by_decode(exact_, run, sequences);
+    const double steps = norm_error(logits_by_steps(model_, run, sequences), exact);
+    const double decoded = norm_error(logits_by_decode(model_, run, sequences), exact);
+    fmt::print("{}, {}: {:.2e} of the norm, decode() {:.2e}\n", GetParam().name, name, steps, decoded);
+    EXPECT_LT(steps, 1.3 * decoded + 1e-3) << name;
+    EXPECT_LT(steps, 5e-2) << name;
+  }
+  const at::NoGradGuard no_grad_;
+  Cepe model_, exact_;
+};
+
+TEST_P(CudaSteps, AreAsExactAsDecode) {
+  for (const bool graph : {false, true}) {
+    const std::string how = graph ? " (graph)" : " (eager)";
+    const auto check = [&](std::vector<int64_t> prompts, std::vector<StepContext> contexts, const std::string& name) {
+      StepRun run{.prompts = std::move(prompts)};
+      run.options.contexts = std::move(contexts);
+      run.options.graph = graph;
+      expect_as_exact_as_decode(run, name + how);
+    };
+    check({12}, {}, "one sequence without a context");
+    check({12}, {{context(1, 300), 0, 1}}, "one sequence");
+    check({12, 1, 40}, {{context(1, 300), 0, 3}}, "three that share a context");
+    check({12, 1, 40}, {{context(3, 300), 0, 3}}, "three with a context each");
+    check({12, 1, 40, 3}, {{context(1, 300), 0, 2}, {context(1, 77), 3, 1}}, "contexts of different lengths, and none");
+  }
+}
+
+TEST_P(CudaSteps, KeptKeysAndValuesAndMaterialisedOnes) {
+  Latents latents = context(1, 1500);
+  latents.cache = cache_context(model_.decoder.stack, latents);
+  StepRun run{.prompts = {9, 30}};
+  run.options.contexts = {{latents, 0, 2}};
+  for (const CrossAttentionForm form : {CrossAttentionForm::cached, CrossAttentionForm::materialised}) {
+    run.options.form = form;
+    expect_as_exact_as_decode(run, cross_attention_form_name(form));
+  }
+}
+
+TEST_P(CudaSteps, PaddingInAContextIsNotRead) {
+  Latents latents = context(2, 500);
+  latents.mask_BS = at::rand({2, 500}, at::TensorOptions().device(at::kCUDA)) < 0.5;
+  StepRun run{.prompts = {9, 30}};
+  run.options.contexts = {{latents, 0, 2}};
+  expect_as_exact_as_decode(run, "padding");
+}
+
+// Many greedy tokens without the host: the graph gives what the same kernels give one by one.
+TEST_P(CudaSteps, AGraphWritesTheTokensThatKernelsOneByOneWrite) {
+  const Latents latents = context(2, 200);
+  std::vector<std::vector<at::Tensor>> written;
+  for (const bool graph : {false, true}) {
+    const KeyValueCache cache = make_cache(model_.decoder.stack, 2, 64);
+    DecodeStep step(model_, cache, {.contexts = {{latents, 0, 2}}, .graph = graph});
+    step.place(std::vector<int64_t>{5, 7}, std::vector<int64_t>{0, 0});
+    std::vector<at::Tensor>& tokens = written.emplace_back();
+    for (int i = 0; i < 64; ++i) {
+      step.run();
+      tokens.push_back(step.ids().clone());
+    }
+    EXPECT_THROW(step.run(), std::exception);
+    // Begun anew, the same graph writes the same.
+    step.place(std::vector<int64_t>{5, 7}, std::vector<int64_t>{0, 0});
+    for (int i = 0; i < 64; ++i) {
+      step.run();
+      EXPECT_TRUE(at::equal(step.ids(), tokens[i])) << i;
+    }
+  }
+  EXPECT_TRUE(at::equal(at::stack(written[0]), at::stack(written[1])));
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, CudaSteps,
+                         testing::Values(Sizes{"4 heads of 64", 4, 4, 64}, Sizes{"6 / 2 heads of 64", 6, 2, 64},
+                                         Sizes{"4 / 1 heads of 128", 4, 1, 128},
+                                         Sizes{"18 heads of 128, wide rows", 18, 18, 128}),
+                         [](const auto& info) { return "case" + std::to_string(info.index); });
+
+}  // namespace
+}  // namespace cepe

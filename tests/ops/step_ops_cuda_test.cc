@@ -1,0 +1,131 @@
+// A step's CUDA kernels against their formulas in float64, and repeated work as a graph.
+#include <ATen/ATen.h>
+#include <ATen/cuda/CUDAContext.h>
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "ops/captured_work.h"
+#include "ops/step_formula.h"
+#include "ops/step_ops.h"
+
+namespace cepe {
+namespace {
+
+const auto kOnDevice = at::TensorOptions().device(at::kCUDA).dtype(at::kBFloat16);
+
+class OnCuda : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!at::cuda::is_available()) GTEST_SKIP() << "no CUDA device";
+    at::manual_seed(7);
+  }
+};
+class CudaStep : public OnCuda, public testing::WithParamInterface<StepProblem> {};
+
+// One rounding to bfloat16 of the result; the token's own key is rounded before it is used, too.
+constexpr double kTolerance = 8e-3;
+
+TEST_P(CudaStep, AttentionEqualsTheFormula) {
+  const StepProblem p = GetParam();
+  ASSERT_TRUE(step_attention_is_fused(at::kCUDA, at::kBFloat16, p.head_dim));
+  const StepTensors given = step_tensors(p, kOnDevice);
+  const StepResult expected = step_by_hand(p, given);
+  const at::Tensor k_before = given.input.k_BSGK.clone(), v_before = given.input.v_BSGK.clone();
+  const at::Tensor out = step_attention(given.qkv, given.input);
+  const double error = largest_error(out, expected.out_BN);
+  fmt::print("{} sequences, {} / {} heads of {}, up to {} tokens: {:.2e} of the largest\n", p.batch, p.heads,
+             p.kv_heads, p.head_dim, *std::max_element(p.positions.begin(), p.positions.end()), error);
+  EXPECT_LT(error, kTolerance);
+  EXPECT_LT(largest_error(written(given.input.k_BSGK, p.positions), expected.k_BGK), kTolerance);
+  EXPECT_EQ(largest_error(written(given.input.v_BSGK, p.positions), expected.v_BGK), 0);
+  // Nothing else in the cache has changed.
+  for (int64_t b = 0; b < p.batch; ++b) {
+    k_before[b][p.positions[b]] = given.input.k_BSGK[b][p.positions[b]];
+    v_before[b][p.positions[b]] = given.input.v_BSGK[b][p.positions[b]];
+  }
+  EXPECT_TRUE(at::allclose(given.input.k_BSGK, k_before, 0, 0, /*equal_nan=*/true));
+  EXPECT_TRUE(at::allclose(given.input.v_BSGK, v_before, 0, 0, /*equal_nan=*/true));
+  EXPECT_TRUE(at::equal(out, step_attention(given.qkv, given.input))) << "the same again";
+}
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, CudaStep,
+    testing::Values(StepProblem{1, 32, 32, 128, 4096, {128}}, StepProblem{1, 32, 32, 128, 4096, {4095}},
+                    StepProblem{1, 32, 32, 128, 160, {0}}, StepProblem{1, 32, 32, 128, 160, {1}},
+                    StepProblem{1, 32, 8, 128, 2000, {1999}, true}, StepProblem{1, 9, 3, 64, 1000, {777}},
+                    StepProblem{3, 9, 3, 64, 300, {0, 31, 299}}, StepProblem{2, 14, 2, 64, 500, {33, 400}},
+                    StepProblem{2, 28, 4, 128, 257, {256, 5}, true}, StepProblem{1, 4, 4, 16, 8, {7}},
+                    StepProblem{2, 6, 2, 48, 90, {64, 89}, true}, StepProblem{1, 5, 5, 80, 200, {150}},
+                    StepProblem{1, 6, 3, 96, 200, {199}}, StepProblem{2, 4, 2, 256, 600, {599, 1}, true},
+                    StepProblem{1, 8, 8, 256, 100, {50}}, StepProblem{1, 20, 1, 64, 400, {399}},
+                    StepProblem{5, 4, 2, 32, 1, {0, 0, 0, 0, 0}},
+                    StepProblem{16, 32, 32, 128, 300, {0, 1, 2, 3, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200, 298, 299}}));
+
+using CudaStepEdges = OnCuda;
+
+TEST_F(CudaStepEdges, APositionOutsideTheCacheGivesNotANumberAndWritesNothing) {
+  const StepProblem p{2, 4, 2, 64, 32, {31, 5}};
+  const StepTensors given = step_tensors(p, kOnDevice);
+  const at::Tensor expected = step_attention(given.qkv, given.input), before = given.input.k_BSGK.clone();
+  given.input.positions_B[0] = 32;
+  const at::Tensor out = step_attention(given.qkv, given.input);
+  EXPECT_TRUE(out[0].isnan().all().item<bool>());
+  EXPECT_TRUE(at::equal(out[1], expected[1]));
+  EXPECT_TRUE(at::allclose(given.input.k_BSGK, before, 0, 0, /*equal_nan=*/true));
+}
+
+TEST_F(CudaStepEdges, LargeScoresDoNotOverflow) {
+  const StepProblem p{1, 4, 4, 64, 200, {150}};
+  StepTensors given = step_tensors(p, kOnDevice);
+  given.qkv.narrow(1, 0, 256).mul_(200);
+  EXPECT_LT(largest_error(step_attention(given.qkv, given.input), step_by_hand(p, given).out_BN), 2e-2);
+}
+
+TEST_F(CudaStepEdges, SwigluOfAMergedProduct) {
+  for (const auto& [rows, width] : {std::pair<int64_t, int64_t>{1, 11008}, {16, 11008}, {3, 8}, {64, 1536}}) {
+    const at::Tensor gate_up = at::randn({rows, 2 * width}, kOnDevice), wide = gate_up.to(at::kCPU, at::kDouble);
+    const at::Tensor gate = wide.narrow(1, 0, width), up = wide.narrow(1, width, width);
+    EXPECT_LT(largest_error(step_swiglu(gate_up), gate / (1 + (-gate).exp()) * up), 4e-3) << rows << " x " << width;
+  }
+}
+
+// Rows wider than one warp holds: forward only.
+TEST_F(CudaStepEdges, NormsOfWideRows) {
+  const at::NoGradGuard no_gradients;
+  for (const int64_t width : {2056, 3584, 4096, 5120, 8192, 11008, 16384}) {
+    for (const int64_t rows : {1, 16, 5000}) {
+      const at::Tensor x = at::randn({rows, width}, kOnDevice), y = at::randn({rows, width}, kOnDevice);
+      const at::Tensor weight = at::rand({width}, kOnDevice).add(0.5), weight64 = weight.to(at::kDouble);
+      const auto by_hand = [&](const at::Tensor& s) {
+        return (s / (s.square().mean(-1, true) + 1e-5).sqrt() * weight64).cpu();
+      };
+      EXPECT_LT(largest_error(rms_norm(x, weight, 1e-5), by_hand(x.to(at::kDouble))), 4e-3) << rows << " x " << width;
+      const NormedSum sum = add_rms_norm(x, y, weight, 1e-5);
+      EXPECT_TRUE(at::equal(sum.sum, x + y)) << rows << " x " << width;
+      EXPECT_LT(largest_error(sum.normed, by_hand(sum.sum.to(at::kDouble))), 4e-3) << rows << " x " << width;
+    }
+  }
+}
+
+TEST_F(CudaStepEdges, RepeatedWorkIsAGraphThatReadsItsMemoryAnew) {
+  int calls = 0;
+  at::Tensor x = at::ones({1000}, kOnDevice.dtype(at::kFloat));
+  const at::Tensor w = at::randn({1000, 1000}, x.options()) / 32;
+  at::Tensor y = at::zeros({1000}, x.options());
+  CapturedWork work(x.device(), /*graph=*/true, [&] {
+    ++calls;
+    y.copy_(at::mv(w, x));
+    x.add_(1);
+  });
+  for (int i = 1; i <= 6; ++i) {
+    const at::Tensor expected = at::mv(w, at::full_like(x, i));
+    work.run();
+    EXPECT_LT(largest_error(y, expected.to(at::kCPU, at::kDouble)), 1e-4) << "run " << i;
+  }
+  EXPECT_EQ(calls, 2) << "once to warm up, once to be recorded";
+  x.fill_(100);
+  work.run();
+  EXPECT_LT(largest_error(y, at::mv(w, at::full_like(x, 100)).to(at::kCPU, at::kDouble)), 1e-4);
+}
+
+}  // namespace
+}  // namespace cepe

@@ -1,0 +1,61 @@
+// A step's operations on the CPU against their formulas.
+#include "ops/step_ops.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "ops/captured_work.h"
+#include "ops/step_formula.h"
+
+namespace cepe {
+namespace {
+
+class Step : public testing::TestWithParam<StepProblem> {};
+
+TEST_P(Step, AttentionEqualsTheFormula) {
+  const StepProblem p = GetParam();
+  at::manual_seed(5);
+  for (const at::ScalarType type : {at::kDouble, at::kFloat}) {
+    const StepTensors given = step_tensors(p, at::TensorOptions().dtype(type));
+    const StepResult expected = step_by_hand(p, given);
+    const at::Tensor before = given.input.k_BSGK.clone();
+    const at::Tensor out = step_attention(given.qkv, given.input);
+    const double tolerance = type == at::kDouble ? 1e-12 : 1e-5;
+    EXPECT_LT(largest_error(out, expected.out_BN), tolerance);
+    EXPECT_LT(largest_error(written(given.input.k_BSGK, p.positions), expected.k_BGK), tolerance);
+    EXPECT_LT(largest_error(written(given.input.v_BSGK, p.positions), expected.v_BGK), tolerance);
+    for (int64_t b = 0; b < p.batch; ++b) {
+      const int64_t n = p.positions[b];
+      EXPECT_TRUE(at::equal(given.input.k_BSGK[b].narrow(0, 0, n), before[b].narrow(0, 0, n))) << "earlier tokens";
+    }
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Shapes, Step,
+                         testing::Values(StepProblem{1, 4, 4, 16, 8, {0}}, StepProblem{1, 4, 4, 16, 8, {7}},
+                                         StepProblem{3, 6, 2, 8, 20, {0, 5, 19}},
+                                         StepProblem{2, 9, 3, 64, 70, {64, 3}, true}));
+
+TEST(Step, SwigluOfAMergedProduct) {
+  at::manual_seed(6);
+  const at::Tensor gate_up = at::randn({3, 20}, at::kDouble);
+  const at::Tensor gate = gate_up.narrow(1, 0, 10), up = gate_up.narrow(1, 10, 10);
+  EXPECT_LT(largest_error(step_swiglu(gate_up), gate / (1 + (-gate).exp()) * up), 1e-14);
+}
+
+TEST(Step, SizesThatDoNotFitAreRefused) {
+  const StepProblem p{1, 4, 2, 16, 8, {0}};
+  const StepTensors given = step_tensors(p, at::kFloat);
+  EXPECT_THROW(step_attention(given.qkv.narrow(1, 0, 100), given.input), Error);
+  EXPECT_THROW(step_attention(given.qkv.expand({2, -1}), given.input), Error);
+}
+
+TEST(CapturedWork, RunsTheWorkEachTimeOnACpu) {
+  int calls = 0;
+  CapturedWork work(at::kCPU, /*graph=*/true, [&] { ++calls; });
+  for (int i = 0; i < 3; ++i) work.run();
+  EXPECT_EQ(calls, 3);
+}
+
+}  // namespace
+}  // namespace cepe
