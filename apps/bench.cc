@@ -50,7 +50,9 @@ BenchSweep sweep_of(const BenchCommand& given, bool has_encoder) {
 
 std::string device_name(const at::Device& device) {
 #ifdef CEPE_CUDA
-  if (device.is_cuda()) return fmt::format("{} ({})", device.str(), at::cuda::getDeviceProperties(device.index())->name);
+  if (device.is_cuda()) {
+    return fmt::format("{} ({})", device.str(), at::cuda::getDeviceProperties(device.index())->name);
+  }
 #endif
   return fmt::format("{}, {} threads", device.str(), at::get_num_threads());
 }
@@ -94,9 +96,12 @@ void run(BenchCommand& given) {
   for (const Parameter& parameter : parameters(model)) {
     report.parameters += static_cast<uint64_t>(c10::multiply_integers(parameter.shape));
   }
-  const PackedSizes packed = given.shape.empty() ? PackedSizes{} : pack_weights(model, weight_type_from_name(given.model.weights));
-  require(packed.left == 0, "--weights {}: {} matrices of {} cannot be held so", given.model.weights, packed.left, given.shape);
-  if (!given.shape.empty() && model.device().is_cuda()) merge_projections(model);
+  if (!given.shape.empty()) {
+    const PackedSizes packed = pack_weights(model, weight_type_from_name(given.model.weights));
+    require(packed.left == 0, "--weights {}: {} matrices of {} cannot be held so", given.model.weights, packed.left,
+            given.shape);
+    if (model.device().is_cuda()) merge_projections(model);
+  }
   report.weight_bytes = static_cast<uint64_t>(weight_bytes(model));
   report.device = device_name(model.device());
   report.dtype = dtype_name(model.dtype());

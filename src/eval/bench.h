@@ -85,12 +85,13 @@ WorkBasis work_basis(const Cepe& model);
 // rows whose logits are wanted); self-attention by the pairs that its mask allows, 4 H K each; cross-attention in the
 // form that is taken (model/cross_attention.h); the head. Norms, rotations, softmax and embeddings are left out.
 // Bytes: weight matrices once a pass (each written token is a pass); latents, or keys and values that are kept, once a
-// cross-attention layer for each distinct context; the key-value cache once a pass. Activations, what materialised keys and values take, and what
-// caches of the processor save or lose, are left out: no implementation needs to read fewer.
+// cross-attention layer for each distinct context; the key-value cache once a pass. Activations, what
+// materialised keys and values take, and what caches of the processor save or lose, are left out: no implementation
+// needs to read fewer.
 Work count_work(const CepeConfig& config, const BenchCase& what, const BenchOptions& options, const WorkBasis& basis);
 
-// The form that decoding takes in all layers but the last: the last one may have fewer query rows. An automatic tg keeps
-// keys and values where that is faster for the tokens it writes (cached), the others never.
+// The form that decoding takes in all layers but the last: the last one may have fewer query rows. An automatic tg
+// keeps keys and values where that is faster for the tokens it writes (cached), the others never.
 CrossAttentionForm form_taken(const CepeConfig& config, const BenchCase& what, const BenchOptions& options,
                               const WorkBasis& basis);
 

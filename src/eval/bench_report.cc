@@ -69,7 +69,8 @@ std::vector<std::string> table_row(const BenchRecord& record, const Ceilings& ce
   }
   const PeakShare peak = peak_share(record, ceilings);
   row.insert(row.end(), {three_digits(1e3 * record.median_seconds), three_digits(record.tokens_per_second),
-                         three_digits(1e-12 * record.operations_per_second), three_digits(1e-9 * record.bytes_per_second),
+                         three_digits(1e-12 * record.operations_per_second),
+                         three_digits(1e-9 * record.bytes_per_second),
                          fmt::format("{:.0f} % {}", 100 * peak.share, peak.by_bytes ? "bytes" : "operations"),
                          format_bytes(record.peak_bytes), token});
   return row;
@@ -110,14 +111,16 @@ std::string bench_table(const BenchReport& report) {
   }
   const BenchOptions& options = report.options;
   std::string note = fmt::format("ms: median of {} after {} for warm-up", options.repetitions, options.warmup);
-  if (writes) note += fmt::format("; of tg, for one token of each sequence, after a window of {}", options.window_tokens);
+  if (writes) {
+    note += fmt::format("; of tg, for one token of each sequence, after a window of {}", options.window_tokens);
+  }
   return table.str() + note + "\n";
 }
 
 std::string bench_csv(const BenchReport& report) {
-  std::string out = "model,device,dtype,test,batch,contexts,form,ms,ms_min,ms_max,tokens_per_second,tflops,gbytes_per_second,"
-                    "share_of_peak,nearest_peak,peak_tflops,peak_gbytes_per_second,peak_memory_bytes,context_token_bytes,"
-                    "failure\n";
+  std::string out =
+      "model,device,dtype,test,batch,contexts,form,ms,ms_min,ms_max,tokens_per_second,tflops,gbytes_per_second,"
+      "share_of_peak,nearest_peak,peak_tflops,peak_gbytes_per_second,peak_memory_bytes,context_token_bytes,failure\n";
   const Ceilings& ceilings = report.ceilings;
   for (const BenchRecord& record : report.records) {
     const BenchCase& what = record.what;
@@ -126,15 +129,17 @@ std::string bench_csv(const BenchReport& report) {
     if (record.failure.empty()) {
       const auto [least, most] = std::minmax_element(record.seconds.begin(), record.seconds.end());
       const PeakShare peak = peak_share(record, ceilings);
-      out += fmt::format("{:.6g},{:.6g},{:.6g},{:.6g},{:.6g},{:.6g},{:.4g},{},", 1e3 * record.median_seconds, 1e3 * *least,
-                         1e3 * *most, record.tokens_per_second, 1e-12 * record.operations_per_second,
+      out += fmt::format("{:.6g},{:.6g},{:.6g},{:.6g},{:.6g},{:.6g},{:.4g},{},", 1e3 * record.median_seconds,
+                         1e3 * *least, 1e3 * *most, record.tokens_per_second, 1e-12 * record.operations_per_second,
                          1e-9 * record.bytes_per_second, peak.share, peak.by_bytes ? "bytes" : "operations");
     } else {
       out += ",,,,,,,,";
     }
-    out += fmt::format("{:.6g},{:.6g},{},{},{}\n", 1e-12 * ceilings.operations_per_second, 1e-9 * ceilings.bytes_per_second,
+    out += fmt::format("{:.6g},{:.6g},{},{},{}\n", 1e-12 * ceilings.operations_per_second,
+                       1e-9 * ceilings.bytes_per_second,
                        record.failure.empty() ? std::to_string(record.peak_bytes) : "",
-                       record.context_token_bytes > 0 ? std::to_string(record.context_token_bytes) : "", record.failure);
+                       record.context_token_bytes > 0 ? std::to_string(record.context_token_bytes) : "",
+                       record.failure);
   }
   return out;
 }

@@ -63,10 +63,12 @@ double cross_operations(const Counted& of, CrossAttentionForm form, int64_t toke
 // Bytes of what one layer's cross-attention reads: its weights, and the contexts in the form that they are kept in.
 double cross_bytes(const Counted& of, CrossAttentionForm form, double query_output) {
   const auto& [config, what, options, basis] = of;
-  const double E = config.encoder->hidden_size, keys_values = 2.0 * config.decoder.num_kv_heads * config.decoder.head_dim;
+  const double E = config.encoder->hidden_size;
+  const double keys_values = 2.0 * config.decoder.num_kv_heads * config.decoder.head_dim;
   const bool kept = form == CrossAttentionForm::cached;
   const double tokens = static_cast<double>(what.contexts()) * what.test.context;
-  return query_output * basis.matrix_bytes + basis.element_bytes * ((kept ? 0 : E * keys_values) + tokens * (kept ? keys_values : E));
+  const double numbers = (kept ? 0 : E * keys_values) + tokens * (kept ? keys_values : E);
+  return query_output * basis.matrix_bytes + basis.element_bytes * numbers;
 }
 
 Work decoder_pass(const Counted& of, const Pass& pass) {
@@ -96,12 +98,14 @@ Work decoder_pass(const Counted& of, const Pass& pass) {
 Work encoder_pass(const Counted& of) {
   const auto& [config, what, options, basis] = of;
   const StackConfig& c = *config.encoder;
-  const double S = what.test.context, L = context_chunk_length(config), heads = static_cast<double>(c.num_heads) * c.head_dim;
+  const double S = what.test.context, L = context_chunk_length(config);
+  const double heads = static_cast<double>(c.num_heads) * c.head_dim;
   const double rest = what.test.context % context_chunk_length(config), pairs = (S - rest) * L + rest * rest;
   const bool projected = config.encoder_embeddings == EncoderEmbeddings::decoder_projected;
   const double weights = c.num_layers * LayerSizes(c).all() +
                          (projected ? static_cast<double>(c.hidden_size) * config.decoder.hidden_size : 0);
-  return {.operations = what.contexts() * (2 * weights * S + c.num_layers * 4 * heads * pairs), .bytes = weights * basis.element_bytes};
+  return {.operations = what.contexts() * (2 * weights * S + c.num_layers * 4 * heads * pairs),
+          .bytes = weights * basis.element_bytes};
 }
 
 }  // namespace

@@ -9,7 +9,8 @@ namespace {
 
 // Each addition to the residual stream comes with the norm that follows it, as one operation.
 // index: the layer's place in its stack, by which a context's kept keys and values are found.
-at::Tensor layer_forward(const Layer& layer, size_t index, const at::Tensor& x, const SelfAttentionInput& input, const DecodeInput* decode) {
+at::Tensor layer_forward(const Layer& layer, size_t index, const at::Tensor& x, const SelfAttentionInput& input,
+                         const DecodeInput* decode) {
   const StackConfig& config = input.config;
   const double eps = config.rms_norm_eps;
   const bool reads = layer.cross_attention && decode && decode->context && decode->context->tokens() > 0;
@@ -36,8 +37,8 @@ at::Tensor embed_context(const Cepe& model, const at::Tensor& ids_BL) {
   return {};
 }
 
-// Chunks that are encoded together when no gradient is kept: tokens enough to fill the device, whose feed-forward part takes
-// tens of MB on a CPU and under a GB on a GPU.
+// Chunks that are encoded together when no gradient is kept: tokens enough to fill the device, whose feed-forward part
+// takes tens of MB on a CPU and under a GB on a GPU.
 int64_t default_chunks_at_once(const at::Device& device, int64_t chunk_length, int64_t all) {
   if (at::GradMode::is_enabled()) return all;
   const int64_t tokens = device.is_cuda() ? 32768 : 2048;
@@ -65,16 +66,19 @@ Latents encode(const Cepe& model, const ContextChunks& chunks, const ContextEnco
   require(ids.dim() == 3, "encode: chunks should be (batch, chunks, length), found {} dimensions", ids.dim());
   const int64_t B = ids.size(0), M = ids.size(1), L = ids.size(2);
   const Stack& stack = model.encoder->stack;
-  require(L <= stack.config.max_positions, "encode: a chunk of {} tokens exceeds the encoder's window of {}", L, stack.config.max_positions);
+  require(L <= stack.config.max_positions, "encode: a chunk of {} tokens exceeds the encoder's window of {}", L,
+          stack.config.max_positions);
   Latents out;
   if (chunks.mask_BML.defined()) out.mask_BS = chunks.mask_BML.reshape({B, M * L});
   if (M == 0) return out;
 
   const at::Tensor rows = ids.reshape({B * M, L});
   const at::Tensor mask = chunks.mask_BML.defined() ? chunks.mask_BML.reshape({B * M, L}) : at::Tensor();
-  const int64_t at_once = options.chunks_at_once > 0 ? options.chunks_at_once : default_chunks_at_once(ids.device(), L, B * M);
+  const int64_t at_once =
+      options.chunks_at_once > 0 ? options.chunks_at_once : default_chunks_at_once(ids.device(), L, B * M);
   const auto part = [&](int64_t start, int64_t n) {
-    return encode_embedded(stack, embed_context(model, rows.narrow(0, start, n)), mask.defined() ? mask.narrow(0, start, n) : mask);
+    return encode_embedded(stack, embed_context(model, rows.narrow(0, start, n)),
+                           mask.defined() ? mask.narrow(0, start, n) : mask);
   };
   if (at_once >= B * M) {
     out.states_BSE = part(0, B * M).view({B, M * L, stack.config.hidden_size});
@@ -82,7 +86,9 @@ Latents encode(const Cepe& model, const ContextChunks& chunks, const ContextEnco
   }
   if (at::GradMode::is_enabled()) {
     std::vector<at::Tensor> parts;
-    for (int64_t start = 0; start < B * M; start += at_once) parts.push_back(part(start, std::min(at_once, B * M - start)));
+    for (int64_t start = 0; start < B * M; start += at_once) {
+      parts.push_back(part(start, std::min(at_once, B * M - start)));
+    }
     out.states_BSE = at::cat(parts).view({B, M * L, stack.config.hidden_size});
     return out;
   }
@@ -107,14 +113,17 @@ at::Tensor decode_below(const Cepe& model, const at::Tensor& ids_BT) {
 
 at::Tensor decode(const Cepe& model, const DecodeInput& input) {
   const Stack& stack = model.decoder.stack;
-  require(input.ids_BT.dim() == 2 && input.ids_BT.size(1) > 0, "decode: expected token ids (batch, tokens), found none");
+  require(input.ids_BT.dim() == 2 && input.ids_BT.size(1) > 0,
+          "decode: expected token ids (batch, tokens), found none");
   const int64_t first = input.cache ? input.cache->length : 0, T = input.ids_BT.size(1);
   const bool below = input.below_BTD.defined();
-  require(input.last >= 0 && input.last <= T, "decode: the states of the last {} of {} tokens are asked for", input.last, T);
+  require(input.last >= 0 && input.last <= T, "decode: the states of the last {} of {} tokens are asked for",
+          input.last, T);
   require(!below || !input.cache, "decode: states of the lower layers and a key-value cache exclude each other");
   at::Tensor x = below ? input.below_BTD : at::embedding(stack.embedding, input.ids_BT);
-  require(x.size(0) == input.ids_BT.size(0) && x.size(1) == T, "decode: states of the lower layers for {} x {} tokens, there are {} x {}",
-          x.size(0), x.size(1), input.ids_BT.size(0), T);
+  require(x.size(0) == input.ids_BT.size(0) && x.size(1) == T,
+          "decode: states of the lower layers for {} x {} tokens, there are {} x {}", x.size(0), x.size(1),
+          input.ids_BT.size(0), T);
   const RotaryTable& rotary = stack.rotary.table(stack.config, first + T, x);
   for (size_t i = below ? layers_below_context(stack) : 0; i < stack.layers.size(); ++i) {
     LayerCache* cache = input.cache ? &input.cache->layers[i] : nullptr;

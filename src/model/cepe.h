@@ -66,8 +66,8 @@ struct DecodeInput {
 // same tokens can be decoded with one context after another for the price of the upper layers.
 at::Tensor decode_below(const Cepe& model, const at::Tensor& ids_BT);
 
-// -> hidden states after the final norm, (B, T or last, D). Error when the window is exceeded only where the model cannot
-// go further at all (learned sliding windows); rotary positions beyond max_positions are computed.
+// -> hidden states after the final norm, (B, T or last, D). Error when the window is exceeded only where the model
+// cannot go further at all (learned sliding windows); rotary positions beyond max_positions are computed.
 at::Tensor decode(const Cepe& model, const DecodeInput& input);
 
 // The head's matrix (V, D), widened where it is packed.
@@ -109,9 +109,10 @@ struct AdditionOptions {
 };
 // Encoder = the decoder's first layers on its frozen embedding (EncoderEmbeddings::decoder), final norm copied;
 // cross-attention q and o copied from the layer's self-attention, k and v the first E columns of its k and v, the norm
-// from post_attention_layernorm (method: "Training"). The new tensors are float32. Published cross-attention has neither
-// biases nor norms of its heads: where self-attention has them (Qwen2's biases on q, k and v, Llama's attention_bias,
-// Qwen3's head norms) cross-attention takes the weights alone, and the encoder, a copy of whole layers, keeps them.
+// from post_attention_layernorm (method: "Training"). The new tensors are float32. Published cross-attention has
+// neither biases nor norms of its heads: where self-attention has them (Qwen2's biases on q, k and v, Llama's
+// attention_bias, Qwen3's head norms) cross-attention takes the weights alone, and the encoder, a copy of whole layers,
+// keeps them.
 void add_cepe_parts(Cepe& model, const AdditionOptions& options);
 
 }  // namespace cepe

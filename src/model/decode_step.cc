@@ -88,7 +88,8 @@ void DecodeStep::place(std::span<const int64_t> ids, std::span<const int64_t> po
           ids.size(), positions.size(), B);
   for (size_t b = 0; b < B; ++b) {
     require(ids[b] >= 0 && ids[b] < model_.config.decoder.vocab_size,
-            "decoding step: token {} is outside the model's vocabulary of {}", ids[b], model_.config.decoder.vocab_size);
+            "decoding step: token {} is outside the model's vocabulary of {}", ids[b],
+            model_.config.decoder.vocab_size);
     require(positions[b] >= 0 && positions[b] < cache_.capacity,
             "decoding step: position {} is not in a key-value cache of {}", positions[b], cache_.capacity);
   }
@@ -105,8 +106,9 @@ void DecodeStep::place(std::span<const int64_t> ids, std::span<const int64_t> po
 const at::Tensor& DecodeStep::run() {
   const at::NoGradGuard no_gradients;
   for (const int64_t position : positions_) {
-    require(position < cache_.capacity, "decoding step: one more token after {} does not fit in a key-value cache of {}",
-            position, cache_.capacity);
+    require(position < cache_.capacity,
+            "decoding step: one more token after {} does not fit in a key-value cache of {}", position,
+            cache_.capacity);
   }
   work_->run();
   for (int64_t& position : positions_) ++position;

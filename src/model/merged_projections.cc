@@ -21,9 +21,9 @@ at::Tensor merged(const std::vector<at::Tensor*>& parts) {
 }
 
 bool merge(const std::vector<Linear*>& parts, Linear& into) {
-  const auto all_of = [&](const auto& f) { return std::all_of(parts.begin(), parts.end(), f); };
   const bool biased = parts.front()->bias.defined();
-  if (!all_of([&](const Linear* part) { return part->weight.defined() && part->bias.defined() == biased; })) return false;
+  const auto fits = [&](const Linear* part) { return part->weight.defined() && part->bias.defined() == biased; };
+  if (!std::all_of(parts.begin(), parts.end(), fits)) return false;
   std::vector<at::Tensor*> weights, biases;
   for (Linear* part : parts) {
     weights.push_back(&part->weight);
@@ -42,7 +42,8 @@ int64_t merge_projections(Cepe& model) {
   for (Layer& layer : model.decoder.stack.layers) {
     SelfAttention& self = layer.self_attention;
     FeedForward& mlp = layer.feed_forward;
-    const bool attention = merge({&self.q, &self.k, &self.v}, self.qkv), gates = merge({&mlp.gate, &mlp.up}, mlp.gate_up);
+    const bool attention = merge({&self.q, &self.k, &self.v}, self.qkv);
+    const bool gates = merge({&mlp.gate, &mlp.up}, mlp.gate_up);
     layers += attention || gates;
   }
   return layers;

@@ -1,4 +1,5 @@
-// What the CUDA kernels of this folder share: eight bfloat16 values as one 16-byte access, sums of a warp, launch checks.
+// What the CUDA kernels of this folder share: eight bfloat16 values as one 16-byte access, sums of a warp, and checks
+// of launches.
 #pragma once
 
 #include <cuda_bf16.h>

@@ -311,10 +311,11 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const AttentionArgs
 
 // Blocks of a cluster: twice the multiprocessors in all, each with some tokens to read when the cache is full.
 int splits_of(const AttentionArgs& a, int64_t clusters) {
+  const auto enough = [&](int splits) {
+    return clusters * splits >= 2 * multiprocessors() || kSplitTokens * splits >= a.capacity;
+  };
   int splits = kMostSplits;
-  while (splits > 1 && (clusters * (splits / 2) >= 2 * multiprocessors() || kSplitTokens * (splits / 2) >= a.capacity)) {
-    splits /= 2;
-  }
+  while (splits > 1 && enough(splits / 2)) splits /= 2;
   return splits;
 }
 
@@ -367,7 +368,7 @@ void attention(const AttentionArgs& a, void* stream) {
   if (a.batch == 0) return;
   const bool sizes = head_size_fits(a.head_size) && a.kv_heads > 0 && a.heads % a.kv_heads == 0 && a.capacity > 0;
   if (!sizes) fused::refuse("step attention", "the head size or the number of heads does not fit");
-  const bool pointers = all_aligned(a.qkv, a.cos, a.sin, a.k_cache, a.v_cache, a.out) && all_aligned(a.q_norm, a.k_norm);
+  const bool pointers = all_aligned(a.qkv, a.cos, a.sin, a.k_cache, a.v_cache, a.out, a.q_norm, a.k_norm);
   if (!pointers) fused::refuse("step attention", "a pointer is not aligned to 16 bytes");
   if (a.batch > 65535 || a.heads > 65535) fused::refuse("step attention", "the batch is too large for a grid");
   if (a.head_size <= 64) return launch_for_rows<8>(a, as_stream(stream));
@@ -377,7 +378,8 @@ void attention(const AttentionArgs& a, void* stream) {
 
 void swiglu(const SwigluArgs& a, void* stream) {
   if (a.rows * a.width == 0) return;
-  if (a.width % kVector != 0 || !all_aligned(a.gate_up, a.out)) fused::refuse("step swiglu", "rows are not 16-byte pieces");
+  const bool pieces = a.width % kVector == 0 && all_aligned(a.gate_up, a.out);
+  if (!pieces) fused::refuse("step swiglu", "rows are not 16-byte pieces");
   swiglu_kernel<<<blocks_for(a.rows * a.width / kVector, 256), 256, 0, as_stream(stream)>>>(a);
   check_launch("step swiglu");
 }

@@ -27,7 +27,8 @@ struct AttentionArgs {
 constexpr bool head_size_fits(int64_t size) { return size > 0 && size % 16 == 0 && size <= 256; }
 void attention(const AttentionArgs& args, void* stream);
 
-// out[row, i] = silu(gate_up[row, i]) * gate_up[row, width + i]. width is a multiple of 8; pointers are aligned to 16 bytes.
+// out[row, i] = silu(gate_up[row, i]) * gate_up[row, width + i]. width is a multiple of 8; pointers are aligned to 16
+// bytes.
 struct SwigluArgs {
   const void* gate_up;         // (rows, 2 width)
   void* out;                   // (rows, width)

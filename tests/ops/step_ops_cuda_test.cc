@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "ops/captured_work.h"
 #include "ops/step_formula.h"
 #include "ops/step_ops.h"
@@ -58,7 +60,8 @@ INSTANTIATE_TEST_SUITE_P(
                     StepProblem{1, 6, 3, 96, 200, {199}}, StepProblem{2, 4, 2, 256, 600, {599, 1}, true},
                     StepProblem{1, 8, 8, 256, 100, {50}}, StepProblem{1, 20, 1, 64, 400, {399}},
                     StepProblem{5, 4, 2, 32, 1, {0, 0, 0, 0, 0}},
-                    StepProblem{16, 32, 32, 128, 300, {0, 1, 2, 3, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200, 298, 299}}));
+                    StepProblem{16, 32, 32, 128, 300,
+                                {0, 1, 2, 3, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200, 298, 299}}));
 
 using CudaStepEdges = OnCuda;
 
