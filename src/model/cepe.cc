@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "base/error.h"
+#include "ops/row_product.h"
 
 namespace cepe {
 namespace {
@@ -144,7 +145,7 @@ at::Tensor head_weight(const Cepe& model) {
 
 at::Tensor logits(const Cepe& model, const at::Tensor& hidden) {
   const Decoder& decoder = model.decoder;
-  return decoder.packed_head ? packed_linear(hidden, *decoder.packed_head) : at::linear(hidden, decoder.lm_head);
+  return decoder.packed_head ? packed_linear(hidden, *decoder.packed_head) : row_product(hidden, decoder.lm_head);
 }
 
 }  // namespace cepe

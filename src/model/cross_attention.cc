@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "ops/latent_attention.h"
+#include "ops/row_product.h"
 
 namespace cepe {
 namespace {
@@ -79,15 +80,6 @@ at::Tensor read_each(const at::Tensor& query_BNE, const std::vector<ContextRows>
   return out;
 }
 
-// A matrix for each head, x (B, H, I) times (H, I, O) -> (B, H, O): one product that reads and writes the heads where
-// they stand. No gradients.
-at::Tensor by_head(const at::Tensor& x_BHI, const at::Tensor& matrices_HIO) {
-  const at::Tensor out = at::empty({x_BHI.size(0), x_BHI.size(1), matrices_HIO.size(2)}, x_BHI.options());
-  at::Tensor heads_first = out.transpose(0, 1);
-  at::bmm_out(heads_first, x_BHI.transpose(0, 1), matrices_HIO);
-  return out;
-}
-
 // read: attention on the states themselves, (B, N, E) -> (B, N, E), its scale being 1 / sqrt(K).
 using ReadLatents = std::function<at::Tensor(const at::Tensor& query_BNE, double scale)>;
 
@@ -98,9 +90,10 @@ at::Tensor absorbed(const CrossAttention& weights, const StackConfig& config, co
   const double scale = 1.0 / std::sqrt(static_cast<double>(K));
   require(!weights.k.bias.defined() && !weights.v.bias.defined(),
           "absorbed cross-attention: keys and values with biases are not supported");
-  const at::Tensor k_GKE = weights.k.weight.view({G, K, E}), v_GEK = weights.v.weight.view({G, K, E}).transpose(1, 2);
+  const at::Tensor k_GKE = weights.k.weight.view({G, K, E}), v_GKE = weights.v.weight.view({G, K, E});
   if (T == 1 && R == 1 && q_BTHK.is_cuda() && !c10::GradMode::is_enabled()) {
-    return by_head(read(by_head(q_BTHK.view({B, H, K}), k_GKE), scale), v_GEK).view({B, T, H, K});
+    const at::Tensor moved_BHE = head_products(q_BTHK.view({B, H, K}), k_GKE, /*transposed=*/true);
+    return head_products(read(moved_BHE, scale), v_GKE, /*transposed=*/false).view({B, T, H, K});
   }
   // Queries of the heads that share a key-value head stand together: (G, B*T*R, K).
   const at::Tensor q_GNK = q_BTHK.reshape({B, T, G, R, K}).permute({2, 0, 1, 3, 4}).reshape({G, B * T * R, K});
@@ -109,7 +102,7 @@ at::Tensor absorbed(const CrossAttention& weights, const StackConfig& config, co
   const at::Tensor read_BNE = read(query_BNE, scale);
   const at::Tensor read_GNE =
       read_BNE.view({B, T, G, R, E}).permute({2, 0, 1, 3, 4}).reshape({G, B * T * R, E});
-  const at::Tensor out_GNK = at::bmm(read_GNE, v_GEK);
+  const at::Tensor out_GNK = at::bmm(read_GNE, v_GKE.transpose(1, 2));
   return out_GNK.view({G, B, T, R, K}).permute({1, 2, 0, 3, 4}).reshape({B, T, H, K});
 }
 

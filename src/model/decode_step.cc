@@ -149,11 +149,7 @@ void DecodeStep::compute() {
     h = add_rms_norm(h.sum, step_feed_forward(layer.feed_forward, h.normed),
                      last ? stack.norm : stack.layers[i + 1].input_norm, eps);
   }
-  if (model_.decoder.packed_head) {
-    logits_BV_.copy_(logits(model_, h.normed));
-  } else {
-    at::mm_out(logits_BV_, h.normed, model_.decoder.lm_head.t());
-  }
+  logits_BV_.copy_(logits(model_, h.normed));
   at::argmax_out(ids_B_, logits_BV_, -1);
   positions_B_.add_(1);
 }

@@ -3,10 +3,12 @@
 #include <ATen/ATen.h>
 
 #include "base/error.h"
+#include "ops/row_product.h"
 
 namespace cepe {
 
 at::Tensor Linear::operator()(const at::Tensor& x) const {
+  if (!packed && !bias.defined() && row_product_applies(x, weight)) return row_product(x, weight);
   if (!packed) return bias.defined() ? at::linear(x, weight, bias) : at::linear(x, weight);
   const at::Tensor y = packed_linear(x, *packed);
   return bias.defined() ? y + bias : y;

@@ -31,7 +31,6 @@ struct Problem {
 
 void one_pass(Problem& problem) {
   latent_kernel::Args& args = problem.args;
-  args.splits = latent_kernel::choose_splits(args);
   const at::Tensor scratch = at::empty({latent_kernel::scratch_floats(args)}, problem.query.options().dtype(at::kFloat));
   args.scratch = scratch.mutable_data_ptr<float>();
   latent_kernel::latent_attention(args, problem.stream);
@@ -59,15 +58,13 @@ void read_blocks(const Problem& problem, const Blocks& blocks, at::Tensor sums, 
   at::bmm_out(sums, weights.permute({1, 0, 2}), states.view({blocks.count, blocks.tokens, E}), at::kFloat);
 }
 
-void products(Problem& problem) {
-  latent_kernel::Args& args = problem.args;
+void products(const Problem& problem) {
+  const latent_kernel::Args& args = problem.args;
   const int64_t C = args.contexts, R = args.rows, E = args.width, S = args.tokens;
   const int64_t block = std::min(S, latent_kernel::kMaxBlockTokens), whole = S / block;
-  args.splits = whole + (S % block != 0);
-  const at::Tensor scratch = at::empty({C * args.splits * R * (E + 2)}, problem.query.options().dtype(at::kFloat));
-  args.scratch = scratch.mutable_data_ptr<float>();
-  const at::Tensor sums = scratch.narrow(0, 0, C * args.splits * R * E).view({C, args.splits, R, E});
-  const at::Tensor statistics = scratch.narrow(0, sums.numel(), C * args.splits * 2 * R).view({C, args.splits, 2, R});
+  const int64_t parts = whole + (S % block != 0);
+  const at::Tensor sums = at::empty({C, parts, R, E}, problem.query.options().dtype(at::kFloat));
+  const at::Tensor statistics = at::empty({C, parts, 2, R}, sums.options());
   const int64_t at_once = std::max<int64_t>(1, kScoreBytes / (R * block * 6));
   for (int64_t c = 0; c < C; ++c) {
     const auto read = [&](int64_t number, int64_t count, int64_t tokens) {
@@ -77,7 +74,8 @@ void products(Problem& problem) {
     for (int64_t first = 0; first < whole; first += at_once) read(first, std::min(at_once, whole - first), block);
     if (S % block != 0) read(whole, 1, S % block);
   }
-  latent_kernel::merge(args, problem.stream);
+  latent_kernel::merge({sums.mutable_data_ptr<float>(), statistics.mutable_data_ptr<float>(), args.out, C, parts, R, E},
+                       problem.stream);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
-// docs/kernels/latent_attention.md has the derivation; names here follow it: a block of rows (tokens x heads) reads a
-// span of one context, and each of its warps owns a slice of the width.
+// One pass over the states for few rows. docs/kernels/latent_attention.md has the derivation; names here follow it: a
+// reader is a block, or two that share the width; its first warpgroup scores tiles of 64 tokens, its second adds them,
+// and one thread keeps the copies coming.
 #include "ops/latent_kernel.h"
 
 #include <cuda_bf16.h>
@@ -9,479 +10,525 @@
 #include <cmath>
 
 #include "ops/fused.h"
-#include "ops/mma.cuh"
+#include "ops/hopper.cuh"
+#include "ops/latent_merge.cuh"
 
 namespace cepe::latent_kernel {
 namespace {
 
-using bf16 = __nv_bfloat16;
+using namespace hopper;
 
-constexpr int kWarp = 32;
-constexpr int kWarps = 8;
-constexpr int kThreads = kWarp * kWarps;
-constexpr int kHalf = 16;           // tokens of one copy group
-constexpr int kTile = 2 * kHalf;    // tokens between two synchronisations of the block
-constexpr int kQuads = kTile / 4;   // lanes that share the softmax of a row
-constexpr int kScoreRow = kTile + 4;         // floats: lanes that write a product's result meet no bank twice
-constexpr int kWeightRow = kTile + 8;        // bfloat16: likewise for lanes that read a product's operand
-constexpr int kSharedBytes = 227 * 1024;     // of a block on sm_90
+constexpr int kGroup = 128;                  // threads of a warpgroup
+constexpr int kThreads = 2 * kGroup + 32;
+constexpr int kTile = 64;                    // tokens between two synchronisations of the warpgroups
+constexpr int kChunk = 64;                   // values of the width: a row of a swizzled tile
+constexpr int kSlotBytes = kTile * kChunk * 2;
+constexpr int kRowBytes = kChunk * 2;
+constexpr int kSharedBytes = 222 * 1024;     // of a block: sm_90 has 228 KB, of which a block of the merge takes 5
+constexpr int kMaxSlots = 24;
 constexpr float kLazy = 8.0f;                // the scale of a row's sum is renewed when its highest score grew by 2^8
-constexpr int64_t kLeastTokens = 2 * kTile;  // of a span
+constexpr int64_t kLeastTiles = 2;           // of a reader
 
-// Sizes of one instance: kSteps products of depth 16 in a warp's slice, kBlocks groups of 8 rows.
-template <int kSteps, int kBlocks>
+// Sizes of one instance: kChunks chunks of the width in a block, kRows rows (tokens x heads).
+template <int kChunks, int kRows>
 struct Layout {
-  static constexpr int rows = 8 * kBlocks;
-  static constexpr int slice = 16 * kSteps;                  // values of the width
-  static constexpr int row_bytes = 2 * slice + 16;           // an odd number of 16 bytes: matrix loads meet no bank twice
-  static constexpr int half_bytes = kHalf * row_bytes;       // of one warp
-  static constexpr int score_floats = kWarps * rows * kScoreRow;
-  static constexpr int fixed_bytes = 4 * score_floats + 2 * rows * kWeightRow + 4 * rows;
-  static constexpr int halves = std::min(12, (kSharedBytes - fixed_bytes) / (kWarps * half_bytes));
-  static constexpr int ring_bytes = halves * half_bytes;     // of one warp
-  static constexpr int bytes = fixed_bytes + kWarps * ring_bytes;
-  static constexpr int sum_row = slice + 4;                  // floats, of the results on their way out
-  static_assert(halves >= 4 && 4 * rows * sum_row <= ring_bytes);
+  static constexpr int chunks = kChunks, rows = kRows;
+  static constexpr int values = kRows / 2;                // scores or sums of a tile that a thread holds
+  static constexpr int columns = kRows / 4;               // rows of the problem that a thread holds values of
+  static constexpr int query_chunk_bytes = kRows * kRowBytes;
+  static constexpr int query_bytes = kChunks * query_chunk_bytes;
+  static constexpr int weight_bytes = kRows * kTile * 2;  // of one tile
+  static constexpr int part_bytes = kRows * kTile * 4;    // of one tile's scores from the other block
+  static constexpr int small_bytes = 6 * kRows * 4 + (2 * kMaxSlots + 8) * 8;
+  static constexpr int fixed_bytes = query_bytes + 2 * weight_bytes + 2 * part_bytes + small_bytes;
+  static constexpr int slots = std::min(kMaxSlots, (kSharedBytes - fixed_bytes) / kSlotBytes);
+  static constexpr int bytes = fixed_bytes + slots * kSlotBytes;
+  static_assert(slots > 2 * kChunks || slots >= 20);
 };
 
+// What a block keeps in shared memory. Weights, parts and factors are kept for two tiles, in turn.
+template <class L>
 struct Shared {
-  char* ring;      // of this warp: halves x 16 tokens x its slice
-  float* scores;   // (warps, rows, kScoreRow): each warp's part of every score
-  bf16* weights;   // (rows, kWeightRow): exponentials
-  float* factors;  // (rows): what the sums so far are to be multiplied by
-};
+  char* ring;       // (slots): 64 tokens x 64 values each, swizzled
+  char* query;      // (chunks): rows x 64 values each, swizzled
+  char* weights;    // (2): rows x 64 tokens each, swizzled
+  float* parts;     // (2): the other block's part of the scores, in the order of the threads
+  float* factors;   // (2, rows): what the sums so far are to be multiplied by
+  float* highest;   // (4, rows): of a tile, by warp
+  uint64_t *full, *empty;                       // (slots)
+  uint64_t *weights_there, *weights_free;       // (2)
+  uint64_t *part_there, *query_there;           // (2), (1)
 
-// The part of the problem that a block works on.
-struct Span {
-  const char* states;  // of its first token, at the warp's slice
-  int64_t first, count;
-};
-
-__device__ Span span_of(const Args& a, int64_t split) {
-  const int64_t groups = (a.tokens + 7) / 8;
-  const int64_t first = groups * split / a.splits * 8, last = min(groups * (split + 1) / a.splits * 8, a.tokens);
-  return {nullptr, first, max(last - first, int64_t{0})};
-}
-
-// One warp's slice of the width.
-struct Slice {
-  int first, steps;  // in products of depth 16
-};
-
-__device__ __forceinline__ Slice slice_of(int64_t width, int warp) {
-  const int all = static_cast<int>(width / 16);
-  const int first = all * warp / kWarps;
-  return {first, all * (warp + 1) / kWarps - first};
-}
-
-// Starts the copy of the 16 tokens of half `half`. Tokens of the last tile that are past the end are copies of the last:
-// what is read with weight zero must still be a number.
-template <int kSteps, int kBlocks>
-__device__ __forceinline__ void copy_half(const Span& span, const Shared& shared, int64_t half, int steps, int64_t width) {
-  using L = Layout<kSteps, kBlocks>;
-  const int lane = threadIdx.x % kWarp;
-  if (half / 2 * kTile < span.count) {
-    char* const to = shared.ring + half % L::halves * L::half_bytes;
-#pragma unroll
-    for (int i = 0; i < kSteps; ++i) {
-      const int row = (i * kWarp + lane) / (2 * kSteps), part = (i * kWarp + lane) % (2 * kSteps);
-      const int64_t token = min(half * kHalf + row, span.count - 1);
-      if (part < 2 * steps) copy_async_16(to + row * L::row_bytes + part * 16, span.states + token * width * 2 + part * 16);
-    }
+  __device__ explicit Shared(char* memory) {
+    ring = memory;
+    query = ring + L::slots * kSlotBytes;
+    weights = query + L::query_bytes;
+    parts = reinterpret_cast<float*>(weights + 2 * L::weight_bytes);
+    factors = parts + 2 * L::part_bytes / 4;
+    highest = factors + 2 * L::rows;
+    full = reinterpret_cast<uint64_t*>(highest + 4 * L::rows);
+    empty = full + kMaxSlots;
+    weights_there = empty + kMaxSlots;
+    weights_free = weights_there + 2;
+    part_there = weights_free + 2;
+    query_there = part_there + 2;
   }
-  commit_copies();
-}
+};
 
-// The rows of the query, as the second operand of products whose first is the states.
-template <int kSteps, int kBlocks>
-__device__ __forceinline__ void load_query(const Args& a, int64_t first_row, const Slice& slice,
-                                           uint32_t (&query)[kSteps][kBlocks][2]) {
-  const int g = threadIdx.x % kWarp / 4, t = threadIdx.x % 4;
-  const bf16* const rows = static_cast<const bf16*>(a.query) + blockIdx.y * a.rows * a.width;
-#pragma unroll
-  for (int n = 0; n < kBlocks; ++n) {
-    const int64_t row = first_row + n * 8 + g;
-#pragma unroll
-    for (int j = 0; j < kSteps; ++j) {
-      const bool there = row < a.rows && j < slice.steps;
-      const bf16* const p = rows + row * a.width + (slice.first + j) * 16 + 2 * t;
-      query[j][n][0] = there ? *reinterpret_cast<const uint32_t*>(p) : 0;
-      query[j][n][1] = there ? *reinterpret_cast<const uint32_t*>(p + 8) : 0;
-    }
+struct Problem {
+  const bool* mask;
+  Parts parts;
+  int64_t tokens;
+  float scale;       // of scores in powers of two
+  int blocks;        // of a reader
+};
+struct Maps {
+  CUtensorMap states;  // (64, tokens, chunks, contexts), boxes of 64 x 64 tokens
+  CUtensorMap query;   // (64, rows, chunks, contexts), boxes of 64 x kRows x kChunks
+};
+
+// The tiles of one pair of a context and a block of rows that a reader takes.
+struct Piece {
+  int64_t pair;
+  int context, row_block, first, tiles, part;
+};
+__device__ __forceinline__ Piece piece_at(const Parts& parts, int reader, int64_t tile, int64_t end) {
+  const Shares& shares = parts.shares;
+  Piece piece;
+  piece.pair = tile / shares.tiles;
+  piece.context = static_cast<int>(piece.pair / parts.row_blocks);
+  piece.row_block = static_cast<int>(piece.pair % parts.row_blocks);
+  piece.first = static_cast<int>(tile - piece.pair * shares.tiles);
+  piece.tiles = static_cast<int>(min(end - tile, static_cast<int64_t>(shares.tiles - piece.first)));
+  piece.part = reader - shares.first_reader(piece.pair);
+  return piece;
+}
+// Calls work(piece) for all pieces of this block's reader.
+template <class Work>
+__device__ __forceinline__ void for_each_piece(const Problem& p, Work work) {
+  const int reader = static_cast<int>(blockIdx.x) / p.blocks;
+  const int64_t end = p.parts.shares.begin(reader + 1);
+  for (int64_t tile = p.parts.shares.begin(reader); tile < end;) {
+    const Piece piece = piece_at(p.parts, reader, tile, end);
+    work(piece);
+    tile += piece.tiles;
   }
 }
 
-// This warp's part of the scores of tile `tile`: (32 tokens x its slice) (its slice x rows), written for the others.
-template <int kSteps, int kBlocks>
-__device__ __forceinline__ void score_tile(const Shared& shared, int64_t tile, int steps,
-                                           const uint32_t (&query)[kSteps][kBlocks][2]) {
-  using L = Layout<kSteps, kBlocks>;
-  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
-  float* const out = shared.scores + warp * L::rows * kScoreRow;
-#pragma unroll
-  for (int m = 0; m < 2; ++m) {
-    const char* const half = shared.ring + (2 * tile + m) % L::halves * L::half_bytes;
-    const char* const row = half + lane % 16 * L::row_bytes + lane / 16 * 16;
-    float sums[kBlocks][4] = {};
-#pragma unroll
-    for (int j = 0; j < kSteps; ++j) {
-      if (j < steps) {
-        uint32_t states[4];
-        load_matrices(states, row + j * 32);
-#pragma unroll
-        for (int n = 0; n < kBlocks; ++n) multiply_add(sums[n], states, query[j][n]);
+// One thread: copies of the reader's tiles, chunk by chunk, as places in the ring become free.
+template <class L>
+__device__ __forceinline__ void copy_tiles(const Maps& maps, const Problem& p, const Shared<L>& shared, int rank) {
+  RingPlace<L::slots> at;
+  for_each_piece(p, [&](const Piece& piece) {
+    for (int tile = 0; tile < piece.tiles; ++tile) {
+      for (int chunk = 0; chunk < L::chunks; ++chunk) {
+        wait(shared.empty + at.slot, at.parity ^ 1);
+        arrive_expecting(shared.full + at.slot, kSlotBytes);
+        copy_box(shared.ring + at.slot * kSlotBytes, maps.states,
+                 {0, (piece.first + tile) * kTile, rank * L::chunks + chunk, piece.context}, shared.full + at.slot);
+        at.advance();
       }
     }
-#pragma unroll
-    for (int n = 0; n < kBlocks; ++n) {
-      float* const at = out + (n * 8 + 2 * t) * kScoreRow + m * kHalf + g;
-      at[0] = sums[n][0];
-      at[kScoreRow] = sums[n][1];
-      at[8] = sums[n][2];
-      at[kScoreRow + 8] = sums[n][3];
-    }
-  }
+  });
 }
 
-// One row's softmax so far, kept by the kQuads lanes that share it; total is this lane's part.
+// Softmax of a thread's columns so far. Column i is row i / 2 * 8 + 2 (lane % 4) + i % 2 of the block of rows.
+template <class L>
 struct Softmax {
-  float highest = -INFINITY, total = 0;
+  float highest[L::columns], total[L::columns];  // total: of this thread's tokens
+  __device__ void clear() {
+#pragma unroll
+    for (int i = 0; i < L::columns; ++i) highest[i] = -INFINITY, total[i] = 0;
+  }
 };
 
-__device__ __forceinline__ bool is_real(const Args& a, const Span& span, int64_t token) {
-  return token < span.count && (!a.mask || a.mask[blockIdx.y * a.tokens + span.first + token]);
+// This block's part of the scores of a tile, (64 tokens x its width) (its width x rows).
+template <class L>
+__device__ __forceinline__ void score_tile(const Shared<L>& shared, RingPlace<L::slots>& at, float (&score)[L::values]) {
+#pragma unroll
+  for (int chunk = 0; chunk < L::chunks; ++chunk) {
+    wait(shared.full + at.slot, at.parity);
+    begin_products();
+    const uint64_t states = operand(shared_address(shared.ring + at.slot * kSlotBytes));
+    const uint64_t query = operand(shared_address(shared.query + chunk * L::query_chunk_bytes));
+#pragma unroll
+    for (int k = 0; k < kChunk / 16; ++k) multiply<0>(score, states + k * 2, query + k * 2, chunk + k > 0);
+    commit_products();
+    at.advance();
+  }
+  wait_products<0>();
 }
 
-// Adds the warps' parts of the scores, takes their exponentials, and writes the weights and the row's factor. Scores
-// are in powers of two.
-template <int kSteps, int kBlocks>
-__device__ __forceinline__ void weigh_tile(const Args& a, const Span& span, const Shared& shared, int64_t tile,
-                                           Softmax& so_far) {
-  using L = Layout<kSteps, kBlocks>;
-  const int row = threadIdx.x / kQuads, quad = threadIdx.x % kQuads;
-  if (row >= L::rows) return;
-  float score[4] = {};
+// Adds the other block's part: both send theirs, and both add.
+template <class L>
+__device__ __forceinline__ void exchange_parts(const Shared<L>& shared, uint32_t other, int tile, float (&score)[L::values]) {
+  const int place = tile & 1, thread = threadIdx.x;
+  float* const parts = shared.parts + place * (L::part_bytes / 4);
+  const uint32_t to = address_in_block(parts, other), barrier = address_in_block(shared.part_there + place, other);
+  if (thread == 0) arrive_expecting(shared.part_there + place, L::part_bytes);
 #pragma unroll
-  for (int w = 0; w < kWarps; ++w) {
-    const float4 part = *reinterpret_cast<const float4*>(shared.scores + (w * L::rows + row) * kScoreRow + quad * 4);
-    score[0] += part.x, score[1] += part.y, score[2] += part.z, score[3] += part.w;
+  for (int i = 0; i < L::values / 4; ++i) {
+    const float four[4] = {score[4 * i], score[4 * i + 1], score[4 * i + 2], score[4 * i + 3]};
+    send_16(to + (i * kGroup + thread) * 16, four, barrier);
   }
-  const int64_t first = tile * kTile + quad * 4;
-  float highest = so_far.highest;
+  wait_cluster(shared.part_there + place, tile >> 1 & 1);
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    score[i] = is_real(a, span, first + i) ? score[i] * (a.scale * 1.44269504f) : -INFINITY;
-    highest = fmaxf(highest, score[i]);
+  for (int i = 0; i < L::values / 4; ++i) {
+    const float4 four = *reinterpret_cast<const float4*>(parts + (i * kGroup + thread) * 4);
+    score[4 * i] += four.x, score[4 * i + 1] += four.y, score[4 * i + 2] += four.z, score[4 * i + 3] += four.w;
   }
-#pragma unroll
-  for (int lanes = 1; lanes < kQuads; lanes *= 2) highest = fmaxf(highest, __shfl_xor_sync(~0u, highest, lanes));
-  if (!(highest - so_far.highest > kLazy)) highest = so_far.highest;
-  const float shift = highest == -INFINITY ? 0 : highest;
-  const float factor = exp2f(so_far.highest - shift);
-  so_far.total *= factor;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    score[i] = exp2f(score[i] - shift);
-    so_far.total += score[i];
-  }
-  so_far.highest = highest;
-  const __nv_bfloat162 weights[2] = {__floats2bfloat162_rn(score[0], score[1]), __floats2bfloat162_rn(score[2], score[3])};
-  *reinterpret_cast<uint2*>(shared.weights + row * kWeightRow + quad * 4) = *reinterpret_cast<const uint2*>(weights);
-  if (quad == 0) shared.factors[row] = factor;
 }
 
-// sums (slice x rows) = sums * factors + (slice x 32 tokens) (32 tokens x rows)
-template <int kSteps, int kBlocks>
-__device__ __forceinline__ void add_tile(const Shared& shared, int64_t tile, int steps, float (&sums)[kSteps][kBlocks][4]) {
-  using L = Layout<kSteps, kBlocks>;
-  const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
-  uint32_t weights[2][kBlocks][2];
+// New highest scores where they grew by much; factor: what sums taken with the old ones are to be multiplied by.
+template <class L>
+__device__ __forceinline__ void renew_highest(const Shared<L>& shared, const float (&score)[L::values], Softmax<L>& softmax,
+                                              float (&factor)[L::columns]) {
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 #pragma unroll
-  for (int n = 0; n < kBlocks; ++n) {
-    const bf16* const row = shared.weights + (n * 8 + g) * kWeightRow + 2 * t;
+  for (int i = 0; i < L::columns; ++i) {
+    float highest = fmaxf(score[i / 2 * 4 + i % 2], score[i / 2 * 4 + i % 2 + 2]);
 #pragma unroll
-    for (int m = 0; m < 2; ++m) {
-      weights[m][n][0] = *reinterpret_cast<const uint32_t*>(row + m * kHalf);
-      weights[m][n][1] = *reinterpret_cast<const uint32_t*>(row + m * kHalf + 8);
+    for (int lanes = 4; lanes < 32; lanes *= 2) highest = fmaxf(highest, __shfl_xor_sync(~0u, highest, lanes));
+    if (lane < 4) shared.highest[warp * L::rows + i / 2 * 8 + 2 * lane + i % 2] = highest;
+  }
+  synchronise_group<kGroup>(1);
+#pragma unroll
+  for (int i = 0; i < L::columns; ++i) {
+    const float* const column = shared.highest + i / 2 * 8 + 2 * (lane % 4) + i % 2;
+    float highest = softmax.highest[i];
+#pragma unroll
+    for (int w = 0; w < 4; ++w) highest = fmaxf(highest, column[w * L::rows]);
+    if (!(highest - softmax.highest[i] > kLazy)) highest = softmax.highest[i];
+    factor[i] = exp2f(softmax.highest[i] - (highest == -INFINITY ? 0 : highest));
+    softmax.total[i] *= factor[i];
+    softmax.highest[i] = highest;
+  }
+}
+
+// Exponentials of a tile's scores, as bfloat16 weights for the adding group.
+template <class L>
+__device__ __forceinline__ void weigh_tile(const Shared<L>& shared, int tile, float (&score)[L::values], Softmax<L>& softmax) {
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, place = tile & 1;
+  float factor[L::columns];
+  bool grew = false;
+#pragma unroll
+  for (int i = 0; i < L::values; ++i) grew |= score[i] > softmax.highest[i / 4 * 2 + i % 2] + kLazy;
+#pragma unroll
+  for (int i = 0; i < L::columns; ++i) factor[i] = 1;
+  if (any_in_group<kGroup>(2, grew)) renew_highest(shared, score, softmax, factor);
+#pragma unroll
+  for (int i = 0; i < L::values; ++i) {
+    const int column = i / 4 * 2 + i % 2;
+    score[i] = exp2f(score[i] - (softmax.highest[column] == -INFINITY ? 0 : softmax.highest[column]));
+    softmax.total[column] += score[i];
+  }
+  wait(shared.weights_free + place, (tile >> 1 & 1) ^ 1);
+  char* const weights = shared.weights + place * L::weight_bytes;
+#pragma unroll
+  for (int i = 0; i < L::values; ++i) {
+    const int row = i / 4 * 8 + 2 * (lane % 4) + i % 2, token = warp * 16 + lane / 4 + i % 4 / 2 * 8;
+    *reinterpret_cast<__nv_bfloat16*>(weights + row * kRowBytes + (token * 2 ^ row % 8 * 16)) = __float2bfloat16_rn(score[i]);
+  }
+  if (threadIdx.x < 4) {
+#pragma unroll
+    for (int i = 0; i < L::columns; ++i) shared.factors[place * L::rows + i / 2 * 8 + 2 * lane + i % 2] = factor[i];
+  }
+  publish_to_async();
+  arrive(shared.weights_there + place);
+}
+
+// The piece's highest scores and totals.
+template <class L>
+__device__ __forceinline__ void write_statistics(const Parts& parts, const Piece& piece, const Shared<L>& shared, Softmax<L>& softmax) {
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  float* const totals = shared.highest;  // (4, rows); the last tile's renewal is over for all once they meet here
+  synchronise_group<kGroup>(1);
+#pragma unroll
+  for (int i = 0; i < L::columns; ++i) {
+    float total = softmax.total[i];
+#pragma unroll
+    for (int lanes = 4; lanes < 32; lanes *= 2) total += __shfl_xor_sync(~0u, total, lanes);
+    const int row = i / 2 * 8 + 2 * (lane % 4) + i % 2;
+    if (lane < 4) totals[warp * L::rows + row] = total;
+    if (threadIdx.x < 4) parts.highest_of(piece.pair, piece.part)[row] = softmax.highest[i];
+  }
+  synchronise_group<kGroup>(1);
+  const int row = threadIdx.x;
+  if (row < L::rows) {
+    const float total = totals[row] + totals[L::rows + row] + totals[2 * L::rows + row] + totals[3 * L::rows + row];
+    parts.total_of(piece.pair, piece.part)[row] = total;
+  }
+  synchronise_group<kGroup>(1);
+}
+
+// The first warpgroup.
+template <class L>
+__device__ __forceinline__ void score_pieces(const Maps& maps, const Problem& p, const Shared<L>& shared, uint32_t rank) {
+  const int token = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;  // the first of this thread's two in a tile
+  RingPlace<L::slots> at;
+  Softmax<L> softmax;
+  uint32_t query_parity = 0;
+  int tile = 0;  // of all pieces
+  for_each_piece(p, [&](const Piece& piece) {
+    if (threadIdx.x == 0) {
+      arrive_expecting(shared.query_there, L::query_bytes);
+      copy_box(shared.query, maps.query, {0, piece.row_block * L::rows, static_cast<int>(rank) * L::chunks, piece.context},
+               shared.query_there);
     }
-    const float even = shared.factors[n * 8 + 2 * t], odd = shared.factors[n * 8 + 2 * t + 1];
-    if (__any_sync(~0u, even != 1 || odd != 1)) {
+    softmax.clear();
+    wait(shared.query_there, query_parity);
+    query_parity ^= 1;
+    for (int i = 0; i < piece.tiles; ++i, ++tile) {
+      const int64_t first = static_cast<int64_t>(piece.first + i) * kTile + token;
+      const bool* const mask = p.mask ? p.mask + piece.context * p.tokens + first : nullptr;
+      const bool real = first < p.tokens && (!mask || mask[0]), real_8 = first + 8 < p.tokens && (!mask || mask[8]);
+      float score[L::values];
+      score_tile(shared, at, score);
+      if (p.blocks == 2) exchange_parts(shared, rank ^ 1, tile, score);
 #pragma unroll
-      for (int j = 0; j < kSteps; ++j) {
-        sums[j][n][0] *= even, sums[j][n][1] *= odd, sums[j][n][2] *= even, sums[j][n][3] *= odd;
-      }
+      for (int n = 0; n < L::values; ++n) score[n] = (n % 4 < 2 ? real : real_8) ? score[n] * p.scale : -INFINITY;
+      weigh_tile(shared, tile, score, softmax);
+    }
+    // Both blocks know them; the query's place is read no more.
+    if (rank == 0) write_statistics(p.parts, piece, shared, softmax);
+    else synchronise_group<kGroup>(1);
+  });
+}
+
+template <class L>
+__device__ __forceinline__ void write_sums(const Parts& parts, const Piece& piece, int rank,
+                                           const float (&sums)[L::chunks][L::values]) {
+  const int thread = threadIdx.x % kGroup, warp = thread / 32, lane = thread % 32;
+  float* const to = parts.sums_of(piece.pair, piece.part);
+#pragma unroll
+  for (int chunk = 0; chunk < L::chunks; ++chunk) {
+#pragma unroll
+    for (int i = 0; i < L::values; ++i) {
+      const int row = i / 4 * 8 + 2 * (lane % 4) + i % 2;
+      const int64_t column = (rank * L::chunks + chunk) * kChunk + warp * 16 + lane / 4 + i % 4 / 2 * 8;
+      if (column < parts.width && piece.row_block * L::rows + row < parts.rows) to[row * parts.width + column] = sums[chunk][i];
     }
   }
-  const int token = lane % 8 + lane / 16 * 8, column = lane / 8 % 2 * 16;
+}
+
+// sums (width x rows) = sums * factors + (width x 64 tokens) (64 tokens x rows)
+template <class L>
+__device__ __forceinline__ void add_tile(const Shared<L>& shared, RingPlace<L::slots>& at, int tile, bool first,
+                                         float (&sums)[L::chunks][L::values]) {
+  const int lane = threadIdx.x % 32, place = tile & 1;
+  wait(shared.weights_there + place, tile >> 1 & 1);
+  bool changed = false;
+  float factor[L::columns];
 #pragma unroll
-  for (int m = 0; m < 2; ++m) {
-    const char* const half = shared.ring + (2 * tile + m) % L::halves * L::half_bytes;
-    const char* const row = half + token * L::row_bytes + column;
+  for (int i = 0; i < L::columns; ++i) {
+    factor[i] = shared.factors[place * L::rows + i / 2 * 8 + 2 * (lane % 4) + i % 2];
+    changed |= factor[i] != 1;
+  }
+  if (!first && __any_sync(~0u, changed)) {
 #pragma unroll
-    for (int j = 0; j < kSteps; ++j) {
-      if (j < steps) {
-        uint32_t states[4];
-        load_matrices_transposed(states, row + j * 32);
+    for (int chunk = 0; chunk < L::chunks; ++chunk) {
 #pragma unroll
-        for (int n = 0; n < kBlocks; ++n) multiply_add(sums[j][n], states, weights[m][n]);
-      }
+      for (int i = 0; i < L::values; ++i) sums[chunk][i] *= factor[i / 4 * 2 + i % 2];
     }
   }
-}
-
-// scratch: sums (contexts, splits, padded rows, width), then highest and total (contexts, splits, 2, padded rows).
-struct Scratch {
-  float *sums, *highest, *total;
-};
-
-__host__ __device__ __forceinline__ int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
-
-__device__ __forceinline__ Scratch scratch_of(const Args& a, int64_t padded, int64_t context, int64_t split) {
-  const int64_t part = context * a.splits + split;
-  float* const statistics = a.scratch + a.contexts * a.splits * padded * a.width + part * 2 * padded;
-  return {a.scratch + part * padded * a.width, statistics, statistics + padded};
-}
-
-// The span's sums leave through shared memory, so that rows are written whole.
-template <int kSteps, int kBlocks>
-__device__ __forceinline__ void write_sums(const Args& a, const Shared& shared, const Slice& slice,
-                                           const float (&sums)[kSteps][kBlocks][4], float* to, int64_t rows) {
-  using L = Layout<kSteps, kBlocks>;
-  const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
-  float* const staged = reinterpret_cast<float*>(shared.ring);
-  wait_copies<0>();
-  __syncwarp();
+  const uint64_t weights = operand(shared_address(shared.weights + place * L::weight_bytes));
+  int previous = 0;
 #pragma unroll
-  for (int n = 0; n < kBlocks; ++n) {
+  for (int chunk = 0; chunk < L::chunks; ++chunk) {
+    begin_products();
+    const uint64_t states = operand(shared_address(shared.ring + at.slot * kSlotBytes));
 #pragma unroll
-    for (int j = 0; j < kSteps; ++j) {
-      float* const at = staged + (n * 8 + 2 * t) * L::sum_row + j * 16 + g;
-      at[0] = sums[j][n][0];
-      at[L::sum_row] = sums[j][n][1];
-      at[8] = sums[j][n][2];
-      at[L::sum_row + 8] = sums[j][n][3];
+    for (int k = 0; k < kTile / 16; ++k) multiply<1>(sums[chunk], states + k * 128, weights + k * 2, !(first && k == 0));
+    commit_products();
+    if (chunk > 0) {
+      wait_products<1>();
+      if (lane == 0) arrive(shared.empty + previous);
     }
+    previous = at.slot;
+    at.advance();
   }
-  __syncwarp();
-  for (int i = lane; i < L::rows * kSteps * 4; i += kWarp) {
-    const int row = i / (kSteps * 4), part = i % (kSteps * 4);
-    if (row >= rows || part >= slice.steps * 4) continue;
-    *reinterpret_cast<float4*>(to + row * a.width + slice.first * 16 + part * 4) =
-        *reinterpret_cast<const float4*>(staged + row * L::sum_row + part * 4);
-  }
-}
-
-template <int kSteps, int kBlocks>
-__global__ void __launch_bounds__(kThreads, 1) read_span(const Args a) {
-  using L = Layout<kSteps, kBlocks>;
-  extern __shared__ __align__(128) char memory[];
-  const int warp = threadIdx.x / kWarp;
-  const int64_t row_blocks = (a.rows + L::rows - 1) / L::rows, padded = row_blocks * L::rows;
-  const int64_t split = blockIdx.x / row_blocks, first_row = blockIdx.x % row_blocks * L::rows;
-  const Slice slice = slice_of(a.width, warp);
-  float* const scores = reinterpret_cast<float*>(memory + kWarps * L::ring_bytes);
-  bf16* const weights = reinterpret_cast<bf16*>(scores + L::score_floats);
-  const Shared shared{memory + warp * L::ring_bytes, scores, weights, reinterpret_cast<float*>(weights + L::rows * kWeightRow)};
-  Span span = span_of(a, split);
-  span.states = static_cast<const char*>(a.states) + (blockIdx.y * a.tokens + span.first) * a.width * 2 + slice.first * 32;
-
-  for (int64_t half = 0; half < L::halves; ++half) copy_half<kSteps, kBlocks>(span, shared, half, slice.steps, a.width);
-  uint32_t query[kSteps][kBlocks][2];
-  load_query(a, first_row, slice, query);
-  float sums[kSteps][kBlocks][4] = {};
-  Softmax so_far;
-  const int64_t tiles = (span.count + kTile - 1) / kTile;
-  for (int64_t tile = 0; tile < tiles; ++tile) {
-    wait_copies<L::halves - 2>();
-    __syncwarp();
-    score_tile<kSteps, kBlocks>(shared, tile, slice.steps, query);
-    __syncthreads();  // all parts of the scores are there, and all warps are done with the weights before
-    weigh_tile<kSteps, kBlocks>(a, span, shared, tile, so_far);
-    __syncthreads();  // the weights are there
-    add_tile<kSteps, kBlocks>(shared, tile, slice.steps, sums);
-    __syncwarp();  // the warp is done with this tile's place in the ring
-    copy_half<kSteps, kBlocks>(span, shared, 2 * tile + L::halves, slice.steps, a.width);
-    copy_half<kSteps, kBlocks>(span, shared, 2 * tile + 1 + L::halves, slice.steps, a.width);
-  }
-  cudaTriggerProgrammaticLaunchCompletion();
-  const Scratch scratch = scratch_of(a, padded, blockIdx.y, split);
-  write_sums(a, shared, slice, sums, scratch.sums + first_row * a.width, min(a.rows - first_row, int64_t{L::rows}));
-#pragma unroll
-  for (int lanes = 1; lanes < kQuads; lanes *= 2) so_far.total += __shfl_xor_sync(~0u, so_far.total, lanes);
-  const int row = threadIdx.x / kQuads;
-  if (row < L::rows && threadIdx.x % kQuads == 0) {
-    scratch.highest[first_row + row] = so_far.highest;
-    scratch.total[first_row + row] = so_far.total;
+  wait_products<0>();
+  if (lane == 0) {
+    arrive(shared.empty + previous);
+    arrive(shared.weights_free + place);
   }
 }
 
-__device__ __forceinline__ float highest_in_warp(float x) {
-#pragma unroll
-  for (int lanes = 1; lanes < kWarp; lanes *= 2) x = fmaxf(x, __shfl_xor_sync(~0u, x, lanes));
-  return x;
-}
-__device__ __forceinline__ float sum_in_warp(float x) {
-#pragma unroll
-  for (int lanes = 1; lanes < kWarp; lanes *= 2) x += __shfl_xor_sync(~0u, x, lanes);
-  return x;
+// The second warpgroup.
+template <class L>
+__device__ __forceinline__ void add_pieces(const Problem& p, const Shared<L>& shared, uint32_t rank) {
+  RingPlace<L::slots> at;
+  float sums[L::chunks][L::values] = {};
+  int tile = 0;
+  for_each_piece(p, [&](const Piece& piece) {
+    for (int i = 0; i < piece.tiles; ++i, ++tile) add_tile(shared, at, tile, i == 0, sums);
+    write_sums<L>(p.parts, piece, static_cast<int>(rank), sums);
+  });
 }
 
-// One row, 128 values of it: the spans' sums brought to one scale, over their totals. Warps take the spans in turn.
-__global__ void __launch_bounds__(kThreads) merge_spans(const Args a, int64_t padded) {
-  __shared__ float4 parts[kWarps][kWarp];
-  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-  const int64_t row = blockIdx.y, context = blockIdx.z, column = (blockIdx.x * kWarp + lane) * 4;
+template <class L>
+__device__ __forceinline__ void init_barriers(const Shared<L>& shared) {
+  for (int i = 0; i < L::slots; ++i) init_barrier(shared.full + i, 1), init_barrier(shared.empty + i, kGroup / 32);
+  for (int i = 0; i < 2; ++i) {
+    init_barrier(shared.weights_there + i, kGroup);
+    init_barrier(shared.weights_free + i, kGroup / 32);
+    init_barrier(shared.part_there + i, 1);
+  }
+  init_barrier(shared.query_there, 1);
+  publish_barriers();
+}
+
+template <int kChunks, int kRows>
+__global__ void __launch_bounds__(kThreads, 1) read_states(const __grid_constant__ Maps maps, const __grid_constant__ Problem p) {
+  using L = Layout<kChunks, kRows>;
+  extern __shared__ __align__(1024) char memory[];
+  const Shared<L> shared(memory);
+  cudaTriggerProgrammaticLaunchCompletion();  // the merge may take its places; it waits there
+  const uint32_t rank = p.blocks == 2 ? cluster_rank() : 0;
+  if (threadIdx.x == 0) {
+    prefetch_map(maps.states);
+    prefetch_map(maps.query);
+    init_barriers(shared);
+  }
+  __syncthreads();
+  arrive_in_cluster();
   cudaGridDependencySynchronize();
-  float highest = -INFINITY;
-  for (int64_t s = lane; s < a.splits; s += kWarp) highest = fmaxf(highest, scratch_of(a, padded, context, s).highest[row]);
-  highest = highest_in_warp(highest);
-  const bool none = highest == -INFINITY;
-  float total = 0;
-  for (int64_t s = lane; s < a.splits; s += kWarp) {
-    const Scratch part = scratch_of(a, padded, context, s);
-    total += none ? part.total[row] : part.total[row] * exp2f(part.highest[row] - highest);
+  const int role = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kGroup, 0);  // known to be the same in a warp
+  if (role == 0) {
+    wait_for_cluster();  // the other block's barriers are there
+    score_pieces(maps, p, shared, rank);
+  } else if (role == 1) {
+    add_pieces(p, shared, rank);
+  } else if (threadIdx.x % 32 == 0) {
+    copy_tiles(maps, p, shared, static_cast<int>(rank));
   }
-  total = sum_in_warp(total);
-  float4 sum = {0, 0, 0, 0};
-  if (column < a.width && !none) {
-#pragma unroll 4
-    for (int64_t s = warp; s < a.splits; s += kWarps) {
-      const Scratch part = scratch_of(a, padded, context, s);
-      const float4 x = *reinterpret_cast<const float4*>(part.sums + row * a.width + column);
-      const float weight = exp2f(part.highest[row] - highest);
-      sum.x += weight * x.x, sum.y += weight * x.y, sum.z += weight * x.z, sum.w += weight * x.w;
-    }
-  }
-  parts[warp][lane] = sum;
-  __syncthreads();
-  if (warp > 0 || column >= a.width) return;
-  for (int w = 1; w < kWarps; ++w) {
-    const float4 x = parts[w][lane];
-    sum.x += x.x, sum.y += x.y, sum.z += x.z, sum.w += x.w;
-  }
-  // Without any real token the total is 0, or not a number where no score was one; so is the result.
-  if (none) sum = {total, total, total, total}, total = 1;
-  const __nv_bfloat162 out[2] = {__floats2bfloat162_rn(sum.x / total, sum.y / total),
-                                 __floats2bfloat162_rn(sum.z / total, sum.w / total)};
-  bf16* const to = static_cast<bf16*>(a.out) + (context * a.rows + row) * a.width + column;
-  *reinterpret_cast<uint2*>(to) = *reinterpret_cast<const uint2*>(out);
+  if (role > 0) wait_for_cluster();
 }
 
-// Rows of a block, a multiple of 8: few rows leave more room for states on their way.
-int64_t block_rows(int64_t rows) { return rows <= 8 ? 8 : rows <= 16 ? 16 : 32; }
+// ---- The host's side
 
-void check(cudaError_t status) {
-  if (status != cudaSuccess) fused::refuse("latent attention", cudaGetErrorString(status));
+using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
+EncodeTiled encode_tiled() {
+  static const EncodeTiled function = [] {
+    void* found = nullptr;
+    cudaDriverEntryPointQueryResult result{};
+    check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &result));
+    if (!found) fused::refuse("latent attention", "the driver has no cuTensorMapEncodeTiled");
+    return reinterpret_cast<EncodeTiled>(found);
+  }();
+  return function;
 }
 
-// The weights of one row of one block of scores.
-__global__ void __launch_bounds__(kThreads) weigh_block(const WeighArgs a) {
-  __shared__ float scores[kMaxBlockTokens];
-  __shared__ float parts[kWarps];
-  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-  const int64_t block = blockIdx.x, row = blockIdx.y, first = block * a.block_tokens;
-  const int tokens = static_cast<int>(a.block_tokens);
-  const float* const from = a.scores + row * a.blocks * a.block_tokens + first;
-  float highest = -INFINITY;
-  for (int i = threadIdx.x; i < tokens; i += kThreads) {
-    const float score = !a.mask || a.mask[first + i] ? from[i] * (a.scale * 1.44269504f) : -INFINITY;
-    scores[i] = score;
-    highest = fmaxf(highest, score);
-  }
-  highest = highest_in_warp(highest);
-  if (lane == 0) parts[warp] = highest;
-  __syncthreads();
-  for (int w = 0; w < kWarps; ++w) highest = fmaxf(highest, parts[w]);
-  __syncthreads();
-  const float shift = highest == -INFINITY ? 0 : highest;
-  bf16* const to = static_cast<bf16*>(a.weights) + row * a.blocks * a.block_tokens + first;
-  float total = 0;
-  for (int i = threadIdx.x; i < tokens; i += kThreads) {
-    const float weight = exp2f(scores[i] - shift);
-    to[i] = __float2bfloat16_rn(weight);
-    total += weight;
-  }
-  total = sum_in_warp(total);
-  if (lane == 0) parts[warp] = total;
-  __syncthreads();
-  if (threadIdx.x > 0) return;
-  for (int w = 1; w < kWarps; ++w) total += parts[w];
-  a.statistics[block * 2 * a.rows + row] = highest;
-  a.statistics[(block * 2 + 1) * a.rows + row] = total;
+// A (contexts, rows, width) array as chunks of 64 values, in boxes of box_rows x box_chunks of them.
+struct Array {
+  const void* data;
+  int64_t contexts, rows, width;
+};
+CUtensorMap map_of(const Array& a, int box_rows, int box_chunks) {
+  CUtensorMap map;
+  const cuuint64_t sizes[4] = {kChunk, static_cast<cuuint64_t>(a.rows), static_cast<cuuint64_t>(a.width / kChunk),
+                               static_cast<cuuint64_t>(a.contexts)};
+  const cuuint64_t strides[3] = {static_cast<cuuint64_t>(a.width * 2), kRowBytes, static_cast<cuuint64_t>(a.rows * a.width * 2)};
+  const cuuint32_t box[4] = {kChunk, static_cast<cuuint32_t>(box_rows), static_cast<cuuint32_t>(box_chunks), 1};
+  const cuuint32_t steps[4] = {1, 1, 1, 1};
+  const CUresult result = encode_tiled()(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, const_cast<void*>(a.data), sizes, strides, box,
+                                         steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                         CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result != CUDA_SUCCESS) fused::refuse("latent attention", "no tensor map can describe the query or the states");
+  return map;
 }
 
-// early: the merge may be set up while the last spans are read; it waits for them itself.
-void launch_merge(const Args& args, int64_t padded, bool early, cudaStream_t stream) {
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
+int multiprocessors() {
+  int device = 0, count = 0;
+  check(cudaGetDevice(&device));
+  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
+  return count;
+}
+
+// How a problem is cut.
+struct Cut {
+  int blocks, chunks, block_rows, row_blocks, parts;  // of a reader, of a block, ...
+  Shares shares;
+};
+Cut cut_of(const Args& a) {
+  Cut cut{};
+  const int64_t chunks = a.width / kChunk;
+  cut.blocks = chunks > 8 ? 2 : 1;
+  const int64_t own = (chunks + cut.blocks - 1) / cut.blocks;
+  cut.chunks = static_cast<int>(own <= 2 ? 2 : own <= 4 ? 4 : own);
+  cut.block_rows = a.rows <= 8 ? 8 : a.rows <= 16 ? 16 : 32;
+  cut.row_blocks = static_cast<int>((a.rows + cut.block_rows - 1) / cut.block_rows);
+  cut.shares.tiles = static_cast<int>((a.tokens + kTile - 1) / kTile);
+  cut.shares.total = a.contexts * cut.row_blocks * cut.shares.tiles;
+  const int64_t most = multiprocessors() / cut.blocks;
+  cut.shares.readers = static_cast<int>(std::clamp<int64_t>(cut.shares.total / kLeastTiles, 1, most));
+  // A pair of t tiles meets at most this many shares of total / readers tiles.
+  const int64_t whole = (cut.shares.tiles * static_cast<int64_t>(cut.shares.readers) + cut.shares.total - 1) / cut.shares.total;
+  cut.parts = static_cast<int>(std::min<int64_t>(whole + 1, cut.shares.readers));
+  return cut;
+}
+
+template <int kChunks, int kRows>
+void launch(const Args& args, const Cut& cut, cudaStream_t stream) {
+  using L = Layout<kChunks, kRows>;
+  const Maps maps{map_of({args.states, args.contexts, args.tokens, args.width}, kTile, 1),
+                  map_of({args.query, args.contexts, args.rows, args.width}, kRows, kChunks)};
+  Problem p{};
+  p.mask = args.mask, p.tokens = args.tokens, p.scale = args.scale * 1.44269504f, p.blocks = cut.blocks;
+  p.parts.sums = args.scratch;
+  p.parts.statistics = args.scratch + args.contexts * cut.row_blocks * cut.parts * kRows * args.width;
+  p.parts.out = args.out;
+  p.parts.contexts = args.contexts, p.parts.rows = args.rows, p.parts.width = args.width;
+  p.parts.block_rows = kRows, p.parts.row_blocks = cut.row_blocks, p.parts.parts = cut.parts;
+  p.parts.shares = cut.shares;
+  check(cudaFuncSetAttribute(read_states<kChunks, kRows>, cudaFuncAttributeMaxDynamicSharedMemorySize, L::bytes));
+  cudaLaunchAttribute attributes[2] = {};
+  attributes[0].id = cudaLaunchAttributeClusterDimension;
+  attributes[0].val.clusterDim.x = static_cast<unsigned>(cut.blocks);
+  attributes[0].val.clusterDim.y = attributes[0].val.clusterDim.z = 1;
+  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[1].val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>((args.width + 127) / 128), static_cast<unsigned>(args.rows),
-                        static_cast<unsigned>(args.contexts));
+  config.gridDim = dim3(static_cast<unsigned>(cut.shares.readers * cut.blocks));
   config.blockDim = dim3(kThreads);
+  config.dynamicSmemBytes = L::bytes;
   config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = early ? 1 : 0;
-  check(cudaLaunchKernelEx(&config, merge_spans, args, padded));
+  config.attrs = attributes;
+  config.numAttrs = 2;
+  check(cudaLaunchKernelEx(&config, read_states<kChunks, kRows>, maps, p));
+  launch_merge(p.parts, true, stream);
 }
 
-template <int kSteps, int kBlocks>
-void launch(const Args& args, cudaStream_t stream) {
-  using L = Layout<kSteps, kBlocks>;
-  const int64_t row_blocks = (args.rows + L::rows - 1) / L::rows;
-  check(cudaFuncSetAttribute(read_span<kSteps, kBlocks>, cudaFuncAttributeMaxDynamicSharedMemorySize, L::bytes));
-  const dim3 grid(static_cast<unsigned>(args.splits * row_blocks), static_cast<unsigned>(args.contexts));
-  read_span<kSteps, kBlocks><<<grid, kThreads, L::bytes, stream>>>(args);
-  check(cudaGetLastError());
-  launch_merge(args, row_blocks * L::rows, true, stream);
-}
-
-template <int kSteps>
-void launch_rows(const Args& args, cudaStream_t stream) {
-  switch (block_rows(args.rows)) {
-    case 8: return launch<kSteps, 1>(args, stream);
-    case 16: return launch<kSteps, 2>(args, stream);
-    default: return launch<kSteps, 4>(args, stream);
+template <int kChunks>
+void launch_rows(const Args& args, const Cut& cut, cudaStream_t stream) {
+  switch (cut.block_rows) {
+    case 8: return launch<kChunks, 8>(args, cut, stream);
+    case 16: return launch<kChunks, 16>(args, cut, stream);
+    default: return launch<kChunks, 32>(args, cut, stream);
   }
 }
 
 }  // namespace
 
-int64_t choose_splits(const Args& args) {
-  int device = 0, multiprocessors = 0;
-  check(cudaGetDevice(&device));
-  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
-  const int64_t rows = block_rows(args.rows), blocks = args.contexts * ((args.rows + rows - 1) / rows);
-  return std::clamp<int64_t>(multiprocessors / blocks, 1, std::max<int64_t>(1, args.tokens / kLeastTokens));
-}
-
 int64_t scratch_floats(const Args& args) {
-  return args.contexts * args.splits * round_up(args.rows, block_rows(args.rows)) * (args.width + 2);
+  const Cut cut = cut_of(args);
+  return args.contexts * cut.row_blocks * cut.parts * cut.block_rows * (args.width + 2);
 }
 
 void latent_attention(const Args& args, void* stream) {
   if (!width_fits(args.width)) fused::refuse("latent attention", "the width is not a multiple of 64 up to 1024");
+  if (args.tokens < 1) fused::refuse("latent attention", "the context has no tokens");
   if (args.contexts == 0 || args.rows == 0) return;
   const auto on = static_cast<cudaStream_t>(stream);
-  switch ((args.width + 127) / 128) {
-    case 1: return launch_rows<1>(args, on);
-    case 2: return launch_rows<2>(args, on);
-    case 3: return launch_rows<3>(args, on);
-    case 4: return launch_rows<4>(args, on);
-    case 5: return launch_rows<5>(args, on);
-    case 6: return launch_rows<6>(args, on);
-    case 7: return launch_rows<7>(args, on);
-    default: return launch_rows<8>(args, on);
+  const Cut cut = cut_of(args);
+  switch (cut.chunks) {
+    case 2: return launch_rows<2>(args, cut, on);
+    case 4: return launch_rows<4>(args, cut, on);
+    case 5: return launch_rows<5>(args, cut, on);
+    case 6: return launch_rows<6>(args, cut, on);
+    case 7: return launch_rows<7>(args, cut, on);
+    default: return launch_rows<8>(args, cut, on);
   }
 }
-
-void weigh(const WeighArgs& args, void* stream) {
-  if (args.block_tokens > kMaxBlockTokens) fused::refuse("latent attention", "a block of scores is too long");
-  const dim3 grid(static_cast<unsigned>(args.blocks), static_cast<unsigned>(args.rows));
-  weigh_block<<<grid, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(args);
-  check(cudaGetLastError());
-}
-
-void merge(const Args& args, void* stream) { launch_merge(args, args.rows, false, static_cast<cudaStream_t>(stream)); }
 
 }  // namespace cepe::latent_kernel

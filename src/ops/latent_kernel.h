@@ -1,7 +1,7 @@
-// Attention on shared latents as a CUDA kernel: absorbed cross-attention (model/cross_attention.h). Raw pointers and
+// Attention on shared latents as CUDA kernels: absorbed cross-attention (model/cross_attention.h). Raw pointers and
 // plain structs, no torch. bfloat16 in and out, float32 inside. Launches are asynchronous on the given stream (a
-// cudaStream_t) of the current device; a launch that CUDA refuses throws Error. Built only with CEPE_CUDA.
-// docs/kernels/latent_attention.md derives the kernel and counts its bytes.
+// cudaStream_t) of the current device; a launch that CUDA refuses throws Error. Built only with CEPE_CUDA, for Hopper.
+// docs/kernels/latent_attention.md derives the kernels and counts their bytes.
 #pragma once
 
 #include <cstdint>
@@ -11,23 +11,20 @@ namespace cepe::latent_kernel {
 // out = softmax(scale query states^T) states for each context; every state is read from memory once for all rows that
 // run at the same time.
 struct Args {
-  const void* query;    // (contexts, rows, width) bfloat16, contiguous
+  const void* query;    // (contexts, rows, width) bfloat16, contiguous, aligned to 16 bytes
   const void* states;   // (contexts, tokens, width) bfloat16, contiguous, aligned to 16 bytes
   const bool* mask;     // (contexts, tokens), true = a real token; null: all are. A row without any gives zeros.
   void* out;            // (contexts, rows, width) bfloat16, contiguous
   float* scratch;       // scratch_floats(args) floats, aligned to 16 bytes
-  int64_t contexts, rows, tokens, width;
+  int64_t contexts, rows, tokens, width;  // at least one token
   float scale;
-  int64_t splits;       // of each context, merged by log-sum-exp; choose_splits() unless a test wants another
 };
 
 // The widths that the kernel is compiled for.
 constexpr int64_t kMaxWidth = 1024;
 constexpr bool width_fits(int64_t width) { return width > 0 && width % 64 == 0 && width <= kMaxWidth; }
 
-// As many parts of each context as give every multiprocessor of the current device one block, and each block enough
-// tokens to be worth its start.
-int64_t choose_splits(const Args& args);
+// Floats that a call takes on the current device, whatever the pointers in args.
 int64_t scratch_floats(const Args& args);
 
 void latent_attention(const Args& args, void* stream);
@@ -45,8 +42,13 @@ struct WeighArgs {
 constexpr int64_t kMaxBlockTokens = 8192;  // of a block of scores: a row of it lies in shared memory
 void weigh(const WeighArgs& args, void* stream);
 
-// out from scratch as the spans left it: sums (contexts, splits, rows, width), then the statistics
-// (contexts, splits, 2, rows).
-void merge(const Args& args, void* stream);
+// out from the parts of each context, by log-sum-exp.
+struct MergeArgs {
+  float* sums;        // (contexts, parts, rows, width): weights times states
+  float* statistics;  // (contexts, parts, 2, rows), as weigh() leaves them
+  void* out;          // (contexts, rows, width) bfloat16
+  int64_t contexts, parts, rows, width;
+};
+void merge(const MergeArgs& args, void* stream);
 
 }  // namespace cepe::latent_kernel

@@ -5,8 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 
 #include "ops/captured_work.h"
+#include "ops/row_product.h"
 #include "ops/step_formula.h"
 #include "ops/step_ops.h"
 
@@ -92,6 +94,36 @@ TEST_F(CudaStepEdges, SwigluOfAMergedProduct) {
 }
 
 // Rows wider than one warp holds: forward only.
+double error_of(const at::Tensor& found, const at::Tensor& expected) {
+  return (found.to(at::kDouble) - expected).norm().item<double>() / expected.norm().item<double>();
+}
+
+// One rounding of the result to bfloat16.
+constexpr double kRounded = 3e-3;
+
+TEST_F(CudaStepEdges, ProductsOfAFewRows) {
+  const at::NoGradGuard no_gradients;
+  for (const auto& [rows, inputs, outputs] : std::vector<std::array<int64_t, 3>>{
+           {1, 4096, 4096}, {1, 11008, 4096}, {2, 4096, 12288}, {3, 576, 577}, {4, 11008, 64}, {1, 8, 1}, {4, 1536, 49152}}) {
+    const at::Tensor x = at::randn({rows, 1, inputs}, kOnDevice), weight = at::randn({outputs, inputs}, kOnDevice);
+    ASSERT_TRUE(row_product_applies(x, weight));
+    const at::Tensor expected = at::matmul(x.to(at::kDouble), weight.to(at::kDouble).t());
+    EXPECT_LT(error_of(row_product(x, weight), expected), kRounded) << rows << " x " << inputs << " to " << outputs;
+  }
+  EXPECT_FALSE(row_product_applies(at::randn({5, 64}, kOnDevice), at::randn({8, 64}, kOnDevice)));
+}
+
+TEST_F(CudaStepEdges, ProductsByHead) {
+  const at::NoGradGuard no_gradients;
+  for (const auto& [batch, heads, inputs, outputs] : std::vector<std::array<int64_t, 4>>{
+           {1, 32, 128, 1024}, {4, 32, 128, 1024}, {2, 9, 64, 576}, {16, 32, 128, 1024}, {1, 3, 1024, 128}}) {
+    const at::Tensor x = at::randn({batch, heads, inputs}, kOnDevice), m = at::randn({heads, inputs, outputs}, kOnDevice);
+    const at::Tensor expected = at::einsum("bhi,hio->bho", {x.to(at::kDouble), m.to(at::kDouble)});
+    EXPECT_LT(error_of(head_products(x, m, true), expected), kRounded) << batch << " x " << heads << ", transposed";
+    EXPECT_LT(error_of(head_products(x, m.transpose(1, 2).contiguous(), false), expected), kRounded) << batch << " x " << heads;
+  }
+}
+
 TEST_F(CudaStepEdges, NormsOfWideRows) {
   const at::NoGradGuard no_gradients;
   for (const int64_t width : {2056, 3584, 4096, 5120, 8192, 11008, 16384}) {

@@ -1,0 +1,168 @@
+// Instructions of Hopper GPUs (compute capability 9.0a) that have no name in CUDA C++: barriers in shared memory that
+// count bytes, the bulk tensor copy engine, products of a warpgroup (wgmma), and writing into the shared memory of the
+// other blocks of a cluster. PTX ISA 8.0 and later; the sections are named at each.
+//
+// A tile in shared memory is stored as the copy engine's 128-byte swizzle leaves it: rows of 64 bfloat16 values, the
+// 16-byte parts of row r in the order part ^ (r % 8), tiles aligned to 1024 bytes.
+#pragma once
+
+#include <cuda.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+namespace cepe::hopper {
+
+__device__ __forceinline__ uint32_t shared_address(const void* p) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
+}
+
+// ---- Barriers ("mbarrier"): a phase ends when all arrivals and all announced bytes have come.
+
+__device__ __forceinline__ void init_barrier(uint64_t* barrier, int arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
+}
+// Makes initialised barriers visible to the copy engine and to the cluster; a barrier among the threads follows.
+__device__ __forceinline__ void publish_barriers() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+__device__ __forceinline__ void arrive(uint64_t* barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
+}
+__device__ __forceinline__ void arrive_expecting(uint64_t* barrier, uint32_t bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes) : "memory");
+}
+// Returns when the phase of this parity has ended; the phases before the first count as ended with parity 1.
+__device__ __forceinline__ void wait(uint64_t* barrier, uint32_t parity) {
+  asm volatile(
+      "{\n.reg .pred done;\n"
+      "again_%=: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+      "@!done bra again_%=;\n}" ::"r"(shared_address(barrier)), "r"(parity) : "memory");
+}
+// The same where another block of the cluster arrives or sends: what it wrote before is seen.
+__device__ __forceinline__ void wait_cluster(uint64_t* barrier, uint32_t parity) {
+  asm volatile(
+      "{\n.reg .pred done;\n"
+      "again_%=: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+      "@!done bra again_%=;\n}" ::"r"(shared_address(barrier)), "r"(parity) : "memory");
+}
+
+// A place in a ring of `kSlots` with one barrier each, and the parity of its present round.
+template <int kSlots>
+struct RingPlace {
+  int slot = 0;
+  uint32_t parity = 0;
+  __device__ __forceinline__ void advance() {
+    if (++slot == kSlots) slot = 0, parity ^= 1;
+  }
+};
+
+// ---- Clusters of blocks
+
+__device__ __forceinline__ uint32_t cluster_rank() {
+  uint32_t rank;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+__device__ __forceinline__ uint32_t cluster_index() {
+  uint32_t index;
+  asm volatile("mov.u32 %0, %%clusterid.x;" : "=r"(index));
+  return index;
+}
+// In two steps: every thread of the cluster announces itself, and each waits for all where it needs the others.
+__device__ __forceinline__ void arrive_in_cluster() { asm volatile("barrier.cluster.arrive.release;" ::: "memory"); }
+__device__ __forceinline__ void wait_for_cluster() { asm volatile("barrier.cluster.wait.acquire;" ::: "memory"); }
+// The address in the shared memory of block `rank` of what lies at `p` in this one's.
+__device__ __forceinline__ uint32_t address_in_block(const void* p, uint32_t rank) {
+  uint32_t address;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(shared_address(p)), "r"(rank));
+  return address;
+}
+// 16 bytes into another block's shared memory; its barrier counts them ("st.async").
+__device__ __forceinline__ void send_16(uint32_t to, const float (&x)[4], uint32_t barrier) {
+  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1,%2,%3,%4}, [%5];" ::"r"(to), "f"(x[0]),
+               "f"(x[1]), "f"(x[2]), "f"(x[3]), "r"(barrier)
+               : "memory");
+}
+
+// ---- Bulk tensor copies ("cp.async.bulk.tensor")
+
+__device__ __forceinline__ void prefetch_map(const CUtensorMap& map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
+}
+struct Box4 {
+  int x, y, z, w;  // where the box begins, innermost first; what lies outside of the tensor is zero
+};
+__device__ __forceinline__ void copy_box(void* to, const CUtensorMap& map, const Box4& at, uint64_t* barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2,%3,%4,%5}], [%6];" ::"r"(
+          shared_address(to)),
+      "l"(&map), "r"(at.x), "r"(at.y), "r"(at.z), "r"(at.w), "r"(shared_address(barrier))
+      : "memory");
+}
+// Shared memory that this thread wrote is seen by the copy engine and by wgmma after the next barrier.
+__device__ __forceinline__ void publish_to_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+// ---- Products of a warpgroup ("wgmma"): D (64 x N, float32, in registers) += A (64 x 16) B (16 x N), both in shared memory.
+// Lane l of warp w holds, with g = l / 4 and t = l % 4, of each group n of 8 columns
+//   d[4n], d[4n+1]: row 16w + g, columns 8n + 2t and 8n + 2t + 1    d[4n+2], d[4n+3]: row 16w + g + 8
+
+// Describes an operand: where it begins, and the bytes from one group of 8 rows of its tile to the next.
+__device__ __forceinline__ uint64_t operand(uint32_t address, uint32_t group_bytes = 1024) {
+  constexpr uint64_t k128ByteSwizzle = uint64_t{1} << 62;
+  return k128ByteSwizzle | static_cast<uint64_t>(group_bytes >> 4) << 32 | uint64_t{1} << 16 | ((address & 0x3ffff) >> 4);
+}
+
+__device__ __forceinline__ void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int kPending>
+__device__ __forceinline__ void wait_products() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
+
+// kTransposed: A's tile holds its columns as rows (16 rows of 64), otherwise 64 rows, of which 16 values are taken. B's tile
+// holds B's columns as rows. add: to what d holds, otherwise d is overwritten.
+template <int kTransposed>
+__device__ __forceinline__ void multiply(float (&d)[4], uint64_t a, uint64_t b, bool add) {
+  asm volatile(
+      "{\n.reg .pred add;\nsetp.ne.b32 add, %6, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0,%1,%2,%3}, %4, %5, add, 1, 1, %7, 0;\n}"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "l"(a), "l"(b), "r"(static_cast<int>(add)), "n"(kTransposed));
+}
+template <int kTransposed>
+__device__ __forceinline__ void multiply(float (&d)[8], uint64_t a, uint64_t b, bool add) {
+  asm volatile(
+      "{\n.reg .pred add;\nsetp.ne.b32 add, %10, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7}, %8, %9, add, 1, 1, %11, 0;\n}"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7])
+      : "l"(a), "l"(b), "r"(static_cast<int>(add)), "n"(kTransposed));
+}
+template <int kTransposed>
+__device__ __forceinline__ void multiply(float (&d)[16], uint64_t a, uint64_t b, bool add) {
+  asm volatile(
+      "{\n.reg .pred add;\nsetp.ne.b32 add, %18, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}, %16, %17, add, 1, 1, %19, 0;\n}"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), "+f"(d[9]),
+        "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15])
+      : "l"(a), "l"(b), "r"(static_cast<int>(add)), "n"(kTransposed));
+}
+
+// ---- Barriers among some of a block's threads
+
+template <int kThreads>
+__device__ __forceinline__ void synchronise_group(int name) {
+  asm volatile("bar.sync %0, %1;" ::"r"(name), "n"(kThreads) : "memory");
+}
+// The same, and whether any of them says yes.
+template <int kThreads>
+__device__ __forceinline__ bool any_in_group(int name, bool yes) {
+  int any;
+  asm volatile(
+      "{\n.reg .pred mine, all;\nsetp.ne.b32 mine, %1, 0;\nbar.red.or.pred all, %2, %3, mine;\nselp.b32 %0, 1, 0, all;\n}"
+      : "=r"(any)
+      : "r"(static_cast<int>(yes)), "r"(name), "n"(kThreads)
+      : "memory");
+  return any != 0;
+}
+
+}  // namespace cepe::hopper

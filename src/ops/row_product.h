@@ -1,0 +1,23 @@
+// Products of a few rows with a matrix: what a decoding step of one or a few sequences consists of. On a CUDA device in
+// bfloat16 a product is a pass over the matrix, bound by memory, where a library's kernel for many rows reads it more
+// slowly; elsewhere, and for more rows, LibTorch's products compute the same. No gradients.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace cepe {
+
+// The most rows that the CUDA kernel takes at once.
+constexpr int64_t kFewRows = 4;
+
+// Whether row_product() is our kernel for these: bfloat16 on a CUDA device, at most kFewRows rows, sizes in whole
+// 16-byte pieces, no gradient wanted.
+bool row_product_applies(const at::Tensor& x, const at::Tensor& weight);
+
+// x (..., I), weight (O, I) -> (..., O) = x weight^T
+at::Tensor row_product(const at::Tensor& x, const at::Tensor& weight_OI);
+
+// A matrix for each head. x (B, H, I), matrices (H, O, I), transposed (H, I, O) -> (B, H, O)
+at::Tensor head_products(const at::Tensor& x_BHI, const at::Tensor& matrices, bool transposed);
+
+}  // namespace cepe

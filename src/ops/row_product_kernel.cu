@@ -1,0 +1,170 @@
+// docs/kernels/decode_step.md: the matrix is read once, 16 bytes a thread, many of them on their way at any time; the rows of
+// x wait in shared memory.
+#include "ops/row_product_kernel.h"
+
+#include "ops/bf16_vector.cuh"
+
+namespace cepe::row_product_kernel {
+namespace {
+
+using namespace cuda;
+
+constexpr int kThreads = 256;
+constexpr int kWarps = kThreads / kWarp;
+constexpr int kOutputs = 2;  // of a warp at a time: they share what is read of x
+constexpr int kAhead = 4;    // vectors of each output that a thread has on their way while it multiplies as many
+
+// Read once, by this thread alone.
+__device__ __forceinline__ Vector load_once(const bf16* p) {
+  uint4 raw;
+  asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(raw.x), "=r"(raw.y), "=r"(raw.z), "=r"(raw.w)
+               : "l"(p));
+  return reinterpret_cast<const Vector&>(raw);
+}
+
+struct Ahead {
+  Vector w[kOutputs][kAhead];
+};
+
+// What lane `lane` multiplies from vector `first` on.
+__device__ __forceinline__ void load_ahead(Ahead& to, const bf16* const (&rows)[kOutputs], int first, int vectors) {
+#pragma unroll
+  for (int i = 0; i < kAhead; ++i) {
+    const int at = first + i * kWarp;
+#pragma unroll
+    for (int o = 0; o < kOutputs; ++o) {
+      if (at < vectors) to.w[o][i] = load_once(rows[o] + at * kVector);
+    }
+  }
+}
+
+template <int kRows>
+__device__ __forceinline__ void add_products(float (&sums)[kOutputs][kRows], const Ahead& from, const bf16* x, int first, int vectors) {
+#pragma unroll
+  for (int i = 0; i < kAhead; ++i) {
+    const int at = first + i * kWarp;
+    if (at >= vectors) continue;
+    float w[kOutputs][kVector];
+#pragma unroll
+    for (int o = 0; o < kOutputs; ++o) unpack(from.w[o][i], w[o]);
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      float row[kVector];
+      unpack(load(x + (r * vectors + at) * kVector), row);
+#pragma unroll
+      for (int o = 0; o < kOutputs; ++o) {
+#pragma unroll
+        for (int k = 0; k < kVector; ++k) sums[o][r] += w[o][k] * row[k];
+      }
+    }
+  }
+}
+
+// Head blockIdx.y; each warp two outputs.
+template <int kRows>
+__global__ void __launch_bounds__(kThreads, 2) multiply_rows(const Args a) {
+  extern __shared__ __align__(16) bf16 x[];
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, vectors = static_cast<int>(a.inputs / kVector);
+  const int64_t head = blockIdx.y, first_output = (blockIdx.x * kWarps + warp) * kOutputs;
+  const bf16* rows[kOutputs];
+  for (int o = 0; o < kOutputs; ++o) {
+    rows[o] = static_cast<const bf16*>(a.weight) + (head * a.outputs + min(first_output + o, a.outputs - 1)) * a.inputs;
+  }
+  Ahead next;
+  load_ahead(next, rows, lane, vectors);
+  for (int i = threadIdx.x; i < kRows * vectors; i += kThreads) {
+    const int row = i / vectors, at = i % vectors;
+    store(x + i * kVector, load(static_cast<const bf16*>(a.x) + (row * a.heads + head) * a.inputs + at * kVector));
+  }
+  __syncthreads();
+  float sums[kOutputs][kRows] = {};
+  for (int first = lane; first < vectors; first += kWarp * kAhead) {
+    const Ahead now = next;
+    load_ahead(next, rows, first + kWarp * kAhead, vectors);
+    add_products<kRows>(sums, now, x, first, vectors);
+  }
+#pragma unroll
+  for (int o = 0; o < kOutputs; ++o) {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const float sum = warp_sum(sums[o][r]);
+      if (lane == 0 && first_output + o < a.outputs) {
+        static_cast<bf16*>(a.out)[(r * a.heads + head) * a.outputs + first_output + o] = __float2bfloat16_rn(sum);
+      }
+    }
+  }
+}
+
+// Head blockIdx.y, 256 outputs: a warp across them, 8 each, the warps take the inputs in turn.
+template <int kRows>
+__global__ void __launch_bounds__(kThreads, 2) multiply_columns(const Args a) {
+  __shared__ float partial[kWarps][kRows][kWarp * kVector];
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  const int64_t head = blockIdx.y, output = (blockIdx.x * kWarp + lane) * kVector;
+  const bf16* const x = static_cast<const bf16*>(a.x) + head * a.inputs;
+  const bf16* const weight = static_cast<const bf16*>(a.weight) + head * a.inputs * a.outputs + output;
+  float sums[kRows][kVector] = {};
+  if (output < a.outputs) {
+#pragma unroll 8
+    for (int64_t i = warp; i < a.inputs; i += kWarps) {
+      float w[kVector];
+      unpack(load_once(weight + i * a.outputs), w);
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        const float factor = __bfloat162float(x[r * a.heads * a.inputs + i]);
+#pragma unroll
+        for (int k = 0; k < kVector; ++k) sums[r][k] += factor * w[k];
+      }
+    }
+  }
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+    for (int k = 0; k < kVector; ++k) partial[warp][r][lane * kVector + k] = sums[r][k];
+  }
+  __syncthreads();
+  for (int i = threadIdx.x; i < kRows * kWarp * kVector; i += kThreads) {
+    const int row = i / (kWarp * kVector), at = i % (kWarp * kVector);
+    const int64_t to = blockIdx.x * kWarp * kVector + at;
+    if (to >= a.outputs) continue;
+    float sum = 0;
+    for (int w = 0; w < kWarps; ++w) sum += partial[w][row][at];
+    static_cast<bf16*>(a.out)[(row * a.heads + head) * a.outputs + to] = __float2bfloat16_rn(sum);
+  }
+}
+
+template <int kRows>
+void launch(const Args& args, cudaStream_t stream) {
+  if (args.transposed) {
+    const dim3 grid(static_cast<unsigned>((args.outputs + kWarp * kVector - 1) / (kWarp * kVector)), static_cast<unsigned>(args.heads));
+    multiply_columns<kRows><<<grid, kThreads, 0, stream>>>(args);
+  } else {
+    const int64_t outputs = kWarps * kOutputs, bytes = kRows * args.inputs * 2;
+    const dim3 grid(static_cast<unsigned>((args.outputs + outputs - 1) / outputs), static_cast<unsigned>(args.heads));
+    if (bytes > 48 * 1024) {
+      const cudaError_t status =
+          cudaFuncSetAttribute(multiply_rows<kRows>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+      if (status != cudaSuccess) fused::refuse("row product", cudaGetErrorString(status));
+    }
+    multiply_rows<kRows><<<grid, kThreads, static_cast<size_t>(bytes), stream>>>(args);
+  }
+  check_launch("row product");
+}
+
+}  // namespace
+
+void row_product(const Args& args, void* stream) {
+  if (!width_fits(args.inputs)) fused::refuse("row product", "the inputs are not a multiple of 8 up to 24576");
+  const auto on = static_cast<cudaStream_t>(stream);
+  switch (args.rows) {
+    case 0: return;
+    case 1: return launch<1>(args, on);
+    case 2: return launch<2>(args, on);
+    case 3: return launch<3>(args, on);
+    case 4: return launch<4>(args, on);
+    default: fused::refuse("row product", "more than 4 rows");
+  }
+}
+
+}  // namespace cepe::row_product_kernel

@@ -1,0 +1,24 @@
+// CUDA kernels of products with a few rows, as raw pointers and plain structs: no torch here. bfloat16 in and out,
+// float32 inside. Asynchronous on the given stream (a cudaStream_t) of the current device; a launch that CUDA refuses
+// throws Error. Built only with CEPE_CUDA. docs/kernels/decode_step.md derives them.
+#pragma once
+
+#include <cstdint>
+
+namespace cepe::row_product_kernel {
+
+// out[b, h, o] = sum over i of x[b, h, i] weight[h, o, i], or weight[h, i, o] where transposed. All pointers are aligned to
+// 16 bytes; inputs, and outputs where transposed, are multiples of 8.
+struct Args {
+  const void* x = nullptr;       // (rows, heads, inputs)
+  const void* weight = nullptr;  // (heads, outputs, inputs), transposed (heads, inputs, outputs)
+  void* out = nullptr;           // (rows, heads, outputs)
+  int64_t rows = 0;              // at most 4
+  int64_t heads = 1, inputs = 0, outputs = 0;
+  bool transposed = false;       // made for few inputs
+};
+constexpr int64_t kMaxInputs = 24576;  // the rows of x lie in shared memory
+constexpr bool width_fits(int64_t inputs) { return inputs > 0 && inputs % 8 == 0 && inputs <= kMaxInputs; }
+void row_product(const Args& args, void* stream);
+
+}  // namespace cepe::row_product_kernel
