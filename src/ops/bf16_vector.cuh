@@ -67,6 +67,35 @@ inline void check_launch(const char* kernel) {
   if (status != cudaSuccess) fused::refuse(kernel, cudaGetErrorString(status));
 }
 
+// Kernels of a decoding step overlap at their edges ("programmatic dependent launch"): one that is launched early takes its
+// place while the one before it on the stream still runs, and calls wait_for_earlier() before it touches what others write;
+// each calls let_next_start() first of all. A kernel may be early after any other, for a wait ends when all before has.
+__device__ __forceinline__ void let_next_start() { cudaTriggerProgrammaticLaunchCompletion(); }
+__device__ __forceinline__ void wait_for_earlier() { cudaGridDependencySynchronize(); }
+
+// The grid, threads, shared memory and stream of a launch.
+struct Launch {
+  dim3 grid;
+  unsigned threads;
+  size_t shared_bytes;
+  cudaStream_t stream;
+};
+template <typename Args>
+void launch_early(const char* name, void (*kernel)(const Args), const Launch& how, const Args& args) {
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = how.grid;
+  config.blockDim = dim3(how.threads);
+  config.dynamicSmemBytes = how.shared_bytes;
+  config.stream = how.stream;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  const cudaError_t status = cudaLaunchKernelEx(&config, kernel, args);
+  if (status != cudaSuccess) fused::refuse(name, cudaGetErrorString(status));
+}
+
 inline int multiprocessors() {
   static const int count = [] {
     int device = 0, n = 0;

@@ -196,6 +196,8 @@ __global__ void __launch_bounds__(kWideThreads) wide_rms_norm_kernel(const RmsNo
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int width = static_cast<int>(a.width), vectors = width / kVector;
   int turn = 0;
+  let_next_start();
+  wait_for_earlier();
   for (int64_t row = blockIdx.x; row < a.rows; row += gridDim.x, turn ^= 1) {
     const int64_t start = row * width;
     Vector s[VECTORS];
@@ -341,14 +343,14 @@ void launch_rms_norm(const RmsNormArgs& args, cudaStream_t stream) {
 
 void launch_wide_rms_norm(const RmsNormArgs& args, cudaStream_t stream) {
   const int64_t rows = std::min<int64_t>(args.rows, int64_t{32} * multiprocessors());
-  const unsigned blocks = static_cast<unsigned>(rows);
+  const Launch how{dim3(static_cast<unsigned>(rows)), kWideThreads, 0, stream};
   const int64_t vectors = (args.width / kVector + kWideThreads - 1) / kWideThreads;
   if (vectors <= 1) {
-    wide_rms_norm_kernel<1><<<blocks, kWideThreads, 0, stream>>>(args);
+    launch_early("rms_norm", wide_rms_norm_kernel<1>, how, args);
   } else if (vectors <= 2) {
-    wide_rms_norm_kernel<2><<<blocks, kWideThreads, 0, stream>>>(args);
+    launch_early("rms_norm", wide_rms_norm_kernel<2>, how, args);
   } else {
-    wide_rms_norm_kernel<4><<<blocks, kWideThreads, 0, stream>>>(args);
+    launch_early("rms_norm", wide_rms_norm_kernel<4>, how, args);
   }
 }
 

@@ -67,6 +67,7 @@ __global__ void __launch_bounds__(kThreads) merge_parts(const Parts p) {
   const int64_t pair = context * p.row_blocks + row / p.block_rows, in_block = row % p.block_rows;
   const int count = p.shares.tiles > 0 ? p.shares.parts_of(pair) : p.parts;
   const bool inside = column < p.width;
+  cudaTriggerProgrammaticLaunchCompletion();
   cudaGridDependencySynchronize();
   const auto part = [&](int s) { return *reinterpret_cast<const float4*>(p.sums_of(pair, s) + in_block * p.width + column); };
   float4 ahead[kAhead];

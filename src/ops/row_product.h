@@ -1,6 +1,7 @@
 // Products of a few rows with a matrix: what a decoding step of one or a few sequences consists of. On a CUDA device in
 // bfloat16 a product is a pass over the matrix, bound by memory, where a library's kernel for many rows reads it more
-// slowly; elsewhere, and for more rows, LibTorch's products compute the same. No gradients.
+// slowly, and its first bytes come while the operation before still runs (so weights must not be that one's result);
+// elsewhere, and for more rows, LibTorch's products compute the same. No gradients.
 #pragma once
 
 #include <ATen/core/Tensor.h>

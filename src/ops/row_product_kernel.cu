@@ -71,8 +71,10 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_rows(const Args a) {
   for (int o = 0; o < kOutputs; ++o) {
     rows[o] = static_cast<const bf16*>(a.weight) + (head * a.outputs + min(first_output + o, a.outputs - 1)) * a.inputs;
   }
+  let_next_start();
   Ahead next;
-  load_ahead(next, rows, lane, vectors);
+  load_ahead(next, rows, lane, vectors);  // weights wait for nobody
+  wait_for_earlier();
   for (int i = threadIdx.x; i < kRows * vectors; i += kThreads) {
     const int row = i / vectors, at = i % vectors;
     store(x + i * kVector, load(static_cast<const bf16*>(a.x) + (row * a.heads + head) * a.inputs + at * kVector));
@@ -104,6 +106,8 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_columns(const Args a) {
   const int64_t head = blockIdx.y, output = (blockIdx.x * kWarp + lane) * kVector;
   const bf16* const x = static_cast<const bf16*>(a.x) + head * a.inputs;
   const bf16* const weight = static_cast<const bf16*>(a.weight) + head * a.inputs * a.outputs + output;
+  let_next_start();
+  wait_for_earlier();
   float sums[kRows][kVector] = {};
   if (output < a.outputs) {
 #pragma unroll 8
@@ -138,7 +142,7 @@ template <int kRows>
 void launch(const Args& args, cudaStream_t stream) {
   if (args.transposed) {
     const dim3 grid(static_cast<unsigned>((args.outputs + kWarp * kVector - 1) / (kWarp * kVector)), static_cast<unsigned>(args.heads));
-    multiply_columns<kRows><<<grid, kThreads, 0, stream>>>(args);
+    launch_early("row product", multiply_columns<kRows>, {grid, kThreads, 0, stream}, args);
   } else {
     const int64_t outputs = kWarps * kOutputs, bytes = kRows * args.inputs * 2;
     const dim3 grid(static_cast<unsigned>((args.outputs + outputs - 1) / outputs), static_cast<unsigned>(args.heads));
@@ -147,9 +151,8 @@ void launch(const Args& args, cudaStream_t stream) {
           cudaFuncSetAttribute(multiply_rows<kRows>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
       if (status != cudaSuccess) fused::refuse("row product", cudaGetErrorString(status));
     }
-    multiply_rows<kRows><<<grid, kThreads, static_cast<size_t>(bytes), stream>>>(args);
+    launch_early("row product", multiply_rows<kRows>, {grid, kThreads, static_cast<size_t>(bytes), stream}, args);
   }
-  check_launch("row product");
 }
 
 }  // namespace

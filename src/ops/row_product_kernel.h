@@ -1,6 +1,7 @@
 // CUDA kernels of products with a few rows, as raw pointers and plain structs: no torch here. bfloat16 in and out,
 // float32 inside. Asynchronous on the given stream (a cudaStream_t) of the current device; a launch that CUDA refuses
-// throws Error. Built only with CEPE_CUDA. docs/kernels/decode_step.md derives them.
+// throws Error. The weights are read before earlier work on the stream ends: the last work before this one must not have
+// written them. Built only with CEPE_CUDA. docs/kernels/decode_step.md derives them.
 #pragma once
 
 #include <cstdint>

@@ -278,6 +278,8 @@ __device__ __forceinline__ void merge_blocks(const AttentionArgs& a, const Place
 template <int LANES, int ROWS>
 __global__ void __launch_bounds__(kThreads) attention_kernel(const AttentionArgs a) {
   __shared__ SharedParts<LANES, ROWS> parts;
+  let_next_start();
+  wait_for_earlier();
   const cg::cluster_group cluster = cg::this_cluster();
   const int blocks = static_cast<int>(cluster.num_blocks()), rank = static_cast<int>(cluster.block_rank());
   const int size = static_cast<int>(a.head_size), at = threadIdx.x % LANES * kVector;
@@ -323,16 +325,18 @@ template <int LANES, int ROWS>
 void launch_attention(const AttentionArgs& args, cudaStream_t stream) {
   const int64_t heads = args.kv_heads * ((args.heads / args.kv_heads + ROWS - 1) / ROWS);
   const int splits = splits_of(args, heads * args.batch);
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim.x = static_cast<unsigned>(splits);
-  attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+  cudaLaunchAttribute attributes[2] = {};
+  attributes[0].id = cudaLaunchAttributeClusterDimension;
+  attributes[0].val.clusterDim.x = static_cast<unsigned>(splits);
+  attributes[0].val.clusterDim.y = attributes[0].val.clusterDim.z = 1;
+  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[1].val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(splits), static_cast<unsigned>(heads), static_cast<unsigned>(args.batch));
   config.blockDim = dim3(kThreads);
   config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
+  config.attrs = attributes;
+  config.numAttrs = 2;
   const cudaError_t status = cudaLaunchKernelEx(&config, attention_kernel<LANES, ROWS>, args);
   if (status != cudaSuccess) fused::refuse("step attention", cudaGetErrorString(status));
 }
@@ -349,6 +353,8 @@ void launch_for_rows(const AttentionArgs& args, cudaStream_t stream) {
 
 __global__ void __launch_bounds__(256) swiglu_kernel(const SwigluArgs a) {
   const int64_t vectors = a.width / kVector, step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  let_next_start();
+  wait_for_earlier();
   for (int64_t item = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; item < a.rows * vectors;
        item += step) {
     const int64_t row = item / vectors, at = item % vectors * kVector;
@@ -380,8 +386,8 @@ void swiglu(const SwigluArgs& a, void* stream) {
   if (a.rows * a.width == 0) return;
   const bool pieces = a.width % kVector == 0 && all_aligned(a.gate_up, a.out);
   if (!pieces) fused::refuse("step swiglu", "rows are not 16-byte pieces");
-  swiglu_kernel<<<blocks_for(a.rows * a.width / kVector, 256), 256, 0, as_stream(stream)>>>(a);
-  check_launch("step swiglu");
+  const auto blocks = static_cast<unsigned>(blocks_for(a.rows * a.width / kVector, 256));
+  launch_early("step swiglu", swiglu_kernel, {dim3(blocks), 256, 0, as_stream(stream)}, a);
 }
 
 }  // namespace cepe::step_kernel
