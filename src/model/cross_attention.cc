@@ -199,30 +199,34 @@ at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& dec
   return weights.o(out.reshape({B, T, decoder.num_heads * decoder.head_dim}));
 }
 
+at::Tensor read_contexts(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& q_BTHK,
+                         const std::vector<ContextRows>& rows, CrossAttentionForm form) {
+  require(form != CrossAttentionForm::automatic, "cross-attention: contexts of different lengths want a form");
+  if (form == CrossAttentionForm::absorbed) {
+    return absorbed(weights, decoder, q_BTHK,
+                    [&](const at::Tensor& query, double scale) { return read_each(query, rows, scale); });
+  }
+  const at::Tensor out = at::zeros_like(q_BTHK);
+  for (const ContextRows& range : rows) {
+    const at::Tensor asking = q_BTHK.narrow(0, range.first, range.count);
+    if (form == CrossAttentionForm::cached) {
+      require(range.kept != nullptr, "cached cross-attention: keys and values of a context are not kept");
+      out.narrow(0, range.first, range.count).copy_(context_attention(asking, *range.kept, range.latents->mask_BS));
+    } else {
+      const int64_t block = block_tokens(decoder, *range.latents);
+      out.narrow(0, range.first, range.count)
+          .copy_(materialised_in_blocks(weights, decoder, asking, *range.latents, block));
+    }
+  }
+  return out;
+}
+
 at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& x_BTD,
                            const std::vector<ContextRows>& rows, CrossAttentionForm form) {
   const int64_t B = x_BTD.size(0), T = x_BTD.size(1);
-  require(form != CrossAttentionForm::automatic, "cross-attention: contexts of different lengths want a form");
   const at::Tensor q = weights.q(x_BTD).view({B, T, decoder.num_heads, decoder.head_dim});
-  at::Tensor out;
-  if (form == CrossAttentionForm::absorbed) {
-    out = absorbed(weights, decoder, q,
-                   [&](const at::Tensor& query, double scale) { return read_each(query, rows, scale); });
-  } else {
-    out = at::zeros_like(q);
-    for (const ContextRows& range : rows) {
-      const at::Tensor asking = q.narrow(0, range.first, range.count);
-      if (form == CrossAttentionForm::cached) {
-        require(range.kept != nullptr, "cached cross-attention: keys and values of a context are not kept");
-        out.narrow(0, range.first, range.count).copy_(context_attention(asking, *range.kept, range.latents->mask_BS));
-      } else {
-        const int64_t block = block_tokens(decoder, *range.latents);
-        out.narrow(0, range.first, range.count)
-            .copy_(materialised_in_blocks(weights, decoder, asking, *range.latents, block));
-      }
-    }
-  }
-  return weights.o(out.reshape({B, T, decoder.num_heads * decoder.head_dim}));
+  const at::Tensor read = read_contexts(weights, decoder, q, rows, form);
+  return weights.o(read.reshape({B, T, decoder.num_heads * decoder.head_dim}));
 }
 
 }  // namespace cepe

@@ -58,6 +58,9 @@ struct ContextRows {
 // What the model's matrices do is done once for the batch. form: not automatic. No gradients.
 at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& x_BTD,
                            const std::vector<ContextRows>& rows, CrossAttentionForm form);
+// What lies between the products with q and with o: q (B, T, H, K) -> (B, T, H, K)
+at::Tensor read_contexts(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& q_BTHK,
+                         const std::vector<ContextRows>& rows, CrossAttentionForm form);
 
 // The work of cross-attention in one layer: query_rows tokens that ask of each context, no later calls.
 CrossAttentionWork cross_attention_work(const StackConfig& decoder, const Latents& latents, int64_t query_rows);

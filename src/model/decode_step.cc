@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "ops/step_ops.h"
+#include "ops/row_product.h"
 
 namespace cepe {
 namespace {
@@ -18,6 +18,22 @@ at::Tensor queries_keys_values(const SelfAttention& weights, const at::Tensor& n
 at::Tensor step_feed_forward(const FeedForward& weights, const at::Tensor& normed_BD) {
   if (weights.gate_up.weight.defined()) return weights.down(step_swiglu(weights.gate_up(normed_BD)));
   return feed_forward(weights, normed_BD);
+}
+
+// Whether every product of the decoder's layers is one for a few rows, which takes in what stands around it.
+bool products_join(const Cepe& model, int64_t batch) {
+  const Decoder& decoder = model.decoder;
+  const auto joins = [&](const Linear& linear) {
+    if (!linear.weight.defined() || linear.packed) return false;
+    const at::Tensor x = at::empty({batch, linear.weight.size(1)}, linear.weight.options());
+    return row_product_applies(x, linear.weight);
+  };
+  return std::all_of(decoder.stack.layers.begin(), decoder.stack.layers.end(), [&](const Layer& layer) {
+    const SelfAttention& self = layer.self_attention;
+    const FeedForward& mlp = layer.feed_forward;
+    return joins(self.qkv) && joins(self.o) && joins(mlp.gate_up) && joins(mlp.down) &&
+           (!layer.cross_attention || (joins(layer.cross_attention->q) && joins(layer.cross_attention->o)));
+  });
 }
 
 }  // namespace
@@ -44,6 +60,7 @@ DecodeStep::DecodeStep(const Cepe& model, const KeyValueCache& cache, const Deco
   }
   check_contexts(B);
   form_ = chosen_form(options.form);
+  joined_ = products_join(model, B);
   rotary_ = stack.rotary.table(stack.config, cache.capacity, model.any_weight());
   const at::TensorOptions integers = at::TensorOptions().device(model.device()).dtype(at::kLong);
   positions_.assign(B, 0);
@@ -115,26 +132,28 @@ const at::Tensor& DecodeStep::run() {
   return logits_BV_;
 }
 
-at::Tensor DecodeStep::attend(const Layer& layer, size_t index, const at::Tensor& normed_BD) const {
-  const SelfAttention& weights = layer.self_attention;
-  const LayerCache& cache = cache_.layers[index];
-  const StepAttention input{rotary_,        positions_B_,   cache.k_BSGK, cache.v_BSGK, weights.q_norm,
-                            weights.k_norm, model_.config.decoder.rms_norm_eps};
-  return weights.o(step_attention(queries_keys_values(weights, normed_BD), input));
+StepAttention DecodeStep::attention_input(const SelfAttention& weights, size_t layer) const {
+  const LayerCache& cache = cache_.layers[layer];
+  return {rotary_,        positions_B_,   cache.k_BSGK, cache.v_BSGK, weights.q_norm,
+          weights.k_norm, model_.config.decoder.rms_norm_eps};
 }
 
-at::Tensor DecodeStep::read_contexts(const Layer& layer, size_t index, const at::Tensor& normed_BD) const {
+at::Tensor DecodeStep::attend(const Layer& layer, size_t index, const at::Tensor& normed_BD) const {
+  const SelfAttention& weights = layer.self_attention;
+  return weights.o(step_attention(queries_keys_values(weights, normed_BD), attention_input(weights, index)));
+}
+
+std::vector<ContextRows> DecodeStep::context_rows(size_t layer) const {
   std::vector<ContextRows> rows;
   for (const StepContext& context : contexts_) {
     const ContextCache* cache = context.latents.cache.get();
-    rows.push_back({&context.latents, cache ? &cache->layers.at(index) : nullptr, context.first, context.count});
+    rows.push_back({&context.latents, cache ? &cache->layers.at(layer) : nullptr, context.first, context.count});
   }
-  return cross_attention(*layer.cross_attention, model_.config.decoder, normed_BD.unsqueeze(1), rows, form_).squeeze(1);
+  return rows;
 }
 
 // Each addition to the residual stream comes with the norm that follows it, the next layer's included.
-void DecodeStep::compute() {
-  const at::NoGradGuard no_gradients;
+at::Tensor DecodeStep::hidden_states() const {
   const Stack& stack = model_.decoder.stack;
   const double eps = stack.config.rms_norm_eps;
   const at::Tensor embedded_BD = at::embedding(stack.embedding, ids_B_);
@@ -144,12 +163,50 @@ void DecodeStep::compute() {
     const bool reads = layer.cross_attention && !contexts_.empty();
     h = add_rms_norm(h.sum, attend(layer, i, h.normed), reads ? layer.cross_attention->norm : layer.post_attention_norm,
                      eps);
-    if (reads) h = add_rms_norm(h.sum, read_contexts(layer, i, h.normed), layer.post_attention_norm, eps);
+    if (reads) {
+      const at::Tensor read_BTD = cross_attention(*layer.cross_attention, stack.config, h.normed.unsqueeze(1),
+                                                  context_rows(i), form_);
+      h = add_rms_norm(h.sum, read_BTD.squeeze(1), layer.post_attention_norm, eps);
+    }
     const bool last = i + 1 == stack.layers.size();
     h = add_rms_norm(h.sum, step_feed_forward(layer.feed_forward, h.normed),
                      last ? stack.norm : stack.layers[i + 1].input_norm, eps);
   }
-  logits_BV_.copy_(logits(model_, h.normed));
+  return h.normed;
+}
+
+// The same where products take in the norm before them, and SwiGLU or the addition to the residual stream after them.
+at::Tensor DecodeStep::joined_hidden_states() const {
+  const Stack& stack = model_.decoder.stack;
+  const StackConfig& config = stack.config;
+  const double eps = config.rms_norm_eps;
+  const auto normed = [&](const Linear& linear, const at::Tensor& h, const at::Tensor& norm, bool gated = false) {
+    return row_product(h, linear.weight, {.norm = norm, .eps = eps, .bias = linear.bias, .gated = gated});
+  };
+  const auto added = [](const Linear& linear, const at::Tensor& x, const at::Tensor& h) {
+    return row_product(x, linear.weight, {.bias = linear.bias, .residual = h});
+  };
+  at::Tensor h = at::embedding(stack.embedding, ids_B_);
+  for (size_t i = 0; i < stack.layers.size(); ++i) {
+    const Layer& layer = stack.layers[i];
+    const SelfAttention& self = layer.self_attention;
+    h = added(self.o, step_attention(normed(self.qkv, h, layer.input_norm), attention_input(self, i)), h);
+    if (layer.cross_attention && !contexts_.empty()) {
+      const CrossAttention& cross = *layer.cross_attention;
+      const at::Tensor q = normed(cross.q, h, cross.norm);
+      const at::Tensor read = read_contexts(cross, config, q.view({-1, 1, config.num_heads, config.head_dim}),
+                                            context_rows(i), form_);
+      h = added(cross.o, read.reshape(q.sizes()), h);
+    }
+    const FeedForward& mlp = layer.feed_forward;
+    h = added(mlp.down, normed(mlp.gate_up, h, layer.post_attention_norm, /*gated=*/true), h);
+  }
+  return rms_norm(h, stack.norm, eps);
+}
+
+void DecodeStep::compute() {
+  const at::NoGradGuard no_gradients;
+  logits_BV_.copy_(logits(model_, joined_ ? joined_hidden_states() : hidden_states()));
   at::argmax_out(ids_B_, logits_BV_, -1);
   positions_B_.add_(1);
 }

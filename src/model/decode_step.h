@@ -14,6 +14,7 @@
 
 #include "model/cepe.h"
 #include "ops/captured_work.h"
+#include "ops/step_ops.h"
 
 namespace cepe {
 
@@ -56,14 +57,18 @@ class DecodeStep {
   void check_contexts(int64_t batch) const;
   CrossAttentionForm chosen_form(CrossAttentionForm asked) const;
   void compute();
+  at::Tensor hidden_states() const;
+  at::Tensor joined_hidden_states() const;
+  StepAttention attention_input(const SelfAttention& weights, size_t layer) const;
   at::Tensor attend(const Layer& layer, size_t index, const at::Tensor& normed_BD) const;
-  at::Tensor read_contexts(const Layer& layer, size_t index, const at::Tensor& normed_BD) const;
+  std::vector<ContextRows> context_rows(size_t layer) const;
 
   const Cepe& model_;
   KeyValueCache cache_;
   std::vector<StepContext> contexts_;
   RotaryTable rotary_;
   CrossAttentionForm form_ = CrossAttentionForm::absorbed;
+  bool joined_ = false;                       // norms, SwiGLU and residual additions are part of the products
   std::vector<int64_t> positions_;            // as on the device
   at::Tensor ids_B_, positions_B_, logits_BV_;
   std::optional<CapturedWork> work_;

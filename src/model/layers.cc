@@ -8,7 +8,7 @@
 namespace cepe {
 
 at::Tensor Linear::operator()(const at::Tensor& x) const {
-  if (!packed && !bias.defined() && row_product_applies(x, weight)) return row_product(x, weight);
+  if (!packed && row_product_applies(x, weight)) return row_product(x, weight, {.bias = bias});
   if (!packed) return bias.defined() ? at::linear(x, weight, bias) : at::linear(x, weight);
   const at::Tensor y = packed_linear(x, *packed);
   return bias.defined() ? y + bias : y;

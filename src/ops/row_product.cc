@@ -2,6 +2,9 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
+
+#include "base/error.h"
+#include "ops/ops.h"
 #ifdef CEPE_CUDA
 #include <ATen/cuda/CUDAContext.h>
 #include <c10/cuda/CUDAGuard.h>
@@ -43,18 +46,30 @@ bool row_product_applies(const at::Tensor& x, const at::Tensor& weight) {
   return weight.dim() == 2 && x.dim() > 0 && fits(x, weight, x.numel() / std::max<int64_t>(1, x.size(-1)));
 }
 
-at::Tensor row_product(const at::Tensor& x, const at::Tensor& weight_OI) {
+at::Tensor row_product(const at::Tensor& x, const at::Tensor& weight_OI, const RowProductOptions& options) {
 #ifdef CEPE_CUDA
   if (row_product_applies(x, weight_OI)) {
+    const auto pointer = [](const at::Tensor& t) -> const void* {
+      require(!t.defined() || in_pieces(t), "row product: a norm, bias or residual does not lie in whole 16-byte pieces");
+      return t.defined() ? t.const_data_ptr() : nullptr;
+    };
+    require(!options.gated || !options.residual.defined(), "row product: a gated one has no residual");
     std::vector<int64_t> sizes = x.sizes().vec();
-    sizes.back() = weight_OI.size(0);
+    sizes.back() = weight_OI.size(0) / (options.gated ? 2 : 1);
     const at::Tensor out = at::empty(sizes, x.options());
     const int64_t rows = x.numel() / x.size(-1);
-    launch(x, weight_OI, out, {.rows = rows, .heads = 1, .inputs = weight_OI.size(1), .outputs = weight_OI.size(0)});
+    launch(x, weight_OI, out, {.rows = rows, .inputs = weight_OI.size(1), .outputs = weight_OI.size(0),
+                               .norm = pointer(options.norm), .eps = static_cast<float>(options.eps),
+                               .bias = pointer(options.bias), .residual = pointer(options.residual),
+                               .gated = options.gated});
     return out;
   }
 #endif
-  return at::linear(x, weight_OI);
+  at::Tensor y = at::linear(options.norm.defined() ? rms_norm(x, options.norm, options.eps) : x, weight_OI, options.bias);
+  if (options.residual.defined()) y = y + options.residual;
+  if (!options.gated) return y;
+  const int64_t half = weight_OI.size(0) / 2;
+  return swiglu(y.narrow(-1, 0, half), y.narrow(-1, half, half));
 }
 
 at::Tensor head_products(const at::Tensor& x_BHI, const at::Tensor& matrices, bool transposed) {

@@ -15,8 +15,16 @@ constexpr int64_t kFewRows = 4;
 // 16-byte pieces, no gradient wanted.
 bool row_product_applies(const at::Tensor& x, const at::Tensor& weight);
 
+// What a product does besides, in the same kernel.
+struct RowProductOptions {
+  at::Tensor norm = {};      // (I): rms_norm(x, norm, eps) is multiplied instead of x
+  double eps = 0;
+  at::Tensor bias = {};      // (O): added
+  at::Tensor residual = {};  // (..., O): added; not where gated
+  bool gated = false;        // weight holds the rows of gate and then of up: the result is swiglu(gate, up), (..., O / 2)
+};
 // x (..., I), weight (O, I) -> (..., O) = x weight^T
-at::Tensor row_product(const at::Tensor& x, const at::Tensor& weight_OI);
+at::Tensor row_product(const at::Tensor& x, const at::Tensor& weight_OI, const RowProductOptions& options = {});
 
 // A matrix for each head. x (B, H, I), matrices (H, O, I), transposed (H, I, O) -> (B, H, O)
 at::Tensor head_products(const at::Tensor& x_BHI, const at::Tensor& matrices, bool transposed);

@@ -61,39 +61,119 @@ __device__ __forceinline__ void add_products(float (&sums)[kOutputs][kRows], con
   }
 }
 
+// The outputs of a warp: two that follow each other, or the gate and the up value of one.
+struct Outputs {
+  int64_t at[kOutputs];
+  bool inside[kOutputs];
+
+  __device__ Outputs(const Args& a, int64_t warp) {
+#pragma unroll
+    for (int o = 0; o < kOutputs; ++o) {
+      const int64_t first = a.gated ? warp + o * (a.outputs / 2) : warp * kOutputs + o;
+      inside[o] = a.gated ? warp < a.outputs / 2 : first < a.outputs;
+      at[o] = inside[o] ? first : 0;
+    }
+  }
+};
+
+// Rows of x of one head into shared memory, times the norm's weights where there are some: what is left of the norm is one
+// factor a row, which the sums take.
+template <int kRows>
+__device__ __forceinline__ void stage_rows(const Args& a, int64_t head, bf16* x, float (&factors)[kRows]) {
+  __shared__ float squares[kRows][kWarps];
+  const int vectors = static_cast<int>(a.inputs / kVector);
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    const bf16* const from = static_cast<const bf16*>(a.x) + (r * a.heads + head) * a.inputs;
+    float sum = 0;
+    for (int at = threadIdx.x; at < vectors; at += kThreads) {
+      Vector v = load(from + at * kVector);
+      if (a.norm != nullptr) {
+        float f[kVector], norm[kVector];
+        unpack(v, f);
+        unpack(load(static_cast<const bf16*>(a.norm) + at * kVector), norm);
+#pragma unroll
+        for (int k = 0; k < kVector; ++k) sum += f[k] * f[k], f[k] *= norm[k];
+        v = pack(f);
+      }
+      store(x + (r * vectors + at) * kVector, v);
+    }
+    if (a.norm != nullptr) {
+      sum = warp_sum(sum);
+      if (threadIdx.x % kWarp == 0) squares[r][threadIdx.x / kWarp] = sum;
+    }
+    factors[r] = 1;
+  }
+  __syncthreads();
+  if (a.norm == nullptr) return;
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    float sum = 0;
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) sum += squares[r][w];
+    factors[r] = rsqrtf(sum / static_cast<float>(a.inputs) + a.eps);
+  }
+}
+
+// What lane kRows * o + r adds to output o of row r.
+template <int kRows>
+__device__ __forceinline__ float addend(const Args& a, const Outputs& outputs, int lane) {
+  float sum = 0;
+#pragma unroll
+  for (int o = 0; o < kOutputs; ++o) {
+    if (lane / kRows != o || !outputs.inside[o]) continue;
+    if (a.bias != nullptr) sum += __bfloat162float(static_cast<const bf16*>(a.bias)[outputs.at[o]]);
+    if (a.residual != nullptr) sum += __bfloat162float(static_cast<const bf16*>(a.residual)[lane % kRows * a.outputs + outputs.at[o]]);
+  }
+  return sum;
+}
+
 // Head blockIdx.y; each warp two outputs.
 template <int kRows>
 __global__ void __launch_bounds__(kThreads, 2) multiply_rows(const Args a) {
   extern __shared__ __align__(16) bf16 x[];
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, vectors = static_cast<int>(a.inputs / kVector);
-  const int64_t head = blockIdx.y, first_output = (blockIdx.x * kWarps + warp) * kOutputs;
+  const int64_t head = blockIdx.y;
+  const Outputs outputs(a, blockIdx.x * kWarps + warp);
   const bf16* rows[kOutputs];
+#pragma unroll
   for (int o = 0; o < kOutputs; ++o) {
-    rows[o] = static_cast<const bf16*>(a.weight) + (head * a.outputs + min(first_output + o, a.outputs - 1)) * a.inputs;
+    rows[o] = static_cast<const bf16*>(a.weight) + (head * a.outputs + outputs.at[o]) * a.inputs;
   }
   let_next_start();
   Ahead next;
   load_ahead(next, rows, lane, vectors);  // weights wait for nobody
   wait_for_earlier();
-  for (int i = threadIdx.x; i < kRows * vectors; i += kThreads) {
-    const int row = i / vectors, at = i % vectors;
-    store(x + i * kVector, load(static_cast<const bf16*>(a.x) + (row * a.heads + head) * a.inputs + at * kVector));
-  }
-  __syncthreads();
+  const float added = addend<kRows>(a, outputs, lane);
+  float factors[kRows];
+  stage_rows<kRows>(a, head, x, factors);
   float sums[kOutputs][kRows] = {};
   for (int first = lane; first < vectors; first += kWarp * kAhead) {
     const Ahead now = next;
     load_ahead(next, rows, first + kWarp * kAhead, vectors);
     add_products<kRows>(sums, now, x, first, vectors);
   }
+  float mine = 0, other = 0;  // of lane kRows * o + r: output o of row r; of lane r: output 1 of row r
 #pragma unroll
   for (int o = 0; o < kOutputs; ++o) {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      const float sum = warp_sum(sums[o][r]);
-      if (lane == 0 && first_output + o < a.outputs) {
-        static_cast<bf16*>(a.out)[(r * a.heads + head) * a.outputs + first_output + o] = __float2bfloat16_rn(sum);
-      }
+      const float sum = warp_sum(sums[o][r]) * factors[r];
+      if (lane == o * kRows + r) mine = sum;
+      if (o == 1 && lane == r) other = sum;
+    }
+  }
+  bf16* const out = static_cast<bf16*>(a.out);
+  if (a.gated) {
+    const float up = other + __shfl_down_sync(~0u, added, kRows);
+    const float gate = mine + added;
+    if (lane < kRows && outputs.inside[0]) out[lane * (a.outputs / 2) + outputs.at[0]] = __float2bfloat16_rn(gate * sigmoid(gate) * up);
+    return;
+  }
+#pragma unroll
+  for (int o = 0; o < kOutputs; ++o) {
+    if (lane / kRows == o && outputs.inside[o]) {
+      out[(lane % kRows * a.heads + head) * a.outputs + outputs.at[o]] = __float2bfloat16_rn(mine + added);
     }
   }
 }
@@ -159,6 +239,8 @@ void launch(const Args& args, cudaStream_t stream) {
 
 void row_product(const Args& args, void* stream) {
   if (!width_fits(args.inputs)) fused::refuse("row product", "the inputs are not a multiple of 8 up to 24576");
+  const bool plain = args.norm == nullptr && args.bias == nullptr && args.residual == nullptr && !args.gated;
+  if (!plain && (args.transposed || args.heads != 1)) fused::refuse("row product", "more than a product of several heads");
   const auto on = static_cast<cudaStream_t>(stream);
   switch (args.rows) {
     case 0: return;

@@ -9,7 +9,8 @@
 namespace cepe::row_product_kernel {
 
 // out[b, h, o] = sum over i of x[b, h, i] weight[h, o, i], or weight[h, i, o] where transposed. All pointers are aligned to
-// 16 bytes; inputs, and outputs where transposed, are multiples of 8.
+// 16 bytes; inputs, and outputs where transposed, are multiples of 8. norm, bias, residual and gated are for one head, not
+// transposed.
 struct Args {
   const void* x = nullptr;       // (rows, heads, inputs)
   const void* weight = nullptr;  // (heads, outputs, inputs), transposed (heads, inputs, outputs)
@@ -17,6 +18,11 @@ struct Args {
   int64_t rows = 0;              // at most 4
   int64_t heads = 1, inputs = 0, outputs = 0;
   bool transposed = false;       // made for few inputs
+  const void* norm = nullptr;    // (inputs): x / sqrt(mean(x^2) + eps) * norm is what is multiplied
+  float eps = 0;
+  const void* bias = nullptr;    // (outputs): added
+  const void* residual = nullptr;  // (rows, outputs): added
+  bool gated = false;            // outputs 0 .. n and n .. 2 n are gate and up: out (rows, n) = silu(gate) up
 };
 constexpr int64_t kMaxInputs = 24576;  // the rows of x lie in shared memory
 constexpr bool width_fits(int64_t inputs) { return inputs > 0 && inputs % 8 == 0 && inputs <= kMaxInputs; }

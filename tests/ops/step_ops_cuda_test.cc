@@ -113,6 +113,30 @@ TEST_F(CudaStepEdges, ProductsOfAFewRows) {
   EXPECT_FALSE(row_product_applies(at::randn({5, 64}, kOnDevice), at::randn({8, 64}, kOnDevice)));
 }
 
+// The norm before, and bias, residual or SwiGLU after a product, in the same kernel.
+TEST_F(CudaStepEdges, ProductsOfAFewRowsWithWhatStandsAround) {
+  const at::NoGradGuard no_gradients;
+  for (const auto& [rows, inputs, outputs] : std::vector<std::array<int64_t, 3>>{
+           {1, 4096, 4096}, {2, 4096, 12288}, {3, 576, 578}, {4, 11008, 64}, {1, 8, 2}, {1, 4096, 22016}, {4, 1536, 98}}) {
+    const at::Tensor x = at::randn({rows, inputs}, kOnDevice), weight = at::randn({outputs, inputs}, kOnDevice) / 64;
+    const at::Tensor norm = at::rand({inputs}, kOnDevice).add(0.5), bias = at::randn({outputs}, kOnDevice);
+    const at::Tensor residual = at::randn({rows, outputs}, kOnDevice);
+    const auto wide = [](const at::Tensor& t) { return t.cpu().to(at::kDouble); };
+    const at::Tensor x64 = wide(x), normed = x64 / (x64.square().mean(-1, true) + 1e-5).sqrt() * wide(norm);
+    const at::Tensor plain = at::matmul(x64, wide(weight).t()), from_norm = at::matmul(normed, wide(weight).t());
+    const auto error = [&](const RowProductOptions& options, const at::Tensor& expected) {
+      return error_of(row_product(x, weight, options).cpu(), expected);
+    };
+    const std::string where = fmt::format("{} x {} to {}", rows, inputs, outputs);
+    EXPECT_LT(error({.norm = norm, .eps = 1e-5}, from_norm), kRounded) << where;
+    EXPECT_LT(error({.bias = bias}, plain + wide(bias)), kRounded) << where;
+    EXPECT_LT(error({.bias = bias, .residual = residual}, plain + wide(bias) + wide(residual)), kRounded) << where;
+    const at::Tensor merged = from_norm + wide(bias);
+    const at::Tensor gate = merged.narrow(1, 0, outputs / 2), up = merged.narrow(1, outputs / 2, outputs / 2);
+    EXPECT_LT(error({.norm = norm, .eps = 1e-5, .bias = bias, .gated = true}, gate / (1 + (-gate).exp()) * up), 4e-3) << where;
+  }
+}
+
 TEST_F(CudaStepEdges, ProductsByHead) {
   const at::NoGradGuard no_gradients;
   for (const auto& [batch, heads, inputs, outputs] : std::vector<std::array<int64_t, 4>>{
