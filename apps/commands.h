@@ -26,7 +26,7 @@ struct ModelOptions {
   std::string base;              // --base: the decoder of a trained-parts directory
   std::string device = "auto";   // --device: auto, cpu, cuda, cuda:N
   std::string dtype = "auto";    // --dtype: float32, bfloat16, or auto, see add_model_options
-  std::string weights = "stored";  // --weights: stored, int8 or int4, of the decoder's matrices (weight_type.h)
+  std::string weights = "stored";  // --weights: stored, int8, int4 or fp8 (weight_type.h)
 };
 // Adds --model (required; positional when asked for), --base, --device and --dtype to a command.
 void add_model_options(CLI::App& command, ModelOptions& options, bool positional = false);

@@ -18,7 +18,8 @@ void add_model_options(CLI::App& command, ModelOptions& options, bool positional
       ->capture_default_str();
   command
       .add_option("--weights", options.weights,
-                  "of the decoder's matrices: stored (as --dtype), int8, or int4 in groups of 32; less to read for each written token")
+                  "stored (as --dtype); int8, or int4 in groups of 32, of the decoder's matrices: less to read for each written token; "
+                  "fp8 of all layers' matrices and their inputs: faster arithmetic, on a Hopper or newer GPU")
       ->capture_default_str();
 }
 

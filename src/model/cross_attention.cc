@@ -17,8 +17,9 @@ namespace {
 at::Tensor materialised(const CrossAttention& weights, const StackConfig& config, const at::Tensor& q_BTHK,
                         const Latents& latents) {
   const int64_t B = q_BTHK.size(0), S = latents.states_BSE.size(1), G = config.num_kv_heads, K = config.head_dim;
-  const at::Tensor k = weights.k(latents.states_BSE).view({-1, S, G, K}).expand({B, S, G, K});
-  const at::Tensor v = weights.v(latents.states_BSE).view({-1, S, G, K}).expand({B, S, G, K});
+  SharedInput states(latents.states_BSE);
+  const at::Tensor k = states.product(weights.k).view({-1, S, G, K}).expand({B, S, G, K});
+  const at::Tensor v = states.product(weights.v).view({-1, S, G, K}).expand({B, S, G, K});
   AttentionMask mask;
   if (latents.mask_BS.defined()) mask.keys_BS = latents.mask_BS.expand({B, S});
   return attention(q_BTHK, k, v, mask);
@@ -42,8 +43,8 @@ at::Tensor materialised_in_blocks(const CrossAttention& weights, const StackConf
   AttentionMerge merge;
   for (int64_t first = 0; first < S; first += block) {
     const int64_t n = std::min(block, S - first);
-    const at::Tensor states = latents.states_BSE.narrow(1, first, n);
-    const auto heads = [&](const Linear& linear) { return linear(states).view({C, n, G, K}).transpose(1, 2); };
+    SharedInput states(latents.states_BSE.narrow(1, first, n));
+    const auto heads = [&](const Linear& linear) { return states.product(linear).view({C, n, G, K}).transpose(1, 2); };
     const at::Tensor real = latents.mask_BS.defined() ? latents.mask_BS.narrow(1, first, n) : at::Tensor();
     merge.add(partial_attention(q_CGNK, heads(weights.k), heads(weights.v), real));
   }
@@ -137,8 +138,8 @@ std::shared_ptr<const ContextCache> cache_context(const Stack& decoder, const La
     made = make_context_keys_values({C, G, S, K}, latents.states_BSE.options());
     for (int64_t first = 0; first < S; first += block) {
       const int64_t n = std::min(block, S - first);
-      const at::Tensor states = latents.states_BSE.narrow(1, first, n);
-      const auto heads = [&](const Linear& linear) { return linear(states).view({C, n, G, K}); };
+      SharedInput states(latents.states_BSE.narrow(1, first, n));
+      const auto heads = [&](const Linear& linear) { return states.product(linear).view({C, n, G, K}); };
       write_keys_values(made, first, heads(layer.cross_attention->k), heads(layer.cross_attention->v));
     }
   }

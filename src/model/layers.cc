@@ -14,6 +14,26 @@ at::Tensor Linear::operator()(const at::Tensor& x) const {
   return bias.defined() ? y + bias : y;
 }
 
+namespace {
+
+bool in_fp8(const Linear& linear) { return linear.packed && linear.packed->type == WeightType::fp8; }
+
+// x (..., any) gave the rows -> (..., out)
+at::Tensor rounded_product(const Fp8Rows& rows, const Linear& linear, const at::Tensor& x) {
+  std::vector<int64_t> shape = x.sizes().vec();
+  shape.back() = linear.packed->out;
+  const at::Tensor y = fp8_product(rows, {linear.packed->values, linear.packed->scales}).view(shape);
+  return linear.bias.defined() ? y + linear.bias : y;
+}
+
+}  // namespace
+
+at::Tensor SharedInput::product(const Linear& linear) {
+  if (!in_fp8(linear) || x_.scalar_type() != at::kBFloat16) return linear(x_);
+  if (!rounded_) rounded_ = fp8_rows(x_);
+  return rounded_product(*rounded_, linear, x_);
+}
+
 KeyValueCache make_cache(const Stack& stack, int64_t batch, int64_t capacity) {
   KeyValueCache cache;
   cache.capacity = capacity;
@@ -28,9 +48,11 @@ at::Tensor self_attention(const SelfAttention& weights, const at::Tensor& x_BTD,
   const StackConfig& config = input.config;
   const int64_t B = x_BTD.size(0), T = x_BTD.size(1), K = config.head_dim;
   const int64_t Q = input.queries > 0 ? input.queries : T;
-  at::Tensor q = weights.q(x_BTD.narrow(1, T - Q, Q)).view({B, Q, config.num_heads, K});
-  at::Tensor k = weights.k(x_BTD).view({B, T, config.num_kv_heads, K});
-  at::Tensor v = weights.v(x_BTD).view({B, T, config.num_kv_heads, K});
+  SharedInput input_of_all(x_BTD);
+  at::Tensor q = Q == T ? input_of_all.product(weights.q) : weights.q(x_BTD.narrow(1, T - Q, Q));
+  q = q.view({B, Q, config.num_heads, K});
+  at::Tensor k = input_of_all.product(weights.k).view({B, T, config.num_kv_heads, K});
+  at::Tensor v = input_of_all.product(weights.v).view({B, T, config.num_kv_heads, K});
   if (config.qk_norm) {
     q = rms_norm(q, weights.q_norm, config.rms_norm_eps);
     k = rms_norm(k, weights.k_norm, config.rms_norm_eps);
@@ -51,7 +73,12 @@ at::Tensor self_attention(const SelfAttention& weights, const at::Tensor& x_BTD,
 }
 
 at::Tensor feed_forward(const FeedForward& weights, const at::Tensor& x_BTD) {
-  return weights.down(swiglu(weights.gate(x_BTD), weights.up(x_BTD)));
+  SharedInput input(x_BTD);
+  const at::Tensor gate = input.product(weights.gate), up = input.product(weights.up);
+  if (in_fp8(weights.down) && up.scalar_type() == at::kBFloat16) {
+    return rounded_product(fp8_swiglu(gate, up), weights.down, up);
+  }
+  return weights.down(swiglu(gate, up));
 }
 
 }  // namespace cepe

@@ -12,16 +12,28 @@
 #include <vector>
 
 #include "model/config.h"
+#include "ops/fp8.h"
 #include "ops/ops.h"
 #include "ops/packed_weight.h"
 
 namespace cepe {
 
 struct Linear {
-  at::Tensor weight;  // (out, in); undefined where packed
+  at::Tensor weight;  // (out, in); undefined where packed, but for cross-attention's k and v
   at::Tensor bias;    // (out), undefined where the layer has none
   std::shared_ptr<const PackedWeight> packed = nullptr;  // the matrix in 8 or 4 bits (weight_type.h), instead of weight
   at::Tensor operator()(const at::Tensor& x) const;
+};
+
+// What several matrices are multiplied with: rounded to fp8 once for all of them that are held so.
+class SharedInput {
+ public:
+  explicit SharedInput(const at::Tensor& x) : x_(x) {}
+  at::Tensor product(const Linear& linear);  // linear(x)
+
+ private:
+  at::Tensor x_;
+  std::optional<Fp8Rows> rounded_;
 };
 
 struct SelfAttention {

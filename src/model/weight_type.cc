@@ -2,14 +2,20 @@
 
 #include <ATen/ATen.h>
 
+#include <vector>
+
 #include "base/error.h"
+#include "ops/fp8.h"
 
 namespace cepe {
 namespace {
 
 int64_t bytes_of(const at::Tensor& x) { return static_cast<int64_t>(x.nbytes()); }
 
-void pack(Linear& linear, WeightType type, PackedSizes& sizes) {
+// What becomes of the matrix that is packed.
+enum class Wide { dropped, kept };
+
+void pack(Linear& linear, WeightType type, Wide wide, PackedSizes& sizes) {
   if (!can_pack(type, linear.weight.size(0), linear.weight.size(1))) {
     ++sizes.left;
     return;
@@ -17,8 +23,29 @@ void pack(Linear& linear, WeightType type, PackedSizes& sizes) {
   linear.packed = std::make_shared<PackedWeight>(pack_weight(linear.weight, type));
   ++sizes.matrices;
   sizes.bytes_before += bytes_of(linear.weight);
-  sizes.bytes += linear.packed->bytes();
-  linear.weight.reset();
+  sizes.bytes += linear.packed->bytes() + (wide == Wide::kept ? bytes_of(linear.weight) : 0);
+  if (wide == Wide::dropped) linear.weight.reset();
+}
+
+std::vector<Linear*> own_matrices(Layer& layer) {
+  SelfAttention& self = layer.self_attention;
+  FeedForward& mlp = layer.feed_forward;
+  return {&self.q, &self.k, &self.v, &self.o, &mlp.gate, &mlp.up, &mlp.down};
+}
+
+void pack_head(Decoder& decoder, bool tied, PackedSizes& sizes) {
+  decoder.packed_head = std::make_shared<PackedWeight>(pack_weight(decoder.lm_head, WeightType::int8));
+  ++sizes.matrices;
+  sizes.bytes_before += bytes_of(decoder.lm_head);
+  sizes.bytes += decoder.packed_head->bytes();
+  if (!tied) decoder.lm_head.reset();
+}
+
+void require_fp8(const Cepe& model) {
+  const std::string refusal = fp8_refusal(model.device());
+  require(refusal.empty(), "--weights fp8: {}", refusal);
+  require(model.dtype() == at::kBFloat16, "--weights fp8: a model in bfloat16 is needed (--dtype bfloat16), found {}",
+          c10::toString(model.dtype()));
 }
 
 }  // namespace
@@ -27,21 +54,25 @@ PackedSizes pack_weights(Cepe& model, WeightType type) {
   PackedSizes sizes;
   if (type == WeightType::stored) return sizes;
   const at::NoGradGuard no_gradients;
+  const bool fp8 = type == WeightType::fp8;
+  if (fp8) require_fp8(model);
   for (Layer& layer : model.decoder.stack.layers) {
-    SelfAttention& self = layer.self_attention;
-    FeedForward& mlp = layer.feed_forward;
-    for (Linear* linear : {&self.q, &self.k, &self.v, &self.o, &mlp.gate, &mlp.up, &mlp.down}) pack(*linear, type, sizes);
-    if (auto& cross = layer.cross_attention) {
-      pack(cross->q, type, sizes);
-      pack(cross->o, type, sizes);
-    }
+    for (Linear* linear : own_matrices(layer)) pack(*linear, type, Wide::dropped, sizes);
+    auto& cross = layer.cross_attention;
+    if (!cross) continue;
+    pack(cross->q, type, Wide::dropped, sizes);
+    pack(cross->o, type, Wide::dropped, sizes);
+    if (fp8) pack(cross->k, type, Wide::kept, sizes), pack(cross->v, type, Wide::kept, sizes);
   }
-  Decoder& decoder = model.decoder;
-  decoder.packed_head = std::make_shared<PackedWeight>(pack_weight(decoder.lm_head, WeightType::int8));
-  ++sizes.matrices;
-  sizes.bytes_before += bytes_of(decoder.lm_head);
-  sizes.bytes += decoder.packed_head->bytes();
-  if (!model.config.decoder.tie_embeddings) decoder.lm_head.reset();
+  if (!fp8) {
+    pack_head(model.decoder, model.config.decoder.tie_embeddings, sizes);
+  } else if (model.encoder) {
+    for (Layer& layer : model.encoder->stack.layers) {
+      for (Linear* linear : own_matrices(layer)) pack(*linear, type, Wide::dropped, sizes);
+    }
+    Linear& projection = model.encoder->embed_projection;
+    if (projection.weight.defined()) pack(projection, type, Wide::dropped, sizes);
+  }
   return sizes;
 }
 
@@ -49,20 +80,22 @@ int64_t weight_bytes(Cepe& model) {
   int64_t sum = 0;
   for (const Parameter& parameter : parameters(model)) sum += parameter.value->defined() ? bytes_of(*parameter.value) : 0;
   const auto add = [&](const Linear& linear) { sum += linear.packed ? linear.packed->bytes() : 0; };
-  for (const Layer& layer : model.decoder.stack.layers) {
-    const SelfAttention& self = layer.self_attention;
-    const FeedForward& mlp = layer.feed_forward;
-    for (const Linear* linear : {&self.q, &self.k, &self.v, &self.o, &mlp.gate, &mlp.up, &mlp.down}) add(*linear);
-    if (layer.cross_attention) add(layer.cross_attention->q), add(layer.cross_attention->o);
-  }
+  const auto add_stack = [&](Stack& stack) {
+    for (Layer& layer : stack.layers) {
+      for (const Linear* linear : own_matrices(layer)) add(*linear);
+      if (const auto& cross = layer.cross_attention) add(cross->q), add(cross->k), add(cross->v), add(cross->o);
+    }
+  };
+  add_stack(model.decoder.stack);
+  if (model.encoder) add_stack(model.encoder->stack), add(model.encoder->embed_projection);
   return sum + (model.decoder.packed_head ? model.decoder.packed_head->bytes() : 0);
 }
 
 WeightType weight_type_from_name(const std::string& name) {
-  for (const WeightType type : {WeightType::stored, WeightType::int8, WeightType::int4}) {
+  for (const WeightType type : {WeightType::stored, WeightType::int8, WeightType::int4, WeightType::fp8}) {
     if (name == weight_type_name(type)) return type;
   }
-  fail("--weights: expected stored, int8 or int4, found \"{}\"", name);
+  fail("--weights: expected stored, int8, int4 or fp8, found \"{}\"", name);
 }
 
 }  // namespace cepe

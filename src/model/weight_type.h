@@ -1,4 +1,5 @@
-// The decoder's matrices in 8 or 4 bits, for writing and evaluation: what a step reads.
+// A model's matrices in 8 or 4 bits, for writing and evaluation: int8 and int4 for what a step reads, fp8 for
+// arithmetic.
 #pragma once
 
 #include <string>
@@ -19,12 +20,15 @@ struct PackedSizes {
 // head; int4 leaves the head at 8 bits, as files with 4-bit weights do, because its rounding shows in every token. The
 // encoder, which always reads many tokens at once, cross-attention's k and v, which absorbed cross-attention reads as
 // matrices, and the embedding stay. The model cannot be trained or saved afterwards. WeightType::stored does nothing.
+// fp8 packs the encoder's layers and cross-attention's k and v too, which carry most of a long context's arithmetic; of
+// k and v the matrices are kept besides, for the absorbed form; head, embedding and norms stay as they are. Error where
+// the device has no such products or the model is not in bfloat16 (ops/fp8.h).
 PackedSizes pack_weights(Cepe& model, WeightType type);
 
 // Bytes of all weights, as they are held.
 int64_t weight_bytes(Cepe& model);
 
-// "stored", "int8" or "int4"; Error otherwise.
+// "stored", "int8", "int4" or "fp8"; Error otherwise.
 WeightType weight_type_from_name(const std::string& name);
 
 }  // namespace cepe

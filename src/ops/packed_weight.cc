@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "base/error.h"
+#include "ops/fp8.h"
 
 namespace cepe {
 namespace {
@@ -101,6 +102,26 @@ at::Tensor int8_linear(const at::Tensor& x, const PackedWeight& weight) {
   return at::_weight_int8pack_mm(x, weight.values, weight.scales.to(x.scalar_type()));
 }
 
+void pack_fp8(const at::Tensor& weight, PackedWeight& out) {
+  const Fp8Rows rows = fp8_rows(weight);
+  out.values = rows.values;
+  out.scales = rows.scales.squeeze(1);
+}
+
+at::Tensor fp8_linear(const at::Tensor& x, const PackedWeight& weight) {
+  require(x.scalar_type() == at::kBFloat16, "products in fp8: activations in {}, expected bfloat16",
+          c10::toString(x.scalar_type()));
+  return fp8_product(fp8_rows(x), {weight.values, weight.scales});
+}
+
+at::Tensor linear_of_rows(const at::Tensor& x, const PackedWeight& weight) {
+  switch (weight.type) {
+    case WeightType::int4: return int4_linear(x, weight);
+    case WeightType::fp8: return fp8_linear(x, weight);
+    default: return int8_linear(x, weight);
+  }
+}
+
 }  // namespace
 
 const char* weight_type_name(WeightType type) {
@@ -108,6 +129,7 @@ const char* weight_type_name(WeightType type) {
     case WeightType::stored: return "stored";
     case WeightType::int8: return "int8";
     case WeightType::int4: return "int4";
+    case WeightType::fp8: return "fp8";
   }
   return "";
 }
@@ -124,6 +146,7 @@ double read_bytes_a_weight(const PackedWeight& weight) {
 }
 
 bool can_pack(WeightType type, int64_t out, int64_t in) {
+  if (type == WeightType::fp8) return fp8_fits(out, in);
   return type == WeightType::int8 || (type == WeightType::int4 && in % kInt4Group == 0 && out % 16 == 0);
 }
 
@@ -134,7 +157,11 @@ PackedWeight pack_weight(const at::Tensor& weight, WeightType type) {
   PackedWeight out;
   out.type = type;
   out.out = weight.size(0), out.in = weight.size(1);
-  type == WeightType::int8 ? pack_int8(weight, out) : pack_int4(weight, out);
+  if (type == WeightType::fp8) {
+    pack_fp8(weight, out);
+  } else {
+    type == WeightType::int8 ? pack_int8(weight, out) : pack_int4(weight, out);
+  }
   return out;
 }
 
@@ -148,7 +175,7 @@ at::Tensor packed_linear(const at::Tensor& x, const PackedWeight& weight) {
   const at::Tensor rows = x.reshape({-1, weight.in});
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() = weight.out;
-  return (weight.type == WeightType::int4 ? int4_linear(rows, weight) : int8_linear(rows, weight)).view(shape);
+  return linear_of_rows(rows, weight).view(shape);
 }
 
 }  // namespace cepe

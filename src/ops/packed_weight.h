@@ -1,6 +1,7 @@
 // Matrices held in 8 or 4 bits a weight, multiplied with activations in bfloat16 or float32 ("weight-only"
 // quantisation): what limits writing one token after another is reading the weights. The products of few rows are
-// LibTorch's kernels; for many rows the weights are widened first, since arithmetic binds there.
+// LibTorch's kernels; for many rows the weights are widened first, since arithmetic binds there. fp8 is another
+// thing: there the activations are rounded too and the arithmetic itself is narrow (fp8.h), so it pays for many rows.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,8 +14,9 @@ enum class WeightType {
   stored,  // the model's dtype
   int8,    // one scale a row: weight = scale * value, value in -127 .. 127
   int4,    // groups of 32 along a row: weight = (value - 8) * scale + zero, value in 0 .. 15, scale and zero bfloat16
+  fp8,     // one scale a row: weight = scale * value, value in e4m3 (fp8.h)
 };
-const char* weight_type_name(WeightType type);  // "stored", "int8", "int4"
+const char* weight_type_name(WeightType type);  // "stored", "int8", "int4", "fp8"
 
 constexpr int64_t kInt4Group = 32;
 
@@ -22,8 +24,9 @@ constexpr int64_t kInt4Group = 32;
 struct PackedWeight {
   WeightType type = WeightType::int8;
   int64_t out = 0, in = 0;
-  at::Tensor values;   // int8: (out, in) int8. int4: (out, in / 2) uint8, the even column in the high half
-  at::Tensor scales;   // int8: (out). int4: (in / 32, out, 2) bfloat16: scale, zero
+  at::Tensor values;   // int8: (out, in) int8. int4: (out, in / 2) uint8, the even column in the high half.
+                       // fp8: (out, in) float8_e4m3fn
+  at::Tensor scales;   // int8, fp8: (out). int4: (in / 32, out, 2) bfloat16: scale, zero
   at::Tensor packed;   // int4 only: the values once more, as LibTorch's kernel on this device wants them
 
   int64_t bytes() const;  // of all of it
@@ -32,7 +35,8 @@ struct PackedWeight {
 // What a product of few rows reads for a weight, its share of the scales included.
 double read_bytes_a_weight(const PackedWeight& weight);
 
-// Whether a matrix of this shape can be held so: int4 asks that `in` is a multiple of 32 and `out` of 16.
+// Whether a matrix of this shape can be held so: int4 asks that `in` is a multiple of 32 and `out` of 16,
+// fp8 that both are of 16.
 bool can_pack(WeightType type, int64_t out, int64_t in);
 
 // Rounds a matrix (out, in), float32 or bfloat16, to the nearest value. int4 tries two grids for each group and keeps the
@@ -43,7 +47,7 @@ PackedWeight pack_weight(const at::Tensor& weight, WeightType type);
 // The matrix again, (out, in) of the given type.
 at::Tensor unpack_weight(const PackedWeight& weight, at::ScalarType dtype);
 
-// x (..., in) -> (..., out), x's type.
+// x (..., in) -> (..., out), x's type. fp8 asks for a Hopper or newer GPU and x in bfloat16; an Error says so.
 at::Tensor packed_linear(const at::Tensor& x, const PackedWeight& weight);
 
 }  // namespace cepe
