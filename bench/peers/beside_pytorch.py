@@ -1,4 +1,5 @@
-"""Reading and writing at Llama-2-7B's sizes on one GPU: cepe beside full attention and the published algorithm in PyTorch.
+"""Reading and writing at Llama-2-7B's sizes on one GPU: cepe beside full attention and the published algorithm in
+PyTorch.
 
     python3 bench/peers/beside_pytorch.py [--cepe build-cuda/cepe] [--json F.json] [--compile]
     python3 bench/peers/plot_inference.py F.json F.svg                              # needs matplotlib
@@ -6,17 +7,18 @@
     python3 bench/peers/beside_pytorch.py --tiny --device cpu --cepe build/cepe     # the whole path in seconds;
                                             # cepe's sizes are others there, the ratios mean nothing
 
-Random weights in bfloat16: a decoder of 32 layers and width 4096, an encoder of 24 layers and width 1024. Needs 100 GB for
-full attention over 131,072 tokens; what does not fit or has no kernel says so, and the others go on.
+Random weights in bfloat16: a decoder of 32 layers and width 4096, an encoder of 24 layers and width 1024. Needs 100
+GB for full attention over 131,072 tokens; what does not fit or has no kernel says so, and the others go on.
 
-Every peer has a process of its own, so that none pays for another's memory. Full attention and the published algorithm run
-with the flash and the cuDNN kernel, chosen by name; a written token is one CUDA graph over a cache that was allocated before
-(torch_llama.py, torch_cepe.py). Rows of a test see the same tokens: `read n` has the first n - 4096 in the encoder (all in the
-decoder with full attention), `write` follows the context and a window of 128. Full attention computes the last token's logits
-when it reads, the two others the last 4096 tokens'. It projects 16,384 rows at a time, which bounds its scratch.
+Every peer has a process of its own, so that none pays for another's memory. Full attention and the published
+algorithm run with the flash and the cuDNN kernel, chosen by name; a written token is one CUDA graph over a cache that
+was allocated before (torch_llama.py, torch_cepe.py). Rows of a test see the same tokens: `read n` has the first n -
+4096 in the encoder (all in the decoder with full attention), `write` follows the context and a window of 128. Full
+attention computes the last token's logits when it reads, the two others the last 4096 tokens'. It projects 16,384
+rows at a time, which bounds its scratch.
 
-A time is the median of 5 repetitions after one for warm-up; a test stops early once it has taken 12 s (--seconds), and the
-table says how many repetitions it had. Full attention's warm-up is its first layer.
+A time is the median of 5 repetitions after one for warm-up; a test stops early once it has taken 10 s (--seconds),
+and the table says how many repetitions it had. Full attention's warm-up is its first layer.
 """
 import argparse
 import json
@@ -35,10 +37,10 @@ from torch_llama import Llama, Sizes, fill_random
 
 WINDOW, CHUNK, REPETITIONS = 128, 256, 5
 LARGE = {"decoder": Sizes(32000, 4096, 11008, 32, 32, 32, 1e-5), "encoder": Sizes(32000, 1024, 4096, 24, 16, 16, 1e-6),
-         "contexts": (4096, 32768, 126976), "read": (4096, 32768, 131072), "last": 4096, "steps": 16,
+         "contexts": (4096, 32768, 126976), "read": (4096, 32768, 131072), "last": 4096, "steps": 16, "slow_steps": 4,
          "dtype": torch.bfloat16, "shape": "llama-2-7b+mlm-large"}
 TINY = {"decoder": Sizes(512, 64, 96, 2, 4, 4, 1e-5), "encoder": Sizes(512, 32, 64, 2, 2, 2, 1e-6),
-        "contexts": (256, 512, 1024), "read": (256, 512, 1280), "last": 256, "steps": 2,
+        "contexts": (256, 512, 1024), "read": (256, 512, 1280), "last": 256, "steps": 2, "slow_steps": 2,
         "dtype": torch.float32, "shape": "smollm2-135m+2x2"}
 
 
@@ -112,14 +114,17 @@ def time_full(clock, sizes, backend):
     token = torch.zeros(1, dtype=torch.long)
     for read, context in zip(sizes["read"], sizes["contexts"]):
         try:
-            cache = decoder.make_cache(max(read, context + WINDOW))
+            cache = decoder.make_cache(read)
         except torch.OutOfMemoryError:
-            clock.records += [{"peer": clock.peer, "kernel": backend, "test": test, "tokens": tokens, "error": "out of memory"}
-                              for test, tokens in (("read", read), ("write", context))]
+            failed = {"peer": clock.peer, "kernel": backend, "error": "out of memory"}
+            clock.records += [{**failed, "test": "read", "tokens": read},
+                              {**failed, "test": "write", "tokens": context}]
             continue
         tokens = torch.randint(sizes["decoder"].vocabulary, (1, read))
         reading = lambda layers=None: decoder.logits(decoder.read(tokens, backend, cache=cache, layers=layers)[-1:])
         clock.measure("read", read, lambda: (reading, lambda: reading(1)))
+        del cache  # writing's peak counts a cache of just the tokens that it sees
+        cache = decoder.make_cache(context + WINDOW)
         write = lambda: [recorded(greedy_step(decoder, token, context + WINDOW - 1, cache, backend), clock.cuda)] * 2
         clock.measure("write", context, write, sizes["steps"])
         del cache, reading, write
@@ -140,7 +145,7 @@ def time_published(clock, sizes, backend):
         latents = torch.empty(1, context, sizes["encoder"].width).normal_()
         cache = model.decoder.make_cache(WINDOW)
         step = greedy_step(model.decoder, token, WINDOW - 1, cache, backend, latents)
-        clock.measure("write", context, lambda: [recorded(step, clock.cuda)] * 2, sizes["steps"])
+        clock.measure("write", context, lambda: [recorded(step, clock.cuda)] * 2, sizes["slow_steps"])
         del latents, step
 
 
@@ -185,8 +190,8 @@ def time_peer(args, name):
     with tempfile.TemporaryDirectory() as scratch:
         out = os.path.join(scratch, "peer.json")
         flags = [flag for flag, given in (("--tiny", args.tiny), ("--compile", args.compile)) if given]
-        done = subprocess.run([sys.executable, os.path.abspath(__file__), "--one", name, "--device", args.device, "--json", out,
-                               "--seconds", str(args.seconds), *flags])
+        done = subprocess.run([sys.executable, os.path.abspath(__file__), "--one", name, "--device", args.device,
+                               "--json", out, "--seconds", str(args.seconds), *flags])
         if done.returncode:
             return []
         with open(out, encoding="utf-8") as file:
@@ -203,20 +208,22 @@ def print_table(records):
             print(start + record["error"])
             continue
         base, peak = ours.get((record["test"], record["tokens"])), record.get("peak_memory_bytes")
-        print(start + f"{record['ms']:10.2f} {len(record['ms_repetitions']):11} {format(peak / 1e9, '.1f') if peak else '-':>8} "
+        print(start + f"{record['ms']:10.2f} {len(record['ms_repetitions']):11} "
+              f"{format(peak / 1e9, '.1f') if peak else '-':>8} "
               f"{format(record['ms'] / base, '.2f') if base else '-':>10}")
-    print("read n: all n tokens, the last ones in cepe's decoder; write n: one token after a context of n and a window of 128")
+    print("read n: all n tokens, the last ones in cepe's decoder; write n: one token after a context of n and a window "
+          f"of {WINDOW}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cepe", default="build-cuda/cepe", help="how cepe is called; empty: not at all")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
-    parser.add_argument("--seconds", type=float, default=12, help="no further repetition of a test after these")
+    parser.add_argument("--seconds", type=float, default=10, help="no further repetition of a test after these")
     parser.add_argument("--kernels", default=None, help="default flash,cudnn; on a CPU math")
-    parser.add_argument("--compile", action="store_true", help="torch.compile for rotary positions and the gate (Triton)")
+    parser.add_argument("--compile", action="store_true", help="torch.compile for rotary positions and gate")
     parser.add_argument("--tiny", action="store_true", help="sizes that a CPU does in seconds")
-    parser.add_argument("--check", action="store_true", help="compare the peers with transformers and the recorded outputs")
+    parser.add_argument("--check", action="store_true", help="compare with transformers and recorded outputs")
     parser.add_argument("--json")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -234,7 +241,8 @@ def main():
     print_table(records)
     if args.json:
         with open(args.json, "w", encoding="utf-8") as file:
-            json.dump({"shape": sizes["shape"], "torch": torch.__version__, **about, "records": records}, file, indent=2)
+            about = {"shape": sizes["shape"], "torch": torch.__version__, **about}
+            json.dump({**about, "records": records}, file, indent=2)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Are the PyTorch peers what they say? Called by beside_pytorch.py --check, on a CPU in float32.
 
-Llama against transformers (where it is installed), the published algorithm against outputs that the published code recorded
-(tests/golden), steps with a cache against one pass, and projections in pieces against all rows at once.
+Llama against transformers (where it is installed), the published algorithm against outputs that the published code
+recorded (tests/golden), steps with a cache against one pass, and projections in pieces against all rows at once.
 """
 import json
 import os

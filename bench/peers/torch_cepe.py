@@ -1,8 +1,8 @@
-"""CEPE's published algorithm in plain PyTorch: every cross-attention layer projects keys and values of the whole context
-again at every call, also for one written token; nothing is kept for a layer but self-attention's cache.
+"""CEPE's published algorithm in plain PyTorch: every cross-attention layer projects keys and values of the whole
+context again at every call, also for one written token; nothing is kept for a layer but self-attention's cache.
 
-Kinder than the published code in what is not the algorithm: keys and values come from one product, memory is not copied,
-and a step can be recorded as a CUDA graph.
+Kinder than the published code in what is not the algorithm: keys and values come from one product, memory is not
+copied, and a step can be recorded as a CUDA graph.
 """
 import torch
 from torch import nn

@@ -1,7 +1,9 @@
-"""Llama in plain PyTorch, as fast as its own operations make it: merged projections, a key-value cache that is allocated
-once, scaled_dot_product_attention with a backend that is named, no copy of keys or values. No transformers needed.
+"""Llama in plain PyTorch, as fast as its own operations make it: merged projections, a key-value cache that is
+allocated once, scaled_dot_product_attention with a backend that is named, no copy of keys or values. No transformers
+needed.
 
-Letters: R rows (sequences times tokens), B sequences, T tokens, S context tokens, D width, H heads, G key-value heads, K head size.
+Letters: R rows (sequences times tokens), B sequences, T tokens, S context tokens, D width, H heads, G key-value
+heads, K head size.
 """
 from dataclasses import dataclass
 
@@ -11,7 +13,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION, "math": SDPBackend.MATH}
-PIECE = 16384  # rows that projections and the feed-forward take at once: 131,072 rows would need 11 GB for the latter alone
+# Rows that projections and the feed-forward take at once: 131,072 would need 11 GB for the latter alone.
+PIECE = 16384
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ def pieces(rows):
 
 
 def rotary_table(sizes, positions, device, dtype):
-    frequency = sizes.theta ** -(torch.arange(0, sizes.head_dim, 2, device=device, dtype=torch.float64) / sizes.head_dim)
+    even = torch.arange(0, sizes.head_dim, 2, device=device, dtype=torch.float64)
+    frequency = sizes.theta ** -(even / sizes.head_dim)
     angle = torch.arange(positions, device=device, dtype=torch.float64)[:, None] * frequency
     cos, sin = angle.cos(), angle.sin()
     return torch.cat([cos, cos], -1).to(dtype), torch.cat([-sin, sin], -1).to(dtype)
@@ -107,7 +111,7 @@ class Llama(nn.Module):
         return weight.new_empty(sizes.layers, 2, tokens, sizes.kv_heads, sizes.head_dim).normal_()
 
     def read(self, tokens_BT, backend, causal=True, cache=None, context_BSE=None, layers=None):
-        """All tokens at once -> hidden states (R, D) before the last norm. The cache (of one sequence) keeps keys and values."""
+        """All tokens at once -> hidden states (R, D) before the last norm. The cache, of one sequence, keeps k and v."""
         B, T = tokens_BT.shape
         H, G, K = self.sizes.heads, self.sizes.kv_heads, self.sizes.head_dim
         x = self.embedding(tokens_BT.reshape(-1))
