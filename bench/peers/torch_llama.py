@@ -111,7 +111,7 @@ class Llama(nn.Module):
         return weight.new_empty(sizes.layers, 2, tokens, sizes.kv_heads, sizes.head_dim).normal_()
 
     def read(self, tokens_BT, backend, causal=True, cache=None, context_BSE=None, layers=None):
-        """All tokens at once -> hidden states (R, D) before the last norm. The cache, of one sequence, keeps k and v."""
+        """All tokens at once -> hidden states (R, D) before the last norm. The cache (one sequence) keeps k and v."""
         B, T = tokens_BT.shape
         H, G, K = self.sizes.heads, self.sizes.kv_heads, self.sizes.head_dim
         x = self.embedding(tokens_BT.reshape(-1))
