@@ -71,9 +71,10 @@ struct Work {
 // What a count goes by, beside the sizes.
 struct WorkBasis {
   // All of one size: nothing is packed. Forms are chosen by operation counts.
-  WorkBasis(double bytes) : element_bytes(bytes), matrix_bytes(bytes), head_bytes(bytes) {}
+  WorkBasis(double bytes) : element_bytes(bytes), matrix_bytes(bytes), encoder_bytes(bytes), head_bytes(bytes) {}
   double element_bytes;  // of a state, a key or value, and a weight that is not packed
   double matrix_bytes;   // of a weight of the decoder's layers, packed or not (weight_type.h), with its scales
+  double encoder_bytes;  // of a weight of the encoder's layers
   double head_bytes;     // of a weight of the head
   DeviceRates rates = equal_rates();  // by which automatic forms are chosen
 };

@@ -105,7 +105,7 @@ Work encoder_pass(const Counted& of) {
   const double weights = c.num_layers * LayerSizes(c).all() +
                          (projected ? static_cast<double>(c.hidden_size) * config.decoder.hidden_size : 0);
   return {.operations = what.contexts() * (2 * weights * S + c.num_layers * 4 * heads * pairs),
-          .bytes = weights * basis.element_bytes};
+          .bytes = weights * basis.encoder_bytes};
 }
 
 }  // namespace
@@ -115,6 +115,10 @@ WorkBasis work_basis(const Cepe& model) {
   basis.rates = device_rates(model.device(), model.dtype());
   const Linear& up = model.decoder.stack.layers.at(0).feed_forward.up;
   if (up.packed) basis.matrix_bytes = read_bytes_a_weight(*up.packed);
+  if (model.encoder) {
+    const Linear& encoder_up = model.encoder->stack.layers.at(0).feed_forward.up;
+    if (encoder_up.packed) basis.encoder_bytes = read_bytes_a_weight(*encoder_up.packed);
+  }
   if (model.decoder.packed_head) basis.head_bytes = read_bytes_a_weight(*model.decoder.packed_head);
   return basis;
 }

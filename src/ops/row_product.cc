@@ -47,13 +47,14 @@ bool row_product_applies(const at::Tensor& x, const at::Tensor& weight) {
 }
 
 at::Tensor row_product(const at::Tensor& x, const at::Tensor& weight_OI, const RowProductOptions& options) {
+  require(!options.gated || !options.residual.defined(), "row product: a gated one has no residual");
 #ifdef CEPE_CUDA
   if (row_product_applies(x, weight_OI)) {
+    require(!options.norm.defined() || in_pieces(options.norm), "row product: the norm does not lie in 16-byte pieces");
     const auto pointer = [](const at::Tensor& t) -> const void* {
-      require(!t.defined() || in_pieces(t), "row product: a norm, bias or residual does not lie in whole 16-byte pieces");
+      require(!t.defined() || t.is_contiguous(), "row product: a norm, bias or residual is not contiguous");
       return t.defined() ? t.const_data_ptr() : nullptr;
     };
-    require(!options.gated || !options.residual.defined(), "row product: a gated one has no residual");
     std::vector<int64_t> sizes = x.sizes().vec();
     sizes.back() = weight_OI.size(0) / (options.gated ? 2 : 1);
     const at::Tensor out = at::empty(sizes, x.options());

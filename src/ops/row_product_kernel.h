@@ -8,9 +8,9 @@
 
 namespace cepe::row_product_kernel {
 
-// out[b, h, o] = sum over i of x[b, h, i] weight[h, o, i], or weight[h, i, o] where transposed. All pointers are aligned to
-// 16 bytes; inputs, and outputs where transposed, are multiples of 8. norm, bias, residual and gated are for one head, not
-// transposed.
+// out[b, h, o] = sum over i of x[b, h, i] weight[h, o, i], or weight[h, i, o] where transposed. All pointers but
+// bias and residual are aligned to 16 bytes; inputs, and outputs where transposed, are multiples of 8. norm, bias, residual
+// and gated are for one head, not transposed.
 struct Args {
   const void* x = nullptr;       // (rows, heads, inputs)
   const void* weight = nullptr;  // (heads, outputs, inputs), transposed (heads, inputs, outputs)

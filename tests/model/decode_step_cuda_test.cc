@@ -7,6 +7,7 @@
 #include "model/merged_projections.h"
 #include "model/shapes.h"
 #include "model/step_against_decode.h"
+#include "ops/cuda_device.h"
 
 namespace cepe {
 namespace {
@@ -20,18 +21,10 @@ struct Sizes {
 class CudaSteps : public testing::TestWithParam<Sizes> {
  protected:
   void SetUp() override {
-    if (!at::cuda::is_available()) GTEST_SKIP() << "no CUDA device";
+    require_cuda();
     at::manual_seed(17);
     const Sizes sizes = GetParam();
-    CepeConfig config = shape_config(sizes.shape);
-    StackConfig& decoder = config.decoder;
-    decoder.num_layers = 3, decoder.vocab_size = 1000, decoder.intermediate_size = 512;
-    decoder.hidden_size = sizes.heads * sizes.head_dim;
-    decoder.num_heads = sizes.heads, decoder.num_kv_heads = sizes.kv_heads, decoder.head_dim = sizes.head_dim;
-    const StackConfig encoder = *config.encoder;
-    config.encoder = decoder;
-    config.encoder->num_layers = encoder.num_layers, config.encoder->max_positions = encoder.max_positions;
-    config.encoder->tie_embeddings = false;
+    const CepeConfig config = small_config(sizes.shape, sizes.heads, sizes.kv_heads, sizes.head_dim);
     model_ = random_model(config, {.device = at::kCUDA, .dtype = at::kBFloat16});
     exact_ = cast(model_, at::kDouble);
     merge_projections(model_);

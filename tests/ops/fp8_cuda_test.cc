@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "ops/cuda_device.h"
 #include "ops/fp8.h"
 #include "ops/packed_weight.h"
 
@@ -16,8 +17,8 @@ namespace {
 class Fp8Cuda : public testing::Test {
  protected:
   void SetUp() override {
-    if (!at::cuda::is_available()) GTEST_SKIP() << "no CUDA device";
-    if (const std::string refusal = fp8_refusal(at::Device(at::kCUDA, 0)); !refusal.empty()) GTEST_SKIP() << refusal;
+    require_cuda();
+    ASSERT_EQ(fp8_refusal(at::Device(at::kCUDA, 0)), "");
     at::manual_seed(5);
   }
   static at::Tensor random(at::IntArrayRef sizes) {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/report.h"
+#include "ops/cuda_device.h"
 #include "ops/fused_autograd.h"
 #include "ops/ops.h"
 
@@ -55,7 +56,7 @@ Printed& times() {
 class Fused : public testing::Test {
  protected:
   void SetUp() override {
-    if (!at::cuda::is_available()) GTEST_SKIP() << "no CUDA device";
+    require_cuda();
     at::manual_seed(11);
     configure_attention_backends();
   }

@@ -7,6 +7,7 @@
 
 #include <cmath>
 
+#include "ops/cuda_device.h"
 #include "ops/latent_attention.h"
 #include "ops/latent_attention_cuda.h"
 
@@ -29,7 +30,7 @@ at::Tensor formula(const at::Tensor& query, const at::Tensor& states, const at::
 class OnCuda : public testing::Test {
  protected:
   void SetUp() override {
-    if (!at::cuda::is_available()) GTEST_SKIP() << "no CUDA device";
+    require_cuda();
     at::manual_seed(3);
   }
 };

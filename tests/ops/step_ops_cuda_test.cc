@@ -8,6 +8,7 @@
 #include <array>
 
 #include "ops/captured_work.h"
+#include "ops/cuda_device.h"
 #include "ops/row_product.h"
 #include "ops/step_formula.h"
 #include "ops/step_ops.h"
@@ -20,7 +21,7 @@ const auto kOnDevice = at::TensorOptions().device(at::kCUDA).dtype(at::kBFloat16
 class OnCuda : public testing::Test {
  protected:
   void SetUp() override {
-    if (!at::cuda::is_available()) GTEST_SKIP() << "no CUDA device";
+    require_cuda();
     at::manual_seed(7);
   }
 };
@@ -119,7 +120,8 @@ TEST_F(CudaStepEdges, ProductsOfAFewRowsWithWhatStandsAround) {
   for (const auto& [rows, inputs, outputs] : std::vector<std::array<int64_t, 3>>{
            {1, 4096, 4096}, {2, 4096, 12288}, {3, 576, 578}, {4, 11008, 64}, {1, 8, 2}, {1, 4096, 22016}, {4, 1536, 98}}) {
     const at::Tensor x = at::randn({rows, inputs}, kOnDevice), weight = at::randn({outputs, inputs}, kOnDevice) / 64;
-    const at::Tensor norm = at::rand({inputs}, kOnDevice).add(0.5), bias = at::randn({outputs}, kOnDevice);
+    const at::Tensor norm = at::rand({inputs}, kOnDevice).add(0.5);
+    const at::Tensor bias = at::randn({outputs + 1}, kOnDevice).narrow(0, 1, outputs);  // as views of merged ones may lie
     const at::Tensor residual = at::randn({rows, outputs}, kOnDevice);
     const auto wide = [](const at::Tensor& t) { return t.cpu().to(at::kDouble); };
     const at::Tensor x64 = wide(x), normed = x64 / (x64.square().mean(-1, true) + 1e-5).sqrt() * wide(norm);

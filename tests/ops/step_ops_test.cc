@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "ops/captured_work.h"
+#include "ops/row_product.h"
 #include "ops/step_formula.h"
 
 namespace cepe {
@@ -41,6 +42,25 @@ TEST(Step, SwigluOfAMergedProduct) {
   const at::Tensor gate_up = at::randn({3, 20}, at::kDouble);
   const at::Tensor gate = gate_up.narrow(1, 0, 10), up = gate_up.narrow(1, 10, 10);
   EXPECT_LT(largest_error(step_swiglu(gate_up), gate / (1 + (-gate).exp()) * up), 1e-14);
+}
+
+// What the CUDA kernel does in one pass is here a few operations; both are held against the formula.
+TEST(Step, ProductsWithWhatStandsAround) {
+  at::manual_seed(8);
+  const at::Tensor x = at::randn({3, 24}, at::kDouble), weight = at::randn({10, 24}, at::kDouble);
+  const at::Tensor norm = at::rand({24}, at::kDouble), bias = at::randn({10}, at::kDouble);
+  const at::Tensor residual = at::randn({3, 10}, at::kDouble);
+  const at::Tensor normed = x / (x.square().mean(-1, true) + 1e-5).sqrt() * norm;
+  const auto equal = [&](const RowProductOptions& options, const at::Tensor& expected) {
+    return at::allclose(row_product(x, weight, options), expected, 1e-12, 1e-12);
+  };
+  const at::Tensor plain = x.matmul(weight.t()), merged = normed.matmul(weight.t()) + bias;
+  EXPECT_TRUE(equal({}, plain));
+  EXPECT_TRUE(equal({.bias = bias, .residual = residual}, plain + bias + residual));
+  EXPECT_TRUE(equal({.norm = norm, .eps = 1e-5, .bias = bias}, merged));
+  const at::Tensor gate = merged.narrow(1, 0, 5), up = merged.narrow(1, 5, 5);
+  EXPECT_TRUE(equal({.norm = norm, .eps = 1e-5, .bias = bias, .gated = true}, gate / (1 + (-gate).exp()) * up));
+  EXPECT_THROW(row_product(x, weight, {.residual = residual, .gated = true}), Error);
 }
 
 TEST(Step, SizesThatDoNotFitAreRefused) {
