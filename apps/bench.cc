@@ -22,7 +22,7 @@ namespace {
 
 struct BenchCommand {
   ModelOptions model;
-  std::string shape, csv, json;
+  std::string shape, csv, json, latents = "stored";
   std::vector<std::string> tests, contexts = {"separate"}, forms = {"automatic"};
   std::vector<int64_t> batches = {1};
   BenchOptions options;
@@ -69,6 +69,7 @@ void show(const std::string& text) {
 
 void run(BenchCommand& given) {
   require(given.model.model.empty() != given.shape.empty(), "a model is needed: give either --model M or --shape NAME");
+  given.options.int8_latents = int8_latents_from_name(given.latents);
   check_writable(given.csv);
   check_writable(given.json);
   BenchReport report{.version = CEPE_VERSION, .options = given.options};
@@ -106,6 +107,7 @@ void run(BenchCommand& given) {
   report.device = device_name(model.device());
   report.dtype = dtype_name(model.dtype());
   if (given.model.weights != "stored") report.dtype += fmt::format(" with {} weights", given.model.weights);
+  if (given.options.int8_latents) report.dtype += " with int8 latents";
   report.ceilings = measure_ceilings(model.device(), model.dtype());
   show(bench_heading(report) + "\n");
   {
@@ -151,6 +153,7 @@ void add_bench_command(CLI::App& app) {
                    "of cross-attention: automatic, absorbed, materialised or cached; several separated by commas")
       ->delimiter(',')
       ->capture_default_str();
+  command->add_option("--latents", given->latents, "contexts in the model's type (stored) or int8")->capture_default_str();
   BenchOptions& options = given->options;
   command->add_option("--window-tokens", options.window_tokens, "tokens in the decoder's window before tg writes")
       ->capture_default_str();

@@ -18,7 +18,7 @@ struct GenerateCommand {
   std::vector<std::string> context;
   std::string prompt, prompt_file, system;
   GenerateOptions options;
-  std::string form = "automatic";
+  std::string form = "automatic", latents = "stored";
   double context_cache = 4;  // GB
   bool raw = false, json = false;
 };
@@ -83,11 +83,11 @@ ContextReading context_reading(const GenerateCommand& given) {
 }
 
 // The encoder's states; a progress bar where that takes a while.
-Latents encode_with_progress(const Cepe& model, const Chunks& chunks) {
+Latents encode_with_progress(const Cepe& model, const Chunks& chunks, bool int8) {
   constexpr int64_t kQuick = 64;  // chunks
-  if (chunks.count() <= kQuick) return encode_context(model, chunks);
+  if (chunks.count() <= kQuick) return encode_context(model, chunks, {.int8 = int8});
   Progress bar("encoding the context", chunks.count());
-  return encode_context(model, chunks, [&bar](int64_t count) { bar.advance(count); });
+  return encode_context(model, chunks, {.int8 = int8, .progress = [&bar](int64_t count) { bar.advance(count); }});
 }
 
 void run(const CLI::App& command, GenerateCommand& given) {
@@ -97,6 +97,7 @@ void run(const CLI::App& command, GenerateCommand& given) {
   const bool filters = command.count("--top-k") + command.count("--top-p") + command.count("--min-p") > 0;
   if (command.count("--temperature") == 0) options.sampling.temperature = filters ? 1.0 : 0.0;
   options.context = context_reading(given);
+  const bool int8 = int8_latents_from_name(given.latents);
   // Options that cannot work are told before a large model is read.
   static_cast<void>(Sampler(options.sampling));
   require(options.max_tokens > 0, "--max-tokens: expected 1 or more, found {}", options.max_tokens);
@@ -109,7 +110,7 @@ void run(const CLI::App& command, GenerateCommand& given) {
   }
   const Chunks chunks = read_context(opened, {given.context.begin(), given.context.end()});
   const double started = seconds_now();
-  const Latents latents = encode_with_progress(opened.model, chunks);
+  const Latents latents = encode_with_progress(opened.model, chunks, int8);
   const double encode_seconds = seconds_now() - started;
 
   options.end_tokens = end_tokens(opened);
@@ -168,6 +169,9 @@ void add_generate_command(CLI::App& app) {
   command
       ->add_option("--context-cache", given->context_cache,
                    "GB of memory in which the context's keys and values may be kept, where that writes faster; 0: never")
+      ->capture_default_str();
+  command
+      ->add_option("--latents", given->latents, "how the context's states are held: in the model's type (stored) or int8")
       ->capture_default_str();
   command
       ->add_option("--cross-attention", given->form,

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/report.h"
 #include "eval/perplexity.h"
+#include "generate/prompt.h"
 
 namespace cepe {
 namespace {
@@ -17,7 +18,7 @@ struct Options {
   std::vector<int64_t> context_tokens;  // empty: default_contexts
   std::vector<std::string> controls;
   PerplexityOptions perplexity;
-  std::string json, plot;
+  std::string json, plot, latents = "stored";
 };
 
 // A model with an encoder reads far beyond its window; a plain decoder has its window only.
@@ -75,6 +76,7 @@ void run(Options& options) {
   check_writable(options.json);
   check_writable(options.plot);
   set_controls(options.controls, options.perplexity);
+  options.perplexity.int8_latents = int8_latents_from_name(options.latents);
   const OpenedModel opened = open_model(options.model);
   for (const std::string& note : opened.notes) std::fprintf(stderr, "%s\n", note.c_str());
   require(opened.tokenizer != nullptr, "{}: the model has no tokenizer, so text cannot be read", options.model.model);
@@ -124,6 +126,8 @@ void add_perplexity_command(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--stride", perplexity.stride, "least distance of two windows in tokens")->capture_default_str();
   command->add_option("--batch", perplexity.batch, "windows at once (0: 1 on a CPU, 8 on a GPU)")
+      ->capture_default_str();
+  command->add_option("--latents", options->latents, "the context's states in the model's type (stored) or int8")
       ->capture_default_str();
   command->add_option("--json", options->json, "write the result record to this file");
   command->add_option("--plot", options->plot, "write perplexity over context length to this file, as SVG");

@@ -55,7 +55,7 @@ void measure(const Shape& shape, at::ScalarType type, int64_t context) {
     const at::Tensor q = at::randn({1, tokens, H, K}).to(type), moved = at::randn({1, tokens * H, E}).to(type) / 10;
     const double heads = 4.0 * static_cast<double>(S * tokens * H * K), latent = 4.0 * static_cast<double>(S * tokens * H * E);
     const auto bytes = static_cast<double>(kept.bytes());
-    print("absorbed", tokens, seconds([&] { cepe::latent_attention(moved, states, {}, 0.1); }), latent, static_cast<double>(states.nbytes()));
+    print("absorbed", tokens, seconds([&] { cepe::latent_attention(moved, {states}, 0.1); }), latent, static_cast<double>(states.nbytes()));
     print("kept keys and values", tokens, seconds([&] { cepe::context_attention(q, kept, {}); }), heads, bytes);
     print("kept, LibTorch's in parts", tokens,
           seconds([&] { cepe::context_attention(q, kept, {}, cepe::ContextKernel::none); }), heads, bytes);

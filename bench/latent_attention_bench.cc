@@ -16,6 +16,7 @@
 #include <functional>
 
 #include "ops/latent_attention.h"
+#include "ops/latent_int8.h"
 
 namespace {
 
@@ -70,17 +71,19 @@ void measure(const Device& on, const Shape& shape, at::ScalarType type, const As
   const double scale = 0.125;
   const at::Tensor query = at::randn({asked.contexts, asked.tokens * shape.heads, shape.width}, options) / 10;
   const at::Tensor states = at::randn({asked.contexts, context, shape.width}, options);
-  const double kernel = seconds(on, [&] { cepe::latent_attention(query, states, {}, scale); });
+  const double kernel = seconds(on, [&] { cepe::latent_attention(query, {states}, scale); });
+  const cepe::Int8States bytes8 = cepe::quantize_states(states);
+  const double narrow = seconds(on, [&] { cepe::latent_attention(query, {bytes8.values, {}, bytes8.scales}, scale); });
   const double products = seconds(on, [&] {
     const at::Tensor scores = at::matmul(query, states.transpose(1, 2)).mul(scale).to(at::kFloat);
     at::matmul(scores.softmax(-1).to(type), states);
   });
   const double operations = 4.0 * static_cast<double>(query.numel() * context);
   const double bytes = static_cast<double>(states.nbytes());
-  std::printf("%-12s %-9s %9ld x %-6ld %10.1f %10.0f %10.1f %12.1f %8.2f\n", shape.name,
+  std::printf("%-12s %-9s %9ld x %-6ld %10.1f %10.0f %10.1f %10.1f %10.1f %12.1f %8.2f\n", shape.name,
               type == at::kFloat ? "float32" : "bfloat16", static_cast<long>(asked.contexts),
               static_cast<long>(asked.tokens), kernel * 1e6, operations / kernel / 1e9, bytes / kernel / 1e9,
-              products * 1e6, products / kernel);
+              narrow * 1e6, static_cast<double>(bytes8.values.nbytes() + bytes8.scales.nbytes()) / narrow / 1e9, products * 1e6, products / kernel);
 }
 
 // Bytes read and written a second by a copy of 1 GiB.
@@ -103,8 +106,8 @@ int main(int argc, char** argv) {
   const c10::NoGradGuard no_gradients;
   std::printf("%ld context tokens on %s; a copy reads and writes %.0f GB/s\n", static_cast<long>(context),
               on.device.str().c_str(), copy_rate(on) / 1e9);
-  std::printf("%-12s %-9s %18s %10s %10s %10s %12s %8s\n", "shape", "type", "contexts x tokens", "kernel us", "GFLOP/s",
-              "GB/s", "products us", "ratio");
+  std::printf("%-12s %-9s %18s %10s %10s %10s %10s %10s %12s %8s\n", "shape", "type", "contexts x tokens", "kernel us", "GFLOP/s",
+              "GB/s", "int8 us", "GB/s", "products us", "ratio");
   for (const Shape& shape : {Shape{"SmolLM2", 9, 576}, Shape{"Llama-2-7B", 32, 1024}}) {
     if (gpu) {
       for (const Asked& asked : {Asked{1}, Asked{2}, Asked{4}, Asked{16}, Asked{32}, Asked{1, 16}}) {

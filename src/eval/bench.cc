@@ -66,16 +66,22 @@ at::Tensor random_ids(const Cepe& model, int64_t batch, int64_t tokens) {
 }
 
 // Random states as the last norm leaves them. In pieces, so that a long context is held once.
-Latents random_latents(const Cepe& model, int64_t contexts, int64_t tokens) {
+Latents random_latents(const Cepe& model, const BenchCase& what, bool int8) {
+  const int64_t contexts = what.contexts(), tokens = what.test.context;
   if (contexts == 0 || tokens == 0) return {};
   const Stack& encoder = model.encoder->stack;
   const int64_t width = encoder.config.hidden_size, piece = 65536;
-  const at::Tensor states = at::empty({contexts * tokens, width}, model.any_weight().options());
+  const at::TensorOptions stored = model.any_weight().options();
+  Latents latents{.states_BSE = at::empty({contexts, tokens, width}, int8 ? stored.dtype(at::kByte) : stored)};
+  if (int8) latents.scales_BS = at::empty({contexts, tokens}, stored.dtype(at::kFloat));
   for (int64_t first = 0; first < contexts * tokens; first += piece) {
-    const at::Tensor part = states.narrow(0, first, std::min(piece, contexts * tokens - first));
-    part.copy_(rms_norm(at::randn_like(part), encoder.norm, encoder.config.rms_norm_eps));
+    const int64_t n = std::min(piece, contexts * tokens - first);
+    Latents part{.states_BSE = rms_norm(at::randn({1, n, width}, stored), encoder.norm, encoder.config.rms_norm_eps)};
+    if (int8) part = quantize(part);
+    latents.states_BSE.view({-1, width}).narrow(0, first, n).copy_(part.states_BSE[0]);
+    if (int8) latents.scales_BS.view({-1}).narrow(0, first, n).copy_(part.scales_BS[0]);
   }
-  return {.states_BSE = states.view({contexts, tokens, width})};
+  return latents;
 }
 
 // A context's tokens: whole chunks, and what is left as a shorter one.
@@ -106,16 +112,16 @@ std::function<void()> prepare_encode(const Cepe& model, const BenchCase& what) {
 }
 
 // The encoded contexts of a test; with their keys and values where those are kept.
-std::shared_ptr<Latents> encoded_contexts(const Cepe& model, const BenchCase& what, CrossAttentionForm form) {
-  auto latents = std::make_shared<Latents>(random_latents(model, what.contexts(), what.test.context));
+std::shared_ptr<Latents> encoded_contexts(const Cepe& model, const BenchCase& what, CrossAttentionForm form, bool int8) {
+  auto latents = std::make_shared<Latents>(random_latents(model, what, int8));
   if (form == CrossAttentionForm::cached && what.contexts() > 0) {
     latents->cache = cache_context(model.decoder.stack, *latents);
   }
   return latents;
 }
 
-std::function<void()> prepare_prefill(const Cepe& model, const BenchCase& what) {
-  const auto latents = encoded_contexts(model, what, what.form);
+std::function<void()> prepare_prefill(const Cepe& model, const BenchCase& what, bool int8) {
+  const auto latents = encoded_contexts(model, what, what.form, int8);
   const auto cache =
       std::make_shared<KeyValueCache>(make_cache(model.decoder.stack, what.batch, what.test.tokens));
   const at::Tensor ids = random_ids(model, what.batch, what.test.tokens);
@@ -127,11 +133,12 @@ std::function<void()> prepare_prefill(const Cepe& model, const BenchCase& what) 
   };
 }
 
-std::function<void()> prepare_score(const Cepe& model, const BenchCase& what) {
+std::function<void()> prepare_score(const Cepe& model, const BenchCase& what, bool int8) {
   const RandomContext context = random_context(model, what.contexts(), what.test.context);
   const at::Tensor ids = random_ids(model, what.batch, what.test.tokens);
-  return [&model, context, ids, what] {
+  return [&model, context, ids, what, int8] {
     Latents latents = what.test.context > 0 ? encode_all(model, context) : Latents{};
+    if (int8) latents = quantize(latents);
     if (what.form == CrossAttentionForm::cached) latents.cache = cache_context(model.decoder.stack, latents);
     logits(model, decode(model, {.ids_BT = ids, .context = &latents, .form = what.form}));
   };
@@ -180,8 +187,8 @@ std::function<void()> prepare_steps(const Cepe& model, const BenchCase& what, co
 
 std::function<void()> prepare_generate(const Cepe& model, const BenchCase& what, const BenchOptions& options) {
   const int64_t window = options.window_tokens;
-  GeneratePlan plan{.window = window, .form = form_taken(model.config, what, options, work_basis(model))};
-  plan.latents = encoded_contexts(model, what, plan.form);
+  GeneratePlan plan{.window = window, .form = form_taken(model.config, what, options, work_basis(model, options))};
+  plan.latents = encoded_contexts(model, what, plan.form, options.int8_latents);
   plan.cache = std::make_shared<KeyValueCache>(make_cache(model.decoder.stack, what.batch, window + what.test.tokens));
   // The window is read without the context: other numbers in the cache, the same work for every written token.
   decode(model, {.ids_BT = random_ids(model, what.batch, window), .cache = plan.cache.get(), .last = 1});
@@ -193,8 +200,8 @@ std::function<void()> prepare_generate(const Cepe& model, const BenchCase& what,
 std::function<void()> prepare(const Cepe& model, const BenchCase& what, const BenchOptions& options) {
   switch (what.test.kind) {
     case Kind::encode: return prepare_encode(model, what);
-    case Kind::prefill: return prepare_prefill(model, what);
-    case Kind::score: return prepare_score(model, what);
+    case Kind::prefill: return prepare_prefill(model, what, options.int8_latents);
+    case Kind::score: return prepare_score(model, what, options.int8_latents);
     case Kind::generate: return prepare_generate(model, what, options);
   }
   return {};
@@ -211,12 +218,13 @@ double counted_tokens(const BenchCase& what) {
 // A context token's latent, and its keys and values where they are kept.
 int64_t context_token_bytes(const CepeConfig& config, const BenchCase& what, const BenchOptions& options,
                             const WorkBasis& basis) {
-  int64_t numbers = config.encoder->hidden_size;
+  const int64_t latent = config.encoder->hidden_size * static_cast<int64_t>(basis.latent_bytes) + (options.int8_latents ? 4 : 0);
   const bool reads = what.test.kind != Kind::encode;
   if (reads && form_taken(config, what, options, basis) == CrossAttentionForm::cached) {
-    numbers += config.num_cross_attn_layers * 2 * config.decoder.num_kv_heads * config.decoder.head_dim;
+    const int64_t numbers = config.num_cross_attn_layers * 2 * config.decoder.num_kv_heads * config.decoder.head_dim;
+    return latent + numbers * static_cast<int64_t>(basis.element_bytes);
   }
-  return numbers * static_cast<int64_t>(basis.element_bytes);
+  return latent;
 }
 
 void time_repetitions(const Cepe& model, const BenchOptions& options, BenchRecord& record) {
@@ -327,7 +335,7 @@ Ceilings measure_ceilings(const c10::Device& device, c10::ScalarType dtype) {
 BenchRecord run_bench(const Cepe& model, const BenchCase& what, const BenchOptions& options) {
   check_bench_case(model.config, what, options);
   const at::NoGradGuard no_gradients;
-  const WorkBasis basis = work_basis(model);
+  const WorkBasis basis = work_basis(model, options);
   BenchRecord record;
   record.what = what;
   if (what.contexts() > 0) record.context_token_bytes = context_token_bytes(model.config, what, options, basis);

@@ -46,6 +46,7 @@ struct BenchOptions {
   int64_t warmup = 1;           // so many that are not
   // tg with an automatic form: bytes that the context's kept keys and values may take, as in `cepe generate`.
   int64_t context_cache_bytes = 4'000'000'000;
+  bool int8_latents = false;    // contexts are kept in 8 bits a number (model/cross_attention.h)
   bool graph = true;            // tg on a CUDA device: steps are a graph (model/decode_step.h)
 };
 
@@ -71,14 +72,15 @@ struct Work {
 // What a count goes by, beside the sizes.
 struct WorkBasis {
   // All of one size: nothing is packed. Forms are chosen by operation counts.
-  WorkBasis(double bytes) : element_bytes(bytes), matrix_bytes(bytes), encoder_bytes(bytes), head_bytes(bytes) {}
-  double element_bytes;  // of a state, a key or value, and a weight that is not packed
+  WorkBasis(double bytes) : element_bytes(bytes), matrix_bytes(bytes), encoder_bytes(bytes), head_bytes(bytes), latent_bytes(bytes) {}
+  double element_bytes;  // of a key or value, and a weight that is not packed
   double matrix_bytes;   // of a weight of the decoder's layers, packed or not (weight_type.h), with its scales
   double encoder_bytes;  // of a weight of the encoder's layers
   double head_bytes;     // of a weight of the head
+  double latent_bytes;   // of a number of a state
   DeviceRates rates = equal_rates();  // by which automatic forms are chosen
 };
-WorkBasis work_basis(const Cepe& model);
+WorkBasis work_basis(const Cepe& model, const BenchOptions& options);
 
 // One repetition of a case.
 //

@@ -41,6 +41,7 @@ CrossAttentionForm form_for(const Counted& of, int64_t tokens) {
   work.layers = config.num_cross_attn_layers;
   work.contexts = what.contexts(), work.context_tokens = what.test.context;
   work.element_bytes = static_cast<int64_t>(basis.element_bytes);
+  work.latent_bytes = static_cast<int64_t>(basis.latent_bytes);
   work.query_rows = tokens * (what.contexts() == 1 ? what.batch : 1);
   work.step_rows = work.query_rows;
   work.steps = writes ? what.test.tokens - 1 : 0;
@@ -67,8 +68,9 @@ double cross_bytes(const Counted& of, CrossAttentionForm form, double query_outp
   const double keys_values = 2.0 * config.decoder.num_kv_heads * config.decoder.head_dim;
   const bool kept = form == CrossAttentionForm::cached;
   const double tokens = static_cast<double>(what.contexts()) * what.test.context;
-  const double numbers = (kept ? 0 : E * keys_values) + tokens * (kept ? keys_values : E);
-  return query_output * basis.matrix_bytes + basis.element_bytes * numbers;
+  const double scale = options.int8_latents ? 4 : 0;
+  const double context = kept ? keys_values * basis.element_bytes : E * basis.latent_bytes + scale;
+  return query_output * basis.matrix_bytes + (kept ? 0 : E * keys_values * basis.element_bytes) + tokens * context;
 }
 
 Work decoder_pass(const Counted& of, const Pass& pass) {
@@ -110,8 +112,9 @@ Work encoder_pass(const Counted& of) {
 
 }  // namespace
 
-WorkBasis work_basis(const Cepe& model) {
+WorkBasis work_basis(const Cepe& model, const BenchOptions& options) {
   WorkBasis basis(static_cast<double>(c10::elementSize(model.dtype())));
+  if (options.int8_latents) basis.latent_bytes = 1;
   basis.rates = device_rates(model.device(), model.dtype());
   const Linear& up = model.decoder.stack.layers.at(0).feed_forward.up;
   if (up.packed) basis.matrix_bytes = read_bytes_a_weight(*up.packed);

@@ -179,17 +179,19 @@ class DomainScorer {
     Cost before = below_cost_;  // with all the chunks so far: what a run with this context alone would spend
     for (int64_t n : contexts) {
       meter_.start();
-      Latents latents = growing.extend(n);
+      const Latents latents = growing.extend(n), kept = as_kept(latents);
       const Cost added = meter_.stop();
       before = {before.seconds + added.seconds, std::max(before.peak_bytes, added.peak_bytes)};
       const bool own = source == Source::own;
-      score_row(*find_row(own ? Control::own : Control::other_document, n), reading(latents), before);
+      score_row(*find_row(own ? Control::own : Control::other_document, n), reading(kept), before);
       if (ScoredRow* row = own ? find_row(Control::shuffled, n) : nullptr) {
-        latents = shuffled(latents, context_chunk_length(model_.config));
-        score_row(*row, reading(latents), before);
+        const Latents mixed = as_kept(shuffled(latents, context_chunk_length(model_.config)));
+        score_row(*row, reading(mixed), before);
       }
     }
   }
+
+  Latents as_kept(const Latents& latents) const { return options_.int8_latents ? quantize(latents) : latents; }
 
   DecodeInput reading(const Latents& latents) const {
     return {.ids_BT = ids_, .context = &latents, .last = options_.scored_tokens, .below_BTD = below_};

@@ -95,22 +95,33 @@ Chunks read_context(const OpenedModel& opened, const std::vector<std::filesystem
   return chunks;
 }
 
-Latents encode_context(const Cepe& model, const Chunks& chunks, const std::function<void(int64_t)>& progress) {
+bool int8_latents_from_name(const std::string& name) {
+  require(name == "int8" || name == "stored", "--latents: expected stored or int8, found \"{}\"", name);
+  return name == "int8";
+}
+
+Latents encode_context(const Cepe& model, const Chunks& chunks, const ContextOptions& options) {
   if (chunks.count() == 0) return {};
   require(model.encoder.has_value(), "this model has no encoder: it is a plain decoder and cannot read a context");
   const at::NoGradGuard no_gradients;
   const int64_t width = model.encoder->stack.config.hidden_size;
   // Written into place, so that the states are held once, however long the context is.
-  const at::Tensor states_BSE = at::empty({1, chunks.tokens(), width}, model.any_weight().options());
+  const at::TensorOptions stored = model.any_weight().options();
+  Latents latents{.states_BSE = at::empty({1, chunks.tokens(), width}, options.int8 ? stored.dtype(at::kByte) : stored)};
+  if (options.int8) latents.scales_BS = at::empty({1, chunks.tokens()}, stored.dtype(at::kFloat));
   int64_t written = 0;
   for (int64_t first = 0; first < chunks.count(); first += kChunksAGroup) {
     const int64_t count = std::min(kChunksAGroup, chunks.count() - first);
     const at::Tensor group_SE = encode_group(model, chunks, first, count);
-    states_BSE[0].narrow(0, written, group_SE.size(0)).copy_(group_SE);
-    written += group_SE.size(0);
-    if (progress) progress(count);
+    const int64_t tokens = group_SE.size(0);
+    Latents group{.states_BSE = group_SE.unsqueeze(0)};
+    if (options.int8) group = quantize(group);
+    latents.states_BSE.narrow(1, written, tokens).copy_(group.states_BSE);
+    if (options.int8) latents.scales_BS.narrow(1, written, tokens).copy_(group.scales_BS);
+    written += tokens;
+    if (options.progress) options.progress(count);
   }
-  return {.states_BSE = states_BSE};
+  return latents;
 }
 
 int64_t context_chunk_length(const CepeConfig& config) {

@@ -34,10 +34,16 @@ Prompt build_prompt(const OpenedModel& opened, const PromptInput& input);
 // when the model has no encoder or no tokenizer.
 Chunks read_context(const OpenedModel& opened, const std::vector<std::filesystem::path>& files);
 
+struct ContextOptions {
+  bool int8 = false;                      // states in 8 bits a number: half of bfloat16's memory (model/cross_attention.h)
+  std::function<void(int64_t)> progress;  // called with the chunks read since its last call; may be empty
+};
 // -> the encoder's states of the real tokens, without those of padding, so that no mask is needed: (1, S, E) with
-// S = chunks.tokens(). No gradients. progress is called with the number of chunks read since its last call, dozens of
-// times for a book. Throws Error when the model has no encoder.
-Latents encode_context(const Cepe& model, const Chunks& chunks, const std::function<void(int64_t)>& progress = {});
+// S = chunks.tokens(). No gradients. Progress comes dozens of times for a book. Throws Error when the model has no encoder.
+Latents encode_context(const Cepe& model, const Chunks& chunks, const ContextOptions& options = {});
+
+// Of --latents: whether "int8" is asked for; "stored" is the other. Error otherwise.
+bool int8_latents_from_name(const std::string& name);
 
 // The length of the chunks that a model's encoder reads: as trained, within its window.
 int64_t context_chunk_length(const CepeConfig& config);

@@ -29,15 +29,16 @@ Call attend(double operations, double rate, double bytes, const DeviceRates& rat
 struct Sizes {
   explicit Sizes(const CrossAttentionWork& w)
       : E(static_cast<double>(w.latent_width)), H(static_cast<double>(w.heads)), G(static_cast<double>(w.kv_heads)),
-        K(static_cast<double>(w.head_dim)), S(static_cast<double>(w.context_tokens)), element(static_cast<double>(w.element_bytes)) {}
-  double E, H, G, K, S, element;
+        K(static_cast<double>(w.head_dim)), S(static_cast<double>(w.context_tokens)), element(static_cast<double>(w.element_bytes)),
+        latent(static_cast<double>(w.latent_bytes > 0 ? w.latent_bytes : w.element_bytes)) {}
+  double E, H, G, K, S, element, latent;
   double keys_values() const { return 2 * S * G * K; }
 };
 
 // Queries to the encoder's space and what they read back: 4 L H K E; attention with head size E: 4 S L H E.
 Call absorbed(const Sizes& z, double rows, const DeviceRates& rates) {
   const double moved = 4 * rows * z.H * z.K * z.E;
-  Call call = attend(4 * z.S * rows * z.H * z.E, rates.latent.at(rows * z.H), z.S * z.E * z.element, rates);
+  Call call = attend(4 * z.S * rows * z.H * z.E, rates.latent.at(rows * z.H), z.S * z.E * z.latent, rates);
   call.operations += moved;
   call.seconds += moved / rates.product;
   return call;

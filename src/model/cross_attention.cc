@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "ops/latent_attention.h"
+#include "ops/latent_int8.h"
 #include "ops/row_product.h"
 
 namespace cepe {
@@ -17,12 +18,18 @@ namespace {
 at::Tensor materialised(const CrossAttention& weights, const StackConfig& config, const at::Tensor& q_BTHK,
                         const Latents& latents) {
   const int64_t B = q_BTHK.size(0), S = latents.states_BSE.size(1), G = config.num_kv_heads, K = config.head_dim;
-  SharedInput states(latents.states_BSE);
+  SharedInput states(dense_states(latents, 0, S, q_BTHK.scalar_type()));
   const at::Tensor k = states.product(weights.k).view({-1, S, G, K}).expand({B, S, G, K});
   const at::Tensor v = states.product(weights.v).view({-1, S, G, K}).expand({B, S, G, K});
   AttentionMask mask;
   if (latents.mask_BS.defined()) mask.keys_BS = latents.mask_BS.expand({B, S});
   return attention(q_BTHK, k, v, mask);
+}
+
+// Of a key or a value.
+int64_t element_bytes(const Latents& latents) {
+  if (!latents.scales_BS.defined()) return static_cast<int64_t>(latents.states_BSE.element_size());
+  return latents.states_BSE.is_cuda() ? 2 : 4;
 }
 
 // Tokens whose keys and values of one layer take a bounded amount of memory: on a CPU 64 MiB, on a GPU 512 MiB, which
@@ -32,7 +39,7 @@ int64_t block_tokens(const StackConfig& config, const Latents& latents) {
   const at::Tensor& states = latents.states_BSE;
   const int64_t scratch = int64_t{1} << (states.is_cuda() ? 29 : 26);
   const int64_t numbers = states.size(0) * 2 * config.num_kv_heads * config.head_dim;
-  const int64_t token = numbers * static_cast<int64_t>(states.element_size());
+  const int64_t token = numbers * element_bytes(latents);
   return std::max(kWhole, scratch / token / kWhole * kWhole);
 }
 
@@ -43,7 +50,7 @@ at::Tensor materialised_in_blocks(const CrossAttention& weights, const StackConf
   AttentionMerge merge;
   for (int64_t first = 0; first < S; first += block) {
     const int64_t n = std::min(block, S - first);
-    SharedInput states(latents.states_BSE.narrow(1, first, n));
+    SharedInput states(dense_states(latents, first, n, q_BTHK.scalar_type()));
     const auto heads = [&](const Linear& linear) { return states.product(linear).view({C, n, G, K}).transpose(1, 2); };
     const at::Tensor real = latents.mask_BS.defined() ? latents.mask_BS.narrow(1, first, n) : at::Tensor();
     merge.add(partial_attention(q_CGNK, heads(weights.k), heads(weights.v), real));
@@ -54,10 +61,10 @@ at::Tensor materialised_in_blocks(const CrossAttention& weights, const StackConf
 // Attention on the states themselves, (B, N, E) -> (B, N, E).
 at::Tensor read_latents(const at::Tensor& query_BNE, const Latents& latents, double scale) {
   if (latent_attention_applies(query_BNE, latents.states_BSE)) {
-    return latent_attention(query_BNE, latents.states_BSE, latents.mask_BS, scale);
+    return latent_attention(query_BNE, {latents.states_BSE, latents.mask_BS, latents.scales_BS}, scale);
   }
   const int64_t B = query_BNE.size(0), S = latents.states_BSE.size(1), E = latents.states_BSE.size(2);
-  const at::Tensor states = latents.states_BSE.expand({B, S, E});
+  const at::Tensor states = dense_states(latents, 0, S, query_BNE.scalar_type()).expand({B, S, E});
   at::Tensor scores_BNS = at::matmul(query_BNE, states.transpose(1, 2)).mul(scale);
   at::Tensor empty_row;
   if (latents.mask_BS.defined()) {
@@ -112,10 +119,10 @@ bool wants_gradient(const CrossAttention& weights, const at::Tensor& q, const La
                                          weights.k.weight.requires_grad() || weights.v.weight.requires_grad());
 }
 
-CrossAttentionForm chosen(const StackConfig& decoder, const Latents& latents, int64_t rows, bool kept) {
+CrossAttentionForm chosen(const CrossAttention& weights, const StackConfig& decoder, const Latents& latents, int64_t rows, bool kept) {
   CrossAttentionWork work = cross_attention_work(decoder, latents, rows);
   work.kept = kept;
-  return choose_cross_attention(work, device_rates(latents.states_BSE.device(), latents.states_BSE.scalar_type())).form;
+  return choose_cross_attention(work, device_rates(latents.states_BSE.device(), weights.k.weight.scalar_type())).form;
 }
 
 }  // namespace
@@ -124,6 +131,18 @@ int64_t ContextCache::bytes() const {
   int64_t bytes = 0;
   for (const ContextKeysValues& layer : layers) bytes += layer.k.defined() ? layer.bytes() : 0;
   return bytes;
+}
+
+Latents quantize(const Latents& latents) {
+  const at::NoGradGuard no_gradients;
+  if (latents.tokens() == 0 || latents.scales_BS.defined()) return latents;
+  const Int8States states = quantize_states(latents.states_BSE);
+  return {.states_BSE = states.values, .mask_BS = latents.mask_BS, .scales_BS = states.scales};
+}
+
+at::Tensor dense_states(const Latents& latents, int64_t first, int64_t count, at::ScalarType dtype) {
+  const at::Tensor states = latents.states_BSE.narrow(1, first, count);
+  return latents.scales_BS.defined() ? dequantize_states({states, latents.scales_BS.narrow(1, first, count)}, dtype) : states;
 }
 
 std::shared_ptr<const ContextCache> cache_context(const Stack& decoder, const Latents& latents) {
@@ -135,10 +154,11 @@ std::shared_ptr<const ContextCache> cache_context(const Stack& decoder, const La
   for (const Layer& layer : decoder.layers) {
     ContextKeysValues& made = cache->layers.emplace_back();
     if (!layer.cross_attention) continue;
-    made = make_context_keys_values({C, G, S, K}, latents.states_BSE.options());
+    const at::Tensor& weight = layer.cross_attention->k.weight;
+    made = make_context_keys_values({C, G, S, K}, weight.options());
     for (int64_t first = 0; first < S; first += block) {
       const int64_t n = std::min(block, S - first);
-      SharedInput states(latents.states_BSE.narrow(1, first, n));
+      SharedInput states(dense_states(latents, first, n, weight.scalar_type()));
       const auto heads = [&](const Linear& linear) { return states.product(linear).view({C, n, G, K}); };
       write_keys_values(made, first, heads(layer.cross_attention->k), heads(layer.cross_attention->v));
     }
@@ -154,7 +174,8 @@ CrossAttentionWork cross_attention_work(const StackConfig& decoder, const Latent
   work.head_dim = decoder.head_dim;
   work.contexts = latents.states_BSE.size(0);
   work.context_tokens = latents.tokens();
-  work.element_bytes = static_cast<int64_t>(latents.states_BSE.element_size());
+  work.element_bytes = element_bytes(latents);
+  work.latent_bytes = static_cast<int64_t>(latents.states_BSE.element_size());
   work.query_rows = query_rows;
   return work;
 }
@@ -180,7 +201,7 @@ at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& dec
   CrossAttentionForm form = options.form;
   if (form == CrossAttentionForm::automatic) {
     form = trains ? choose_cross_attention_form(decoder, latents.states_BSE.size(2), rows)
-                  : chosen(decoder, latents, rows, options.kept != nullptr);
+                  : chosen(weights, decoder, latents, rows, options.kept != nullptr);
   }
   at::Tensor out;
   if (form == CrossAttentionForm::cached) {

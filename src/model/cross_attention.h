@@ -31,8 +31,16 @@ struct Latents {
   at::Tensor mask_BS;     // bool, true = a real token; undefined: all are
   // Keys and values of exactly these states, where they are kept (cache_context): whoever changes the states drops it.
   std::shared_ptr<const ContextCache> cache = nullptr;
+  // (B, S) float32 where states are in 8 bits (quantize); undefined: they are of the model's type.
+  at::Tensor scales_BS = {};
   int64_t tokens() const { return states_BSE.defined() ? states_BSE.size(1) : 0; }
 };
+
+// The same states in 8 bits a number (ops/latent_int8.h): E + 4 bytes a context token. No gradients. Kept keys and values are
+// left behind.
+Latents quantize(const Latents& latents);
+// Tokens first .. first + count as numbers of the type: (B, count, E).
+at::Tensor dense_states(const Latents& latents, int64_t first, int64_t count, at::ScalarType dtype);
 
 // Projects a context's keys and values for all layers, block by block, for the cached form. No gradients.
 std::shared_ptr<const ContextCache> cache_context(const Stack& decoder, const Latents& latents);

@@ -137,11 +137,12 @@ CEPE_INLINE void read_block(const Rows& rows, const float* states, int64_t token
   }
 }
 
-// What one task reads: `count` states of `width` numbers, of type float (2 bytes: bfloat16).
+// What one task reads: `count` states of `width` numbers, of type float (2 bytes: bfloat16; 1: 8 bits).
 struct Span {
   const char* states;
   int64_t element, width, count;
-  const bool* real;   // (count) or null
+  const bool* real;     // (count) or null
+  const float* scales;  // (count) where states are in 8 bits
 };
 
 template <int64_t kRows>
@@ -158,6 +159,10 @@ CEPE_INLINE void read_span(const Rows& rows, const Span& span, float* scratch) {
         std::fill_n(out, rows.width, 0.0f);
       } else if (span.element == 4) {
         std::memcpy(out, in, static_cast<size_t>(span.width) * 4);
+      } else if (span.element == 1) {
+        const auto* bytes_in = reinterpret_cast<const uint8_t*>(in);
+        const float scale = span.scales[first + n];
+        for (int64_t e = 0; e < span.width; ++e) out[e] = static_cast<float>(bytes_in[e] - 128) * scale;
       } else {
         const auto* half = reinterpret_cast<const uint16_t*>(in);
         for (int64_t e = 0; e < span.width; ++e) out[e] = std::bit_cast<float>(static_cast<uint32_t>(half[e]) << 16);
@@ -252,6 +257,7 @@ void attend(const Kernel& kernel, const at::Tensor& query_RE, const Span& contex
       span.states += first * width;
       span.count = std::min(blocks * (i + 1) / spans * kBlock, context.count) - first;
       if (span.real) span.real += first;
+      if (span.scales) span.scales += first;
       parts[static_cast<size_t>(i)] = read(kernel, query_RE, span);
     }
   });
@@ -267,11 +273,11 @@ bool latent_attention_applies(const at::Tensor& query_BNE, const at::Tensor& sta
 #ifdef CEPE_CUDA
   if (cuda_latent_attention_applies(query_BNE, states_BSE)) return true;
 #endif
-  return states_BSE.device().is_cpu() && (type == at::kFloat || type == at::kBFloat16);
+  return states_BSE.device().is_cpu() && (type == at::kFloat || type == at::kBFloat16 || type == at::kByte);
 }
 
-at::Tensor latent_attention(const at::Tensor& query_BNE, const at::Tensor& states_BSE, const at::Tensor& mask_BS,
-                            double scale, LatentKernel wanted) {
+at::Tensor latent_attention(const at::Tensor& query_BNE, const LatentStates& context, double scale, LatentKernel wanted) {
+  const auto& [states_BSE, mask_BS, scales_BS] = context;
   const int64_t B = query_BNE.size(0), N = query_BNE.size(1), E = query_BNE.size(2), S = states_BSE.size(1);
   const int64_t contexts = states_BSE.size(0);
   require(states_BSE.size(2) == E, "latent attention: queries of width {} on states of width {}", E,
@@ -279,9 +285,12 @@ at::Tensor latent_attention(const at::Tensor& query_BNE, const at::Tensor& state
   require(contexts == 1 || contexts == B, "latent attention: {} contexts for a batch of {}", contexts, B);
   require(!mask_BS.defined() || (mask_BS.size(0) == contexts && mask_BS.size(1) == S),
           "latent attention: the mask should be {} x {}", contexts, S);
+  require(scales_BS.defined() == (states_BSE.scalar_type() == at::kByte) &&
+              (!scales_BS.defined() || (scales_BS.size(0) == contexts && scales_BS.size(1) == S)),
+          "latent attention: states in 8 bits, and they alone, come with {} x {} scales", contexts, S);
 #ifdef CEPE_CUDA
   if (cuda_latent_attention_applies(query_BNE, states_BSE)) {
-    return cuda_latent_attention(query_BNE, states_BSE, mask_BS, scale);
+    return cuda_latent_attention(query_BNE, context, scale);
   }
 #endif
   const int64_t rows = contexts == 1 ? B * N : N;
@@ -290,11 +299,13 @@ at::Tensor latent_attention(const at::Tensor& query_BNE, const at::Tensor& state
       at::zeros({contexts, round_up(rows, kernel.rows), round_up(E, kLanes)}, at::TensorOptions().dtype(at::kFloat));
   padded.narrow(1, 0, rows).narrow(2, 0, E).copy_(query_BNE.reshape({contexts, rows, E})).mul_(scale);
   const at::Tensor states = states_BSE.contiguous(), mask = mask_BS.defined() ? mask_BS.contiguous() : mask_BS;
+  const at::Tensor scales = scales_BS.defined() ? scales_BS.contiguous() : scales_BS;
   const at::Tensor out = at::empty({contexts, rows, E}, at::TensorOptions().dtype(at::kFloat));
   const int64_t element = static_cast<int64_t>(states.element_size());
   for (int64_t c = 0; c < contexts; ++c) {
     attend(kernel, padded[c], {static_cast<const char*>(states.const_data_ptr()) + c * S * E * element, element, E, S,
-                       mask.defined() ? mask.const_data_ptr<bool>() + c * S : nullptr}, out[c]);
+                       mask.defined() ? mask.const_data_ptr<bool>() + c * S : nullptr,
+                       scales.defined() ? scales.const_data_ptr<float>() + c * S : nullptr}, out[c]);
   }
   return out.view({B, N, E}).to(query_BNE.scalar_type());
 }

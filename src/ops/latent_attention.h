@@ -6,8 +6,15 @@
 
 namespace cepe {
 
-// Whether latent_attention() has a kernel for these, no gradient being wanted: on a CPU float32 or bfloat16; on a CUDA
-// device bfloat16 of a width that is a multiple of 64 up to 1024 (latent_kernel.h).
+// What is attended to.
+struct LatentStates {
+  at::Tensor states_BSE;       // (B, S, E), or (1, S, E) for a context that the whole batch reads
+  at::Tensor mask_BS = {};     // (B or 1, S) bool, true = a real token; undefined: all are
+  at::Tensor scales_BS = {};   // (B or 1, S) float32: states are in 8 bits (latent_int8.h); undefined: float32 or bfloat16
+};
+
+// Whether latent_attention() has a kernel for these, no gradient being wanted: on a CPU float32, bfloat16 or 8 bits; on a
+// CUDA device queries in bfloat16, states so or in 8 bits, of a width that is a multiple of 64 up to 1024 (latent_kernel.h).
 bool latent_attention_applies(const at::Tensor& query_BNE, const at::Tensor& states_BSE);
 
 // The instruction sets that the CPU's kernel is compiled for; `best` is what the processor has. The others are for tests.
@@ -17,10 +24,9 @@ enum class LatentKernel { best, avx2, portable };
 // memory once, and spans of them are merged by their log-sum-exp (Milakov & Gimelshein 2018, arXiv 1805.02867).
 // Arithmetic is float32.
 //
-// query (B, N, E): N rows, tokens times heads. states (B, S, E), or (1, S, E) for a context that the whole batch reads:
-// then all B N rows share the pass. mask (B or 1, S) bool, true = a real token; undefined: all are. A row without any
-// real token gives zeros. -> (B, N, E) of query's type
-at::Tensor latent_attention(const at::Tensor& query_BNE, const at::Tensor& states_BSE, const at::Tensor& mask_BS,
-                            double scale, LatentKernel kernel = LatentKernel::best);
+// query (B, N, E): N rows, tokens times heads. With one context for the batch all B N rows share the pass. A row without
+// any real token gives zeros. -> (B, N, E) of query's type
+at::Tensor latent_attention(const at::Tensor& query_BNE, const LatentStates& context, double scale,
+                            LatentKernel kernel = LatentKernel::best);
 
 }  // namespace cepe

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "ops/latent_int8.h"
 #include "ops/latent_kernel.h"
 
 namespace cepe {
@@ -24,7 +25,7 @@ at::Tensor aligned(const at::Tensor& x) {
 }
 
 struct Problem {
-  at::Tensor query, states, mask, out;  // (C, R, E), (C, S, E), (C, S) or undefined, (C, R, E)
+  at::Tensor query, states, mask, scales, out;  // (C, R, E), (C, S, E), twice (C, S) or undefined, (C, R, E)
   void* stream;
   latent_kernel::Args args;
 };
@@ -44,7 +45,10 @@ struct Blocks {
 // sums (count, R, E) and statistics (count, 2, R), float32, of these blocks.
 void read_blocks(const Problem& problem, const Blocks& blocks, at::Tensor sums, const at::Tensor& statistics) {
   const int64_t R = problem.args.rows, E = problem.args.width, n = blocks.count * blocks.tokens;
-  const at::Tensor states = problem.states[blocks.context].narrow(0, blocks.token, n);
+  at::Tensor states = problem.states[blocks.context].narrow(0, blocks.token, n);
+  if (problem.scales.defined()) {
+    states = dequantize_states({states, problem.scales[blocks.context].narrow(0, blocks.token, n)}, at::kBFloat16);
+  }
   const at::Tensor scores = at::mm(problem.query[blocks.context], states.t(), at::kFloat);
   const at::Tensor weights = at::empty({R, blocks.count, blocks.tokens}, states.options());
   latent_kernel::WeighArgs args{};
@@ -81,23 +85,26 @@ void products(const Problem& problem) {
 }  // namespace
 
 bool cuda_latent_attention_applies(const at::Tensor& query_BNE, const at::Tensor& states_BSE) {
-  return query_BNE.is_cuda() && query_BNE.scalar_type() == at::kBFloat16 && states_BSE.scalar_type() == at::kBFloat16 &&
+  const at::ScalarType type = states_BSE.scalar_type();
+  return query_BNE.is_cuda() && query_BNE.scalar_type() == at::kBFloat16 && (type == at::kBFloat16 || type == at::kByte) &&
          latent_kernel::width_fits(query_BNE.size(2));
 }
 
-at::Tensor cuda_latent_attention(const at::Tensor& query_BNE, const at::Tensor& states_BSE, const at::Tensor& mask_BS,
-                                 double scale, CudaLatentForm form) {
+at::Tensor cuda_latent_attention(const at::Tensor& query_BNE, const LatentStates& context, double scale, CudaLatentForm form) {
+  const auto& [states_BSE, mask_BS, scales_BS] = context;
   const c10::cuda::CUDAGuard guard(query_BNE.device());
   const int64_t C = states_BSE.size(0), S = states_BSE.size(1), E = states_BSE.size(2);
   const int64_t R = query_BNE.size(0) * query_BNE.size(1) / C;  // of a shared context: the rows of the whole batch
-  Problem problem{aligned(query_BNE).view({C, R, E}), aligned(states_BSE), mask_BS, {}, nullptr, {}};
+  Problem problem{aligned(query_BNE).view({C, R, E}), aligned(states_BSE), mask_BS, scales_BS, {}, nullptr, {}};
   if (mask_BS.defined()) problem.mask = mask_BS.contiguous();
+  if (scales_BS.defined()) problem.scales = scales_BS.contiguous();
   problem.out = at::empty(query_BNE.sizes(), query_BNE.options());
   problem.stream = at::cuda::getCurrentCUDAStream(query_BNE.device().index()).stream();
   latent_kernel::Args& args = problem.args;
   args.query = problem.query.const_data_ptr();
   args.states = problem.states.const_data_ptr();
   args.mask = problem.mask.defined() ? problem.mask.const_data_ptr<bool>() : nullptr;
+  args.scales = problem.scales.defined() ? problem.scales.const_data_ptr<float>() : nullptr;
   args.out = problem.out.mutable_data_ptr();
   args.contexts = C, args.rows = R, args.tokens = S, args.width = E;
   args.scale = static_cast<float>(scale);

@@ -1,11 +1,12 @@
 // LibTorch's view of the CUDA kernel in latent_kernel.h. Built only with CEPE_CUDA.
 #pragma once
 
-#include <ATen/core/Tensor.h>
+#include "ops/latent_attention.h"
 
 namespace cepe {
 
-// True where the kernel applies: bfloat16 on a CUDA device, of a width that it is compiled for.
+// True where the kernel applies: queries in bfloat16, states so or in 8 bits, on a CUDA device, of a width that it is
+// compiled for.
 bool cuda_latent_attention_applies(const at::Tensor& query_BNE, const at::Tensor& states_BSE);
 
 // one_pass: each state is read once by a block of up to 32 rows; bound by memory where the rows are few.
@@ -14,7 +15,7 @@ bool cuda_latent_attention_applies(const at::Tensor& query_BNE, const at::Tensor
 enum class CudaLatentForm { automatic, one_pass, products };
 
 // As latent_attention() of latent_attention.h.
-at::Tensor cuda_latent_attention(const at::Tensor& query_BNE, const at::Tensor& states_BSE, const at::Tensor& mask_BS,
-                                 double scale, CudaLatentForm form = CudaLatentForm::automatic);
+at::Tensor cuda_latent_attention(const at::Tensor& query_BNE, const LatentStates& context, double scale,
+                                 CudaLatentForm form = CudaLatentForm::automatic);
 
 }  // namespace cepe

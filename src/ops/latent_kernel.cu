@@ -11,6 +11,7 @@
 
 #include "ops/fused.h"
 #include "ops/hopper.cuh"
+#include "ops/latent_int8.cuh"
 #include "ops/latent_merge.cuh"
 
 namespace cepe::latent_kernel {
@@ -26,64 +27,72 @@ constexpr int kSlotBytes = kTile * kChunk * 2;
 constexpr int kRowBytes = kChunk * 2;
 constexpr int kSharedBytes = 222 * 1024;     // of a block: sm_90 has 228 KB, of which a block of the merge takes 5
 constexpr int kMaxSlots = 24;
+constexpr int kParts = 4;                    // tiles whose scores may be on their way between two blocks
 constexpr float kLazy = 8.0f;                // the scale of a row's sum is renewed when its highest score grew by 2^8
 constexpr int64_t kLeastTiles = 2;           // of a reader
 
-// Sizes of one instance: kChunks chunks of the width in a block, kRows rows (tokens x heads).
-template <int kChunks, int kRows>
+// Sizes of one instance: kChunks chunks of the width in a block, kRows rows (tokens x heads), states in 8 bits or bfloat16.
+template <int kChunks, int kRows, bool kEightBits>
 struct Layout {
   static constexpr int chunks = kChunks, rows = kRows;
+  static constexpr bool eight_bits = kEightBits;
+  using Weight = std::conditional_t<kEightBits, __half, __nv_bfloat16>;
+  static constexpr int tile_slots = kEightBits ? kChunks / 2 : kChunks;  // of the ring, in a tile
+  // Weights are taken relative to 2^-headroom times the highest, so that float16's range is used where it is narrow.
+  static constexpr float headroom = kEightBits ? 7 : 0;
   static constexpr int values = kRows / 2;                // scores or sums of a tile that a thread holds
   static constexpr int columns = kRows / 4;               // rows of the problem that a thread holds values of
   static constexpr int query_chunk_bytes = kRows * kRowBytes;
   static constexpr int query_bytes = kChunks * query_chunk_bytes;
   static constexpr int weight_bytes = kRows * kTile * 2;  // of one tile
   static constexpr int part_bytes = kRows * kTile * 4;    // of one tile's scores from the other block
-  static constexpr int small_bytes = 6 * kRows * 4 + (2 * kMaxSlots + 8) * 8;
-  static constexpr int fixed_bytes = query_bytes + 2 * weight_bytes + 2 * part_bytes + small_bytes;
+  static constexpr int small_bytes = 6 * kRows * 4 + (2 * kMaxSlots + 4 + kParts + 1) * 8;
+  static constexpr int fixed_bytes = query_bytes + 2 * weight_bytes + kParts * part_bytes + small_bytes;
   static constexpr int slots = std::min(kMaxSlots, (kSharedBytes - fixed_bytes) / kSlotBytes);
   static constexpr int bytes = fixed_bytes + slots * kSlotBytes;
-  static_assert(slots > 2 * kChunks || slots >= 20);
+  static_assert(slots > 2 * tile_slots);
 };
 
-// What a block keeps in shared memory. Weights, parts and factors are kept for two tiles, in turn.
+// What a block keeps in shared memory. Weights and factors are kept for two tiles, in turn.
 template <class L>
 struct Shared {
-  char* ring;       // (slots): 64 tokens x 64 values each, swizzled
+  char* ring;       // (slots): 64 tokens x 128 bytes each, swizzled
   char* query;      // (chunks): rows x 64 values each, swizzled
   char* weights;    // (2): rows x 64 tokens each, swizzled
-  float* parts;     // (2): the other block's part of the scores, in the order of the threads
+  float* parts;     // (kParts): the other block's part of the scores, in the order of the threads
   float* factors;   // (2, rows): what the sums so far are to be multiplied by
   float* highest;   // (4, rows): of a tile, by warp
   uint64_t *full, *empty;                       // (slots)
   uint64_t *weights_there, *weights_free;       // (2)
-  uint64_t *part_there, *query_there;           // (2), (1)
+  uint64_t *part_there, *query_there;           // (kParts), (1)
 
   __device__ explicit Shared(char* memory) {
     ring = memory;
     query = ring + L::slots * kSlotBytes;
     weights = query + L::query_bytes;
     parts = reinterpret_cast<float*>(weights + 2 * L::weight_bytes);
-    factors = parts + 2 * L::part_bytes / 4;
+    factors = parts + kParts * L::part_bytes / 4;
     highest = factors + 2 * L::rows;
     full = reinterpret_cast<uint64_t*>(highest + 4 * L::rows);
     empty = full + kMaxSlots;
     weights_there = empty + kMaxSlots;
     weights_free = weights_there + 2;
     part_there = weights_free + 2;
-    query_there = part_there + 2;
+    query_there = part_there + kParts;
   }
 };
 
 struct Problem {
   const bool* mask;
+  const float* scales;         // (contexts, tokens) of states in 8 bits
+  const float2* query_scales;  // (contexts * rows): of their queries: the scale, and 1152 times the sum of what it scales
   Parts parts;
   int64_t tokens;
   float scale;       // of scores in powers of two
   int blocks;        // of a reader
 };
 struct Maps {
-  CUtensorMap states;  // (64, tokens, chunks, contexts), boxes of 64 x 64 tokens
+  CUtensorMap states;  // (64, tokens, chunks, contexts), boxes of 64 x 64 tokens; of 8 bits (width, tokens, contexts, 1), 128 x 64
   CUtensorMap query;   // (64, rows, chunks, contexts), boxes of 64 x kRows x kChunks
 };
 
@@ -121,11 +130,12 @@ __device__ __forceinline__ void copy_tiles(const Maps& maps, const Problem& p, c
   RingPlace<L::slots> at;
   for_each_piece(p, [&](const Piece& piece) {
     for (int tile = 0; tile < piece.tiles; ++tile) {
-      for (int chunk = 0; chunk < L::chunks; ++chunk) {
+      for (int i = 0; i < L::tile_slots; ++i) {
+        const int token = (piece.first + tile) * kTile, slot = rank * L::tile_slots + i;
+        const Box4 box = L::eight_bits ? Box4{slot * kSlotWidth8, token, piece.context, 0} : Box4{0, token, slot, piece.context};
         wait(shared.empty + at.slot, at.parity ^ 1);
         arrive_expecting(shared.full + at.slot, kSlotBytes);
-        copy_box(shared.ring + at.slot * kSlotBytes, maps.states,
-                 {0, (piece.first + tile) * kTile, rank * L::chunks + chunk, piece.context}, shared.full + at.slot);
+        copy_box(shared.ring + at.slot * kSlotBytes, maps.states, box, shared.full + at.slot);
         at.advance();
       }
     }
@@ -146,36 +156,76 @@ struct Softmax {
 template <class L>
 __device__ __forceinline__ void score_tile(const Shared<L>& shared, RingPlace<L::slots>& at, float (&score)[L::values]) {
 #pragma unroll
-  for (int chunk = 0; chunk < L::chunks; ++chunk) {
+  for (int i = 0; i < L::tile_slots; ++i) {
     wait(shared.full + at.slot, at.parity);
-    begin_products();
-    const uint64_t states = operand(shared_address(shared.ring + at.slot * kSlotBytes));
-    const uint64_t query = operand(shared_address(shared.query + chunk * L::query_chunk_bytes));
+    const char* const slot = shared.ring + at.slot * kSlotBytes;
+    if constexpr (L::eight_bits) {
+      const uint64_t query = operand(shared_address(shared.query + 2 * i * L::query_chunk_bytes));
+      score_bytes(slot, query, L::query_chunk_bytes / 16, i == 0, score);
+    } else {
+      begin_products();
+      const uint64_t states = operand(shared_address(slot));
+      const uint64_t query = operand(shared_address(shared.query + i * L::query_chunk_bytes));
 #pragma unroll
-    for (int k = 0; k < kChunk / 16; ++k) multiply<0>(score, states + k * 2, query + k * 2, chunk + k > 0);
-    commit_products();
+      for (int k = 0; k < kChunk / 16; ++k) multiply<0>(score, states + k * 2, query + k * 2, i + k > 0);
+      commit_products();
+    }
     at.advance();
   }
   wait_products<0>();
 }
 
-// Adds the other block's part: both send theirs, and both add.
+// The two blocks of a reader send each other their parts of a tile's scores and add them. A part is waited for only after the
+// next tile's was sent, so four places are needed: when tile i is sent, the other block has read tile i - 4's.
 template <class L>
-__device__ __forceinline__ void exchange_parts(const Shared<L>& shared, uint32_t other, int tile, float (&score)[L::values]) {
-  const int place = tile & 1, thread = threadIdx.x;
-  float* const parts = shared.parts + place * (L::part_bytes / 4);
-  const uint32_t to = address_in_block(parts, other), barrier = address_in_block(shared.part_there + place, other);
+__device__ __forceinline__ void send_part(const Shared<L>& shared, uint32_t other, int tile, const float (&score)[L::values]) {
+  const int place = tile % kParts, thread = threadIdx.x;
+  const uint32_t to = address_in_block(shared.parts + place * (L::part_bytes / 4), other);
+  const uint32_t barrier = address_in_block(shared.part_there + place, other);
   if (thread == 0) arrive_expecting(shared.part_there + place, L::part_bytes);
 #pragma unroll
   for (int i = 0; i < L::values / 4; ++i) {
     const float four[4] = {score[4 * i], score[4 * i + 1], score[4 * i + 2], score[4 * i + 3]};
     send_16(to + (i * kGroup + thread) * 16, four, barrier);
   }
-  wait_cluster(shared.part_there + place, tile >> 1 & 1);
+}
+template <class L>
+__device__ __forceinline__ void add_part(const Shared<L>& shared, int tile, float (&score)[L::values]) {
+  const int place = tile % kParts, thread = threadIdx.x;
+  const float* const parts = shared.parts + place * (L::part_bytes / 4);
+  wait_cluster(shared.part_there + place, tile / kParts & 1);
 #pragma unroll
   for (int i = 0; i < L::values / 4; ++i) {
     const float4 four = *reinterpret_cast<const float4*>(parts + (i * kGroup + thread) * 4);
     score[4 * i] += four.x, score[4 * i + 1] += four.y, score[4 * i + 2] += four.z, score[4 * i + 3] += four.w;
+  }
+}
+
+// What a thread knows of one of its two tokens of a tile.
+struct Token {
+  bool real;
+  float scale, logarithm, inverse;  // of states in 8 bits
+};
+template <class L>
+__device__ __forceinline__ Token token_at(const Problem& p, int context, int64_t token) {
+  Token t{token < p.tokens && (!p.mask || p.mask[context * p.tokens + token]), 1, 0, 1};
+  if (L::eight_bits && t.real) t.scale = p.scales[context * p.tokens + token];
+  return t;
+}
+
+// A tile's scores in powers of two. queries: of a thread's columns, where states are in 8 bits.
+template <class L>
+__device__ __forceinline__ void scale_scores(const Problem& p, Token (&tokens)[2], const float2 (&queries)[L::columns],
+                                             float (&score)[L::values]) {
+  if (L::eight_bits) {
+    for (Token& t : tokens) t.logarithm = log2f(t.scale), t.inverse = 1 / t.scale;
+  }
+#pragma unroll
+  for (int i = 0; i < L::values; ++i) {
+    const Token& t = tokens[i % 4 / 2];
+    const float2 query = queries[i / 4 * 2 + i % 2];
+    const float scaled = L::eight_bits ? (score[i] - query.y) * (query.x * t.scale) + t.logarithm : score[i] * p.scale;
+    score[i] = t.real ? scaled : -INFINITY;
   }
 }
 
@@ -197,7 +247,7 @@ __device__ __forceinline__ void renew_highest(const Shared<L>& shared, const flo
     const float* const column = shared.highest + i / 2 * 8 + 2 * (lane % 4) + i % 2;
     float highest = softmax.highest[i];
 #pragma unroll
-    for (int w = 0; w < 4; ++w) highest = fmaxf(highest, column[w * L::rows]);
+    for (int w = 0; w < 4; ++w) highest = fmaxf(highest, column[w * L::rows] - L::headroom);
     if (!(highest - softmax.highest[i] > kLazy)) highest = softmax.highest[i];
     factor[i] = exp2f(softmax.highest[i] - (highest == -INFINITY ? 0 : highest));
     softmax.total[i] *= factor[i];
@@ -205,14 +255,16 @@ __device__ __forceinline__ void renew_highest(const Shared<L>& shared, const flo
   }
 }
 
-// Exponentials of a tile's scores, as bfloat16 weights for the adding group.
+// Exponentials of a tile's scores, as 16-bit weights for the adding group. A token's score holds the logarithm of its
+// states' scale, which the sums want and the total does not.
 template <class L>
-__device__ __forceinline__ void weigh_tile(const Shared<L>& shared, int tile, float (&score)[L::values], Softmax<L>& softmax) {
+__device__ __forceinline__ void weigh_tile(const Shared<L>& shared, int tile, const Token (&tokens)[2], float (&score)[L::values],
+                                           Softmax<L>& softmax) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, place = tile & 1;
   float factor[L::columns];
   bool grew = false;
 #pragma unroll
-  for (int i = 0; i < L::values; ++i) grew |= score[i] > softmax.highest[i / 4 * 2 + i % 2] + kLazy;
+  for (int i = 0; i < L::values; ++i) grew |= score[i] > softmax.highest[i / 4 * 2 + i % 2] + (L::headroom + kLazy);
 #pragma unroll
   for (int i = 0; i < L::columns; ++i) factor[i] = 1;
   if (any_in_group<kGroup>(2, grew)) renew_highest(shared, score, softmax, factor);
@@ -220,14 +272,14 @@ __device__ __forceinline__ void weigh_tile(const Shared<L>& shared, int tile, fl
   for (int i = 0; i < L::values; ++i) {
     const int column = i / 4 * 2 + i % 2;
     score[i] = exp2f(score[i] - (softmax.highest[column] == -INFINITY ? 0 : softmax.highest[column]));
-    softmax.total[column] += score[i];
+    softmax.total[column] += L::eight_bits ? score[i] * tokens[i % 4 / 2].inverse : score[i];
   }
   wait(shared.weights_free + place, (tile >> 1 & 1) ^ 1);
   char* const weights = shared.weights + place * L::weight_bytes;
 #pragma unroll
   for (int i = 0; i < L::values; ++i) {
     const int row = i / 4 * 8 + 2 * (lane % 4) + i % 2, token = warp * 16 + lane / 4 + i % 4 / 2 * 8;
-    *reinterpret_cast<__nv_bfloat16*>(weights + row * kRowBytes + (token * 2 ^ row % 8 * 16)) = __float2bfloat16_rn(score[i]);
+    *reinterpret_cast<typename L::Weight*>(weights + row * kRowBytes + (token * 2 ^ row % 8 * 16)) = typename L::Weight(score[i]);
   }
   if (threadIdx.x < 4) {
 #pragma unroll
@@ -261,10 +313,21 @@ __device__ __forceinline__ void write_statistics(const Parts& parts, const Piece
   synchronise_group<kGroup>(1);
 }
 
-// The first warpgroup.
+// A thread's columns of the piece's queries.
+template <class L>
+__device__ __forceinline__ void load_query_scales(const Problem& p, const Piece& piece, float2 (&queries)[L::columns]) {
+#pragma unroll
+  for (int i = 0; i < L::columns; ++i) {
+    const int64_t row = piece.row_block * L::rows + i / 2 * 8 + threadIdx.x % 4 * 2 + i % 2;
+    queries[i] = row < p.parts.rows ? p.query_scales[piece.context * p.parts.rows + row] : float2{0, 0};
+    queries[i].x *= p.scale;
+  }
+}
+
+// The first warpgroup. A tile is weighed after the next one's scores were sent: the parts cross meanwhile.
 template <class L>
 __device__ __forceinline__ void score_pieces(const Maps& maps, const Problem& p, const Shared<L>& shared, uint32_t rank) {
-  const int token = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;  // the first of this thread's two in a tile
+  const int first_token = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;  // of this thread's two in a tile
   RingPlace<L::slots> at;
   Softmax<L> softmax;
   uint32_t query_parity = 0;
@@ -275,20 +338,38 @@ __device__ __forceinline__ void score_pieces(const Maps& maps, const Problem& p,
       copy_box(shared.query, maps.query, {0, piece.row_block * L::rows, static_cast<int>(rank) * L::chunks, piece.context},
                shared.query_there);
     }
+    float2 queries[L::columns];
+    if (L::eight_bits) load_query_scales<L>(p, piece, queries);
     softmax.clear();
     wait(shared.query_there, query_parity);
     query_parity ^= 1;
-    for (int i = 0; i < piece.tiles; ++i, ++tile) {
-      const int64_t first = static_cast<int64_t>(piece.first + i) * kTile + token;
-      const bool* const mask = p.mask ? p.mask + piece.context * p.tokens + first : nullptr;
-      const bool real = first < p.tokens && (!mask || mask[0]), real_8 = first + 8 < p.tokens && (!mask || mask[8]);
-      float score[L::values];
-      score_tile(shared, at, score);
-      if (p.blocks == 2) exchange_parts(shared, rank ^ 1, tile, score);
+    Token tokens[2], next_tokens[2];
+    float score[L::values], next[L::values];
+    const auto begin = [&](int i) {
+      const int64_t token = static_cast<int64_t>(piece.first + i) * kTile + first_token;
+      next_tokens[0] = token_at<L>(p, piece.context, token), next_tokens[1] = token_at<L>(p, piece.context, token + 8);
+      score_tile(shared, at, next);
+      if (p.blocks == 2) send_part(shared, rank ^ 1, tile + i, next);
+    };
+    const auto advance = [&] {
+      tokens[0] = next_tokens[0], tokens[1] = next_tokens[1];
 #pragma unroll
-      for (int n = 0; n < L::values; ++n) score[n] = (n % 4 < 2 ? real : real_8) ? score[n] * p.scale : -INFINITY;
-      weigh_tile(shared, tile, score, softmax);
+      for (int n = 0; n < L::values; ++n) score[n] = next[n];
+    };
+    const auto finish = [&](int i) {
+      if (p.blocks == 2) add_part(shared, tile + i, score);
+      scale_scores<L>(p, tokens, queries, score);
+      weigh_tile(shared, tile + i, tokens, score, softmax);
+    };
+    begin(0);
+    for (int i = 1; i < piece.tiles; ++i) {
+      advance();
+      begin(i);
+      finish(i - 1);
     }
+    advance();
+    finish(piece.tiles - 1);
+    tile += piece.tiles;
     // Both blocks know them; the query's place is read no more.
     if (rank == 0) write_statistics(p.parts, piece, shared, softmax);
     else synchronise_group<kGroup>(1);
@@ -300,15 +381,100 @@ __device__ __forceinline__ void write_sums(const Parts& parts, const Piece& piec
                                            const float (&sums)[L::chunks][L::values]) {
   const int thread = threadIdx.x % kGroup, warp = thread / 32, lane = thread % 32;
   float* const to = parts.sums_of(piece.pair, piece.part);
+  const int64_t rows = parts.rows - piece.row_block * L::rows;
+  if constexpr (L::eight_bits) {
 #pragma unroll
-  for (int chunk = 0; chunk < L::chunks; ++chunk) {
+    for (int word = 0; word < L::chunks / 2; ++word) {
+      const int64_t column = rank * L::chunks * kChunk + (warp * (L::chunks / 2) + word) * 32 + lane / 4 * 4;
 #pragma unroll
-    for (int i = 0; i < L::values; ++i) {
-      const int row = i / 4 * 8 + 2 * (lane % 4) + i % 2;
-      const int64_t column = (rank * L::chunks + chunk) * kChunk + warp * 16 + lane / 4 + i % 4 / 2 * 8;
-      if (column < parts.width && piece.row_block * L::rows + row < parts.rows) to[row * parts.width + column] = sums[chunk][i];
+      for (int i = 0; i < L::values; i += i % 4 == 0 ? 1 : 3) {
+        const int row = i / 4 * 8 + 2 * (lane % 4) + i % 2;
+        const float4 four{sums[2 * word][i], sums[2 * word][i + 2], sums[2 * word + 1][i], sums[2 * word + 1][i + 2]};
+        if (column < parts.width && row < rows) *reinterpret_cast<float4*>(to + row * parts.width + column) = four;
+      }
+    }
+  } else {
+#pragma unroll
+    for (int chunk = 0; chunk < L::chunks; ++chunk) {
+#pragma unroll
+      for (int i = 0; i < L::values; ++i) {
+        const int row = i / 4 * 8 + 2 * (lane % 4) + i % 2;
+        const int64_t column = (rank * L::chunks + chunk) * kChunk + warp * 16 + lane / 4 + i % 4 / 2 * 8;
+        if (column < parts.width && row < rows) to[row * parts.width + column] = sums[chunk][i];
+      }
     }
   }
+}
+
+// The products of a tile's weights and states, bfloat16 from shared memory.
+template <class L>
+__device__ __forceinline__ void add_chunks(const Shared<L>& shared, RingPlace<L::slots>& at, uint64_t weights, bool first,
+                                           float (&sums)[L::chunks][L::values]) {
+  int previous = 0;
+#pragma unroll
+  for (int chunk = 0; chunk < L::chunks; ++chunk) {
+    begin_products();
+    const uint64_t states = operand(shared_address(shared.ring + at.slot * kSlotBytes));
+#pragma unroll
+    for (int k = 0; k < kTile / 16; ++k) multiply<1>(sums[chunk], states + k * 128, weights + k * 2, !(first && k == 0));
+    commit_products();
+    if (chunk > 0) {
+      wait_products<1>();
+      if (threadIdx.x % 32 == 0) arrive(shared.empty + previous);
+    }
+    previous = at.slot;
+    at.advance();
+  }
+  wait_products<0>();
+  if (threadIdx.x % 32 == 0) arrive(shared.empty + previous);
+}
+
+// The same for bytes, which pass through registers. A warp takes chunks / 2 groups of 32 values of the width, and of each
+// four values a lane: rows lane / 4 and lane / 4 + 8 of two products.
+template <class L>
+__device__ __forceinline__ void add_bytes(const Shared<L>& shared, RingPlace<L::slots>& at, uint64_t weights, bool first,
+                                          float (&sums)[L::chunks][L::values]) {
+  constexpr int kWords = L::chunks / 2, kBatch = kWords % 2 == 0 ? 2 : kWords;
+  const int warp = threadIdx.x % kGroup / 32, lane = threadIdx.x % 32;
+  int slots[L::tile_slots];
+#pragma unroll
+  for (int i = 0; i < L::tile_slots; ++i) {
+    slots[i] = at.slot;
+    wait(shared.full + at.slot, at.parity);
+    at.advance();
+  }
+  const char* words[kWords];
+  int columns[kWords];
+#pragma unroll
+  for (int word = 0; word < kWords; ++word) {
+    const int group = warp * kWords + word;
+    int slot = slots[0];
+#pragma unroll
+    for (int i = 1; i < L::tile_slots; ++i) slot = group / 4 == i ? slots[i] : slot;
+    words[word] = shared.ring + slot * kSlotBytes;
+    columns[word] = group % 4 * 32 + lane / 4 * 4;
+  }
+#pragma unroll
+  for (int k = 0; k < kTile / 16; ++k) {
+#pragma unroll
+    for (int batch = 0; batch < kWords; batch += kBatch) {
+      Added added[kBatch];
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) added[i] = load_added(words[batch + i], k * 16, columns[batch + i]);
+      begin_products();
+#pragma unroll
+      for (int i = 0; i < 2 * kBatch; ++i)
+        multiply_registers(sums[2 * batch + i], added[i / 2].a[i % 2], weights + k * 2, !(first && k == 0));
+      commit_products();
+      wait_products<1>();
+    }
+  }
+  __syncwarp();
+  if (lane == 0) {
+#pragma unroll
+    for (int i = 0; i < L::tile_slots; ++i) arrive(shared.empty + slots[i]);
+  }
+  wait_products<0>();
 }
 
 // sums (width x rows) = sums * factors + (width x 64 tokens) (64 tokens x rows)
@@ -332,26 +498,9 @@ __device__ __forceinline__ void add_tile(const Shared<L>& shared, RingPlace<L::s
     }
   }
   const uint64_t weights = operand(shared_address(shared.weights + place * L::weight_bytes));
-  int previous = 0;
-#pragma unroll
-  for (int chunk = 0; chunk < L::chunks; ++chunk) {
-    begin_products();
-    const uint64_t states = operand(shared_address(shared.ring + at.slot * kSlotBytes));
-#pragma unroll
-    for (int k = 0; k < kTile / 16; ++k) multiply<1>(sums[chunk], states + k * 128, weights + k * 2, !(first && k == 0));
-    commit_products();
-    if (chunk > 0) {
-      wait_products<1>();
-      if (lane == 0) arrive(shared.empty + previous);
-    }
-    previous = at.slot;
-    at.advance();
-  }
-  wait_products<0>();
-  if (lane == 0) {
-    arrive(shared.empty + previous);
-    arrive(shared.weights_free + place);
-  }
+  if constexpr (L::eight_bits) add_bytes(shared, at, weights, first, sums);
+  else add_chunks(shared, at, weights, first, sums);
+  if (lane == 0) arrive(shared.weights_free + place);
 }
 
 // The second warpgroup.
@@ -372,15 +521,14 @@ __device__ __forceinline__ void init_barriers(const Shared<L>& shared) {
   for (int i = 0; i < 2; ++i) {
     init_barrier(shared.weights_there + i, kGroup);
     init_barrier(shared.weights_free + i, kGroup / 32);
-    init_barrier(shared.part_there + i, 1);
   }
+  for (int i = 0; i < kParts; ++i) init_barrier(shared.part_there + i, 1);
   init_barrier(shared.query_there, 1);
   publish_barriers();
 }
 
-template <int kChunks, int kRows>
+template <class L>
 __global__ void __launch_bounds__(kThreads, 1) read_states(const __grid_constant__ Maps maps, const __grid_constant__ Problem p) {
-  using L = Layout<kChunks, kRows>;
   extern __shared__ __align__(1024) char memory[];
   const Shared<L> shared(memory);
   cudaTriggerProgrammaticLaunchCompletion();  // the merge may take its places; it waits there
@@ -419,23 +567,34 @@ EncodeTiled encode_tiled() {
   return function;
 }
 
-// A (contexts, rows, width) array as chunks of 64 values, in boxes of box_rows x box_chunks of them.
+CUtensorMap map_of(CUtensorMapDataType type, const void* data, const cuuint64_t (&sizes)[4], const cuuint64_t (&strides)[3],
+                   const cuuint32_t (&box)[4]) {
+  CUtensorMap map;
+  const cuuint32_t steps[4] = {1, 1, 1, 1};
+  const CUresult result = encode_tiled()(&map, type, 4, const_cast<void*>(data), sizes, strides, box, steps,
+                                         CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                         CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result != CUDA_SUCCESS) fused::refuse("latent attention", "no tensor map can describe the query or the states");
+  return map;
+}
+
+// A (contexts, rows, width) array.
 struct Array {
   const void* data;
   int64_t contexts, rows, width;
 };
-CUtensorMap map_of(const Array& a, int box_rows, int box_chunks) {
-  CUtensorMap map;
-  const cuuint64_t sizes[4] = {kChunk, static_cast<cuuint64_t>(a.rows), static_cast<cuuint64_t>(a.width / kChunk),
-                               static_cast<cuuint64_t>(a.contexts)};
-  const cuuint64_t strides[3] = {static_cast<cuuint64_t>(a.width * 2), kRowBytes, static_cast<cuuint64_t>(a.rows * a.width * 2)};
-  const cuuint32_t box[4] = {kChunk, static_cast<cuuint32_t>(box_rows), static_cast<cuuint32_t>(box_chunks), 1};
-  const cuuint32_t steps[4] = {1, 1, 1, 1};
-  const CUresult result = encode_tiled()(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, const_cast<void*>(a.data), sizes, strides, box,
-                                         steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                                         CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result != CUDA_SUCCESS) fused::refuse("latent attention", "no tensor map can describe the query or the states");
-  return map;
+// Of 16-bit values, as chunks of 64, in boxes of box_rows x box_chunks of them.
+CUtensorMap map_of_chunks(const Array& a, int box_rows, int box_chunks) {
+  const auto size = [](int64_t n) { return static_cast<cuuint64_t>(n); };
+  return map_of(CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, a.data, {kChunk, size(a.rows), size(a.width / kChunk), size(a.contexts)},
+                {size(a.width * 2), kRowBytes, size(a.rows * a.width * 2)},
+                {kChunk, static_cast<cuuint32_t>(box_rows), static_cast<cuuint32_t>(box_chunks), 1});
+}
+// Of bytes, in boxes of a slot.
+CUtensorMap map_of_bytes(const Array& a) {
+  const auto size = [](int64_t n) { return static_cast<cuuint64_t>(n); };
+  return map_of(CU_TENSOR_MAP_DATA_TYPE_UINT8, a.data, {size(a.width), size(a.rows), size(a.contexts), 1},
+                {size(a.width), size(a.rows * a.width), size(a.contexts * a.rows * a.width)}, {kSlotWidth8, kTile, 1, 1});
 }
 
 int multiprocessors() {
@@ -456,6 +615,7 @@ Cut cut_of(const Args& a) {
   cut.blocks = chunks > 8 ? 2 : 1;
   const int64_t own = (chunks + cut.blocks - 1) / cut.blocks;
   cut.chunks = static_cast<int>(own <= 2 ? 2 : own <= 4 ? 4 : own);
+  if (a.scales) cut.chunks += cut.chunks % 2;  // a slot holds two
   cut.block_rows = a.rows <= 8 ? 8 : a.rows <= 16 ? 16 : 32;
   cut.row_blocks = static_cast<int>((a.rows + cut.block_rows - 1) / cut.block_rows);
   cut.shares.tiles = static_cast<int>((a.tokens + kTile - 1) / kTile);
@@ -468,20 +628,46 @@ Cut cut_of(const Args& a) {
   return cut;
 }
 
-template <int kChunks, int kRows>
+// Where things lie in a call's scratch memory, in floats; each begins at a multiple of 4.
+struct Scratch {
+  int64_t statistics, query_scales, queries, end;
+  Scratch(const Args& a, const Cut& cut) {
+    const int64_t part_rows = a.contexts * cut.row_blocks * cut.parts * cut.block_rows, rows = a.contexts * a.rows;
+    statistics = part_rows * a.width;
+    query_scales = statistics + part_rows * 2;
+    queries = query_scales + (a.scales ? (2 * rows + 3) / 4 * 4 : 0);
+    end = queries + (a.scales ? rows * padded_width(a.width) / 2 : 0);
+  }
+};
+
+template <class L>
+Maps maps_of(const Args& args, const void* queries) {
+  const Array states{args.states, args.contexts, args.tokens, args.width};
+  if (L::eight_bits) {
+    return {map_of_bytes(states), map_of_chunks({queries, args.contexts, args.rows, padded_width(args.width)}, L::rows, L::chunks)};
+  }
+  return {map_of_chunks(states, kTile, 1), map_of_chunks({args.query, args.contexts, args.rows, args.width}, L::rows, L::chunks)};
+}
+
+template <class L>
 void launch(const Args& args, const Cut& cut, cudaStream_t stream) {
-  using L = Layout<kChunks, kRows>;
-  const Maps maps{map_of({args.states, args.contexts, args.tokens, args.width}, kTile, 1),
-                  map_of({args.query, args.contexts, args.rows, args.width}, kRows, kChunks)};
+  const Scratch scratch(args, cut);
+  auto* const query_scales = reinterpret_cast<float2*>(args.scratch + scratch.query_scales);
+  if (L::eight_bits) {
+    launch_prepare_queries({static_cast<const __nv_bfloat16*>(args.query), reinterpret_cast<__half*>(args.scratch + scratch.queries),
+                            query_scales, args.contexts * args.rows, args.width}, stream);
+  }
+  const Maps maps = maps_of<L>(args, args.scratch + scratch.queries);
   Problem p{};
-  p.mask = args.mask, p.tokens = args.tokens, p.scale = args.scale * 1.44269504f, p.blocks = cut.blocks;
+  p.mask = args.mask, p.scales = args.scales, p.query_scales = query_scales;
+  p.tokens = args.tokens, p.scale = args.scale * 1.44269504f, p.blocks = cut.blocks;
   p.parts.sums = args.scratch;
-  p.parts.statistics = args.scratch + args.contexts * cut.row_blocks * cut.parts * kRows * args.width;
+  p.parts.statistics = args.scratch + scratch.statistics;
   p.parts.out = args.out;
   p.parts.contexts = args.contexts, p.parts.rows = args.rows, p.parts.width = args.width;
-  p.parts.block_rows = kRows, p.parts.row_blocks = cut.row_blocks, p.parts.parts = cut.parts;
+  p.parts.block_rows = L::rows, p.parts.row_blocks = cut.row_blocks, p.parts.parts = cut.parts;
   p.parts.shares = cut.shares;
-  check(cudaFuncSetAttribute(read_states<kChunks, kRows>, cudaFuncAttributeMaxDynamicSharedMemorySize, L::bytes));
+  check(cudaFuncSetAttribute(read_states<L>, cudaFuncAttributeMaxDynamicSharedMemorySize, L::bytes));
   cudaLaunchAttribute attributes[2] = {};
   attributes[0].id = cudaLaunchAttributeClusterDimension;
   attributes[0].val.clusterDim.x = static_cast<unsigned>(cut.blocks);
@@ -495,25 +681,22 @@ void launch(const Args& args, const Cut& cut, cudaStream_t stream) {
   config.stream = stream;
   config.attrs = attributes;
   config.numAttrs = 2;
-  check(cudaLaunchKernelEx(&config, read_states<kChunks, kRows>, maps, p));
+  check(cudaLaunchKernelEx(&config, read_states<L>, maps, p));
   launch_merge(p.parts, true, stream);
 }
 
-template <int kChunks>
+template <int kChunks, bool kEightBits>
 void launch_rows(const Args& args, const Cut& cut, cudaStream_t stream) {
   switch (cut.block_rows) {
-    case 8: return launch<kChunks, 8>(args, cut, stream);
-    case 16: return launch<kChunks, 16>(args, cut, stream);
-    default: return launch<kChunks, 32>(args, cut, stream);
+    case 8: return launch<Layout<kChunks, 8, kEightBits>>(args, cut, stream);
+    case 16: return launch<Layout<kChunks, 16, kEightBits>>(args, cut, stream);
+    default: return launch<Layout<kChunks, 32, kEightBits>>(args, cut, stream);
   }
 }
 
 }  // namespace
 
-int64_t scratch_floats(const Args& args) {
-  const Cut cut = cut_of(args);
-  return args.contexts * cut.row_blocks * cut.parts * cut.block_rows * (args.width + 2);
-}
+int64_t scratch_floats(const Args& args) { return Scratch(args, cut_of(args)).end; }
 
 void latent_attention(const Args& args, void* stream) {
   if (!width_fits(args.width)) fused::refuse("latent attention", "the width is not a multiple of 64 up to 1024");
@@ -521,13 +704,17 @@ void latent_attention(const Args& args, void* stream) {
   if (args.contexts == 0 || args.rows == 0) return;
   const auto on = static_cast<cudaStream_t>(stream);
   const Cut cut = cut_of(args);
-  switch (cut.chunks) {
-    case 2: return launch_rows<2>(args, cut, on);
-    case 4: return launch_rows<4>(args, cut, on);
-    case 5: return launch_rows<5>(args, cut, on);
-    case 6: return launch_rows<6>(args, cut, on);
-    case 7: return launch_rows<7>(args, cut, on);
-    default: return launch_rows<8>(args, cut, on);
+  switch (cut.chunks + (args.scales ? 100 : 0)) {
+    case 2: return launch_rows<2, false>(args, cut, on);
+    case 4: return launch_rows<4, false>(args, cut, on);
+    case 5: return launch_rows<5, false>(args, cut, on);
+    case 6: return launch_rows<6, false>(args, cut, on);
+    case 7: return launch_rows<7, false>(args, cut, on);
+    case 8: return launch_rows<8, false>(args, cut, on);
+    case 102: return launch_rows<2, true>(args, cut, on);
+    case 104: return launch_rows<4, true>(args, cut, on);
+    case 106: return launch_rows<6, true>(args, cut, on);
+    default: return launch_rows<8, true>(args, cut, on);
   }
 }
 

@@ -12,7 +12,8 @@ namespace cepe::latent_kernel {
 // run at the same time.
 struct Args {
   const void* query;    // (contexts, rows, width) bfloat16, contiguous, aligned to 16 bytes
-  const void* states;   // (contexts, tokens, width) bfloat16, contiguous, aligned to 16 bytes
+  const void* states;   // (contexts, tokens, width) bfloat16, or bytes, contiguous, aligned to 16 bytes
+  const float* scales;  // (contexts, tokens): a byte u is (u - 128) times its token's scale, which is above 0; null: bfloat16
   const bool* mask;     // (contexts, tokens), true = a real token; null: all are. A row without any gives zeros.
   void* out;            // (contexts, rows, width) bfloat16, contiguous
   float* scratch;       // scratch_floats(args) floats, aligned to 16 bytes

@@ -173,7 +173,7 @@ TEST(RunBench, RecordsOfATinyModel) {
     // A repetition of tg is 4 steps; the record's times are of one.
     const bool writes = what.test.kind == BenchTest::Kind::generate;
     const double repetition = record.median_seconds * (writes ? 4 : 1);
-    const Work work = count_work(model.config, what, options, work_basis(model));
+    const Work work = count_work(model.config, what, options, work_basis(model, options));
     EXPECT_NEAR(record.operations_per_second * repetition / work.operations, 1, 1e-9) << name;
     EXPECT_NEAR(record.bytes_per_second * repetition / work.bytes, 1, 1e-9) << name;
     const int64_t encoded = what.contexts() * what.test.context, decoded = what.batch * what.test.tokens;

@@ -135,10 +135,10 @@ TEST(EncodeContext, ALongContextIsReadInGroups) {
   append_chunks(document, chunks);
   append_chunks(document, chunks);
   int64_t reported = 0, calls = 0;
-  const Latents latents = encode_context(opened.model, chunks, [&](int64_t count) {
+  const Latents latents = encode_context(opened.model, chunks, {.progress = [&](int64_t count) {
     reported += count;
     ++calls;
-  });
+  }});
   EXPECT_EQ(reported, 200);
   EXPECT_GT(calls, 1);
   ASSERT_EQ(latents.tokens(), 798);

@@ -10,6 +10,7 @@
 #include "ops/cuda_device.h"
 #include "ops/latent_attention.h"
 #include "ops/latent_attention_cuda.h"
+#include "ops/latent_int8.h"
 
 namespace cepe {
 namespace {
@@ -51,11 +52,38 @@ TEST_P(CudaLatentAttention, EqualsTheFormula) {
   ASSERT_TRUE(latent_attention_applies(query, states));
   const at::Tensor expected = formula(query, states, mask, scale);
   for (const CudaLatentForm form : {CudaLatentForm::one_pass, CudaLatentForm::products, CudaLatentForm::automatic}) {
-    const at::Tensor found = cuda_latent_attention(query, states, mask, scale, form);
+    const at::Tensor found = cuda_latent_attention(query, {states, mask}, scale, form);
     const double error = (found.to(at::kDouble) - expected).norm().item<double>() / expected.norm().item<double>();
     EXPECT_LE(error, 4e-3) << static_cast<int>(form);
-    EXPECT_TRUE(at::equal(found, cuda_latent_attention(query, states, mask, scale, form))) << "the same again";
+    EXPECT_TRUE(at::equal(found, cuda_latent_attention(query, {states, mask}, scale, form))) << "the same again";
     fmt::print("{} x {} rows, {} tokens, width {}: {:.2e} of the norm\n", c.batch, c.rows, c.tokens, c.width, error);
+  }
+}
+
+// The same in 8 bits, against the formula on the states that the bytes stand for. Tokens of very different scales.
+TEST_P(CudaLatentAttention, EightBitsEqualTheFormula) {
+  const Case c = GetParam();
+  const auto options = at::TensorOptions().device(at::kCUDA).dtype(at::kBFloat16);
+  const at::Tensor query = at::randn({c.batch, c.rows, c.width}, options);
+  const at::Tensor sizes = at::randn({c.contexts, c.tokens, 1}, options).exp();
+  const Int8States states = quantize_states(at::randn({c.contexts, c.tokens, c.width}, options) * sizes);
+  at::Tensor mask;
+  if (c.masked) {
+    mask = at::rand({c.contexts, c.tokens}, at::TensorOptions().device(at::kCUDA)) < 0.6;
+    mask[0].narrow(0, 0, c.tokens / 2).fill_(false);
+    if (c.contexts > 1) mask[1].fill_(false);
+  }
+  const double scale = c.spread / std::sqrt(static_cast<double>(c.width)) / 3;
+  const LatentStates context{states.values, mask, states.scales};
+  ASSERT_TRUE(latent_attention_applies(query, states.values));
+  const at::Tensor expected = formula(query, dequantize_states(states, at::kDouble), mask, scale);
+  // The products round the states to bfloat16 first, which also moves the scores.
+  for (const auto& [form, tolerance] : {std::pair{CudaLatentForm::one_pass, 4e-3}, {CudaLatentForm::products, 3e-2}}) {
+    const at::Tensor found = cuda_latent_attention(query, context, scale, form);
+    const double error = (found.to(at::kDouble) - expected).norm().item<double>() / expected.norm().item<double>();
+    EXPECT_LE(error, tolerance) << static_cast<int>(form);
+    EXPECT_TRUE(at::equal(found, cuda_latent_attention(query, context, scale, form))) << "the same again";
+    fmt::print("8 bits, {} x {} rows, {} tokens, width {}: {:.2e} of the norm\n", c.batch, c.rows, c.tokens, c.width, error);
   }
 }
 
@@ -74,14 +102,28 @@ INSTANTIATE_TEST_SUITE_P(
 
 using CudaLatentAttentionEdges = OnCuda;
 
+TEST_F(CudaLatentAttentionEdges, EightBitsOfLargeScoresAndBrokenStates) {
+  const auto options = at::TensorOptions().device(at::kCUDA).dtype(at::kBFloat16);
+  const at::Tensor query = at::full({1, 3, 64}, 100.0, options), states = at::ones({1, 1300, 64}, options);
+  states[0][1000].mul_(3);
+  const auto read = [&](const at::Tensor& of) {
+    const Int8States narrow = quantize_states(of);
+    return latent_attention(query, {narrow.values, {}, narrow.scales}, 1.0);
+  };
+  EXPECT_TRUE(at::allclose(read(states), at::full({1, 3, 64}, 3.0, options)));
+  EXPECT_TRUE(at::equal(read(at::zeros({1, 1300, 64}, options)), at::zeros({1, 3, 64}, options)));
+  states[0][1100][5] = NAN;
+  EXPECT_TRUE(read(states).isnan().all().item<bool>());
+}
+
 TEST_F(CudaLatentAttentionEdges, LargeScoresDoNotOverflowAndBrokenStatesDoNotPassForNone) {
   const auto options = at::TensorOptions().device(at::kCUDA).dtype(at::kBFloat16);
   const at::Tensor query = at::full({1, 3, 64}, 100.0, options), states = at::ones({1, 1300, 64}, options);
   states[0][1000].mul_(3);
-  EXPECT_TRUE(at::equal(latent_attention(query, states, {}, 1.0), at::full({1, 3, 64}, 3.0, options)));
+  EXPECT_TRUE(at::equal(latent_attention(query, {states}, 1.0), at::full({1, 3, 64}, 3.0, options)));
   states[0][1100][5] = NAN;
-  EXPECT_TRUE(latent_attention(query, states, {}, 1.0).isnan().all().item<bool>());
-  EXPECT_TRUE(latent_attention(query, at::full({1, 3, 64}, NAN, options), {}, 1.0).isnan().all().item<bool>());
+  EXPECT_TRUE(latent_attention(query, {states}, 1.0).isnan().all().item<bool>());
+  EXPECT_TRUE(latent_attention(query, {at::full({1, 3, 64}, NAN, options)}, 1.0).isnan().all().item<bool>());
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // Attention on shared states against its formula in float64, for every kernel, type and shape of the edges.
 #include "ops/latent_attention.h"
+#include "ops/latent_int8.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -50,11 +51,17 @@ TEST_P(LatentAttention, EveryKernelEqualsTheFormula) {
     ASSERT_TRUE(latent_attention_applies(q, e));
     const at::Tensor expected = formula(q.to(at::kDouble), e.to(at::kDouble), mask, scale);
     for (const LatentKernel kernel : {LatentKernel::best, LatentKernel::avx2, LatentKernel::portable}) {
-      const at::Tensor found = latent_attention(q, e, mask, scale, kernel);
+      const at::Tensor found = latent_attention(q, {e, mask}, scale, kernel);
       EXPECT_EQ(found.scalar_type(), type);
       const double error = (found.to(at::kDouble) - expected).norm().item<double>();
       EXPECT_LE(error, tolerance * expected.norm().item<double>()) << static_cast<int>(kernel);
     }
+    const Int8States narrow = quantize_states(e);
+    const at::Tensor wide = dequantize_states(narrow, at::kDouble), narrow_expected = formula(q.to(at::kDouble), wide, mask, scale);
+    EXPECT_LE((wide - e).abs().max().item<double>(), e.abs().max().item<double>() / 127 * 0.5001) << "half a step at most";
+    ASSERT_TRUE(latent_attention_applies(q, narrow.values));
+    const at::Tensor found = latent_attention(q, {narrow.values, mask, narrow.scales}, scale);
+    EXPECT_LE((found.to(at::kDouble) - narrow_expected).norm().item<double>(), tolerance * narrow_expected.norm().item<double>()) << "8 bits";
   }
 }
 
@@ -66,7 +73,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, LatentAttention,
 TEST(LatentAttentionEdges, LargeScoresDoNotOverflow) {
   const at::Tensor query = at::full({1, 1, 16}, 100.0f), states = at::ones({1, 130, 16});
   states[0][100].mul_(3);
-  const at::Tensor found = latent_attention(query, states, {}, 1.0);
+  const at::Tensor found = latent_attention(query, {states}, 1.0);
   EXPECT_TRUE(at::allclose(found, at::full({1, 1, 16}, 3.0f)));
 }
 
@@ -74,16 +81,17 @@ TEST(LatentAttentionEdges, BrokenStatesDoNotPassForNone) {
   const at::Tensor query = at::randn({1, 2, 16});
   at::Tensor states = at::randn({1, 70, 16});
   states[0][66][3] = NAN;
-  EXPECT_TRUE(latent_attention(query, states, {}, 1.0).isnan().all().item<bool>());
-  EXPECT_TRUE(latent_attention(query, at::full({1, 3, 16}, NAN), {}, 1.0).isnan().all().item<bool>());
+  EXPECT_TRUE(latent_attention(query, {states}, 1.0).isnan().all().item<bool>());
+  EXPECT_TRUE(latent_attention(query, {at::full({1, 3, 16}, NAN)}, 1.0).isnan().all().item<bool>());
 }
 
 TEST(LatentAttentionEdges, GradientsAndDoublesAreLeftToOthers) {
   const at::Tensor query = at::randn({1, 2, 16}), states = at::randn({1, 3, 16});
   EXPECT_FALSE(latent_attention_applies(query.to(at::kDouble), states.to(at::kDouble)));
   EXPECT_FALSE(latent_attention_applies(query.clone().requires_grad_(), states));
-  EXPECT_THROW(latent_attention(query, at::randn({1, 3, 8}), {}, 1.0), Error);
-  EXPECT_THROW(latent_attention(query, at::randn({2, 3, 16}), {}, 1.0), Error);
+  EXPECT_THROW(latent_attention(query, {at::randn({1, 3, 8})}, 1.0), Error);
+  EXPECT_THROW(latent_attention(query, {at::randn({2, 3, 16})}, 1.0), Error);
+  EXPECT_THROW(latent_attention(query, {at::ones({1, 3, 16}, at::kByte)}, 1.0), Error) << "8 bits without scales";
 }
 
 }  // namespace
