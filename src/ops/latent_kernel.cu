@@ -96,29 +96,43 @@ struct Maps {
   CUtensorMap query;   // (64, rows, chunks, contexts), boxes of 64 x kRows x kChunks
 };
 
-// The tiles of one pair of a context and a block of rows that a reader takes.
+// The tiles of one pair of a context and a block of rows that a reader takes, and where that context and those rows lie.
 struct Piece {
-  int64_t pair;
-  int context, row_block, first, tiles, part;
+  int64_t slot;              // of the piece's part
+  int first, tiles;          // of the context
+  int tokens;                // of the context
+  const bool* mask;          // (tokens), or null
+  const float* scales;       // (tokens) of states in 8 bits
+  const CUtensorMap* states;
+  int in_states;             // which context of that map
+  int query_row, in_query;   // where the block of rows begins in the map of the query
+  int64_t row;               // the same among the rows of all contexts
+  int rows;                  // from there to the end of the context's own
 };
-__device__ __forceinline__ Piece piece_at(const Parts& parts, int reader, int64_t tile, int64_t end) {
-  const Shares& shares = parts.shares;
+__device__ __forceinline__ Piece piece_at(const Maps& maps, const Problem& p, int reader, int64_t tile) {
+  const Shares& shares = p.parts.shares;
+  const int64_t pair = tile / shares.tiles;
+  const int context = static_cast<int>(pair / p.parts.row_blocks), row_block = static_cast<int>(pair % p.parts.row_blocks);
   Piece piece;
-  piece.pair = tile / shares.tiles;
-  piece.context = static_cast<int>(piece.pair / parts.row_blocks);
-  piece.row_block = static_cast<int>(piece.pair % parts.row_blocks);
-  piece.first = static_cast<int>(tile - piece.pair * shares.tiles);
-  piece.tiles = static_cast<int>(min(end - tile, static_cast<int64_t>(shares.tiles - piece.first)));
-  piece.part = reader - shares.first_reader(piece.pair);
+  piece.slot = Parts::slot(reader, pair);
+  piece.first = static_cast<int>(tile - pair * shares.tiles);
+  piece.tiles = static_cast<int>(min(shares.begin(reader + 1) - tile, static_cast<int64_t>(shares.tiles - piece.first)));
+  piece.tokens = static_cast<int>(p.tokens);
+  piece.mask = p.mask ? p.mask + context * p.tokens : nullptr;
+  piece.scales = p.scales ? p.scales + context * p.tokens : nullptr;
+  piece.states = &maps.states, piece.in_states = context;
+  piece.query_row = row_block * p.parts.block_rows, piece.in_query = context;
+  piece.row = context * p.parts.rows + piece.query_row;
+  piece.rows = static_cast<int>(p.parts.rows) - piece.query_row;
   return piece;
 }
 // Calls work(piece) for all pieces of this block's reader.
 template <class Work>
-__device__ __forceinline__ void for_each_piece(const Problem& p, Work work) {
+__device__ __forceinline__ void for_each_piece(const Maps& maps, const Problem& p, Work work) {
   const int reader = static_cast<int>(blockIdx.x) / p.blocks;
   const int64_t end = p.parts.shares.begin(reader + 1);
   for (int64_t tile = p.parts.shares.begin(reader); tile < end;) {
-    const Piece piece = piece_at(p.parts, reader, tile, end);
+    const Piece piece = piece_at(maps, p, reader, tile);
     work(piece);
     tile += piece.tiles;
   }
@@ -128,14 +142,14 @@ __device__ __forceinline__ void for_each_piece(const Problem& p, Work work) {
 template <class L>
 __device__ __forceinline__ void copy_tiles(const Maps& maps, const Problem& p, const Shared<L>& shared, int rank) {
   RingPlace<L::slots> at;
-  for_each_piece(p, [&](const Piece& piece) {
+  for_each_piece(maps, p, [&](const Piece& piece) {
     for (int tile = 0; tile < piece.tiles; ++tile) {
       for (int i = 0; i < L::tile_slots; ++i) {
         const int token = (piece.first + tile) * kTile, slot = rank * L::tile_slots + i;
-        const Box4 box = L::eight_bits ? Box4{slot * kSlotWidth8, token, piece.context, 0} : Box4{0, token, slot, piece.context};
+        const Box4 box = L::eight_bits ? Box4{slot * kSlotWidth8, token, piece.in_states, 0} : Box4{0, token, slot, piece.in_states};
         wait(shared.empty + at.slot, at.parity ^ 1);
         arrive_expecting(shared.full + at.slot, kSlotBytes);
-        copy_box(shared.ring + at.slot * kSlotBytes, maps.states, box, shared.full + at.slot);
+        copy_box(shared.ring + at.slot * kSlotBytes, *piece.states, box, shared.full + at.slot);
         at.advance();
       }
     }
@@ -207,9 +221,9 @@ struct Token {
   float scale, logarithm, inverse;  // of states in 8 bits
 };
 template <class L>
-__device__ __forceinline__ Token token_at(const Problem& p, int context, int64_t token) {
-  Token t{token < p.tokens && (!p.mask || p.mask[context * p.tokens + token]), 1, 0, 1};
-  if (L::eight_bits && t.real) t.scale = p.scales[context * p.tokens + token];
+__device__ __forceinline__ Token token_at(const Piece& piece, int token) {
+  Token t{token < piece.tokens && (!piece.mask || piece.mask[token]), 1, 0, 1};
+  if (L::eight_bits && t.real) t.scale = piece.scales[token];
   return t;
 }
 
@@ -302,13 +316,13 @@ __device__ __forceinline__ void write_statistics(const Parts& parts, const Piece
     for (int lanes = 4; lanes < 32; lanes *= 2) total += __shfl_xor_sync(~0u, total, lanes);
     const int row = i / 2 * 8 + 2 * (lane % 4) + i % 2;
     if (lane < 4) totals[warp * L::rows + row] = total;
-    if (threadIdx.x < 4) parts.highest_of(piece.pair, piece.part)[row] = softmax.highest[i];
+    if (threadIdx.x < 4) parts.highest_of(piece.slot)[row] = softmax.highest[i];
   }
   synchronise_group<kGroup>(1);
   const int row = threadIdx.x;
   if (row < L::rows) {
     const float total = totals[row] + totals[L::rows + row] + totals[2 * L::rows + row] + totals[3 * L::rows + row];
-    parts.total_of(piece.pair, piece.part)[row] = total;
+    parts.total_of(piece.slot)[row] = total;
   }
   synchronise_group<kGroup>(1);
 }
@@ -318,8 +332,8 @@ template <class L>
 __device__ __forceinline__ void load_query_scales(const Problem& p, const Piece& piece, float2 (&queries)[L::columns]) {
 #pragma unroll
   for (int i = 0; i < L::columns; ++i) {
-    const int64_t row = piece.row_block * L::rows + i / 2 * 8 + threadIdx.x % 4 * 2 + i % 2;
-    queries[i] = row < p.parts.rows ? p.query_scales[piece.context * p.parts.rows + row] : float2{0, 0};
+    const int row = i / 2 * 8 + threadIdx.x % 4 * 2 + i % 2;
+    queries[i] = row < piece.rows ? p.query_scales[piece.row + row] : float2{0, 0};
     queries[i].x *= p.scale;
   }
 }
@@ -332,10 +346,10 @@ __device__ __forceinline__ void score_pieces(const Maps& maps, const Problem& p,
   Softmax<L> softmax;
   uint32_t query_parity = 0;
   int tile = 0;  // of all pieces
-  for_each_piece(p, [&](const Piece& piece) {
+  for_each_piece(maps, p, [&](const Piece& piece) {
     if (threadIdx.x == 0) {
       arrive_expecting(shared.query_there, L::query_bytes);
-      copy_box(shared.query, maps.query, {0, piece.row_block * L::rows, static_cast<int>(rank) * L::chunks, piece.context},
+      copy_box(shared.query, maps.query, {0, piece.query_row, static_cast<int>(rank) * L::chunks, piece.in_query},
                shared.query_there);
     }
     float2 queries[L::columns];
@@ -346,8 +360,8 @@ __device__ __forceinline__ void score_pieces(const Maps& maps, const Problem& p,
     Token tokens[2], next_tokens[2];
     float score[L::values], next[L::values];
     const auto begin = [&](int i) {
-      const int64_t token = static_cast<int64_t>(piece.first + i) * kTile + first_token;
-      next_tokens[0] = token_at<L>(p, piece.context, token), next_tokens[1] = token_at<L>(p, piece.context, token + 8);
+      const int token = (piece.first + i) * kTile + first_token;
+      next_tokens[0] = token_at<L>(piece, token), next_tokens[1] = token_at<L>(piece, token + 8);
       score_tile(shared, at, next);
       if (p.blocks == 2) send_part(shared, rank ^ 1, tile + i, next);
     };
@@ -380,8 +394,7 @@ template <class L>
 __device__ __forceinline__ void write_sums(const Parts& parts, const Piece& piece, int rank,
                                            const float (&sums)[L::chunks][L::values]) {
   const int thread = threadIdx.x % kGroup, warp = thread / 32, lane = thread % 32;
-  float* const to = parts.sums_of(piece.pair, piece.part);
-  const int64_t rows = parts.rows - piece.row_block * L::rows;
+  float* const to = parts.sums_of(piece.slot);
   if constexpr (L::eight_bits) {
 #pragma unroll
     for (int word = 0; word < L::chunks / 2; ++word) {
@@ -390,7 +403,7 @@ __device__ __forceinline__ void write_sums(const Parts& parts, const Piece& piec
       for (int i = 0; i < L::values; i += i % 4 == 0 ? 1 : 3) {
         const int row = i / 4 * 8 + 2 * (lane % 4) + i % 2;
         const float4 four{sums[2 * word][i], sums[2 * word][i + 2], sums[2 * word + 1][i], sums[2 * word + 1][i + 2]};
-        if (column < parts.width && row < rows) *reinterpret_cast<float4*>(to + row * parts.width + column) = four;
+        if (column < parts.width && row < piece.rows) *reinterpret_cast<float4*>(to + row * parts.width + column) = four;
       }
     }
   } else {
@@ -400,7 +413,7 @@ __device__ __forceinline__ void write_sums(const Parts& parts, const Piece& piec
       for (int i = 0; i < L::values; ++i) {
         const int row = i / 4 * 8 + 2 * (lane % 4) + i % 2;
         const int64_t column = (rank * L::chunks + chunk) * kChunk + warp * 16 + lane / 4 + i % 4 / 2 * 8;
-        if (column < parts.width && row < rows) to[row * parts.width + column] = sums[chunk][i];
+        if (column < parts.width && row < piece.rows) to[row * parts.width + column] = sums[chunk][i];
       }
     }
   }
@@ -505,11 +518,11 @@ __device__ __forceinline__ void add_tile(const Shared<L>& shared, RingPlace<L::s
 
 // The second warpgroup.
 template <class L>
-__device__ __forceinline__ void add_pieces(const Problem& p, const Shared<L>& shared, uint32_t rank) {
+__device__ __forceinline__ void add_pieces(const Maps& maps, const Problem& p, const Shared<L>& shared, uint32_t rank) {
   RingPlace<L::slots> at;
   float sums[L::chunks][L::values] = {};
   int tile = 0;
-  for_each_piece(p, [&](const Piece& piece) {
+  for_each_piece(maps, p, [&](const Piece& piece) {
     for (int i = 0; i < piece.tiles; ++i, ++tile) add_tile(shared, at, tile, i == 0, sums);
     write_sums<L>(p.parts, piece, static_cast<int>(rank), sums);
   });
@@ -546,7 +559,7 @@ __global__ void __launch_bounds__(kThreads, 1) read_states(const __grid_constant
     wait_for_cluster();  // the other block's barriers are there
     score_pieces(maps, p, shared, rank);
   } else if (role == 1) {
-    add_pieces(p, shared, rank);
+    add_pieces(maps, p, shared, rank);
   } else if (threadIdx.x % 32 == 0) {
     copy_tiles(maps, p, shared, static_cast<int>(rank));
   }
@@ -606,7 +619,7 @@ int multiprocessors() {
 
 // How a problem is cut.
 struct Cut {
-  int blocks, chunks, block_rows, row_blocks, parts;  // of a reader, of a block, ...
+  int blocks, chunks, block_rows, row_blocks;  // of a reader, of a block, ...
   Shares shares;
 };
 Cut cut_of(const Args& a) {
@@ -622,9 +635,6 @@ Cut cut_of(const Args& a) {
   cut.shares.total = a.contexts * cut.row_blocks * cut.shares.tiles;
   const int64_t most = multiprocessors() / cut.blocks;
   cut.shares.readers = static_cast<int>(std::clamp<int64_t>(cut.shares.total / kLeastTiles, 1, most));
-  // A pair of t tiles meets at most this many shares of total / readers tiles.
-  const int64_t whole = (cut.shares.tiles * static_cast<int64_t>(cut.shares.readers) + cut.shares.total - 1) / cut.shares.total;
-  cut.parts = static_cast<int>(std::min<int64_t>(whole + 1, cut.shares.readers));
   return cut;
 }
 
@@ -632,7 +642,7 @@ Cut cut_of(const Args& a) {
 struct Scratch {
   int64_t statistics, query_scales, queries, end;
   Scratch(const Args& a, const Cut& cut) {
-    const int64_t part_rows = a.contexts * cut.row_blocks * cut.parts * cut.block_rows, rows = a.contexts * a.rows;
+    const int64_t part_rows = Parts::slots(cut.shares.readers, a.contexts * cut.row_blocks) * cut.block_rows, rows = a.contexts * a.rows;
     statistics = part_rows * a.width;
     query_scales = statistics + part_rows * 2;
     queries = query_scales + (a.scales ? (2 * rows + 3) / 4 * 4 : 0);
@@ -665,7 +675,7 @@ void launch(const Args& args, const Cut& cut, cudaStream_t stream) {
   p.parts.statistics = args.scratch + scratch.statistics;
   p.parts.out = args.out;
   p.parts.contexts = args.contexts, p.parts.rows = args.rows, p.parts.width = args.width;
-  p.parts.block_rows = L::rows, p.parts.row_blocks = cut.row_blocks, p.parts.parts = cut.parts;
+  p.parts.block_rows = L::rows, p.parts.row_blocks = cut.row_blocks;
   p.parts.shares = cut.shares;
   check(cudaFuncSetAttribute(read_states<L>, cudaFuncAttributeMaxDynamicSharedMemorySize, L::bytes));
   cudaLaunchAttribute attributes[2] = {};

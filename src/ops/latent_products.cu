@@ -35,14 +35,26 @@ constexpr int kTurns = kThreads / kLanes;          // threads that take the part
 constexpr int kMaxWeights = 160;                   // parts whose scale is worked out once for a block
 constexpr int kAhead = 8;                          // parts whose sums are on their way before their scale is known
 
+// The parts of one row: the slot of the first, and the row in each.
+struct PartsOfRow {
+  int64_t slot;
+  int count, row;
+};
+__device__ PartsOfRow parts_of(const Parts& p, int64_t context, int64_t row) {
+  const int64_t pair = context * p.row_blocks + row / p.block_rows;
+  const int in_block = static_cast<int>(row % p.block_rows);
+  if (p.shares.tiles == 0) return {pair * p.parts, p.parts, in_block};
+  return {Parts::slot(p.shares.first_reader(pair), pair), p.shares.parts_of(pair), in_block};
+}
+
 // The scale of a row over all parts, the same in all lanes.
 struct Scale {
   float highest = -INFINITY, total = 0;
 };
-__device__ Scale scale_of(const Parts& p, int64_t pair, int64_t in_block, int count) {
+__device__ Scale scale_of(const Parts& p, const PartsOfRow& parts) {
   Scale own;
-  for (int s = threadIdx.x % kWarp; s < count; s += kWarp) {
-    const float highest = p.highest_of(pair, s)[in_block], total = p.total_of(pair, s)[in_block];
+  for (int s = threadIdx.x % kWarp; s < parts.count; s += kWarp) {
+    const float highest = p.highest_of(parts.slot + s)[parts.row], total = p.total_of(parts.slot + s)[parts.row];
     const float higher = fmaxf(own.highest, highest);
     if (higher == -INFINITY) own.total += total;  // 0, or not a number
     else own.total = own.total * exp2f(own.highest - higher) + total * exp2f(highest - higher);
@@ -64,22 +76,22 @@ __global__ void __launch_bounds__(kThreads) merge_parts(const Parts p) {
   __shared__ float weights[kMaxWeights];
   const int lane = threadIdx.x % kLanes, turn = threadIdx.x / kLanes;
   const int64_t row = blockIdx.y, context = blockIdx.z, column = blockIdx.x * kColumns + lane * 4;
-  const int64_t pair = context * p.row_blocks + row / p.block_rows, in_block = row % p.block_rows;
-  const int count = p.shares.tiles > 0 ? p.shares.parts_of(pair) : p.parts;
+  const PartsOfRow parts = parts_of(p, context, row);
+  const int count = parts.count;
   const bool inside = column < p.width;
   cudaTriggerProgrammaticLaunchCompletion();
   cudaGridDependencySynchronize();
-  const auto part = [&](int s) { return *reinterpret_cast<const float4*>(p.sums_of(pair, s) + in_block * p.width + column); };
+  const auto part = [&](int s) { return *reinterpret_cast<const float4*>(p.sums_of(parts.slot + s) + parts.row * p.width + column); };
   float4 ahead[kAhead];
 #pragma unroll
   for (int i = 0; i < kAhead; ++i) {
     const int s = turn + i * kTurns;
     ahead[i] = inside && s < count ? part(s) : float4{0, 0, 0, 0};
   }
-  const Scale scale = scale_of(p, pair, in_block, count);
+  const Scale scale = scale_of(p, parts);
   const bool none = scale.highest == -INFINITY;
   const int first = min(count, kMaxWeights);
-  for (int s = threadIdx.x; s < first; s += kThreads) weights[s] = exp2f(p.highest_of(pair, s)[in_block] - scale.highest);
+  for (int s = threadIdx.x; s < first; s += kThreads) weights[s] = exp2f(p.highest_of(parts.slot + s)[parts.row] - scale.highest);
   __syncthreads();
   float4 sum = {0, 0, 0, 0};
   if (inside && !none) {
@@ -90,7 +102,7 @@ __global__ void __launch_bounds__(kThreads) merge_parts(const Parts p) {
     }
 #pragma unroll 8
     for (int s = turn + kAhead * kTurns; s < first; s += kTurns) add_scaled(sum, weights[s], part(s));
-    for (int s = first + turn; s < count; s += kTurns) add_scaled(sum, exp2f(p.highest_of(pair, s)[in_block] - scale.highest), part(s));
+    for (int s = first + turn; s < count; s += kTurns) add_scaled(sum, exp2f(p.highest_of(parts.slot + s)[parts.row] - scale.highest), part(s));
   }
   if (turn > 0) partial[turn - 1][lane] = sum;
   __syncthreads();
