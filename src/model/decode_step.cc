@@ -24,9 +24,10 @@ at::Tensor step_feed_forward(const FeedForward& weights, const at::Tensor& norme
 bool products_join(const Cepe& model, int64_t batch) {
   const Decoder& decoder = model.decoder;
   const auto joins = [&](const Linear& linear) {
-    if (!linear.weight.defined() || linear.packed) return false;
-    const at::Tensor x = at::empty({batch, linear.weight.size(1)}, linear.weight.options());
-    return row_product_applies(x, linear.weight);
+    if (!linear.packed && !linear.weight.defined()) return false;
+    const int64_t inputs = linear.packed ? linear.packed->in : linear.weight.size(1);
+    const at::Tensor x = at::empty({batch, inputs}, model.any_weight().options());
+    return linear.packed ? row_product_applies(x, *linear.packed) : row_product_applies(x, linear.weight);
   };
   return std::all_of(decoder.stack.layers.begin(), decoder.stack.layers.end(), [&](const Layer& layer) {
     const SelfAttention& self = layer.self_attention;
@@ -180,11 +181,14 @@ at::Tensor DecodeStep::joined_hidden_states() const {
   const Stack& stack = model_.decoder.stack;
   const StackConfig& config = stack.config;
   const double eps = config.rms_norm_eps;
-  const auto normed = [&](const Linear& linear, const at::Tensor& h, const at::Tensor& norm, bool gated = false) {
-    return row_product(h, linear.weight, {.norm = norm, .eps = eps, .bias = linear.bias, .gated = gated});
+  const auto product = [](const Linear& linear, const at::Tensor& x, const RowProductOptions& options) {
+    return linear.packed ? row_product(x, *linear.packed, options) : row_product(x, linear.weight, options);
   };
-  const auto added = [](const Linear& linear, const at::Tensor& x, const at::Tensor& h) {
-    return row_product(x, linear.weight, {.bias = linear.bias, .residual = h});
+  const auto normed = [&](const Linear& linear, const at::Tensor& h, const at::Tensor& norm, bool gated = false) {
+    return product(linear, h, {.norm = norm, .eps = eps, .bias = linear.bias, .gated = gated});
+  };
+  const auto added = [&](const Linear& linear, const at::Tensor& x, const at::Tensor& h) {
+    return product(linear, x, {.bias = linear.bias, .residual = h});
   };
   at::Tensor h = at::embedding(stack.embedding, ids_B_);
   for (size_t i = 0; i < stack.layers.size(); ++i) {

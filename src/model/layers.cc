@@ -10,13 +10,18 @@ namespace cepe {
 at::Tensor Linear::operator()(const at::Tensor& x) const {
   if (!packed && row_product_applies(x, weight)) return row_product(x, weight, {.bias = bias});
   if (!packed) return bias.defined() ? at::linear(x, weight, bias) : at::linear(x, weight);
+  if (row_product_applies(x, *packed)) return row_product(x, *packed, {.bias = bias});
   const at::Tensor y = packed_linear(x, *packed);
   return bias.defined() ? y + bias : y;
 }
 
 namespace {
 
-bool in_fp8(const Linear& linear) { return linear.packed && linear.packed->type == WeightType::fp8; }
+// Whether the product is one in which x is rounded to fp8; with few rows it is not.
+bool rounds(const Linear& linear, const at::Tensor& x) {
+  return linear.packed && linear.packed->type == WeightType::fp8 && x.scalar_type() == at::kBFloat16 &&
+         !row_product_applies(x, *linear.packed);
+}
 
 // x (..., any) gave the rows -> (..., out)
 at::Tensor rounded_product(const Fp8Rows& rows, const Linear& linear, const at::Tensor& x) {
@@ -29,7 +34,7 @@ at::Tensor rounded_product(const Fp8Rows& rows, const Linear& linear, const at::
 }  // namespace
 
 at::Tensor SharedInput::product(const Linear& linear) {
-  if (!in_fp8(linear) || x_.scalar_type() != at::kBFloat16) return linear(x_);
+  if (!rounds(linear, x_)) return linear(x_);
   if (!rounded_) rounded_ = fp8_rows(x_);
   return rounded_product(*rounded_, linear, x_);
 }
@@ -75,7 +80,7 @@ at::Tensor self_attention(const SelfAttention& weights, const at::Tensor& x_BTD,
 at::Tensor feed_forward(const FeedForward& weights, const at::Tensor& x_BTD) {
   SharedInput input(x_BTD);
   const at::Tensor gate = input.product(weights.gate), up = input.product(weights.up);
-  if (in_fp8(weights.down) && up.scalar_type() == at::kBFloat16) {
+  if (rounds(weights.down, up)) {
     return rounded_product(fp8_swiglu(gate, up), weights.down, up);
   }
   return weights.down(swiglu(gate, up));

@@ -20,16 +20,33 @@ at::Tensor merged(const std::vector<at::Tensor*>& parts) {
   return all;
 }
 
+// Packed ones are shared and immutable: the parts get new ones, which look into the merged one.
+bool merge_packed_parts(const std::vector<Linear*>& parts, Linear& into) {
+  std::vector<PackedWeight> views;
+  for (const Linear* part : parts) views.push_back(*part->packed);
+  std::vector<PackedWeight*> pointers;
+  for (PackedWeight& view : views) pointers.push_back(&view);
+  const std::optional<PackedWeight> all = merge_packed(pointers);
+  if (!all) return false;
+  into.packed = std::make_shared<PackedWeight>(*all);
+  for (size_t i = 0; i < parts.size(); ++i) parts[i]->packed = std::make_shared<PackedWeight>(views[i]);
+  return true;
+}
+
 bool merge(const std::vector<Linear*>& parts, Linear& into) {
-  const bool biased = parts.front()->bias.defined();
-  const auto fits = [&](const Linear* part) { return part->weight.defined() && part->bias.defined() == biased; };
+  const bool biased = parts.front()->bias.defined(), packed = parts.front()->packed != nullptr;
+  const auto fits = [&](const Linear* part) {
+    const bool there = packed ? part->packed && part->packed->values.is_cuda() : part->weight.defined();
+    return there && part->bias.defined() == biased;
+  };
   if (!std::all_of(parts.begin(), parts.end(), fits)) return false;
+  if (packed && !merge_packed_parts(parts, into)) return false;
   std::vector<at::Tensor*> weights, biases;
   for (Linear* part : parts) {
     weights.push_back(&part->weight);
     biases.push_back(&part->bias);
   }
-  into.weight = merged(weights);
+  if (!packed) into.weight = merged(weights);
   if (biased) into.bias = merged(biases);
   return true;
 }

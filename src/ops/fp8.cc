@@ -54,11 +54,11 @@ Fp8Rows by_kernel(const at::Tensor& given, const at::Tensor& given_gate) {
 }  // namespace
 
 std::string fp8_refusal(const at::Device& device) {
-  constexpr const char* kNeeded = "a Hopper or newer GPU (compute capability 9.0 or more) is needed";
+  constexpr const char* kNeeded = "a Hopper GPU (compute capability 9.0) is needed";
   if (!device.is_cuda()) return fmt::format("{}, found the device {}", kNeeded, device.str());
 #ifdef CEPE_CUDA
   const cudaDeviceProp* const found = at::cuda::getDeviceProperties(device.index());
-  if (found->major >= 9) return "";
+  if (found->major == 9 && found->minor == 0) return "";
   return fmt::format("{}, found {} of {}.{}", kNeeded, found->name, found->major, found->minor);
 #else
   return fmt::format("{}, and a build with CUDA, which this is not", kNeeded);

@@ -147,6 +147,17 @@ __device__ __forceinline__ void multiply(float (&d)[16], uint64_t a, uint64_t b,
       : "l"(a), "l"(b), "r"(static_cast<int>(add)), "n"(kTransposed));
 }
 
+// ---- Registers ("setmaxnreg"): a warpgroup gives up what it does not need, others take it. Executed by all its threads.
+
+template <int kCount>
+__device__ __forceinline__ void take_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kCount));
+}
+template <int kCount>
+__device__ __forceinline__ void give_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCount));
+}
+
 // ---- Barriers among some of a block's threads
 
 template <int kThreads>

@@ -15,6 +15,7 @@ namespace {
 // Rows of one context from which products are faster: on an H200 one pass over 126,976 tokens of width 1024 takes 192 us
 // with 64 rows and 360 us with 128, where even products with LibTorch's softmax take 327 us.
 constexpr int64_t kManyRows = 96;
+constexpr int64_t kManyRowsOfBytes = 256;  // which products must widen first
 // Bytes of scores and weights that products keep at once, whatever the length of the context.
 constexpr int64_t kScoreBytes = int64_t{256} << 20;
 
@@ -108,7 +109,7 @@ at::Tensor cuda_latent_attention(const at::Tensor& query_BNE, const LatentStates
   args.out = problem.out.mutable_data_ptr();
   args.contexts = C, args.rows = R, args.tokens = S, args.width = E;
   args.scale = static_cast<float>(scale);
-  const bool many = form == CudaLatentForm::products || (form == CudaLatentForm::automatic && R >= kManyRows);
+  const bool many = form == CudaLatentForm::products || (form == CudaLatentForm::automatic && R >= (scales_BS.defined() ? kManyRowsOfBytes : kManyRows));
   many ? products(problem) : one_pass(problem);
   return problem.out;
 }

@@ -20,14 +20,12 @@ namespace {
 using namespace hopper;
 
 constexpr int kGroup = 128;                  // threads of a warpgroup
-constexpr int kThreads = 2 * kGroup + 32;
 constexpr int kTile = 64;                    // tokens between two synchronisations of the warpgroups
 constexpr int kChunk = 64;                   // values of the width: a row of a swizzled tile
 constexpr int kSlotBytes = kTile * kChunk * 2;
 constexpr int kRowBytes = kChunk * 2;
 constexpr int kSharedBytes = 222 * 1024;     // of a block: sm_90 has 228 KB, of which a block of the merge takes 5
 constexpr int kMaxSlots = 24;
-constexpr int kParts = 4;                    // tiles whose scores may be on their way between two blocks
 constexpr float kLazy = 8.0f;                // the scale of a row's sum is renewed when its highest score grew by 2^8
 constexpr int64_t kLeastTiles = 2;           // of a reader
 
@@ -36,6 +34,11 @@ template <int kChunks, int kRows, bool kEightBits>
 struct Layout {
   static constexpr int chunks = kChunks, rows = kRows;
   static constexpr bool eight_bits = kEightBits;
+  // Bytes on their way through registers need more of these than each thread gets; a whole third warpgroup can hand on its own.
+  static constexpr int threads = kEightBits ? 3 * kGroup : 2 * kGroup + 32;
+  // Tiles are weighed one behind: the ring has room for it, and 8 bits leave half the time for two blocks' exchange.
+  static constexpr bool behind = kEightBits;
+  static constexpr int parts = behind ? 4 : 2;  // tiles whose scores may be on their way between two blocks
   using Weight = std::conditional_t<kEightBits, __half, __nv_bfloat16>;
   static constexpr int tile_slots = kEightBits ? kChunks / 2 : kChunks;  // of the ring, in a tile
   // Weights are taken relative to 2^-headroom times the highest, so that float16's range is used where it is narrow.
@@ -46,8 +49,8 @@ struct Layout {
   static constexpr int query_bytes = kChunks * query_chunk_bytes;
   static constexpr int weight_bytes = kRows * kTile * 2;  // of one tile
   static constexpr int part_bytes = kRows * kTile * 4;    // of one tile's scores from the other block
-  static constexpr int small_bytes = 6 * kRows * 4 + (2 * kMaxSlots + 4 + kParts + 1) * 8;
-  static constexpr int fixed_bytes = query_bytes + 2 * weight_bytes + kParts * part_bytes + small_bytes;
+  static constexpr int small_bytes = 6 * kRows * 4 + (2 * kMaxSlots + 4 + parts + 1) * 8;
+  static constexpr int fixed_bytes = query_bytes + 2 * weight_bytes + parts * part_bytes + small_bytes;
   static constexpr int slots = std::min(kMaxSlots, (kSharedBytes - fixed_bytes) / kSlotBytes);
   static constexpr int bytes = fixed_bytes + slots * kSlotBytes;
   static_assert(slots > 2 * tile_slots);
@@ -59,26 +62,26 @@ struct Shared {
   char* ring;       // (slots): 64 tokens x 128 bytes each, swizzled
   char* query;      // (chunks): rows x 64 values each, swizzled
   char* weights;    // (2): rows x 64 tokens each, swizzled
-  float* parts;     // (kParts): the other block's part of the scores, in the order of the threads
+  float* parts;     // (L::parts): the other block's part of the scores, in the order of the threads
   float* factors;   // (2, rows): what the sums so far are to be multiplied by
   float* highest;   // (4, rows): of a tile, by warp
   uint64_t *full, *empty;                       // (slots)
   uint64_t *weights_there, *weights_free;       // (2)
-  uint64_t *part_there, *query_there;           // (kParts), (1)
+  uint64_t *part_there, *query_there;           // (L::parts), (1)
 
   __device__ explicit Shared(char* memory) {
     ring = memory;
     query = ring + L::slots * kSlotBytes;
     weights = query + L::query_bytes;
     parts = reinterpret_cast<float*>(weights + 2 * L::weight_bytes);
-    factors = parts + kParts * L::part_bytes / 4;
+    factors = parts + L::parts * L::part_bytes / 4;
     highest = factors + 2 * L::rows;
     full = reinterpret_cast<uint64_t*>(highest + 4 * L::rows);
     empty = full + kMaxSlots;
     weights_there = empty + kMaxSlots;
     weights_free = weights_there + 2;
     part_there = weights_free + 2;
-    query_there = part_there + kParts;
+    query_there = part_there + L::parts;
   }
 };
 
@@ -189,11 +192,11 @@ __device__ __forceinline__ void score_tile(const Shared<L>& shared, RingPlace<L:
   wait_products<0>();
 }
 
-// The two blocks of a reader send each other their parts of a tile's scores and add them. A part is waited for only after the
-// next tile's was sent, so four places are needed: when tile i is sent, the other block has read tile i - 4's.
+// The two blocks of a reader send each other their parts of a tile's scores and add them. Where a part is waited for only after
+// the next tile's was sent, four places are needed: when tile i is sent, the other block has read tile i - 4's.
 template <class L>
 __device__ __forceinline__ void send_part(const Shared<L>& shared, uint32_t other, int tile, const float (&score)[L::values]) {
-  const int place = tile % kParts, thread = threadIdx.x;
+  const int place = tile % L::parts, thread = threadIdx.x;
   const uint32_t to = address_in_block(shared.parts + place * (L::part_bytes / 4), other);
   const uint32_t barrier = address_in_block(shared.part_there + place, other);
   if (thread == 0) arrive_expecting(shared.part_there + place, L::part_bytes);
@@ -205,9 +208,9 @@ __device__ __forceinline__ void send_part(const Shared<L>& shared, uint32_t othe
 }
 template <class L>
 __device__ __forceinline__ void add_part(const Shared<L>& shared, int tile, float (&score)[L::values]) {
-  const int place = tile % kParts, thread = threadIdx.x;
+  const int place = tile % L::parts, thread = threadIdx.x;
   const float* const parts = shared.parts + place * (L::part_bytes / 4);
-  wait_cluster(shared.part_there + place, tile / kParts & 1);
+  wait_cluster(shared.part_there + place, tile / L::parts & 1);
 #pragma unroll
   for (int i = 0; i < L::values / 4; ++i) {
     const float4 four = *reinterpret_cast<const float4*>(parts + (i * kGroup + thread) * 4);
@@ -338,7 +341,7 @@ __device__ __forceinline__ void load_query_scales(const Problem& p, const Piece&
   }
 }
 
-// The first warpgroup. A tile is weighed after the next one's scores were sent: the parts cross meanwhile.
+// The first warpgroup. Where tiles are weighed one behind, the parts cross while the next one is scored.
 template <class L>
 __device__ __forceinline__ void score_pieces(const Maps& maps, const Problem& p, const Shared<L>& shared, uint32_t rank) {
   const int first_token = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;  // of this thread's two in a tile
@@ -375,14 +378,17 @@ __device__ __forceinline__ void score_pieces(const Maps& maps, const Problem& p,
       scale_scores<L>(p, tokens, queries, score);
       weigh_tile(shared, tile + i, tokens, score, softmax);
     };
-    begin(0);
-    for (int i = 1; i < piece.tiles; ++i) {
-      advance();
+    if constexpr (L::behind) begin(0);
+    for (int i = L::behind; i < piece.tiles; ++i) {
+      if constexpr (L::behind) advance();
       begin(i);
-      finish(i - 1);
+      if constexpr (!L::behind) advance();
+      finish(i - L::behind);
     }
-    advance();
-    finish(piece.tiles - 1);
+    if constexpr (L::behind) {
+      advance();
+      finish(piece.tiles - 1);
+    }
     tile += piece.tiles;
     // Both blocks know them; the query's place is read no more.
     if (rank == 0) write_statistics(p.parts, piece, shared, softmax);
@@ -535,13 +541,13 @@ __device__ __forceinline__ void init_barriers(const Shared<L>& shared) {
     init_barrier(shared.weights_there + i, kGroup);
     init_barrier(shared.weights_free + i, kGroup / 32);
   }
-  for (int i = 0; i < kParts; ++i) init_barrier(shared.part_there + i, 1);
+  for (int i = 0; i < L::parts; ++i) init_barrier(shared.part_there + i, 1);
   init_barrier(shared.query_there, 1);
   publish_barriers();
 }
 
 template <class L>
-__global__ void __launch_bounds__(kThreads, 1) read_states(const __grid_constant__ Maps maps, const __grid_constant__ Problem p) {
+__global__ void __launch_bounds__(L::threads, 1) read_states(const __grid_constant__ Maps maps, const __grid_constant__ Problem p) {
   extern __shared__ __align__(1024) char memory[];
   const Shared<L> shared(memory);
   cudaTriggerProgrammaticLaunchCompletion();  // the merge may take its places; it waits there
@@ -556,12 +562,16 @@ __global__ void __launch_bounds__(kThreads, 1) read_states(const __grid_constant
   cudaGridDependencySynchronize();
   const int role = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kGroup, 0);  // known to be the same in a warp
   if (role == 0) {
+    if constexpr (L::eight_bits) take_registers<216>();
     wait_for_cluster();  // the other block's barriers are there
     score_pieces(maps, p, shared, rank);
   } else if (role == 1) {
+    if constexpr (L::eight_bits) take_registers<248>();
     add_pieces(maps, p, shared, rank);
-  } else if (threadIdx.x % 32 == 0) {
-    copy_tiles(maps, p, shared, static_cast<int>(rank));
+  } else {
+    if constexpr (L::eight_bits) give_registers<40>();
+    if (threadIdx.x == 2 * kGroup) copy_tiles(maps, p, shared, static_cast<int>(rank));
+    __syncwarp();
   }
   if (role > 0) wait_for_cluster();
 }
@@ -686,7 +696,7 @@ void launch(const Args& args, const Cut& cut, cudaStream_t stream) {
   attributes[1].val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(cut.shares.readers * cut.blocks));
-  config.blockDim = dim3(kThreads);
+  config.blockDim = dim3(L::threads);
   config.dynamicSmemBytes = L::bytes;
   config.stream = stream;
   config.attrs = attributes;

@@ -43,6 +43,15 @@ struct WeighArgs {
 constexpr int64_t kMaxBlockTokens = 8192;  // of a block of scores: a row of it lies in shared memory
 void weigh(const WeighArgs& args, void* stream);
 
+// out = (bytes - 128) times their token's scale, bfloat16: what the products of many rows read.
+struct WidenArgs {
+  const void* states;   // (tokens, width), contiguous, aligned to 16 bytes
+  const float* scales;  // (tokens)
+  void* out;            // (tokens, width), aligned to 16 bytes
+  int64_t tokens, width;  // a multiple of 16
+};
+void widen(const WidenArgs& args, void* stream);
+
 // out from the parts of each context, by log-sum-exp.
 struct MergeArgs {
   float* sums;        // (contexts, parts, rows, width): weights times states

@@ -29,6 +29,24 @@ __device__ __forceinline__ float sum_in_warp(float x) {
   return x;
 }
 
+// A thread 16 values.
+__global__ void __launch_bounds__(kThreads) widen_states(const WidenArgs a) {
+  const int64_t at = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * 16;
+  if (at >= a.tokens * a.width) return;
+  const float scale = a.scales[at / a.width];
+  const uint4 bytes = *reinterpret_cast<const uint4*>(static_cast<const char*>(a.states) + at);
+  const uint32_t words[4] = {bytes.x, bytes.y, bytes.z, bytes.w};
+  __align__(16) __nv_bfloat162 wide[8];
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const uint32_t two = words[i / 2] >> i % 2 * 16;
+    wide[i] = __floats2bfloat162_rn((static_cast<float>(two & 255) - 128) * scale, (static_cast<float>(two >> 8 & 255) - 128) * scale);
+  }
+  uint4* const to = reinterpret_cast<uint4*>(static_cast<bf16*>(a.out) + at);
+  to[0] = reinterpret_cast<const uint4*>(wide)[0];
+  to[1] = reinterpret_cast<const uint4*>(wide)[1];
+}
+
 constexpr int kColumns = 256;                      // of a row that a block merges
 constexpr int kLanes = kColumns / 4;               // threads across them
 constexpr int kTurns = kThreads / kLanes;          // threads that take the parts in turn
@@ -177,6 +195,14 @@ void weigh(const WeighArgs& args, void* stream) {
   if (args.block_tokens > kMaxBlockTokens) fused::refuse("latent attention", "a block of scores is too long");
   const dim3 grid(static_cast<unsigned>(args.blocks), static_cast<unsigned>(args.rows));
   weigh_block<<<grid, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(args);
+  check(cudaGetLastError());
+}
+
+void widen(const WidenArgs& args, void* stream) {
+  if (args.width % 16 != 0) fused::refuse("latents in 8 bits", "the width is not a multiple of 16");
+  const int64_t threads = args.tokens * args.width / 16;
+  if (threads == 0) return;
+  widen_states<<<static_cast<unsigned>((threads + kThreads - 1) / kThreads), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(args);
   check(cudaGetLastError());
 }
 

@@ -7,12 +7,20 @@
 
 #include "base/error.h"
 #include "ops/fp8.h"
+#include "ops/row_product.h"
+#ifdef CEPE_CUDA
+#include <ATen/cuda/CUDAContext.h>
+#include <c10/cuda/CUDAGuard.h>
+
+#include "ops/row_product_kernel.h"
+#endif
 
 namespace cepe {
 namespace {
 
 // Rows from which widened weights are faster than the kernels of few rows: measured on 2 cores with avx512_bf16 with
-// matrices of SmolLM2 (docs/weights.md). On a GPU the int4 kernel works on tiles of 16 rows.
+// matrices of SmolLM2 (docs/weights.md). On a GPU our kernel reads the weights once for kFewRows rows: four times for 15, in
+// int8 4 bytes a weight, where widening moves 5 (read 1, write 2, read 2), and in int4 2.5 and 4.6.
 constexpr int64_t kManyRows = 16;
 
 struct Grid {
@@ -43,11 +51,11 @@ void pack_int4(const at::Tensor& weight, PackedWeight& out) {
   const at::Tensor values = at::where(better, symmetric.values, whole.values).to(at::kByte).view({out.out, out.in});
   const at::Tensor scale = at::where(better, symmetric.scale, whole.scale), zero = at::where(better, symmetric.zero, whole.zero);
   const int64_t groups = out.in / kInt4Group;
-  out.scales = at::cat({scale, zero}, -1).view({out.out, groups, 2}).transpose(0, 1).contiguous().to(at::kBFloat16);
+  const at::Tensor by_row = at::cat({scale, zero}, -1).view({out.out, groups, 2});
+  out.scales = (weight.is_cuda() ? by_row : by_row.transpose(0, 1).contiguous()).to(at::kBFloat16);
   const at::Tensor even = values.slice(1, 0, out.in, 2), odd = values.slice(1, 1, out.in, 2);
   out.values = even.bitwise_left_shift(4).bitwise_or(odd);
-  out.packed = weight.is_cuda() ? at::_convert_weight_to_int4pack(out.values, /*innerKTiles=*/8)
-                                : at::_convert_weight_to_int4pack_for_cpu(values.to(at::kInt), /*innerKTiles=*/1);
+  if (!weight.is_cuda()) out.packed = at::_convert_weight_to_int4pack_for_cpu(values.to(at::kInt), /*innerKTiles=*/1);
 }
 
 void pack_int8(const at::Tensor& weight, PackedWeight& out) {
@@ -81,24 +89,48 @@ at::Tensor unpack_int4_cpu(const PackedWeight& weight) {
 
 at::Tensor unpack_int4(const PackedWeight& weight) {
   if (!weight.values.is_cuda()) return unpack_int4_cpu(weight);
-  const at::Tensor halves = at::stack({weight.values.bitwise_right_shift(4), weight.values.bitwise_and(15)}, -1);
-  const at::Tensor grid = halves.view({weight.out, weight.in / kInt4Group, kInt4Group}).to(at::kFloat) - 8;
-  const at::Tensor scales = weight.scales.transpose(0, 1).to(at::kFloat);
-  return (grid * scales.narrow(2, 0, 1) + scales.narrow(2, 1, 1)).to(at::kBFloat16).view({weight.out, weight.in});
+#ifdef CEPE_CUDA
+  const c10::cuda::CUDAGuard guard(weight.values.device());
+  const at::Tensor out = at::empty({weight.out, weight.in}, weight.scales.options());
+  row_product_kernel::widen_int4(weight.values.const_data_ptr(), weight.scales.const_data_ptr(), out.mutable_data_ptr(),
+                                 weight.out * weight.in,
+                                 at::cuda::getCurrentCUDAStream(weight.values.device().index()).stream());
+  return out;
+#else
+  fail("int4 weights on {}: this build is without CUDA", weight.values.device().str());
+#endif
+}
+
+// (rows, in) -> (rows, out) with our kernel, kFewRows at a time; nothing where it does not apply.
+std::optional<at::Tensor> in_few_rows(const at::Tensor& x, const PackedWeight& weight) {
+  if (x.size(0) >= kManyRows || x.size(0) == 0 || !row_product_applies(x.narrow(0, 0, 1), weight)) return std::nullopt;
+  std::vector<at::Tensor> parts;
+  for (const at::Tensor& rows : x.split(kFewRows)) {
+    if (!row_product_applies(rows, weight)) return std::nullopt;
+    parts.push_back(row_product(rows, weight));
+  }
+  return parts.size() == 1 ? parts[0] : at::cat(parts);
 }
 
 // (rows, in) -> (rows, out)
 at::Tensor int4_linear(const at::Tensor& x, const PackedWeight& weight) {
   const at::Tensor narrow = x.to(at::kBFloat16);
-  if (x.size(0) >= kManyRows) return at::linear(narrow, unpack_int4(weight)).to(x.scalar_type());
-  const at::Tensor y = x.is_cuda() ? at::_weight_int4pack_mm(narrow, weight.packed, kInt4Group, weight.scales)
-                                   : at::_weight_int4pack_mm_for_cpu(narrow, weight.packed, kInt4Group, weight.scales);
-  return y.to(x.scalar_type());
+  if (x.is_cuda()) {
+    if (const auto y = in_few_rows(narrow, weight)) return y->to(x.scalar_type());
+  }
+  if (x.is_cuda() || x.size(0) >= kManyRows) return at::linear(narrow, unpack_int4(weight)).to(x.scalar_type());
+  return at::_weight_int4pack_mm_for_cpu(narrow, weight.packed, kInt4Group, weight.scales).to(x.scalar_type());
 }
 
 at::Tensor int8_linear(const at::Tensor& x, const PackedWeight& weight) {
-  // The scale belongs to the output's column, so it can wait until after the product.
-  if (x.size(0) >= kManyRows) return at::linear(x, weight.values.to(x.scalar_type())).mul_(weight.scales.to(x.scalar_type()));
+  if (x.is_cuda()) {
+    if (const auto y = in_few_rows(x, weight)) return *y;
+  }
+  // The scale belongs to the output's column, so it can wait until after the product. (LibTorch's kernel for CUDA takes
+  // ten times as long.)
+  if (x.is_cuda() || x.size(0) >= kManyRows) {
+    return at::linear(x, weight.values.to(x.scalar_type())).mul_(weight.scales.to(x.scalar_type()));
+  }
   return at::_weight_int8pack_mm(x, weight.values, weight.scales.to(x.scalar_type()));
 }
 
@@ -111,6 +143,7 @@ void pack_fp8(const at::Tensor& weight, PackedWeight& out) {
 at::Tensor fp8_linear(const at::Tensor& x, const PackedWeight& weight) {
   require(x.scalar_type() == at::kBFloat16, "products in fp8: activations in {}, expected bfloat16",
           c10::toString(x.scalar_type()));
+  if (row_product_applies(x, weight)) return row_product(x, weight);
   return fp8_product(fp8_rows(x), {weight.values, weight.scales});
 }
 
@@ -168,6 +201,25 @@ PackedWeight pack_weight(const at::Tensor& weight, WeightType type) {
 at::Tensor unpack_weight(const PackedWeight& weight, at::ScalarType dtype) {
   if (weight.type == WeightType::int4) return unpack_int4(weight).to(dtype);
   return (weight.values.to(at::kFloat) * weight.scales.unsqueeze(1)).to(dtype);
+}
+
+std::optional<PackedWeight> merge_packed(const std::vector<PackedWeight*>& parts) {
+  PackedWeight all = *parts.at(0);
+  all.out = 0;
+  std::vector<at::Tensor> values, scales;
+  for (const PackedWeight* part : parts) {
+    if (part->type != all.type || part->in != all.in || part->packed.defined()) return std::nullopt;
+    all.out += part->out;
+    values.push_back(part->values), scales.push_back(part->scales);
+  }
+  all.values = at::cat(values), all.scales = at::cat(scales);
+  int64_t row = 0;
+  for (PackedWeight* part : parts) {
+    part->values = all.values.narrow(0, row, part->out);
+    part->scales = all.scales.narrow(0, row, part->out);
+    row += part->out;
+  }
+  return all;
 }
 
 at::Tensor packed_linear(const at::Tensor& x, const PackedWeight& weight) {

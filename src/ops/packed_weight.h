@@ -1,12 +1,15 @@
 // Matrices held in 8 or 4 bits a weight, multiplied with activations in bfloat16 or float32 ("weight-only"
 // quantisation): what limits writing one token after another is reading the weights. The products of few rows are
-// LibTorch's kernels; for many rows the weights are widened first, since arithmetic binds there. fp8 is another
-// thing: there the activations are rounded too and the arithmetic itself is narrow (fp8.h), so it pays for many rows.
+// kernels for narrow weights: LibTorch's on a CPU, ours on a CUDA device (row_product.h). For many rows the weights are
+// widened first, since arithmetic binds there. fp8 is another thing: for many rows the activations are rounded too and
+// the arithmetic itself is narrow (fp8.h).
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
+#include <vector>
 
 namespace cepe {
 
@@ -26,8 +29,8 @@ struct PackedWeight {
   int64_t out = 0, in = 0;
   at::Tensor values;   // int8: (out, in) int8. int4: (out, in / 2) uint8, the even column in the high half.
                        // fp8: (out, in) float8_e4m3fn
-  at::Tensor scales;   // int8, fp8: (out). int4: (in / 32, out, 2) bfloat16: scale, zero
-  at::Tensor packed;   // int4 only: the values once more, as LibTorch's kernel on this device wants them
+  at::Tensor scales;   // int8, fp8: (out). int4: (in / 32, out, 2) bfloat16: scale, zero; on CUDA (out, in / 32, 2)
+  at::Tensor packed;   // int4 on a CPU only: the values once more, as LibTorch's kernel wants them
 
   int64_t bytes() const;  // of all of it
 };
@@ -47,7 +50,12 @@ PackedWeight pack_weight(const at::Tensor& weight, WeightType type);
 // The matrix again, (out, in) of the given type.
 at::Tensor unpack_weight(const PackedWeight& weight, at::ScalarType dtype);
 
-// x (..., in) -> (..., out), x's type. fp8 asks for a Hopper or newer GPU and x in bfloat16; an Error says so.
+// Matrices of the same `in`, one below the other. `parts` become views of it, so that memory stays what it was. Nothing, and
+// parts stay as they are, where the types differ or a layout does not allow it (`packed`).
+std::optional<PackedWeight> merge_packed(const std::vector<PackedWeight*>& parts);
+
+// x (..., in) -> (..., out), x's type. fp8 asks for a Hopper GPU and x in bfloat16; an Error says so. Up to kFewRows rows of
+// x are multiplied as they are; of more, fp8 rounds x too.
 at::Tensor packed_linear(const at::Tensor& x, const PackedWeight& weight);
 
 }  // namespace cepe

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "ops/ops.h"
+#include "ops/packed_weight.h"
 #ifdef CEPE_CUDA
 #include <ATen/cuda/CUDAContext.h>
 #include <c10/cuda/CUDAGuard.h>
@@ -19,58 +20,112 @@ bool in_pieces(const at::Tensor& x) {
   return x.is_contiguous() && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
 }
 
+bool few_rows(const at::Tensor& x, int64_t rows) {
+  const bool trains = c10::GradMode::is_enabled() && x.requires_grad();
+  return x.is_cuda() && x.scalar_type() == at::kBFloat16 && !trains && rows > 0 && rows <= kFewRows && in_pieces(x);
+}
+
 bool fits(const at::Tensor& x, const at::Tensor& weight, int64_t rows) {
 #ifdef CEPE_CUDA
-  const bool trains = c10::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad());
-  return x.is_cuda() && x.scalar_type() == at::kBFloat16 && weight.scalar_type() == at::kBFloat16 && !trains && rows > 0 &&
-         rows <= kFewRows && row_product_kernel::width_fits(x.size(-1)) && in_pieces(x) && in_pieces(weight);
+  const bool trains = c10::GradMode::is_enabled() && weight.requires_grad();
+  return few_rows(x, rows) && weight.scalar_type() == at::kBFloat16 && !trains &&
+         row_product_kernel::width_fits(x.size(-1)) && in_pieces(weight);
 #else
   (void)x, (void)weight, (void)rows;
   return false;
 #endif
 }
 
+int64_t rows_of(const at::Tensor& x) { return x.numel() / std::max<int64_t>(1, x.size(-1)); }
+
 #ifdef CEPE_CUDA
-void launch(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& out, row_product_kernel::Args args) {
+using row_product_kernel::Args;
+using row_product_kernel::Format;
+
+void launch(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& out, Args args) {
   const c10::cuda::CUDAGuard guard(x.device());
   args.x = x.const_data_ptr();
   args.weight = weight.const_data_ptr();
   args.out = out.mutable_data_ptr();
   row_product_kernel::row_product(args, at::cuda::getCurrentCUDAStream(x.device().index()).stream());
 }
+
+// matrix: of `outputs` rows; args: its format and scales.
+at::Tensor joined_product(const at::Tensor& x, const at::Tensor& matrix, const RowProductOptions& options, Args args) {
+  require(!options.norm.defined() || in_pieces(options.norm), "row product: the norm does not lie in 16-byte pieces");
+  const auto pointer = [](const at::Tensor& t) -> const void* {
+    require(!t.defined() || t.is_contiguous(), "row product: a norm, bias or residual is not contiguous");
+    return t.defined() ? t.const_data_ptr() : nullptr;
+  };
+  std::vector<int64_t> sizes = x.sizes().vec();
+  sizes.back() = matrix.size(0) / (options.gated ? 2 : 1);
+  const at::Tensor out = at::empty(sizes, x.options());
+  args.rows = rows_of(x), args.inputs = x.size(-1), args.outputs = matrix.size(0);
+  args.norm = pointer(options.norm), args.eps = static_cast<float>(options.eps);
+  args.bias = pointer(options.bias), args.residual = pointer(options.residual), args.gated = options.gated;
+  launch(x, matrix, out, args);
+  return out;
+}
+
+Format format_of(WeightType type) {
+  switch (type) {
+    case WeightType::int8: return Format::int8;
+    case WeightType::int4: return Format::int4;
+    case WeightType::fp8: return Format::fp8;
+    case WeightType::stored: break;
+  }
+  return Format::bf16;
+}
 #endif
+
+// y = x weight^T of options.norm's x -> what the options make of it.
+at::Tensor with_rest(at::Tensor y, const RowProductOptions& options) {
+  if (options.residual.defined()) y = y + options.residual;
+  if (!options.gated) return y;
+  const int64_t half = y.size(-1) / 2;
+  return swiglu(y.narrow(-1, 0, half), y.narrow(-1, half, half));
+}
+
+at::Tensor normed(const at::Tensor& x, const RowProductOptions& options) {
+  require(!options.gated || !options.residual.defined(), "row product: a gated one has no residual");
+  return options.norm.defined() ? rms_norm(x, options.norm, options.eps) : x;
+}
 
 }  // namespace
 
 bool row_product_applies(const at::Tensor& x, const at::Tensor& weight) {
-  return weight.dim() == 2 && x.dim() > 0 && fits(x, weight, x.numel() / std::max<int64_t>(1, x.size(-1)));
+  return weight.dim() == 2 && x.dim() > 0 && fits(x, weight, rows_of(x));
+}
+
+bool row_product_applies(const at::Tensor& x, const PackedWeight& weight) {
+#ifdef CEPE_CUDA
+  const bool scales_lie = weight.scales.is_contiguous() && reinterpret_cast<uintptr_t>(weight.scales.const_data_ptr()) % 4 == 0;
+  return x.dim() > 0 && few_rows(x, rows_of(x)) && x.size(-1) == weight.in &&
+         row_product_kernel::width_fits(format_of(weight.type), weight.in) && in_pieces(weight.values) && scales_lie;
+#else
+  (void)x, (void)weight;
+  return false;
+#endif
 }
 
 at::Tensor row_product(const at::Tensor& x, const at::Tensor& weight_OI, const RowProductOptions& options) {
-  require(!options.gated || !options.residual.defined(), "row product: a gated one has no residual");
 #ifdef CEPE_CUDA
+  require(!options.gated || !options.residual.defined(), "row product: a gated one has no residual");
+  if (row_product_applies(x, weight_OI)) return joined_product(x, weight_OI, options, {});
+#endif
+  return with_rest(at::linear(normed(x, options), weight_OI, options.bias), options);
+}
+
+at::Tensor row_product(const at::Tensor& x, const PackedWeight& weight_OI, const RowProductOptions& options) {
+#ifdef CEPE_CUDA
+  require(!options.gated || !options.residual.defined(), "row product: a gated one has no residual");
   if (row_product_applies(x, weight_OI)) {
-    require(!options.norm.defined() || in_pieces(options.norm), "row product: the norm does not lie in 16-byte pieces");
-    const auto pointer = [](const at::Tensor& t) -> const void* {
-      require(!t.defined() || t.is_contiguous(), "row product: a norm, bias or residual is not contiguous");
-      return t.defined() ? t.const_data_ptr() : nullptr;
-    };
-    std::vector<int64_t> sizes = x.sizes().vec();
-    sizes.back() = weight_OI.size(0) / (options.gated ? 2 : 1);
-    const at::Tensor out = at::empty(sizes, x.options());
-    const int64_t rows = x.numel() / x.size(-1);
-    launch(x, weight_OI, out, {.rows = rows, .inputs = weight_OI.size(1), .outputs = weight_OI.size(0),
-                               .norm = pointer(options.norm), .eps = static_cast<float>(options.eps),
-                               .bias = pointer(options.bias), .residual = pointer(options.residual),
-                               .gated = options.gated});
-    return out;
+    return joined_product(x, weight_OI.values, options,
+                          {.format = format_of(weight_OI.type), .scales = weight_OI.scales.const_data_ptr()});
   }
 #endif
-  at::Tensor y = at::linear(options.norm.defined() ? rms_norm(x, options.norm, options.eps) : x, weight_OI, options.bias);
-  if (options.residual.defined()) y = y + options.residual;
-  if (!options.gated) return y;
-  const int64_t half = weight_OI.size(0) / 2;
-  return swiglu(y.narrow(-1, 0, half), y.narrow(-1, half, half));
+  const at::Tensor y = packed_linear(normed(x, options), weight_OI);
+  return with_rest(options.bias.defined() ? y + options.bias : y, options);
 }
 
 at::Tensor head_products(const at::Tensor& x_BHI, const at::Tensor& matrices, bool transposed) {

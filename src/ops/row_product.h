@@ -1,5 +1,5 @@
 // Products of a few rows with a matrix: what a decoding step of one or a few sequences consists of. On a CUDA device in
-// bfloat16 a product is a pass over the matrix, bound by memory, where a library's kernel for many rows reads it more
+// bfloat16 a product is a pass over the matrix (wide, or held as int8, int4 or fp8), bound by memory, where a library's kernel for many rows reads it more
 // slowly, and its first bytes come while the operation before still runs (so weights must not be that one's result);
 // elsewhere, and for more rows, LibTorch's products compute the same. No gradients.
 #pragma once
@@ -11,9 +11,12 @@ namespace cepe {
 // The most rows that the CUDA kernel takes at once.
 constexpr int64_t kFewRows = 4;
 
+struct PackedWeight;  // packed_weight.h
+
 // Whether row_product() is our kernel for these: bfloat16 on a CUDA device, at most kFewRows rows, sizes in whole
 // 16-byte pieces, no gradient wanted.
 bool row_product_applies(const at::Tensor& x, const at::Tensor& weight);
+bool row_product_applies(const at::Tensor& x, const PackedWeight& weight);
 
 // What a product does besides, in the same kernel.
 struct RowProductOptions {
@@ -25,6 +28,10 @@ struct RowProductOptions {
 };
 // x (..., I), weight (O, I) -> (..., O) = x weight^T
 at::Tensor row_product(const at::Tensor& x, const at::Tensor& weight_OI, const RowProductOptions& options = {});
+
+// The same with a packed matrix. The activations are never rounded to fp8 here: its products of few rows gain by the narrow
+// weights alone.
+at::Tensor row_product(const at::Tensor& x, const PackedWeight& weight_OI, const RowProductOptions& options = {});
 
 // A matrix for each head. x (B, H, I), matrices (H, O, I), transposed (H, I, O) -> (B, H, O)
 at::Tensor head_products(const at::Tensor& x_BHI, const at::Tensor& matrices, bool transposed);

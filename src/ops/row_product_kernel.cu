@@ -241,6 +241,7 @@ void row_product(const Args& args, void* stream) {
   if (!width_fits(args.inputs)) fused::refuse("row product", "the inputs are not a multiple of 8 up to 24576");
   const bool plain = args.norm == nullptr && args.bias == nullptr && args.residual == nullptr && !args.gated;
   if (!plain && (args.transposed || args.heads != 1)) fused::refuse("row product", "more than a product of several heads");
+  if (args.format != Format::bf16) return packed_row_product(args, stream);
   const auto on = static_cast<cudaStream_t>(stream);
   switch (args.rows) {
     case 0: return;

@@ -8,11 +8,21 @@
 
 namespace cepe::row_product_kernel {
 
+// What the matrix holds (ops/packed_weight.h).
+enum class Format {
+  bf16,
+  int8,  // scales (outputs) float32; inputs a multiple of 16
+  fp8,   // e4m3, the same
+  int4,  // values (outputs, inputs / 2), scales (outputs, inputs / 32, 2) bfloat16, aligned to 4 bytes; inputs a multiple of 32
+};
+
 // out[b, h, o] = sum over i of x[b, h, i] weight[h, o, i], or weight[h, i, o] where transposed. All pointers but
-// bias and residual are aligned to 16 bytes; inputs, and outputs where transposed, are multiples of 8. norm, bias, residual
-// and gated are for one head, not transposed.
+// bias, residual and scales are aligned to 16 bytes; inputs, and outputs where transposed, are multiples of 8. norm, bias,
+// residual, gated and the formats but bf16 are for one head, not transposed.
 struct Args {
   const void* x = nullptr;       // (rows, heads, inputs)
+  Format format = Format::bf16;  // of weight
+  const void* scales = nullptr;
   const void* weight = nullptr;  // (heads, outputs, inputs), transposed (heads, inputs, outputs)
   void* out = nullptr;           // (rows, heads, outputs)
   int64_t rows = 0;              // at most 4
@@ -26,6 +36,14 @@ struct Args {
 };
 constexpr int64_t kMaxInputs = 24576;  // the rows of x lie in shared memory
 constexpr bool width_fits(int64_t inputs) { return inputs > 0 && inputs % 8 == 0 && inputs <= kMaxInputs; }
+constexpr bool width_fits(Format format, int64_t inputs) {
+  const int64_t piece = format == Format::bf16 ? 8 : format == Format::int4 ? 32 : 16;
+  return width_fits(inputs) && inputs % piece == 0;
+}
 void row_product(const Args& args, void* stream);
+void packed_row_product(const Args& args, void* stream);  // row_product() of the other formats
+
+// int4 (values, scales as above) -> out (outputs, inputs) bfloat16, aligned to 16 bytes
+void widen_int4(const void* values, const void* scales, void* out, int64_t weights, void* stream);
 
 }  // namespace cepe::row_product_kernel
