@@ -19,7 +19,7 @@ void add_model_options(CLI::App& command, ModelOptions& options, bool positional
   command
       .add_option("--weights", options.weights,
                   "stored (as --dtype); int8, or int4 in groups of 32, of the decoder's matrices: less to read for each written token; "
-                  "fp8 of all layers' matrices and their inputs: faster arithmetic, on a Hopper or newer GPU")
+                  "fp8 of all layers' matrices and their inputs: faster arithmetic, on a Hopper GPU")
       ->capture_default_str();
 }
 

@@ -55,12 +55,14 @@ TEST_F(Fp8Model, LogitsStayNear) {
   }
 }
 
-// Rows of activations are rounded each by itself, so nothing depends on the rest of the batch but the order of sums.
-TEST_F(Fp8Model, OneTokenAfterAnotherIsTheSameAsAllAtOnce) {
+// Products of few rows do not round the activations: what is written one token after another is nearer to bfloat16 by the
+// half of the error that activations make (1 / sqrt(2) of it), and differs from all at once by as much.
+TEST_F(Fp8Model, OneTokenAfterAnotherIsNearerThanAllAtOnce) {
   const at::NoGradGuard no_grad;
   const at::Tensor whole = logits(narrow_, decode(narrow_, {ids_}));
-  // A bit of bfloat16 that falls otherwise moves a value of three bits by 6 % now and then.
-  EXPECT_LT(norm_error(token_by_token(narrow_, ids_), whole), 0.05);
+  const at::Tensor wide = logits(wide_, decode(wide_, {ids_})), steps = token_by_token(narrow_, ids_);
+  EXPECT_LT(norm_error(steps, wide), norm_error(whole, wide));
+  EXPECT_LT(norm_error(steps, whole), 0.15);
 }
 
 TEST_F(Fp8Model, RefusesOtherTypes) {
