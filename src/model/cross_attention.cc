@@ -77,8 +77,10 @@ at::Tensor read_latents(const at::Tensor& query_BNE, const Latents& latents, dou
   return empty_row.defined() ? read_BNE.masked_fill(empty_row, 0) : read_BNE;
 }
 
-// Each range of the batch on its own context; the one place that a kernel for contexts of different lengths replaces.
-at::Tensor read_each(const at::Tensor& query_BNE, const std::vector<ContextRows>& rows, double scale) {
+// Each range of the batch on its own context: in one pass where there is a table, else one after another.
+at::Tensor read_each(const at::Tensor& query_BNE, const BatchContexts& contexts, double scale) {
+  if (contexts.table) return latent_attention(query_BNE, *contexts.table, scale);
+  const std::vector<ContextRows>& rows = contexts.rows;
   if (rows.size() == 1 && rows[0].count == query_BNE.size(0)) return read_latents(query_BNE, *rows[0].latents, scale);
   const at::Tensor out = at::zeros_like(query_BNE);
   for (const ContextRows& range : rows) {
@@ -222,14 +224,14 @@ at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& dec
 }
 
 at::Tensor read_contexts(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& q_BTHK,
-                         const std::vector<ContextRows>& rows, CrossAttentionForm form) {
+                         const BatchContexts& contexts, CrossAttentionForm form) {
   require(form != CrossAttentionForm::automatic, "cross-attention: contexts of different lengths want a form");
   if (form == CrossAttentionForm::absorbed) {
     return absorbed(weights, decoder, q_BTHK,
-                    [&](const at::Tensor& query, double scale) { return read_each(query, rows, scale); });
+                    [&](const at::Tensor& query, double scale) { return read_each(query, contexts, scale); });
   }
   const at::Tensor out = at::zeros_like(q_BTHK);
-  for (const ContextRows& range : rows) {
+  for (const ContextRows& range : contexts.rows) {
     const at::Tensor asking = q_BTHK.narrow(0, range.first, range.count);
     if (form == CrossAttentionForm::cached) {
       require(range.kept != nullptr, "cached cross-attention: keys and values of a context are not kept");
@@ -244,10 +246,10 @@ at::Tensor read_contexts(const CrossAttention& weights, const StackConfig& decod
 }
 
 at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& x_BTD,
-                           const std::vector<ContextRows>& rows, CrossAttentionForm form) {
+                           const BatchContexts& contexts, CrossAttentionForm form) {
   const int64_t B = x_BTD.size(0), T = x_BTD.size(1);
   const at::Tensor q = weights.q(x_BTD).view({B, T, decoder.num_heads, decoder.head_dim});
-  const at::Tensor read = read_contexts(weights, decoder, q, rows, form);
+  const at::Tensor read = read_contexts(weights, decoder, q, contexts, form);
   return weights.o(read.reshape({B, T, decoder.num_heads * decoder.head_dim}));
 }
 

@@ -16,6 +16,7 @@
 #include "model/cost_model.h"
 #include "model/layers.h"
 #include "ops/context_attention.h"
+#include "ops/context_table.h"
 
 namespace cepe {
 
@@ -62,13 +63,18 @@ struct ContextRows {
   const ContextKeysValues* kept = nullptr;   // this layer's, for the cached form
   int64_t first = 0, count = 0;
 };
+// What the sequences of a batch read, in the order of the sequences.
+struct BatchContexts {
+  std::vector<ContextRows> rows;
+  const ContextTable* table = nullptr;       // of the same contexts: the absorbed form reads them in one pass
+};
 // The same for a batch whose sequences read contexts of different lengths, or none: those outside all ranges get zeros.
 // What the model's matrices do is done once for the batch. form: not automatic. No gradients.
 at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& x_BTD,
-                           const std::vector<ContextRows>& rows, CrossAttentionForm form);
+                           const BatchContexts& contexts, CrossAttentionForm form);
 // What lies between the products with q and with o: q (B, T, H, K) -> (B, T, H, K)
 at::Tensor read_contexts(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& q_BTHK,
-                         const std::vector<ContextRows>& rows, CrossAttentionForm form);
+                         const BatchContexts& contexts, CrossAttentionForm form);
 
 // The work of cross-attention in one layer: query_rows tokens that ask of each context, no later calls.
 CrossAttentionWork cross_attention_work(const StackConfig& decoder, const Latents& latents, int64_t query_rows);

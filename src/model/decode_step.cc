@@ -37,6 +37,42 @@ bool products_join(const Cepe& model, int64_t batch) {
   });
 }
 
+// Those that hold a token and are read.
+std::vector<StepContext> read_contexts_of(const std::vector<StepContext>& contexts) {
+  std::vector<StepContext> read;
+  for (const StepContext& context : contexts) {
+    if (context.latents.tokens() > 0 && context.count > 0) read.push_back(context);
+  }
+  return read;
+}
+
+void check_contexts(const std::vector<StepContext>& contexts, int64_t batch) {
+  int64_t taken = 0;
+  for (const StepContext& context : contexts) {
+    const int64_t states = context.latents.states_BSE.size(0), end = context.first + context.count;
+    require(context.first >= taken && end <= batch,
+            "decoding step: a context for sequences {} to {} of a batch of {}, where {} is the first without one",
+            context.first, end - 1, batch, taken);
+    require(states == 1 || states == context.count, "decoding step: {} contexts for {} sequences", states,
+            context.count);
+    taken = end;
+  }
+}
+
+// Whether one kernel call reads them without a table: they are the whole batch's, of one length.
+bool alike(const std::vector<StepContext>& contexts, int64_t batch) {
+  return contexts.empty() || (contexts.size() == 1 && contexts[0].count == batch);
+}
+
+// The queries of cross-attention.
+TableBatch table_batch(const Cepe& model, int64_t batch) {
+  TableBatch made{model.device(), model.dtype(), batch, model.config.decoder.num_heads, 0};
+  for (const Layer& layer : model.decoder.stack.layers) {
+    if (layer.cross_attention) made.width = layer.cross_attention->k.weight.size(1);
+  }
+  return made;
+}
+
 }  // namespace
 
 bool can_step(const Cepe& model, int64_t capacity) {
@@ -50,17 +86,16 @@ bool step_pays(const Cepe& model) {
 }
 
 DecodeStep::DecodeStep(const Cepe& model, const KeyValueCache& cache, const DecodeStepOptions& options)
-    : model_(model), cache_(cache) {
+    : model_(model), cache_(cache), options_(options) {
   const at::NoGradGuard no_gradients;
   const Stack& stack = model.decoder.stack;
   const int64_t B = cache_.layers.at(0).k_BSGK.size(0);
   require(can_step(model, cache.capacity), "decoding step: rotary frequencies depend on the length of {} tokens",
           cache.capacity);
-  for (const StepContext& context : options.contexts) {
-    if (context.latents.tokens() > 0 && context.count > 0) contexts_.push_back(context);
-  }
-  check_contexts(B);
-  form_ = chosen_form(options.form);
+  options_.contexts.clear();
+  contexts_ = read_contexts_of(options.contexts);
+  check_contexts(contexts_, B);
+  table_batch_ = table_batch(model, B);
   joined_ = products_join(model, B);
   rotary_ = stack.rotary.table(stack.config, cache.capacity, model.any_weight());
   const at::TensorOptions integers = at::TensorOptions().device(model.device()).dtype(at::kLong);
@@ -68,26 +103,54 @@ DecodeStep::DecodeStep(const Cepe& model, const KeyValueCache& cache, const Deco
   ids_B_ = at::zeros({B}, integers);
   positions_B_ = at::zeros({B}, integers);
   logits_BV_ = at::empty({B, stack.config.vocab_size}, model.any_weight().options());
-  // The scratch memory of materialised keys and values, a block of them, would stay with a graph.
-  const bool graph = options.graph && form_ != CrossAttentionForm::materialised;
-  work_.emplace(model.device(), graph, [this] { compute(); });
+  prepare();
 }
 
-void DecodeStep::check_contexts(int64_t batch) const {
-  int64_t taken = 0;
-  for (const StepContext& context : contexts_) {
-    const int64_t states = context.latents.states_BSE.size(0), end = context.first + context.count;
-    require(context.first >= taken && end <= batch,
-            "decoding step: a context for sequences {} to {} of a batch of {}, where {} is the first without one",
-            context.first, end - 1, batch, taken);
-    require(states == 1 || states == context.count, "decoding step: {} contexts for {} sequences", states,
-            context.count);
-    taken = end;
+// The form, the table and the graph for the contexts that are there.
+void DecodeStep::prepare() {
+  work_.reset();
+  table_.reset();
+  const std::vector<TableRange> ranges = table_ranges();
+  if (table_serves(ranges)) {
+    form_ = CrossAttentionForm::absorbed;
+    table_ = std::make_unique<ContextTable>(table_batch_, ranges);
+  } else {
+    form_ = chosen_form();
   }
+  // The scratch memory of materialised keys and values, a block of them, would stay with a graph.
+  const bool graph = options_.graph && form_ != CrossAttentionForm::materialised;
+  work_.emplace(model_.device(), graph, [this] { compute(); });
 }
 
-CrossAttentionForm DecodeStep::chosen_form(CrossAttentionForm asked) const {
-  if (asked != CrossAttentionForm::automatic || contexts_.empty()) return asked;
+void DecodeStep::set_contexts(const std::vector<StepContext>& contexts) {
+  const at::NoGradGuard no_gradients;
+  std::vector<StepContext> read = read_contexts_of(contexts);
+  check_contexts(read, static_cast<int64_t>(positions_.size()));
+  contexts_ = std::move(read);
+  const std::vector<TableRange> ranges = table_ranges();
+  if (table_ && table_->takes(ranges) && context_table_pays(table_batch_, ranges)) table_->set(ranges);
+  else prepare();
+}
+
+std::vector<TableRange> DecodeStep::table_ranges() const {
+  std::vector<TableRange> ranges;
+  for (const StepContext& context : contexts_) {
+    const Latents& latents = context.latents;
+    ranges.push_back({{latents.states_BSE, latents.mask_BS, latents.scales_BS}, context.first, context.count});
+  }
+  return ranges;
+}
+
+bool DecodeStep::table_serves(const std::vector<TableRange>& ranges) const {
+  if (alike(contexts_, static_cast<int64_t>(positions_.size())) && !options_.contexts_change) return false;
+  if (!context_table_applies(table_batch_, ranges) || !context_table_pays(table_batch_, ranges)) return false;
+  const bool automatic = options_.form == CrossAttentionForm::automatic;
+  return options_.form == CrossAttentionForm::absorbed ||
+         (automatic && (options_.contexts_change || chosen_form() == CrossAttentionForm::absorbed));
+}
+
+CrossAttentionForm DecodeStep::chosen_form() const {
+  if (options_.form != CrossAttentionForm::automatic || contexts_.empty()) return options_.form;
   const DeviceRates rates = device_rates(model_.device(), model_.dtype());
   std::vector<CrossAttentionForm> forms;
   for (const StepContext& context : contexts_) {
@@ -144,13 +207,13 @@ at::Tensor DecodeStep::attend(const Layer& layer, size_t index, const at::Tensor
   return weights.o(step_attention(queries_keys_values(weights, normed_BD), attention_input(weights, index)));
 }
 
-std::vector<ContextRows> DecodeStep::context_rows(size_t layer) const {
-  std::vector<ContextRows> rows;
+BatchContexts DecodeStep::context_rows(size_t layer) const {
+  BatchContexts read{{}, table_.get()};
   for (const StepContext& context : contexts_) {
     const ContextCache* cache = context.latents.cache.get();
-    rows.push_back({&context.latents, cache ? &cache->layers.at(layer) : nullptr, context.first, context.count});
+    read.rows.push_back({&context.latents, cache ? &cache->layers.at(layer) : nullptr, context.first, context.count});
   }
-  return rows;
+  return read;
 }
 
 // Each addition to the residual stream comes with the norm that follows it, the next layer's included.
@@ -161,7 +224,7 @@ at::Tensor DecodeStep::hidden_states() const {
   NormedSum h{embedded_BD, rms_norm(embedded_BD, stack.layers.at(0).input_norm, eps)};
   for (size_t i = 0; i < stack.layers.size(); ++i) {
     const Layer& layer = stack.layers[i];
-    const bool reads = layer.cross_attention && !contexts_.empty();
+    const bool reads = layer.cross_attention && reads_contexts();
     h = add_rms_norm(h.sum, attend(layer, i, h.normed), reads ? layer.cross_attention->norm : layer.post_attention_norm,
                      eps);
     if (reads) {
@@ -195,7 +258,7 @@ at::Tensor DecodeStep::joined_hidden_states() const {
     const Layer& layer = stack.layers[i];
     const SelfAttention& self = layer.self_attention;
     h = added(self.o, step_attention(normed(self.qkv, h, layer.input_norm), attention_input(self, i)), h);
-    if (layer.cross_attention && !contexts_.empty()) {
+    if (layer.cross_attention && reads_contexts()) {
       const CrossAttention& cross = *layer.cross_attention;
       const at::Tensor q = normed(cross.q, h, cross.norm);
       const at::Tensor read = read_contexts(cross, config, q.view({-1, 1, config.num_heads, config.head_dim}),

@@ -6,8 +6,15 @@
 //   DecodeStep step(model, cache, {.contexts = {{latents, 0, batch}}});
 //   step.place(ids, positions);
 //   for (...) step.run();
+//
+// A server keeps one step for each of some batch sizes, 1, 2, 4, 8, 16 ..., made with `contexts_change`, over a cache of its own
+// or parts of one, and uses the smallest that holds the sequences at work. When a request comes or goes it gives the step the
+// contexts of all sequences anew (set_contexts) and places their tokens; what was recorded serves whatever they are. A place
+// in the batch that no sequence has stays without a context, with any token, and is placed at position 0 whenever the others are
+// placed; it writes over itself alone.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -29,6 +36,7 @@ struct DecodeStepOptions {
   // absorbed, materialised or cached (every context then has its cache); automatic: what the cost model finds fastest
   // without keeping more than is kept already.
   CrossAttentionForm form = CrossAttentionForm::automatic;
+  bool contexts_change = false;        // set_contexts() follows: contexts are read through a table from the first run on
   bool graph = true;                   // on a CUDA device: all runs but the first are one graph (ops/captured_work.h)
 };
 
@@ -41,6 +49,12 @@ class DecodeStep {
   DecodeStep(const Cepe& model, const KeyValueCache& cache, const DecodeStepOptions& options = {});
   DecodeStep(const DecodeStep&) = delete;
 
+  // Replaces all contexts, of any lengths, shared or none. The graph stays where they are read through a table before and
+  // after: in the absorbed form on a CUDA device, where contexts differ or the step was made with `contexts_change`, unless so
+  // many sequences share one that matrix products are faster. Otherwise the form is chosen anew, and the next runs record
+  // another graph. Throws Error when contexts do not fit the batch; those before then stay.
+  void set_contexts(const std::vector<StepContext>& contexts);
+
   // The token that each sequence reads next, and its position: the number of tokens that the cache holds before it.
   // Throws Error when an id is not of the vocabulary, or a position not in the cache.
   void place(std::span<const int64_t> ids, std::span<const int64_t> positions);
@@ -52,20 +66,27 @@ class DecodeStep {
   const at::Tensor& ids() const { return ids_B_; }              // (B) int64, on the device: placed next
   const std::vector<int64_t>& positions() const { return positions_; }
   CrossAttentionForm form() const { return form_; }
+  bool has_table() const { return table_ != nullptr; }          // contexts are read in one pass
 
  private:
-  void check_contexts(int64_t batch) const;
-  CrossAttentionForm chosen_form(CrossAttentionForm asked) const;
+  CrossAttentionForm chosen_form() const;
+  std::vector<TableRange> table_ranges() const;
+  bool table_serves(const std::vector<TableRange>& ranges) const;
+  void prepare();
   void compute();
   at::Tensor hidden_states() const;
   at::Tensor joined_hidden_states() const;
   StepAttention attention_input(const SelfAttention& weights, size_t layer) const;
   at::Tensor attend(const Layer& layer, size_t index, const at::Tensor& normed_BD) const;
-  std::vector<ContextRows> context_rows(size_t layer) const;
+  bool reads_contexts() const { return table_ || !contexts_.empty(); }
+  BatchContexts context_rows(size_t layer) const;
 
   const Cepe& model_;
   KeyValueCache cache_;
+  DecodeStepOptions options_;                 // but for the contexts
   std::vector<StepContext> contexts_;
+  TableBatch table_batch_;
+  std::unique_ptr<ContextTable> table_;       // of contexts_
   RotaryTable rotary_;
   CrossAttentionForm form_ = CrossAttentionForm::absorbed;
   bool joined_ = false;                       // norms, SwiGLU and residual additions are part of the products

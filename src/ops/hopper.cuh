@@ -88,6 +88,10 @@ __device__ __forceinline__ void send_16(uint32_t to, const float (&x)[4], uint32
 __device__ __forceinline__ void prefetch_map(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
 }
+// Before the use of a map in global memory, which copies may have overwritten since the last one ("fence.proxy.tensormap").
+__device__ __forceinline__ void acquire_map(const CUtensorMap& map) {
+  asm volatile("fence.proxy.tensormap::generic.acquire.sys [%0], 128;" ::"l"(&map) : "memory");
+}
 struct Box4 {
   int x, y, z, w;  // where the box begins, innermost first; what lies outside of the tensor is zero
 };

@@ -13,6 +13,7 @@
 #include "ops/hopper.cuh"
 #include "ops/latent_int8.cuh"
 #include "ops/latent_merge.cuh"
+#include "ops/latent_table.cuh"
 
 namespace cepe::latent_kernel {
 namespace {
@@ -20,14 +21,10 @@ namespace {
 using namespace hopper;
 
 constexpr int kGroup = 128;                  // threads of a warpgroup
-constexpr int kTile = 64;                    // tokens between two synchronisations of the warpgroups
-constexpr int kChunk = 64;                   // values of the width: a row of a swizzled tile
 constexpr int kSlotBytes = kTile * kChunk * 2;
-constexpr int kRowBytes = kChunk * 2;
 constexpr int kSharedBytes = 222 * 1024;     // of a block: sm_90 has 228 KB, of which a block of the merge takes 5
 constexpr int kMaxSlots = 24;
 constexpr float kLazy = 8.0f;                // the scale of a row's sum is renewed when its highest score grew by 2^8
-constexpr int64_t kLeastTiles = 2;           // of a reader
 
 // Sizes of one instance: kChunks chunks of the width in a block, kRows rows (tokens x heads), states in 8 bits or bfloat16.
 template <int kChunks, int kRows, bool kEightBits>
@@ -96,7 +93,7 @@ struct Problem {
 };
 struct Maps {
   CUtensorMap states;  // (64, tokens, chunks, contexts), boxes of 64 x 64 tokens; of 8 bits (width, tokens, contexts, 1), 128 x 64
-  CUtensorMap query;   // (64, rows, chunks, contexts), boxes of 64 x kRows x kChunks
+  CUtensorMap query;   // (64, rows, chunks, contexts), boxes of 64 x kRows x kChunks; with a table as if of one context
 };
 
 // The tiles of one pair of a context and a block of rows that a reader takes, and where that context and those rows lie.
@@ -112,6 +109,7 @@ struct Piece {
   int64_t row;               // the same among the rows of all contexts
   int rows;                  // from there to the end of the context's own
 };
+// The one that begins at this tile: to its pair's end.
 __device__ __forceinline__ Piece piece_at(const Maps& maps, const Problem& p, int reader, int64_t tile) {
   const Shares& shares = p.parts.shares;
   const int64_t pair = tile / shares.tiles;
@@ -119,7 +117,7 @@ __device__ __forceinline__ Piece piece_at(const Maps& maps, const Problem& p, in
   Piece piece;
   piece.slot = Parts::slot(reader, pair);
   piece.first = static_cast<int>(tile - pair * shares.tiles);
-  piece.tiles = static_cast<int>(min(shares.begin(reader + 1) - tile, static_cast<int64_t>(shares.tiles - piece.first)));
+  piece.tiles = shares.tiles - piece.first;
   piece.tokens = static_cast<int>(p.tokens);
   piece.mask = p.mask ? p.mask + context * p.tokens : nullptr;
   piece.scales = p.scales ? p.scales + context * p.tokens : nullptr;
@@ -129,15 +127,39 @@ __device__ __forceinline__ Piece piece_at(const Maps& maps, const Problem& p, in
   piece.rows = static_cast<int>(p.parts.rows) - piece.query_row;
   return piece;
 }
+// The same of one context of the table.
+__device__ __forceinline__ Piece piece_of(const Problem& p, int context, int reader, int64_t tile) {
+  const Table& table = p.parts.table;
+  const TableEntry& entry = table.entries[context];
+  const int in_context = static_cast<int>(tile - table.first_tiles[context]), row_block = in_context / entry.tiles;
+  Piece piece;
+  piece.slot = Parts::slot(reader, entry.first_pair + row_block);
+  piece.first = in_context - row_block * entry.tiles;
+  piece.tiles = entry.tiles - piece.first;
+  piece.tokens = entry.tokens;
+  piece.mask = entry.mask, piece.scales = entry.scales;
+  piece.states = &entry.states, piece.in_states = 0;
+  piece.query_row = entry.first_row + row_block * p.parts.block_rows, piece.in_query = 0;
+  piece.row = piece.query_row;
+  piece.rows = entry.rows - row_block * p.parts.block_rows;
+  return piece;
+}
 // Calls work(piece) for all pieces of this block's reader.
 template <class Work>
 __device__ __forceinline__ void for_each_piece(const Maps& maps, const Problem& p, Work work) {
+  const Table& table = p.parts.table;
+  const Shares shares = p.parts.shares_now();
   const int reader = static_cast<int>(blockIdx.x) / p.blocks;
-  const int64_t end = p.parts.shares.begin(reader + 1);
-  for (int64_t tile = p.parts.shares.begin(reader); tile < end;) {
-    const Piece piece = piece_at(maps, p, reader, tile);
+  if (reader >= shares.readers) return;
+  const int64_t end = shares.begin(reader + 1);
+  int64_t tile = shares.begin(reader);
+  int context = table.entries ? table.context_of(tile) : 0;
+  while (tile < end) {
+    Piece piece = table.entries ? piece_of(p, context, reader, tile) : piece_at(maps, p, reader, tile);
+    piece.tiles = static_cast<int>(min(end - tile, static_cast<int64_t>(piece.tiles)));
     work(piece);
     tile += piece.tiles;
+    if (table.entries && tile < end && context + 1 < table.totals->contexts && tile >= table.first_tiles[context + 1]) ++context;
   }
 }
 
@@ -146,6 +168,7 @@ template <class L>
 __device__ __forceinline__ void copy_tiles(const Maps& maps, const Problem& p, const Shared<L>& shared, int rank) {
   RingPlace<L::slots> at;
   for_each_piece(maps, p, [&](const Piece& piece) {
+    if (p.parts.table.entries) acquire_map(*piece.states);
     for (int tile = 0; tile < piece.tiles; ++tile) {
       for (int i = 0; i < L::tile_slots; ++i) {
         const int token = (piece.first + tile) * kTile, slot = rank * L::tile_slots + i;
@@ -553,7 +576,7 @@ __global__ void __launch_bounds__(L::threads, 1) read_states(const __grid_consta
   cudaTriggerProgrammaticLaunchCompletion();  // the merge may take its places; it waits there
   const uint32_t rank = p.blocks == 2 ? cluster_rank() : 0;
   if (threadIdx.x == 0) {
-    prefetch_map(maps.states);
+    if (!p.parts.table.entries) prefetch_map(maps.states);
     prefetch_map(maps.query);
     init_barriers(shared);
   }
@@ -578,56 +601,8 @@ __global__ void __launch_bounds__(L::threads, 1) read_states(const __grid_consta
 
 // ---- The host's side
 
-using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
-EncodeTiled encode_tiled() {
-  static const EncodeTiled function = [] {
-    void* found = nullptr;
-    cudaDriverEntryPointQueryResult result{};
-    check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &result));
-    if (!found) fused::refuse("latent attention", "the driver has no cuTensorMapEncodeTiled");
-    return reinterpret_cast<EncodeTiled>(found);
-  }();
-  return function;
-}
-
-CUtensorMap map_of(CUtensorMapDataType type, const void* data, const cuuint64_t (&sizes)[4], const cuuint64_t (&strides)[3],
-                   const cuuint32_t (&box)[4]) {
-  CUtensorMap map;
-  const cuuint32_t steps[4] = {1, 1, 1, 1};
-  const CUresult result = encode_tiled()(&map, type, 4, const_cast<void*>(data), sizes, strides, box, steps,
-                                         CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                                         CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result != CUDA_SUCCESS) fused::refuse("latent attention", "no tensor map can describe the query or the states");
-  return map;
-}
-
-// A (contexts, rows, width) array.
-struct Array {
-  const void* data;
-  int64_t contexts, rows, width;
-};
-// Of 16-bit values, as chunks of 64, in boxes of box_rows x box_chunks of them.
-CUtensorMap map_of_chunks(const Array& a, int box_rows, int box_chunks) {
-  const auto size = [](int64_t n) { return static_cast<cuuint64_t>(n); };
-  return map_of(CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, a.data, {kChunk, size(a.rows), size(a.width / kChunk), size(a.contexts)},
-                {size(a.width * 2), kRowBytes, size(a.rows * a.width * 2)},
-                {kChunk, static_cast<cuuint32_t>(box_rows), static_cast<cuuint32_t>(box_chunks), 1});
-}
-// Of bytes, in boxes of a slot.
-CUtensorMap map_of_bytes(const Array& a) {
-  const auto size = [](int64_t n) { return static_cast<cuuint64_t>(n); };
-  return map_of(CU_TENSOR_MAP_DATA_TYPE_UINT8, a.data, {size(a.width), size(a.rows), size(a.contexts), 1},
-                {size(a.width), size(a.rows * a.width), size(a.contexts * a.rows * a.width)}, {kSlotWidth8, kTile, 1, 1});
-}
-
-int multiprocessors() {
-  int device = 0, count = 0;
-  check(cudaGetDevice(&device));
-  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
-  return count;
-}
-
 // How a problem is cut.
+bool eight_bits(const Args& a) { return a.table ? a.shape->eight_bits : a.scales != nullptr; }
 struct Cut {
   int blocks, chunks, block_rows, row_blocks;  // of a reader, of a block, ...
   Shares shares;
@@ -635,16 +610,19 @@ struct Cut {
 Cut cut_of(const Args& a) {
   Cut cut{};
   const int64_t chunks = a.width / kChunk;
-  cut.blocks = chunks > 8 ? 2 : 1;
+  cut.blocks = blocks_of_reader(a.width);
   const int64_t own = (chunks + cut.blocks - 1) / cut.blocks;
   cut.chunks = static_cast<int>(own <= 2 ? 2 : own <= 4 ? 4 : own);
-  if (a.scales) cut.chunks += cut.chunks % 2;  // a slot holds two
-  cut.block_rows = a.rows <= 8 ? 8 : a.rows <= 16 ? 16 : 32;
+  if (eight_bits(a)) cut.chunks += cut.chunks % 2;  // a slot holds two
+  cut.block_rows = a.table ? a.shape->block_rows : block_rows_for(a.rows);
   cut.row_blocks = static_cast<int>((a.rows + cut.block_rows - 1) / cut.block_rows);
-  cut.shares.tiles = static_cast<int>((a.tokens + kTile - 1) / kTile);
-  cut.shares.total = a.contexts * cut.row_blocks * cut.shares.tiles;
-  const int64_t most = multiprocessors() / cut.blocks;
-  cut.shares.readers = static_cast<int>(std::clamp<int64_t>(cut.shares.total / kLeastTiles, 1, most));
+  if (a.table) {  // which says how many of them have work
+    cut.shares.readers = most_readers(a.width);
+  } else {
+    cut.shares.tiles = static_cast<int>((a.tokens + kTile - 1) / kTile);
+    cut.shares.total = a.contexts * cut.row_blocks * cut.shares.tiles;
+    cut.shares.readers = readers_for(cut.shares.total, a.width);
+  }
   return cut;
 }
 
@@ -655,18 +633,19 @@ struct Scratch {
     const int64_t part_rows = Parts::slots(cut.shares.readers, a.contexts * cut.row_blocks) * cut.block_rows, rows = a.contexts * a.rows;
     statistics = part_rows * a.width;
     query_scales = statistics + part_rows * 2;
-    queries = query_scales + (a.scales ? (2 * rows + 3) / 4 * 4 : 0);
-    end = queries + (a.scales ? rows * padded_width(a.width) / 2 : 0);
+    queries = query_scales + (eight_bits(a) ? (2 * rows + 3) / 4 * 4 : 0);
+    end = queries + (eight_bits(a) ? rows * padded_width(a.width) / 2 : 0);
   }
 };
 
 template <class L>
 Maps maps_of(const Args& args, const void* queries) {
-  const Array states{args.states, args.contexts, args.tokens, args.width};
-  if (L::eight_bits) {
-    return {map_of_bytes(states), map_of_chunks({queries, args.contexts, args.rows, padded_width(args.width)}, L::rows, L::chunks)};
-  }
-  return {map_of_chunks(states, kTile, 1), map_of_chunks({args.query, args.contexts, args.rows, args.width}, L::rows, L::chunks)};
+  const int64_t contexts = args.table ? 1 : args.contexts, rows = args.contexts * args.rows / contexts;
+  Maps maps{};
+  if (!args.table) maps.states = map_of_states({args.states, contexts, args.tokens, args.width}, L::eight_bits);
+  maps.query = L::eight_bits ? map_of_chunks({queries, contexts, rows, padded_width(args.width)}, L::rows, L::chunks)
+                             : map_of_chunks({args.query, contexts, rows, args.width}, L::rows, L::chunks);
+  return maps;
 }
 
 template <class L>
@@ -687,6 +666,7 @@ void launch(const Args& args, const Cut& cut, cudaStream_t stream) {
   p.parts.contexts = args.contexts, p.parts.rows = args.rows, p.parts.width = args.width;
   p.parts.block_rows = L::rows, p.parts.row_blocks = cut.row_blocks;
   p.parts.shares = cut.shares;
+  if (args.table) p.parts.table = table_in(args.table, args.contexts);
   check(cudaFuncSetAttribute(read_states<L>, cudaFuncAttributeMaxDynamicSharedMemorySize, L::bytes));
   cudaLaunchAttribute attributes[2] = {};
   attributes[0].id = cudaLaunchAttributeClusterDimension;
@@ -716,15 +696,17 @@ void launch_rows(const Args& args, const Cut& cut, cudaStream_t stream) {
 
 }  // namespace
 
+int block_rows_for(int64_t rows) { return rows <= 8 ? 8 : rows <= 16 ? 16 : 32; }
+
 int64_t scratch_floats(const Args& args) { return Scratch(args, cut_of(args)).end; }
 
 void latent_attention(const Args& args, void* stream) {
   if (!width_fits(args.width)) fused::refuse("latent attention", "the width is not a multiple of 64 up to 1024");
-  if (args.tokens < 1) fused::refuse("latent attention", "the context has no tokens");
+  if (!args.table && args.tokens < 1) fused::refuse("latent attention", "the context has no tokens");
   if (args.contexts == 0 || args.rows == 0) return;
   const auto on = static_cast<cudaStream_t>(stream);
   const Cut cut = cut_of(args);
-  switch (cut.chunks + (args.scales ? 100 : 0)) {
+  switch (cut.chunks + (eight_bits(args) ? 100 : 0)) {
     case 2: return launch_rows<2, false>(args, cut, on);
     case 4: return launch_rows<4, false>(args, cut, on);
     case 5: return launch_rows<5, false>(args, cut, on);

@@ -5,8 +5,28 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 namespace cepe::latent_kernel {
+
+// Contexts of different lengths, and sequences without one. A table in device memory says what each sequence reads, so that a
+// recorded launch reads the contexts that the table holds when it runs. It is written on the host and copied.
+struct TableShape {
+  int64_t sequences, rows, width;  // rows of one sequence
+  int block_rows;                  // 8, 16 or 32: a context is read once for so many (block_rows_for)
+  bool eight_bits;                 // of all contexts
+};
+struct TableContext {              // in the order of their sequences
+  const void* states;              // (tokens, width), as in Args
+  const float* scales;             // (tokens) where they are in 8 bits
+  const bool* mask;                // (tokens), or null
+  int64_t tokens;                  // at least one
+  int64_t first, count;            // the sequences that read it
+};
+int block_rows_for(int64_t rows);  // where so many read one context
+int64_t table_bytes(int64_t sequences);
+// memory: table_bytes() on the host; it and its copy must be aligned to 128 bytes. Throws Error where sequences overlap.
+void write_table(const TableShape& shape, const std::vector<TableContext>& contexts, void* memory);
 
 // out = softmax(scale query states^T) states for each context; every state is read from memory once for all rows that
 // run at the same time.
@@ -19,6 +39,8 @@ struct Args {
   float* scratch;       // scratch_floats(args) floats, aligned to 16 bytes
   int64_t contexts, rows, tokens, width;  // at least one token
   float scale;
+  const void* table = nullptr;       // contexts of different lengths, in place of states, scales, mask and tokens; `contexts`
+  const TableShape* shape = nullptr; // are then sequences, and those without a context get zeros
 };
 
 // The widths that the kernel is compiled for.

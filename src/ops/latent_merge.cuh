@@ -6,12 +6,14 @@
 
 #include <cstdint>
 
+#include "ops/latent_table.cuh"
+
 namespace cepe::latent_kernel {
 
 // Tiles of all (context, block of rows) pairs in one row, cut into equal shares, one for each reader. A reader leaves one
 // part for each pair that its share touches.
 struct Shares {
-  int tiles = 0;     // of one pair; 0: there are none
+  int tiles = 0;     // of one pair; 0: there are none, or a table says it
   int readers = 0;
   int64_t total = 0;
 
@@ -31,6 +33,9 @@ struct Parts {
   int block_rows, row_blocks;
   int parts;  // of every pair, where they are not `shares`
   Shares shares;
+  Table table;  // where contexts differ in length; `contexts` are then sequences
+
+  __device__ Shares shares_now() const { return table.entries ? Shares{0, table.totals->readers, table.totals->tiles} : shares; }
 
   // Of the part that a reader leaves for a pair: from one piece to the next the reader, the pair or both move on by one.
   __host__ __device__ static int64_t slot(int reader, int64_t pair) { return reader + pair; }

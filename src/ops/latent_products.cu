@@ -64,6 +64,16 @@ __device__ PartsOfRow parts_of(const Parts& p, int64_t context, int64_t row) {
   if (p.shares.tiles == 0) return {pair * p.parts, p.parts, in_block};
   return {Parts::slot(p.shares.first_reader(pair), pair), p.shares.parts_of(pair), in_block};
 }
+// The same by the table: without any parts where the sequence has no context.
+__device__ PartsOfRow parts_by_table(const Parts& p, int64_t sequence, int64_t row) {
+  const TableSequence of = p.table.sequences[sequence];
+  const Shares shares = p.shares_now();
+  if (of.tiles == 0) return {0, 0, 0};
+  const int in_context = of.row + static_cast<int>(row), block = in_context / p.block_rows;
+  const int64_t first_tile = of.first_tile + static_cast<int64_t>(block) * of.tiles;
+  const int first = shares.reader_of(first_tile), last = shares.reader_of(first_tile + of.tiles - 1);
+  return {Parts::slot(first, of.first_pair + block), last - first + 1, in_context - block * p.block_rows};
+}
 
 // The scale of a row over all parts, the same in all lanes.
 struct Scale {
@@ -94,11 +104,13 @@ __global__ void __launch_bounds__(kThreads) merge_parts(const Parts p) {
   __shared__ float weights[kMaxWeights];
   const int lane = threadIdx.x % kLanes, turn = threadIdx.x / kLanes;
   const int64_t row = blockIdx.y, context = blockIdx.z, column = blockIdx.x * kColumns + lane * 4;
-  const PartsOfRow parts = parts_of(p, context, row);
-  const int count = parts.count;
+  PartsOfRow parts{};
+  if (!p.table.entries) parts = parts_of(p, context, row);
   const bool inside = column < p.width;
   cudaTriggerProgrammaticLaunchCompletion();
   cudaGridDependencySynchronize();
+  if (p.table.entries) parts = parts_by_table(p, context, row);
+  const int count = parts.count;
   const auto part = [&](int s) { return *reinterpret_cast<const float4*>(p.sums_of(parts.slot + s) + parts.row * p.width + column); };
   float4 ahead[kAhead];
 #pragma unroll

@@ -1,0 +1,121 @@
+// Tensor maps, and the table of contexts of different lengths.
+#include "ops/latent_table.cuh"
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "ops/fused.h"
+#include "ops/latent_kernel.h"
+#include "ops/latent_merge.cuh"
+
+namespace cepe::latent_kernel {
+namespace {
+
+constexpr int64_t kLeastTiles = 2;  // of a reader
+constexpr cuuint32_t kSlotWidth8 = 128;
+
+using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
+EncodeTiled encode_tiled() {
+  static const EncodeTiled function = [] {
+    void* found = nullptr;
+    cudaDriverEntryPointQueryResult result{};
+    check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &result));
+    if (!found) fused::refuse("latent attention", "the driver has no cuTensorMapEncodeTiled");
+    return reinterpret_cast<EncodeTiled>(found);
+  }();
+  return function;
+}
+
+CUtensorMap map_of(CUtensorMapDataType type, const void* data, const cuuint64_t (&sizes)[4], const cuuint64_t (&strides)[3],
+                   const cuuint32_t (&box)[4]) {
+  CUtensorMap map;
+  const cuuint32_t steps[4] = {1, 1, 1, 1};
+  const CUresult result = encode_tiled()(&map, type, 4, const_cast<void*>(data), sizes, strides, box, steps,
+                                         CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                         CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result != CUDA_SUCCESS) fused::refuse("latent attention", "no tensor map can describe the query or the states");
+  return map;
+}
+
+cuuint64_t size(int64_t n) { return static_cast<cuuint64_t>(n); }
+
+// Where the parts of a table begin: entries at 0, then these.
+struct TableLayout {
+  int64_t sequences, first_tiles, totals, end;
+  explicit TableLayout(int64_t count) {
+    sequences = count * static_cast<int64_t>(sizeof(TableEntry));
+    first_tiles = sequences + count * static_cast<int64_t>(sizeof(TableSequence));
+    totals = first_tiles + count * static_cast<int64_t>(sizeof(int64_t));
+    end = totals + static_cast<int64_t>(sizeof(TableTotals));
+  }
+};
+
+}  // namespace
+
+CUtensorMap map_of_chunks(const Array& a, int box_rows, int box_chunks) {
+  return map_of(CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, a.data, {kChunk, size(a.rows), size(a.width / kChunk), size(a.contexts)},
+                {size(a.width * 2), kRowBytes, size(a.rows * a.width * 2)},
+                {kChunk, static_cast<cuuint32_t>(box_rows), static_cast<cuuint32_t>(box_chunks), 1});
+}
+
+CUtensorMap map_of_states(const Array& a, bool eight_bits) {
+  if (!eight_bits) return map_of_chunks(a, kTile, 1);
+  return map_of(CU_TENSOR_MAP_DATA_TYPE_UINT8, a.data, {size(a.width), size(a.rows), size(a.contexts), 1},
+                {size(a.width), size(a.rows * a.width), size(a.contexts * a.rows * a.width)}, {kSlotWidth8, kTile, 1, 1});
+}
+
+int blocks_of_reader(int64_t width) { return width / kChunk > 8 ? 2 : 1; }
+
+int most_readers(int64_t width) {
+  int device = 0, count = 0;
+  check(cudaGetDevice(&device));
+  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
+  return count / blocks_of_reader(width);
+}
+
+int readers_for(int64_t tiles, int64_t width) {
+  return tiles == 0 ? 0 : static_cast<int>(std::clamp<int64_t>(tiles / kLeastTiles, 1, most_readers(width)));
+}
+
+Table table_in(const void* memory, int64_t sequences) {
+  const auto* const bytes = static_cast<const char*>(memory);
+  const TableLayout layout(sequences);
+  return {reinterpret_cast<const TableEntry*>(bytes), reinterpret_cast<const TableSequence*>(bytes + layout.sequences),
+          reinterpret_cast<const int64_t*>(bytes + layout.first_tiles), reinterpret_cast<const TableTotals*>(bytes + layout.totals)};
+}
+
+int64_t table_bytes(int64_t sequences) { return TableLayout(sequences).end; }
+
+void write_table(const TableShape& shape, const std::vector<TableContext>& contexts, void* memory) {
+  const TableLayout layout(shape.sequences);
+  std::memset(memory, 0, static_cast<size_t>(layout.end));
+  auto* const bytes = static_cast<char*>(memory);
+  auto* const entries = reinterpret_cast<TableEntry*>(bytes);
+  auto* const sequences = reinterpret_cast<TableSequence*>(bytes + layout.sequences);
+  auto* const first_tiles = reinterpret_cast<int64_t*>(bytes + layout.first_tiles);
+  int64_t tiles = 0, pairs = 0, taken = 0;
+  for (size_t i = 0; i < contexts.size(); ++i) {
+    const TableContext& c = contexts[i];
+    if (c.tokens < 1) fused::refuse("latent attention", "a context has no tokens");
+    if (c.first < taken || c.count < 1 || c.first + c.count > shape.sequences) {
+      fused::refuse("latent attention", "a context's sequences are not of the batch, or another's");
+    }
+    taken = c.first + c.count;
+    TableEntry& entry = entries[i];
+    entry.states = map_of_states({c.states, 1, c.tokens, shape.width}, shape.eight_bits);
+    entry.mask = c.mask, entry.scales = c.scales, entry.first_pair = pairs;
+    entry.first_row = static_cast<int>(c.first * shape.rows), entry.rows = static_cast<int>(c.count * shape.rows);
+    entry.tokens = static_cast<int>(c.tokens), entry.tiles = static_cast<int>((c.tokens + kTile - 1) / kTile);
+    for (int64_t s = 0; s < c.count; ++s) {
+      sequences[c.first + s] = {tiles, pairs, entry.tiles, static_cast<int>(s * shape.rows)};
+    }
+    first_tiles[i] = tiles;
+    const int64_t row_blocks = (entry.rows + shape.block_rows - 1) / shape.block_rows;
+    tiles += row_blocks * entry.tiles, pairs += row_blocks;
+  }
+  *reinterpret_cast<TableTotals*>(bytes + layout.totals) = {tiles, readers_for(tiles, shape.width), static_cast<int>(contexts.size())};
+}
+
+}  // namespace cepe::latent_kernel

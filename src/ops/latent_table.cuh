@@ -1,0 +1,69 @@
+// Contexts of different lengths in one launch: what the latent kernel and its merge find about them in device memory, and
+// what its host side shares with the one that writes it. Included by latent_*.cu only.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+
+namespace cepe::latent_kernel {
+
+constexpr int kTile = 64;     // tokens between two synchronisations of the warpgroups
+constexpr int kChunk = 64;    // values of the width: a row of a swizzled tile of 16-bit values
+constexpr int kRowBytes = kChunk * 2;
+
+// One context, and the rows of the query that read it. Contexts stand in the order of their rows; the tiles of a context's
+// blocks of rows follow each other, and those of the next context.
+struct alignas(128) TableEntry {
+  CUtensorMap states;    // of this context alone
+  const bool* mask;      // (tokens), or null
+  const float* scales;   // (tokens) of states in 8 bits
+  int64_t first_pair;    // of a context and a block of rows
+  int first_row, rows, tokens, tiles;
+};
+// What one sequence reads, as the merge wants it.
+struct TableSequence {
+  int64_t first_tile, first_pair;
+  int tiles;             // of a pair; 0: the sequence has no context
+  int row;               // its first one among its context's
+};
+struct TableTotals {
+  int64_t tiles;
+  int readers, contexts;
+};
+struct Table {
+  const TableEntry* entries;   // (contexts); null: there is no table, all contexts are of one length
+  const TableSequence* sequences;
+  const int64_t* first_tiles;  // (contexts)
+  const TableTotals* totals;
+
+  // The context of a tile.
+  __device__ int context_of(int64_t tile) const {
+    int low = 0, high = totals->contexts - 1;
+    while (low < high) {
+      const int middle = (low + high + 1) / 2;
+      if (first_tiles[middle] <= tile) low = middle;
+      else high = middle - 1;
+    }
+    return low;
+  }
+};
+// How a table for so many sequences lies in memory.
+Table table_in(const void* memory, int64_t sequences);
+
+// Blocks that share the width, and how many such readers a launch has; 0 for no tiles.
+int blocks_of_reader(int64_t width);
+int most_readers(int64_t width);
+int readers_for(int64_t tiles, int64_t width);
+
+// A (contexts, rows, width) array.
+struct Array {
+  const void* data;
+  int64_t contexts, rows, width;
+};
+// Of 16-bit values, as chunks of 64, in boxes of box_rows x box_chunks of them.
+CUtensorMap map_of_chunks(const Array& a, int box_rows, int box_chunks);
+// Of states: bfloat16 as chunks in boxes of a tile of one, bytes in boxes of a tile of 128.
+CUtensorMap map_of_states(const Array& a, bool eight_bits);
+
+}  // namespace cepe::latent_kernel
