@@ -15,6 +15,8 @@
 #include <cstdlib>
 #include <functional>
 
+#include "ops/captured_work.h"
+#include "ops/context_table.h"
 #include "ops/latent_attention.h"
 #include "ops/latent_int8.h"
 
@@ -86,6 +88,37 @@ void measure(const Device& on, const Shape& shape, at::ScalarType type, const As
               narrow * 1e6, static_cast<double>(bytes8.values.nbytes() + bytes8.scales.nbytes()) / narrow / 1e9, products * 1e6, products / kernel);
 }
 
+// Eight sequences with contexts of 1/8 to 8/8 of so many tokens: in one pass, and one after another, each as a CUDA graph.
+void measure_lengths(const Device& on, const Shape& shape, int64_t longest, bool eight_bits) {
+  constexpr int64_t kContexts = 8;
+  at::manual_seed(1);
+  const auto options = at::TensorOptions().device(on.device).dtype(at::kBFloat16);
+  const at::Tensor query = at::randn({kContexts, shape.heads, shape.width}, options) / 10, out = at::empty_like(query);
+  std::vector<cepe::TableRange> ranges;
+  double bytes = 0;
+  for (int64_t c = 0; c < kContexts; ++c) {
+    cepe::LatentStates context{at::randn({1, longest * (c + 1) / kContexts, shape.width}, options)};
+    if (eight_bits) {
+      const cepe::Int8States narrow = cepe::quantize_states(context.states_BSE);
+      context.states_BSE = narrow.values, context.scales_BS = narrow.scales;
+    }
+    bytes += static_cast<double>(context.states_BSE.nbytes());
+    ranges.push_back({context, c, 1});
+  }
+  const cepe::ContextTable table({on.device, at::kBFloat16, kContexts, shape.heads, shape.width}, ranges);
+  cepe::CapturedWork pass(on.device, true, [&] { out.copy_(cepe::latent_attention(query, table, 0.125)); });
+  cepe::CapturedWork each(on.device, true, [&] {
+    for (const cepe::TableRange& range : ranges) {
+      out.narrow(0, range.first, 1).copy_(cepe::latent_attention(query.narrow(0, range.first, 1), range.context, 0.125));
+    }
+  });
+  pass.run(), each.run();
+  const double one = seconds(on, [&] { pass.run(); }), apart = seconds(on, [&] { each.run(); });
+  std::printf("%-12s %-9s %ld contexts up to %ld tokens: one pass %.1f us, %.0f GB/s; one after another %.1f us; ratio %.2f\n",
+              shape.name, eight_bits ? "int8" : "bfloat16", static_cast<long>(kContexts), static_cast<long>(longest), one * 1e6,
+              bytes / one / 1e9, apart * 1e6, apart / one);
+}
+
 // Bytes read and written a second by a copy of 1 GiB.
 double copy_rate(const Device& on) {
   const at::Tensor from = at::ones({int64_t{1} << 29}, at::TensorOptions().device(on.device).dtype(at::kBFloat16));
@@ -112,6 +145,9 @@ int main(int argc, char** argv) {
     if (gpu) {
       for (const Asked& asked : {Asked{1}, Asked{2}, Asked{4}, Asked{16}, Asked{32}, Asked{1, 16}}) {
         measure(on, shape, at::kBFloat16, asked, context);
+      }
+      for (const bool eight_bits : {false, true}) {
+        for (const int64_t longest : {context, int64_t{8192}}) measure_lengths(on, shape, longest, eight_bits);
       }
     } else {
       for (const auto type : {at::kFloat, at::kBFloat16}) {

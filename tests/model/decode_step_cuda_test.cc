@@ -86,6 +86,49 @@ TEST_P(CudaSteps, PaddingInAContextIsNotRead) {
   expect_as_exact_as_decode(run, "padding");
 }
 
+// The graph of one step reads whatever contexts it is given: of any lengths, shared, with padding, or none.
+TEST_P(CudaSteps, ContextsAreReplacedUnderARecordedGraph) {
+  Latents padded = context(1, 200);
+  padded.mask_BS = at::rand({1, 200}, at::TensorOptions().device(at::kCUDA)) < 0.5;
+  const std::vector<StepContext> lengths = {{context(1, 300), 0, 1}, {context(1, 1), 1, 1}, {padded, 2, 1}, {context(1, 4100), 3, 1}};
+  const std::vector<StepContext> shared = {{context(1, 90), 1, 3}}, alike = {{context(4, 500), 0, 4}};
+  const std::vector<std::vector<StepContext>> all = {lengths, shared, alike, {}};
+  for (const auto& before : all) {
+    for (const auto& after : all) {
+      StepRun run{.prompts = {12, 1, 40, 3}, .before = before};
+      run.options.contexts = after, run.options.contexts_change = true;
+      expect_as_exact_as_decode(run, "replaced");
+    }
+  }
+  StepRun run{.prompts = {12, 1, 40, 3}, .before = alike};
+  run.options.contexts = lengths;
+  expect_as_exact_as_decode(run, "recorded again");
+  for (StepContext& context : run.options.contexts) context.latents = quantize(context.latents);
+  const std::vector<at::Tensor> sequences = random_sequences(run, model_.config.decoder.vocab_size);
+  const at::Tensor bytes = logits_by_steps(model_, run, sequences);
+  run.options.contexts = lengths;
+  EXPECT_LT(norm_error(bytes, logits_by_steps(model_, run, sequences)), 3e-2) << "in 8 bits";
+}
+
+// As a server does: one graph, contexts that come and go, while others go on writing.
+TEST_P(CudaSteps, ASequenceGoesOnWhileAnothersContextIsReplaced) {
+  const StepContext kept{context(1, 700), 1, 1}, other{context(1, 90), 0, 1};
+  const auto write = [&](bool replace) {
+    const KeyValueCache cache = make_cache(model_.decoder.stack, 4, 64);
+    DecodeStep step(model_, cache, {.contexts = {kept}, .contexts_change = true});
+    EXPECT_TRUE(step.has_table());
+    std::vector<at::Tensor> written;
+    for (int64_t i = 0; i < 20; ++i) {
+      step.place(std::vector<int64_t>{5, 7 + i, 0, 0}, std::vector<int64_t>{i, i, 0, 0});
+      if (replace && i % 3 == 2) step.set_contexts(i % 2 == 0 ? std::vector<StepContext>{other, kept} : std::vector<StepContext>{kept});
+      written.push_back(step.run()[1].clone());
+    }
+    EXPECT_TRUE(step.has_table());
+    return at::stack(written);
+  };
+  EXPECT_LT(norm_error(write(true), write(false)), 2e-2);  // readers share the context otherwise, so sums are rounded otherwise
+}
+
 // Many greedy tokens without the host: the graph gives what the same kernels give one by one.
 TEST_P(CudaSteps, AGraphWritesTheTokensThatKernelsOneByOneWrite) {
   const Latents latents = context(2, 200);

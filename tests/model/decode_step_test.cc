@@ -81,6 +81,20 @@ TEST_P(Steps, MergedMatricesGiveTheSameAndTakeNoMemory) {
   EXPECT_LT(norm_error(logits_by_steps(model_, run, sequences), expected), 1e-12);
 }
 
+TEST_P(Steps, ContextsAreReplaced) {
+  const std::vector<StepContext> mixed = {{context_of_length(model_, 1, 3), 0, 2}, {context_of_length(model_, 1, 1), 3, 1}};
+  const std::vector<StepContext> alike = {{context_of_length(model_, 4, 2), 0, 4}};
+  for (const bool change : {false, true}) {
+    const auto check = [&](const std::vector<StepContext>& before, const std::vector<StepContext>& after) {
+      expect_equal_to_decode({.prompts = {4, 1, 6, 2}, .options = {.contexts = after, .contexts_change = change}, .before = before});
+    };
+    check(mixed, alike);
+    check(alike, mixed);
+    check({}, mixed);
+    check(mixed, {});
+  }
+}
+
 TEST_P(Steps, GreedyTokensGoFromStepToStep) {
   const KeyValueCache cache = make_cache(model_.decoder.stack, 2, 8);
   DecodeStep step(model_, cache, {.contexts = {{context_of_length(model_, 1, 1), 1, 1}}});
@@ -107,6 +121,7 @@ TEST_P(Steps, WhatDoesNotFitIsRefused) {
   EXPECT_THROW(made({{context, 1, 2}}), Error) << "beyond the batch";
   EXPECT_THROW(made({{context, 0, 2}, {context, 1, 1}}), Error) << "two contexts for one sequence";
   EXPECT_THROW(made({{two, 0, 1}}), Error) << "two contexts for one sequence";
+  EXPECT_THROW(step.set_contexts({{context, 1, 2}}), Error) << "beyond the batch";
 }
 INSTANTIATE_TEST_SUITE_P(Models, Steps, testing::Values("cepe-mha", "cepe-gqa-last2"));
 

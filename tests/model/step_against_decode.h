@@ -3,6 +3,8 @@
 
 #include <ATen/ATen.h>
 
+#include <optional>
+
 #include "model/decode_step.h"
 #include "model/fixtures.h"
 
@@ -23,6 +25,8 @@ struct StepRun {
   std::vector<int64_t> prompts;
   int64_t steps = 5;
   DecodeStepOptions options;
+  // What the step was made for and ran with before it was given options.contexts.
+  std::optional<std::vector<StepContext>> before = std::nullopt;
 };
 
 // The context of one sequence of the run, as decode() wants it.
@@ -61,7 +65,14 @@ inline at::Tensor logits_by_steps(const Cepe& model, const StepRun& run, const s
                    .cache = &part,
                    .last = 1});
   }
-  DecodeStep step(model, cache, run.options);
+  DecodeStepOptions options = run.options;
+  if (run.before) options.contexts = *run.before;
+  DecodeStep step(model, cache, options);
+  if (run.before) {
+    step.place(std::vector<int64_t>(run.prompts.size(), 3), run.prompts);
+    for (int64_t i = 0; i < 3; ++i) step.run();
+    step.set_contexts(run.options.contexts);
+  }
   std::vector<at::Tensor> all;
   for (int64_t i = 0; i < run.steps; ++i) {
     std::vector<int64_t> ids, positions;
