@@ -92,8 +92,8 @@ bool ContextTable::takes(const std::vector<TableRange>& ranges) const {
 #ifdef CEPE_CUDA
 ContextTable::ContextTable(const TableBatch& batch, const std::vector<TableRange>& ranges) : batch_(batch) {
   require(context_table_applies(batch, ranges), "contexts of different lengths: no kernel for states of width {}", batch.width);
-  block_rows_ = latent_kernel::block_rows_for(widest(batch, ranges));
   eight_bits_ = !ranges.empty() && ranges[0].context.states_BSE.scalar_type() == at::kByte;
+  block_rows_ = latent_kernel::block_rows_for(widest(batch, ranges));
   memory_ = at::empty({latent_kernel::table_bytes(batch.sequences)}, at::TensorOptions().device(batch.device).dtype(at::kByte));
   set(ranges);
 }

@@ -53,6 +53,10 @@ struct RingPlace {
   __device__ __forceinline__ void advance() {
     if (++slot == kSlots) slot = 0, parity ^= 1;
   }
+  __device__ __forceinline__ void skip(int places) {  // fewer than kSlots
+    slot += places;
+    if (slot >= kSlots) slot -= kSlots, parity ^= 1;
+  }
 };
 
 // ---- Clusters of blocks

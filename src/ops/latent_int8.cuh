@@ -1,6 +1,6 @@
-// Latents in 8 bits: how a warpgroup scores and adds a tile of them. Included by latent_kernel.cu only. A byte u stands for
-// (u - 128) times the token's scale; the tensor cores get it as the float16 number 1024 + u, which is a byte permutation
-// away: 0x6400 | u. Registers feed them, so that a byte is read from shared memory once for scores and once for sums.
+// Latents in 8 bits: products of them, and their queries. Included by latent_kernel.cu only. A byte u stands for (u - 128) times
+// the token's scale. For scores the tensor cores multiply bytes as they lie, with queries of two bytes. For sums, where they would
+// have to lie the other way round, they pass through registers as float16 numbers: 0x6400 | u is 1024 + u.
 // docs/kernels/latent_attention.md derives the layouts.
 #pragma once
 
@@ -15,8 +15,8 @@
 
 namespace cepe::latent_kernel {
 
-constexpr float kByteOffset = 1152;     // 1024 + 128: what a byte's float16 number exceeds its value by
 constexpr int kSlotWidth8 = 128;        // values of the width in a slot of the ring: 64 tokens x 128 bytes, swizzled
+constexpr float kFineSteps = 254;       // steps of a query's second byte in one of its first
 constexpr uint32_t kMagic = 0x64646464;
 
 // Where the copy engine's swizzle put the four bytes of token `row` from value `column` (a multiple of 4) of a slot.
@@ -24,25 +24,44 @@ __device__ __forceinline__ int place_in_slot(int row, int column) {
   return row * kSlotWidth8 + ((column / 16 ^ row % 8) * 16 | column % 16);
 }
 
-// The position in a query's row of the value that stands at `column` of the width: the order in which score_bytes() meets
-// them. A slot of 128 values makes two chunks of 64.
-__host__ __device__ constexpr int query_place(int column) {
-  const int in_slot = column % kSlotWidth8, part = in_slot / 16, in_part = in_slot % 16;
-  return column - in_slot + part % 2 * 64 + in_part / 4 * 16 + in_part % 4 / 2 * 8 + part / 2 * 2 + in_part % 2;
-}
-
-// Two bytes as float16 numbers 1024 + u: those of `bytes` that kSelect's nibbles 0 and 2 name.
-template <uint32_t kSelect>
-__device__ __forceinline__ uint32_t two_numbers(uint32_t bytes) {
-  return __byte_perm(bytes, kMagic, kSelect);
-}
-// The same less 1152: their values.
+// Two bytes as float16 numbers 1024 + u, those of `bytes` that kSelect's nibbles 0 and 2 name, less 1152: their values.
 template <uint32_t kSelect>
 __device__ __forceinline__ uint32_t two_values(uint32_t bytes) {
-  const uint32_t numbers = two_numbers<kSelect>(bytes), offset = 0x64806480;
+  const uint32_t numbers = __byte_perm(bytes, kMagic, kSelect), offset = 0x64806480;
   uint32_t values;
   asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(values) : "r"(numbers), "r"(offset));
   return values;
+}
+
+// D (64 x N, int32) += A (64 x 32, unsigned bytes) B (32 x N, signed bytes), both in shared memory, rows of A and columns of B
+// along K. D lies in registers as that of hopper::multiply().
+__device__ __forceinline__ void multiply_bytes(int (&d)[8], uint64_t a, uint64_t b, bool add) {
+  asm volatile(
+      "{\n.reg .pred add;\nsetp.ne.b32 add, %10, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n16k32.s32.u8.s8 {%0,%1,%2,%3,%4,%5,%6,%7}, %8, %9, add;\n}"
+      : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3]), "+r"(d[4]), "+r"(d[5]), "+r"(d[6]), "+r"(d[7])
+      : "l"(a), "l"(b), "r"(static_cast<int>(add)));
+}
+__device__ __forceinline__ void multiply_bytes(int (&d)[16], uint64_t a, uint64_t b, bool add) {
+  asm volatile(
+      "{\n.reg .pred add;\nsetp.ne.b32 add, %18, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n32k32.s32.u8.s8 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}, %16, %17, add;\n}"
+      : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3]), "+r"(d[4]), "+r"(d[5]), "+r"(d[6]), "+r"(d[7]), "+r"(d[8]), "+r"(d[9]),
+        "+r"(d[10]), "+r"(d[11]), "+r"(d[12]), "+r"(d[13]), "+r"(d[14]), "+r"(d[15])
+      : "l"(a), "l"(b), "r"(static_cast<int>(add)));
+}
+__device__ __forceinline__ void multiply_bytes(int (&d)[32], uint64_t a, uint64_t b, bool add) {
+  asm volatile(
+      "{\n.reg .pred add;\nsetp.ne.b32 add, %34, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n64k32.s32.u8.s8 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, "
+      "%32, %33, add;\n}"
+      : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3]), "+r"(d[4]), "+r"(d[5]), "+r"(d[6]), "+r"(d[7]), "+r"(d[8]), "+r"(d[9]),
+        "+r"(d[10]), "+r"(d[11]), "+r"(d[12]), "+r"(d[13]), "+r"(d[14]), "+r"(d[15]), "+r"(d[16]), "+r"(d[17]), "+r"(d[18]),
+        "+r"(d[19]), "+r"(d[20]), "+r"(d[21]), "+r"(d[22]), "+r"(d[23]), "+r"(d[24]), "+r"(d[25]), "+r"(d[26]), "+r"(d[27]),
+        "+r"(d[28]), "+r"(d[29]), "+r"(d[30]), "+r"(d[31])
+      : "l"(a), "l"(b), "r"(static_cast<int>(add)));
 }
 
 // D (64 x N) += A (64 x 16, float16, in registers) B (16 x N, float16). Lane l of warp w holds, g = l / 4 and t = l % 4,
@@ -71,42 +90,21 @@ __device__ __forceinline__ void multiply_registers(float (&d)[16], const uint32_
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(add)));
 }
 
-// Scores of the 64 tokens of a slot: score += numbers (64 x 128) query (128 x rows). query: the operand of the first of the
-// slot's two chunks, whose second lies `chunk_step` of the operand's units of 16 bytes further. One batch of products stays
-// on its way.
-template <int kValues>
-__device__ __forceinline__ void score_bytes(const char* slot, uint64_t query, uint32_t chunk_step, bool first, float (&score)[kValues]) {
-  const int lane = threadIdx.x % 32, row = threadIdx.x % 128 / 32 * 16 + lane / 4;
-#pragma unroll
-  for (int s = 0; s < 2; ++s) {
-    const int column = (lane % 4 * 2 + s) * 16;
-    const uint4 low = *reinterpret_cast<const uint4*>(slot + place_in_slot(row, column));
-    const uint4 high = *reinterpret_cast<const uint4*>(slot + place_in_slot(row + 8, column));
-    const uint32_t of_low[4] = {low.x, low.y, low.z, low.w}, of_high[4] = {high.x, high.y, high.z, high.w};
-    uint32_t a[4][4];
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      a[j][0] = two_numbers<0x4140>(of_low[j]), a[j][1] = two_numbers<0x4140>(of_high[j]);
-      a[j][2] = two_numbers<0x4342>(of_low[j]), a[j][3] = two_numbers<0x4342>(of_high[j]);
-    }
-    hopper::begin_products();
-#pragma unroll
-    for (int j = 0; j < 4; ++j) multiply_registers(score, a[j], query + s * chunk_step + j * 2, !(first && s + j == 0));
-    hopper::commit_products();
-    hopper::wait_products<1>();
-  }
-}
-
-// What a thread adds of 16 tokens from one word (four values of the width) of each of four: the rows of two products.
+// Of 16 tokens four values of the width each: what a thread adds of them, as it lies in a slot and as the rows of two products.
+struct Words {
+  uint32_t of[4];  // tokens 2t, 2t + 1, 2t + 8, 2t + 9 with t = lane % 4
+};
 struct Added {
   uint32_t a[2][4];
 };
-__device__ __forceinline__ Added load_added(const char* slot, int first_token, int column) {
+__device__ __forceinline__ Words load_words(const char* slot, int first_token, int column) {
   const int row = first_token + threadIdx.x % 4 * 2;
   const auto word = [&](int r) { return *reinterpret_cast<const uint32_t*>(slot + place_in_slot(r, column)); };
-  const uint32_t w0 = word(row), w1 = word(row + 1), w2 = word(row + 8), w3 = word(row + 9);
-  const uint32_t early[2] = {__byte_perm(w0, w1, 0x5140), __byte_perm(w0, w1, 0x7362)};
-  const uint32_t late[2] = {__byte_perm(w2, w3, 0x5140), __byte_perm(w2, w3, 0x7362)};
+  return {{word(row), word(row + 1), word(row + 8), word(row + 9)}};
+}
+__device__ __forceinline__ Added values_of(const Words& words) {
+  const uint32_t early[2] = {__byte_perm(words.of[0], words.of[1], 0x5140), __byte_perm(words.of[0], words.of[1], 0x7362)};
+  const uint32_t late[2] = {__byte_perm(words.of[2], words.of[3], 0x5140), __byte_perm(words.of[2], words.of[3], 0x7362)};
   Added added;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -116,15 +114,13 @@ __device__ __forceinline__ Added load_added(const char* slot, int first_token, i
   return added;
 }
 
-// ---- Queries for it: float16 between -1 and 1 with a scale a row, in the order of query_place(), zeros behind the width.
-
-constexpr int64_t padded_width(int64_t width) { return (width + kSlotWidth8 - 1) / kSlotWidth8 * kSlotWidth8; }
+// ---- Queries: x = scale (first + second / 254) with two signed bytes, a scale a row.
 
 struct PrepareArgs {
-  const __nv_bfloat16* query;  // (rows, width)
-  __half* out;                 // (rows, padded_width)
-  float2* scales;              // (rows): the scale, and 1152 times the sum of the row's numbers
-  int64_t rows, width;
+  const __nv_bfloat16* query;  // (contexts, rows, width)
+  int8_t* out;                 // (contexts, 2, rows, width): all first bytes of a context's rows, then the second ones
+  float2* scales;              // (contexts, rows): of first * 254 + second, and 128 times the sum of those
+  int64_t contexts, rows, width;
 };
 constexpr int kPrepareThreads = 128;
 
@@ -144,9 +140,10 @@ __device__ __forceinline__ float in_all_threads(float x, bool highest, float* me
 
 static __global__ void __launch_bounds__(kPrepareThreads) prepare_queries(const PrepareArgs a) {
   __shared__ float memory[2][kPrepareThreads / 32];
-  const __nv_bfloat16* const query = a.query + blockIdx.x * a.width;
-  const int64_t padded = padded_width(a.width);
-  __half* const out = a.out + blockIdx.x * padded;
+  const int64_t row = blockIdx.x, context = row / a.rows;
+  const __nv_bfloat16* const query = a.query + row * a.width;
+  int8_t* const first = a.out + (row + context * a.rows) * a.width;
+  int8_t* const second = first + a.rows * a.width;
   cudaTriggerProgrammaticLaunchCompletion();
   cudaGridDependencySynchronize();
   float highest = 0;
@@ -157,15 +154,16 @@ static __global__ void __launch_bounds__(kPrepareThreads) prepare_queries(const 
     broken |= !(magnitude < INFINITY);  // fmaxf passes over what is not a number
   }
   highest = in_all_threads(broken ? INFINITY : highest, true, memory[0]);
-  const float factor = highest > 0 ? 1 / highest : 0;
-  float sum = 0;
-  for (int64_t i = threadIdx.x; i < padded; i += kPrepareThreads) {
-    const __half value = __float2half_rn(i < a.width ? __bfloat162float(query[i]) * factor : 0);
-    out[query_place(static_cast<int>(i))] = value;
-    sum += __half2float(value);
+  const float factor = highest > 0 ? 127 / highest : 0;
+  float sum = 0;  // of integers; exact below 2^24
+  for (int64_t i = threadIdx.x; i < a.width; i += kPrepareThreads) {
+    const float x = fminf(fmaxf(__bfloat162float(query[i]) * factor, -127), 127), coarse = rintf(x);
+    const float fine = rintf((x - coarse) * kFineSteps);
+    first[i] = static_cast<int8_t>(coarse), second[i] = static_cast<int8_t>(fine);
+    sum += coarse * kFineSteps + fine;
   }
   sum = in_all_threads(sum, false, memory[1]);
-  if (threadIdx.x == 0) a.scales[blockIdx.x] = {highest < INFINITY ? highest : NAN, sum * kByteOffset};
+  if (threadIdx.x == 0) a.scales[row] = {highest < INFINITY ? highest / (127 * kFineSteps) : NAN, sum * 128};
 }
 
 inline void launch_prepare_queries(const PrepareArgs& args, cudaStream_t stream) {
@@ -173,7 +171,7 @@ inline void launch_prepare_queries(const PrepareArgs& args, cudaStream_t stream)
   early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   early.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(args.rows));
+  config.gridDim = dim3(static_cast<unsigned>(args.contexts * args.rows));
   config.blockDim = dim3(kPrepareThreads);
   config.stream = stream;
   config.attrs = &early;

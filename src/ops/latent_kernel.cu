@@ -24,6 +24,8 @@ constexpr int kGroup = 128;                  // threads of a warpgroup
 constexpr int kSlotBytes = kTile * kChunk * 2;
 constexpr int kSharedBytes = 222 * 1024;     // of a block: sm_90 has 228 KB, of which a block of the merge takes 5
 constexpr int kMaxSlots = 24;
+// With 8 bits, of a thread of four warpgroups that start with 128 each.
+constexpr int kScorerRegisters = 168, kAdderRegisters = 152, kCopierRegisters = 32;
 constexpr float kLazy = 8.0f;                // the scale of a row's sum is renewed when its highest score grew by 2^8
 
 // Sizes of one instance: kChunks chunks of the width in a block, kRows rows (tokens x heads), states in 8 bits or bfloat16.
@@ -31,23 +33,27 @@ template <int kChunks, int kRows, bool kEightBits>
 struct Layout {
   static constexpr int chunks = kChunks, rows = kRows;
   static constexpr bool eight_bits = kEightBits;
-  // Bytes on their way through registers need more of these than each thread gets; a whole third warpgroup can hand on its own.
-  static constexpr int threads = kEightBits ? 3 * kGroup : 2 * kGroup + 32;
-  // Tiles are weighed one behind: the ring has room for it, and 8 bits leave half the time for two blocks' exchange.
+  // Bytes that are added pass through registers, which takes one warpgroup too long: two share the width. A fourth, whose first
+  // thread copies, gives its registers to those.
+  static constexpr int adders = kEightBits ? 2 : 1;
+  static constexpr int threads = kEightBits ? 4 * kGroup : 2 * kGroup + 32;
+  // Bytes come twice as fast, so two blocks' exchange must not be waited for: tiles are weighed one behind. The ring has room.
   static constexpr bool behind = kEightBits;
-  static constexpr int parts = behind ? 4 : 2;  // tiles whose scores may be on their way between two blocks
+  static constexpr int places = behind ? 4 : 2;  // tiles whose scores may be on their way between two blocks
   using Weight = std::conditional_t<kEightBits, __half, __nv_bfloat16>;
   static constexpr int tile_slots = kEightBits ? kChunks / 2 : kChunks;  // of the ring, in a tile
   // Weights are taken relative to 2^-headroom times the highest, so that float16's range is used where it is narrow.
   static constexpr float headroom = kEightBits ? 7 : 0;
   static constexpr int values = kRows / 2;                // scores or sums of a tile that a thread holds
-  static constexpr int columns = kRows / 4;               // rows of the problem that a thread holds values of
+  static constexpr int columns = kRows / 4;               // rows of the problem that a thread sums
+  static constexpr int own_words = (kChunks / 2 + adders - 1) / adders;   // of 8 bits: see add_bytes()
+  static constexpr int sum_tiles = kEightBits ? 2 * own_words : kChunks;  // of 64 values of the width, in a thread
   static constexpr int query_chunk_bytes = kRows * kRowBytes;
   static constexpr int query_bytes = kChunks * query_chunk_bytes;
   static constexpr int weight_bytes = kRows * kTile * 2;  // of one tile
   static constexpr int part_bytes = kRows * kTile * 4;    // of one tile's scores from the other block
-  static constexpr int small_bytes = 6 * kRows * 4 + (2 * kMaxSlots + 4 + parts + 1) * 8;
-  static constexpr int fixed_bytes = query_bytes + 2 * weight_bytes + parts * part_bytes + small_bytes;
+  static constexpr int small_bytes = 6 * kRows * 4 + (2 * kMaxSlots + 4 + places + 1) * 8;
+  static constexpr int fixed_bytes = query_bytes + 2 * weight_bytes + places * part_bytes + small_bytes;
   static constexpr int slots = std::min(kMaxSlots, (kSharedBytes - fixed_bytes) / kSlotBytes);
   static constexpr int bytes = fixed_bytes + slots * kSlotBytes;
   static_assert(slots > 2 * tile_slots);
@@ -57,35 +63,35 @@ struct Layout {
 template <class L>
 struct Shared {
   char* ring;       // (slots): 64 tokens x 128 bytes each, swizzled
-  char* query;      // (chunks): rows x 64 values each, swizzled
+  char* query;      // (chunks): rows x 64 values each, swizzled; of 8 bits (tile_slots): 2 rows x 128 values
   char* weights;    // (2): rows x 64 tokens each, swizzled
-  float* parts;     // (L::parts): the other block's part of the scores, in the order of the threads
+  float* parts;     // (places): the other block's part of the scores, in the order of the threads
   float* factors;   // (2, rows): what the sums so far are to be multiplied by
   float* highest;   // (4, rows): of a tile, by warp
   uint64_t *full, *empty;                       // (slots)
   uint64_t *weights_there, *weights_free;       // (2)
-  uint64_t *part_there, *query_there;           // (L::parts), (1)
+  uint64_t *part_there, *query_there;           // (places), (1)
 
   __device__ explicit Shared(char* memory) {
     ring = memory;
     query = ring + L::slots * kSlotBytes;
     weights = query + L::query_bytes;
     parts = reinterpret_cast<float*>(weights + 2 * L::weight_bytes);
-    factors = parts + L::parts * L::part_bytes / 4;
+    factors = parts + L::places * (L::part_bytes / 4);
     highest = factors + 2 * L::rows;
     full = reinterpret_cast<uint64_t*>(highest + 4 * L::rows);
     empty = full + kMaxSlots;
     weights_there = empty + kMaxSlots;
     weights_free = weights_there + 2;
     part_there = weights_free + 2;
-    query_there = part_there + L::parts;
+    query_there = part_there + L::places;
   }
 };
 
 struct Problem {
   const bool* mask;
   const float* scales;         // (contexts, tokens) of states in 8 bits
-  const float2* query_scales;  // (contexts * rows): of their queries: the scale, and 1152 times the sum of what it scales
+  const float2* query_scales;  // (contexts * rows): of their queries: the scale, and 128 times the sum of what it scales
   Parts parts;
   int64_t tokens;
   float scale;       // of scores in powers of two
@@ -198,28 +204,41 @@ __device__ __forceinline__ void score_tile(const Shared<L>& shared, RingPlace<L:
 #pragma unroll
   for (int i = 0; i < L::tile_slots; ++i) {
     wait(shared.full + at.slot, at.parity);
-    const char* const slot = shared.ring + at.slot * kSlotBytes;
-    if constexpr (L::eight_bits) {
-      const uint64_t query = operand(shared_address(shared.query + 2 * i * L::query_chunk_bytes));
-      score_bytes(slot, query, L::query_chunk_bytes / 16, i == 0, score);
-    } else {
-      begin_products();
-      const uint64_t states = operand(shared_address(slot));
-      const uint64_t query = operand(shared_address(shared.query + i * L::query_chunk_bytes));
+    begin_products();
+    const uint64_t states = operand(shared_address(shared.ring + at.slot * kSlotBytes));
+    const uint64_t query = operand(shared_address(shared.query + i * L::query_chunk_bytes));
 #pragma unroll
-      for (int k = 0; k < kChunk / 16; ++k) multiply<0>(score, states + k * 2, query + k * 2, i + k > 0);
-      commit_products();
-    }
+    for (int k = 0; k < kChunk / 16; ++k) multiply<0>(score, states + k * 2, query + k * 2, i + k > 0);
+    commit_products();
     at.advance();
   }
   wait_products<0>();
+}
+// The same of bytes, with queries of two bytes: exact sums of both, the second's in units of 1/254 of the first's.
+template <class L>
+__device__ __forceinline__ void score_bytes(const Shared<L>& shared, RingPlace<L::slots>& at, float (&score)[L::values]) {
+  int sums[2 * L::values];
+#pragma unroll
+  for (int i = 0; i < L::tile_slots; ++i) {
+    wait(shared.full + at.slot, at.parity);
+    begin_products();
+    const uint64_t states = operand(shared_address(shared.ring + at.slot * kSlotBytes));
+    const uint64_t query = operand(shared_address(shared.query + 2 * i * L::query_chunk_bytes));
+#pragma unroll
+    for (int k = 0; k < kSlotWidth8 / 32; ++k) multiply_bytes(sums, states + k * 2, query + k * 2, i + k > 0);
+    commit_products();
+    at.advance();
+  }
+  wait_products<0>();
+#pragma unroll
+  for (int i = 0; i < L::values; ++i) score[i] = static_cast<float>(sums[i]) * kFineSteps + static_cast<float>(sums[L::values + i]);
 }
 
 // The two blocks of a reader send each other their parts of a tile's scores and add them. Where a part is waited for only after
 // the next tile's was sent, four places are needed: when tile i is sent, the other block has read tile i - 4's.
 template <class L>
 __device__ __forceinline__ void send_part(const Shared<L>& shared, uint32_t other, int tile, const float (&score)[L::values]) {
-  const int place = tile % L::parts, thread = threadIdx.x;
+  const int place = tile % L::places, thread = threadIdx.x;
   const uint32_t to = address_in_block(shared.parts + place * (L::part_bytes / 4), other);
   const uint32_t barrier = address_in_block(shared.part_there + place, other);
   if (thread == 0) arrive_expecting(shared.part_there + place, L::part_bytes);
@@ -231,9 +250,9 @@ __device__ __forceinline__ void send_part(const Shared<L>& shared, uint32_t othe
 }
 template <class L>
 __device__ __forceinline__ void add_part(const Shared<L>& shared, int tile, float (&score)[L::values]) {
-  const int place = tile % L::parts, thread = threadIdx.x;
+  const int place = tile % L::places, thread = threadIdx.x;
   const float* const parts = shared.parts + place * (L::part_bytes / 4);
-  wait_cluster(shared.part_there + place, tile / L::parts & 1);
+  wait_cluster(shared.part_there + place, tile / L::places & 1);
 #pragma unroll
   for (int i = 0; i < L::values / 4; ++i) {
     const float4 four = *reinterpret_cast<const float4*>(parts + (i * kGroup + thread) * 4);
@@ -258,7 +277,7 @@ template <class L>
 __device__ __forceinline__ void scale_scores(const Problem& p, Token (&tokens)[2], const float2 (&queries)[L::columns],
                                              float (&score)[L::values]) {
   if (L::eight_bits) {
-    for (Token& t : tokens) t.logarithm = log2f(t.scale), t.inverse = 1 / t.scale;
+    for (Token& t : tokens) t.logarithm = __log2f(t.scale), t.inverse = __fdividef(1, t.scale);
   }
 #pragma unroll
   for (int i = 0; i < L::values; ++i) {
@@ -269,22 +288,33 @@ __device__ __forceinline__ void scale_scores(const Problem& p, Token (&tokens)[2
   }
 }
 
+// Of a thread of the scoring group.
+__device__ __forceinline__ int warp_here() { return static_cast<int>(threadIdx.x) / 32; }
+__device__ __forceinline__ int lane_here() { return static_cast<int>(threadIdx.x) % 32; }
+__device__ __forceinline__ int row_of(int column) { return column / 2 * 8 + 2 * (lane_here() % 4) + column % 2; }
+
+// 2^x to 2 units in the last place; 0 below 2^-126.
+__device__ __forceinline__ float power_of_two(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 // New highest scores where they grew by much; factor: what sums taken with the old ones are to be multiplied by.
 template <class L>
 __device__ __forceinline__ void renew_highest(const Shared<L>& shared, const float (&score)[L::values], Softmax<L>& softmax,
                                               float (&factor)[L::columns]) {
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-#pragma unroll
+  #pragma unroll
   for (int i = 0; i < L::columns; ++i) {
     float highest = fmaxf(score[i / 2 * 4 + i % 2], score[i / 2 * 4 + i % 2 + 2]);
 #pragma unroll
     for (int lanes = 4; lanes < 32; lanes *= 2) highest = fmaxf(highest, __shfl_xor_sync(~0u, highest, lanes));
-    if (lane < 4) shared.highest[warp * L::rows + i / 2 * 8 + 2 * lane + i % 2] = highest;
+    if (lane_here() < 4) shared.highest[warp_here() * L::rows + row_of(i)] = highest;
   }
   synchronise_group<kGroup>(1);
 #pragma unroll
   for (int i = 0; i < L::columns; ++i) {
-    const float* const column = shared.highest + i / 2 * 8 + 2 * (lane % 4) + i % 2;
+    const float* const column = shared.highest + row_of(i);
     float highest = softmax.highest[i];
 #pragma unroll
     for (int w = 0; w < 4; ++w) highest = fmaxf(highest, column[w * L::rows] - L::headroom);
@@ -300,7 +330,7 @@ __device__ __forceinline__ void renew_highest(const Shared<L>& shared, const flo
 template <class L>
 __device__ __forceinline__ void weigh_tile(const Shared<L>& shared, int tile, const Token (&tokens)[2], float (&score)[L::values],
                                            Softmax<L>& softmax) {
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, place = tile & 1;
+  const int warp = warp_here(), lane = lane_here(), place = tile & 1;
   float factor[L::columns];
   bool grew = false;
 #pragma unroll
@@ -308,22 +338,25 @@ __device__ __forceinline__ void weigh_tile(const Shared<L>& shared, int tile, co
 #pragma unroll
   for (int i = 0; i < L::columns; ++i) factor[i] = 1;
   if (any_in_group<kGroup>(2, grew)) renew_highest(shared, score, softmax, factor);
+  float shift[L::columns];
+#pragma unroll
+  for (int i = 0; i < L::columns; ++i) shift[i] = softmax.highest[i] == -INFINITY ? 0 : softmax.highest[i];
 #pragma unroll
   for (int i = 0; i < L::values; ++i) {
     const int column = i / 4 * 2 + i % 2;
-    score[i] = exp2f(score[i] - (softmax.highest[column] == -INFINITY ? 0 : softmax.highest[column]));
+    score[i] = power_of_two(score[i] - shift[column]);
     softmax.total[column] += L::eight_bits ? score[i] * tokens[i % 4 / 2].inverse : score[i];
   }
   wait(shared.weights_free + place, (tile >> 1 & 1) ^ 1);
   char* const weights = shared.weights + place * L::weight_bytes;
 #pragma unroll
   for (int i = 0; i < L::values; ++i) {
-    const int row = i / 4 * 8 + 2 * (lane % 4) + i % 2, token = warp * 16 + lane / 4 + i % 4 / 2 * 8;
+    const int row = row_of(i / 4 * 2 + i % 2), token = warp * 16 + lane / 4 + i % 4 / 2 * 8;
     *reinterpret_cast<typename L::Weight*>(weights + row * kRowBytes + (token * 2 ^ row % 8 * 16)) = typename L::Weight(score[i]);
   }
   if (threadIdx.x < 4) {
 #pragma unroll
-    for (int i = 0; i < L::columns; ++i) shared.factors[place * L::rows + i / 2 * 8 + 2 * lane + i % 2] = factor[i];
+    for (int i = 0; i < L::columns; ++i) shared.factors[place * L::rows + row_of(i)] = factor[i];
   }
   publish_to_async();
   arrive(shared.weights_there + place);
@@ -332,7 +365,6 @@ __device__ __forceinline__ void weigh_tile(const Shared<L>& shared, int tile, co
 // The piece's highest scores and totals.
 template <class L>
 __device__ __forceinline__ void write_statistics(const Parts& parts, const Piece& piece, const Shared<L>& shared, Softmax<L>& softmax) {
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   float* const totals = shared.highest;  // (4, rows); the last tile's renewal is over for all once they meet here
   synchronise_group<kGroup>(1);
 #pragma unroll
@@ -340,12 +372,12 @@ __device__ __forceinline__ void write_statistics(const Parts& parts, const Piece
     float total = softmax.total[i];
 #pragma unroll
     for (int lanes = 4; lanes < 32; lanes *= 2) total += __shfl_xor_sync(~0u, total, lanes);
-    const int row = i / 2 * 8 + 2 * (lane % 4) + i % 2;
-    if (lane < 4) totals[warp * L::rows + row] = total;
+    const int row = row_of(i);
+    if (lane_here() < 4) totals[warp_here() * L::rows + row] = total;
     if (threadIdx.x < 4) parts.highest_of(piece.slot)[row] = softmax.highest[i];
   }
   synchronise_group<kGroup>(1);
-  const int row = threadIdx.x;
+  const int row = static_cast<int>(threadIdx.x);
   if (row < L::rows) {
     const float total = totals[row] + totals[L::rows + row] + totals[2 * L::rows + row] + totals[3 * L::rows + row];
     parts.total_of(piece.slot)[row] = total;
@@ -353,31 +385,43 @@ __device__ __forceinline__ void write_statistics(const Parts& parts, const Piece
   synchronise_group<kGroup>(1);
 }
 
+// One thread: the piece's query, this block's part of the width. Of 8 bits: of each slot's width first the rows' coarse bytes,
+// then their fine ones, so that one product takes both.
+template <class L>
+__device__ __forceinline__ void load_query(const Maps& maps, const Shared<L>& shared, const Piece& piece, int rank) {
+  arrive_expecting(shared.query_there, L::query_bytes);
+  if constexpr (L::eight_bits) {
+    for (int i = 0; i < 2 * L::tile_slots; ++i) {
+      const int column = (rank * L::tile_slots + i / 2) * kSlotWidth8;
+      copy_box(shared.query + i * L::query_chunk_bytes, maps.query, {column, piece.query_row, piece.in_query * 2 + i % 2, 0},
+               shared.query_there);
+    }
+  } else {
+    copy_box(shared.query, maps.query, {0, piece.query_row, rank * L::chunks, piece.in_query}, shared.query_there);
+  }
+}
+
 // A thread's columns of the piece's queries.
 template <class L>
 __device__ __forceinline__ void load_query_scales(const Problem& p, const Piece& piece, float2 (&queries)[L::columns]) {
 #pragma unroll
   for (int i = 0; i < L::columns; ++i) {
-    const int row = i / 2 * 8 + threadIdx.x % 4 * 2 + i % 2;
+    const int row = row_of(i);
     queries[i] = row < piece.rows ? p.query_scales[piece.row + row] : float2{0, 0};
     queries[i].x *= p.scale;
   }
 }
 
-// The first warpgroup. Where tiles are weighed one behind, the parts cross while the next one is scored.
+// The first warpgroup.
 template <class L>
 __device__ __forceinline__ void score_pieces(const Maps& maps, const Problem& p, const Shared<L>& shared, uint32_t rank) {
-  const int first_token = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;  // of this thread's two in a tile
+  const int first_token = warp_here() * 16 + lane_here() / 4;  // of this thread's two in a tile
   RingPlace<L::slots> at;
   Softmax<L> softmax;
   uint32_t query_parity = 0;
   int tile = 0;  // of all pieces
   for_each_piece(maps, p, [&](const Piece& piece) {
-    if (threadIdx.x == 0) {
-      arrive_expecting(shared.query_there, L::query_bytes);
-      copy_box(shared.query, maps.query, {0, piece.query_row, static_cast<int>(rank) * L::chunks, piece.in_query},
-               shared.query_there);
-    }
+    if (threadIdx.x == 0) load_query(maps, shared, piece, static_cast<int>(rank));
     float2 queries[L::columns];
     if (L::eight_bits) load_query_scales<L>(p, piece, queries);
     softmax.clear();
@@ -388,7 +432,8 @@ __device__ __forceinline__ void score_pieces(const Maps& maps, const Problem& p,
     const auto begin = [&](int i) {
       const int token = (piece.first + i) * kTile + first_token;
       next_tokens[0] = token_at<L>(piece, token), next_tokens[1] = token_at<L>(piece, token + 8);
-      score_tile(shared, at, next);
+      if constexpr (L::eight_bits) score_bytes(shared, at, next);
+      else score_tile(shared, at, next);
       if (p.blocks == 2) send_part(shared, rank ^ 1, tile + i, next);
     };
     const auto advance = [&] {
@@ -420,18 +465,20 @@ __device__ __forceinline__ void score_pieces(const Maps& maps, const Problem& p,
 }
 
 template <class L>
-__device__ __forceinline__ void write_sums(const Parts& parts, const Piece& piece, int rank,
-                                           const float (&sums)[L::chunks][L::values]) {
+__device__ __forceinline__ void write_sums(const Parts& parts, const Piece& piece, int rank, int adder,
+                                           const float (&sums)[L::sum_tiles][L::values]) {
   const int thread = threadIdx.x % kGroup, warp = thread / 32, lane = thread % 32;
   float* const to = parts.sums_of(piece.slot);
   if constexpr (L::eight_bits) {
 #pragma unroll
-    for (int word = 0; word < L::chunks / 2; ++word) {
+    for (int i_word = 0; i_word < L::own_words; ++i_word) {
+      const int word = adder * L::own_words + i_word;
+      if (word >= L::chunks / 2) break;
       const int64_t column = rank * L::chunks * kChunk + (warp * (L::chunks / 2) + word) * 32 + lane / 4 * 4;
 #pragma unroll
       for (int i = 0; i < L::values; i += i % 4 == 0 ? 1 : 3) {
         const int row = i / 4 * 8 + 2 * (lane % 4) + i % 2;
-        const float4 four{sums[2 * word][i], sums[2 * word][i + 2], sums[2 * word + 1][i], sums[2 * word + 1][i + 2]};
+        const float4 four{sums[2 * i_word][i], sums[2 * i_word][i + 2], sums[2 * i_word + 1][i], sums[2 * i_word + 1][i + 2]};
         if (column < parts.width && row < piece.rows) *reinterpret_cast<float4*>(to + row * parts.width + column) = four;
       }
     }
@@ -471,58 +518,59 @@ __device__ __forceinline__ void add_chunks(const Shared<L>& shared, RingPlace<L:
   if (threadIdx.x % 32 == 0) arrive(shared.empty + previous);
 }
 
-// The same for bytes, which pass through registers. A warp takes chunks / 2 groups of 32 values of the width, and of each
-// four values a lane: rows lane / 4 and lane / 4 + 8 of two products.
+// The same for bytes, which pass through registers. The 32 values of a group are a word of four to a lane, rows lane / 4 and
+// lane / 4 + 8 of two products. A warp has chunks / 2 groups of its block's width, and an adder own_words of those of each warp.
 template <class L>
-__device__ __forceinline__ void add_bytes(const Shared<L>& shared, RingPlace<L::slots>& at, uint64_t weights, bool first,
-                                          float (&sums)[L::chunks][L::values]) {
-  constexpr int kWords = L::chunks / 2, kBatch = kWords % 2 == 0 ? 2 : kWords;
+__device__ __forceinline__ void add_bytes(const Shared<L>& shared, RingPlace<L::slots>& at, int adder, uint64_t weights, bool first,
+                                          float (&sums)[L::sum_tiles][L::values]) {
+  constexpr int kWords = L::chunks / 2, kOwn = L::own_words;
   const int warp = threadIdx.x % kGroup / 32, lane = threadIdx.x % 32;
-  int slots[L::tile_slots];
+  const auto has = [&](int i) { return kWords % L::adders == 0 || adder * kOwn + i < kWords; };
+  const char* words[kOwn];
+  int columns[kOwn];
 #pragma unroll
-  for (int i = 0; i < L::tile_slots; ++i) {
-    slots[i] = at.slot;
-    wait(shared.full + at.slot, at.parity);
-    at.advance();
+  for (int i = 0; i < kOwn; ++i) {
+    const int group = warp * kWords + (has(i) ? adder * kOwn + i : 0);
+    RingPlace<L::slots> place = at;
+    place.skip(group / 4);
+    wait(shared.full + place.slot, place.parity);
+    words[i] = shared.ring + place.slot * kSlotBytes;
+    columns[i] = group % 4 * 32 + lane / 4 * 4;
   }
-  const char* words[kWords];
-  int columns[kWords];
+  Words next[kOwn];
 #pragma unroll
-  for (int word = 0; word < kWords; ++word) {
-    const int group = warp * kWords + word;
-    int slot = slots[0];
-#pragma unroll
-    for (int i = 1; i < L::tile_slots; ++i) slot = group / 4 == i ? slots[i] : slot;
-    words[word] = shared.ring + slot * kSlotBytes;
-    columns[word] = group % 4 * 32 + lane / 4 * 4;
-  }
+  for (int i = 0; i < kOwn; ++i) next[i] = load_words(words[i], 0, columns[i]);
 #pragma unroll
   for (int k = 0; k < kTile / 16; ++k) {
+    Added added[kOwn];
 #pragma unroll
-    for (int batch = 0; batch < kWords; batch += kBatch) {
-      Added added[kBatch];
-#pragma unroll
-      for (int i = 0; i < kBatch; ++i) added[i] = load_added(words[batch + i], k * 16, columns[batch + i]);
-      begin_products();
-#pragma unroll
-      for (int i = 0; i < 2 * kBatch; ++i)
-        multiply_registers(sums[2 * batch + i], added[i / 2].a[i % 2], weights + k * 2, !(first && k == 0));
-      commit_products();
-      wait_products<1>();
+    for (int i = 0; i < kOwn; ++i) {
+      added[i] = values_of(next[i]);
+      if (k + 1 < kTile / 16) next[i] = load_words(words[i], (k + 1) * 16, columns[i]);
     }
+    begin_products();
+#pragma unroll
+    for (int i = 0; i < 2 * kOwn; ++i) {
+      // Also of a word that is none: its sums are not written, and a condition would make the products wait for each other.
+      multiply_registers(sums[i], added[i / 2].a[i % 2], weights + k * 2, !(first && k == 0));
+    }
+    commit_products();
+    wait_products<1>();
   }
   __syncwarp();
-  if (lane == 0) {
-#pragma unroll
-    for (int i = 0; i < L::tile_slots; ++i) arrive(shared.empty + slots[i]);
+  if (lane < L::tile_slots) {
+    RingPlace<L::slots> place = at;
+    place.skip(lane);
+    arrive(shared.empty + place.slot);
   }
+  at.skip(L::tile_slots);
   wait_products<0>();
 }
 
 // sums (width x rows) = sums * factors + (width x 64 tokens) (64 tokens x rows)
 template <class L>
-__device__ __forceinline__ void add_tile(const Shared<L>& shared, RingPlace<L::slots>& at, int tile, bool first,
-                                         float (&sums)[L::chunks][L::values]) {
+__device__ __forceinline__ void add_tile(const Shared<L>& shared, RingPlace<L::slots>& at, int adder, int tile, bool first,
+                                         float (&sums)[L::sum_tiles][L::values]) {
   const int lane = threadIdx.x % 32, place = tile & 1;
   wait(shared.weights_there + place, tile >> 1 & 1);
   bool changed = false;
@@ -534,37 +582,37 @@ __device__ __forceinline__ void add_tile(const Shared<L>& shared, RingPlace<L::s
   }
   if (!first && __any_sync(~0u, changed)) {
 #pragma unroll
-    for (int chunk = 0; chunk < L::chunks; ++chunk) {
+    for (int chunk = 0; chunk < L::sum_tiles; ++chunk) {
 #pragma unroll
       for (int i = 0; i < L::values; ++i) sums[chunk][i] *= factor[i / 4 * 2 + i % 2];
     }
   }
   const uint64_t weights = operand(shared_address(shared.weights + place * L::weight_bytes));
-  if constexpr (L::eight_bits) add_bytes(shared, at, weights, first, sums);
+  if constexpr (L::eight_bits) add_bytes(shared, at, adder, weights, first, sums);
   else add_chunks(shared, at, weights, first, sums);
   if (lane == 0) arrive(shared.weights_free + place);
 }
 
-// The second warpgroup.
+// An adding warpgroup's work.
 template <class L>
-__device__ __forceinline__ void add_pieces(const Maps& maps, const Problem& p, const Shared<L>& shared, uint32_t rank) {
+__device__ __forceinline__ void add_pieces(const Maps& maps, const Problem& p, const Shared<L>& shared, uint32_t rank, int adder) {
   RingPlace<L::slots> at;
-  float sums[L::chunks][L::values] = {};
+  float sums[L::sum_tiles][L::values] = {};
   int tile = 0;
   for_each_piece(maps, p, [&](const Piece& piece) {
-    for (int i = 0; i < piece.tiles; ++i, ++tile) add_tile(shared, at, tile, i == 0, sums);
-    write_sums<L>(p.parts, piece, static_cast<int>(rank), sums);
+    for (int i = 0; i < piece.tiles; ++i, ++tile) add_tile(shared, at, adder, tile, i == 0, sums);
+    write_sums<L>(p.parts, piece, static_cast<int>(rank), adder, sums);
   });
 }
 
 template <class L>
 __device__ __forceinline__ void init_barriers(const Shared<L>& shared) {
-  for (int i = 0; i < L::slots; ++i) init_barrier(shared.full + i, 1), init_barrier(shared.empty + i, kGroup / 32);
+  for (int i = 0; i < L::slots; ++i) init_barrier(shared.full + i, 1), init_barrier(shared.empty + i, L::adders * kGroup / 32);
   for (int i = 0; i < 2; ++i) {
     init_barrier(shared.weights_there + i, kGroup);
-    init_barrier(shared.weights_free + i, kGroup / 32);
+    init_barrier(shared.weights_free + i, L::adders * kGroup / 32);
   }
-  for (int i = 0; i < L::parts; ++i) init_barrier(shared.part_there + i, 1);
+  for (int i = 0; i < L::places; ++i) init_barrier(shared.part_there + i, 1);
   init_barrier(shared.query_there, 1);
   publish_barriers();
 }
@@ -585,15 +633,15 @@ __global__ void __launch_bounds__(L::threads, 1) read_states(const __grid_consta
   cudaGridDependencySynchronize();
   const int role = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kGroup, 0);  // known to be the same in a warp
   if (role == 0) {
-    if constexpr (L::eight_bits) take_registers<216>();
+    if constexpr (L::eight_bits) take_registers<kScorerRegisters>();
     wait_for_cluster();  // the other block's barriers are there
     score_pieces(maps, p, shared, rank);
-  } else if (role == 1) {
-    if constexpr (L::eight_bits) take_registers<248>();
-    add_pieces(maps, p, shared, rank);
+  } else if (role <= L::adders) {
+    if constexpr (L::eight_bits) take_registers<kAdderRegisters>();
+    add_pieces(maps, p, shared, rank, role - 1);
   } else {
-    if constexpr (L::eight_bits) give_registers<40>();
-    if (threadIdx.x == 2 * kGroup) copy_tiles(maps, p, shared, static_cast<int>(rank));
+    if constexpr (L::eight_bits) give_registers<kCopierRegisters>();
+    if (threadIdx.x == (1 + L::adders) * kGroup) copy_tiles(maps, p, shared, static_cast<int>(rank));
     __syncwarp();
   }
   if (role > 0) wait_for_cluster();
@@ -634,7 +682,7 @@ struct Scratch {
     statistics = part_rows * a.width;
     query_scales = statistics + part_rows * 2;
     queries = query_scales + (eight_bits(a) ? (2 * rows + 3) / 4 * 4 : 0);
-    end = queries + (eight_bits(a) ? rows * padded_width(a.width) / 2 : 0);
+    end = queries + (eight_bits(a) ? rows * a.width / 2 : 0);
   }
 };
 
@@ -643,7 +691,7 @@ Maps maps_of(const Args& args, const void* queries) {
   const int64_t contexts = args.table ? 1 : args.contexts, rows = args.contexts * args.rows / contexts;
   Maps maps{};
   if (!args.table) maps.states = map_of_states({args.states, contexts, args.tokens, args.width}, L::eight_bits);
-  maps.query = L::eight_bits ? map_of_chunks({queries, contexts, rows, padded_width(args.width)}, L::rows, L::chunks)
+  maps.query = L::eight_bits ? map_of_bytes({queries, 2 * contexts, rows, args.width}, L::rows)
                              : map_of_chunks({args.query, contexts, rows, args.width}, L::rows, L::chunks);
   return maps;
 }
@@ -653,8 +701,9 @@ void launch(const Args& args, const Cut& cut, cudaStream_t stream) {
   const Scratch scratch(args, cut);
   auto* const query_scales = reinterpret_cast<float2*>(args.scratch + scratch.query_scales);
   if (L::eight_bits) {
-    launch_prepare_queries({static_cast<const __nv_bfloat16*>(args.query), reinterpret_cast<__half*>(args.scratch + scratch.queries),
-                            query_scales, args.contexts * args.rows, args.width}, stream);
+    const int64_t contexts = args.table ? 1 : args.contexts;
+    launch_prepare_queries({static_cast<const __nv_bfloat16*>(args.query), reinterpret_cast<int8_t*>(args.scratch + scratch.queries),
+                            query_scales, contexts, args.contexts * args.rows / contexts, args.width}, stream);
   }
   const Maps maps = maps_of<L>(args, args.scratch + scratch.queries);
   Problem p{};

@@ -60,10 +60,14 @@ CUtensorMap map_of_chunks(const Array& a, int box_rows, int box_chunks) {
                 {kChunk, static_cast<cuuint32_t>(box_rows), static_cast<cuuint32_t>(box_chunks), 1});
 }
 
-CUtensorMap map_of_states(const Array& a, bool eight_bits) {
-  if (!eight_bits) return map_of_chunks(a, kTile, 1);
+CUtensorMap map_of_bytes(const Array& a, int box_rows) {
   return map_of(CU_TENSOR_MAP_DATA_TYPE_UINT8, a.data, {size(a.width), size(a.rows), size(a.contexts), 1},
-                {size(a.width), size(a.rows * a.width), size(a.contexts * a.rows * a.width)}, {kSlotWidth8, kTile, 1, 1});
+                {size(a.width), size(a.rows * a.width), size(a.contexts * a.rows * a.width)},
+                {kSlotWidth8, static_cast<cuuint32_t>(box_rows), 1, 1});
+}
+
+CUtensorMap map_of_states(const Array& a, bool eight_bits) {
+  return eight_bits ? map_of_bytes(a, kTile) : map_of_chunks(a, kTile, 1);
 }
 
 int blocks_of_reader(int64_t width) { return width / kChunk > 8 ? 2 : 1; }

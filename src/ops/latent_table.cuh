@@ -63,6 +63,8 @@ struct Array {
 };
 // Of 16-bit values, as chunks of 64, in boxes of box_rows x box_chunks of them.
 CUtensorMap map_of_chunks(const Array& a, int box_rows, int box_chunks);
+// Of bytes, in boxes of box_rows x 128.
+CUtensorMap map_of_bytes(const Array& a, int box_rows);
 // Of states: bfloat16 as chunks in boxes of a tile of one, bytes in boxes of a tile of 128.
 CUtensorMap map_of_states(const Array& a, bool eight_bits);
 
