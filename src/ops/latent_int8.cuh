@@ -16,7 +16,8 @@
 namespace cepe::latent_kernel {
 
 constexpr int kSlotWidth8 = 128;        // values of the width in a slot of the ring: 64 tokens x 128 bytes, swizzled
-constexpr float kFineSteps = 254;       // steps of a query's second byte in one of its first
+constexpr int kFineSteps = 256;         // steps of a query's second byte in one of its first
+constexpr int kJointSteps = kFineSteps / 4;  // of the sum of both: 512 x 255 x 127 x 64 fits in 31 bits
 constexpr uint32_t kMagic = 0x64646464;
 
 // Where the copy engine's swizzle put the four bytes of token `row` from value `column` (a multiple of 4) of a slot.
@@ -114,12 +115,12 @@ __device__ __forceinline__ Added values_of(const Words& words) {
   return added;
 }
 
-// ---- Queries: x = scale (first + second / 254) with two signed bytes, a scale a row.
+// ---- Queries: x = scale (64 first + second / 4) with two signed bytes, a scale a row.
 
 struct PrepareArgs {
   const __nv_bfloat16* query;  // (contexts, rows, width)
   int8_t* out;                 // (contexts, 2, rows, width): all first bytes of a context's rows, then the second ones
-  float2* scales;              // (contexts, rows): of first * 254 + second, and 128 times the sum of those
+  float2* scales;              // (contexts, rows): the scale, and 128 times the sum of what it scales
   int64_t contexts, rows, width;
 };
 constexpr int kPrepareThreads = 128;
@@ -155,15 +156,15 @@ static __global__ void __launch_bounds__(kPrepareThreads) prepare_queries(const 
   }
   highest = in_all_threads(broken ? INFINITY : highest, true, memory[0]);
   const float factor = highest > 0 ? 127 / highest : 0;
-  float sum = 0;  // of integers; exact below 2^24
+  float sum = 0;
   for (int64_t i = threadIdx.x; i < a.width; i += kPrepareThreads) {
     const float x = fminf(fmaxf(__bfloat162float(query[i]) * factor, -127), 127), coarse = rintf(x);
-    const float fine = rintf((x - coarse) * kFineSteps);
+    const float fine = fminf(fmaxf(rintf((x - coarse) * kFineSteps), -127), 127);
     first[i] = static_cast<int8_t>(coarse), second[i] = static_cast<int8_t>(fine);
-    sum += coarse * kFineSteps + fine;
+    sum += coarse * kJointSteps + fine / 4;
   }
   sum = in_all_threads(sum, false, memory[1]);
-  if (threadIdx.x == 0) a.scales[row] = {highest < INFINITY ? highest / (127 * kFineSteps) : NAN, sum * 128};
+  if (threadIdx.x == 0) a.scales[row] = {highest < INFINITY ? highest / (127 * kJointSteps) : NAN, sum * 128};
 }
 
 inline void launch_prepare_queries(const PrepareArgs& args, cudaStream_t stream) {

@@ -95,7 +95,8 @@ TEST_P(CudaContextTable, EqualsTheFormulaWhateverItHolds) {
 }
 
 TEST_P(CudaContextTable, ARecordedPassReadsWhatTheTableHoldsWhenItRuns) {
-  ContextTable table(batch_, {});
+  ContextTable table(batch_, first_);  // of these states' type
+  table.set({});
   const at::Tensor out = at::empty_like(query_);
   CapturedWork work(query_.device(), true, [&] { out.copy_(latent_attention(query_, table, scale_)); });
   for (int i = 0; i < 3; ++i) work.run();
