@@ -19,9 +19,9 @@ namespace cepe {
 namespace {
 
 // Rows from which widened weights are faster than the kernels of few rows: measured on 2 cores with avx512_bf16 with
-// matrices of SmolLM2 (docs/weights.md). On a GPU our kernel reads the weights once for kFewRows rows: four times for 15, in
-// int8 4 bytes a weight, where widening moves 5 (read 1, write 2, read 2), and in int4 2.5 and 4.6.
-constexpr int64_t kManyRows = 16;
+// matrices of SmolLM2 (docs/weights.md). On a GPU our kernel reads the weights once for kFewRows rows: twice for 8, in int8
+// 2 bytes a weight and at half the speed, where widening moves 5 (read 1, write 2, read 2).
+constexpr int64_t kManyRows = 16, kManyRowsCuda = 2 * kFewRows + 1;
 
 struct Grid {
   at::Tensor values, scale, zero;  // (groups, 32) integers as floats, (groups, 1), (groups, 1) as the kernel will see them
@@ -103,7 +103,7 @@ at::Tensor unpack_int4(const PackedWeight& weight) {
 
 // (rows, in) -> (rows, out) with our kernel, kFewRows at a time; nothing where it does not apply.
 std::optional<at::Tensor> in_few_rows(const at::Tensor& x, const PackedWeight& weight) {
-  if (x.size(0) >= kManyRows || x.size(0) == 0 || !row_product_applies(x.narrow(0, 0, 1), weight)) return std::nullopt;
+  if (x.size(0) >= kManyRowsCuda || x.size(0) == 0 || !row_product_applies(x.narrow(0, 0, 1), weight)) return std::nullopt;
   std::vector<at::Tensor> parts;
   for (const at::Tensor& rows : x.split(kFewRows)) {
     if (!row_product_applies(rows, weight)) return std::nullopt;

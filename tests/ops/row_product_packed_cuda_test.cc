@@ -19,7 +19,7 @@ double error_of(const at::Tensor& found, const at::Tensor& expected) {
 at::Tensor wide(const at::Tensor& t) { return t.to(at::kDouble); }
 
 // One rounding to bfloat16 leaves up to 2^-8 = 3.9e-3, 1.6e-3 on average: of the result, and of x times the norm once more.
-constexpr double kRounded = 2e-3, kNormed = 4e-3;
+constexpr double kRounded = 2.5e-3, kNormed = 4e-3;
 
 struct Shape {
   int64_t inputs, outputs;
@@ -104,7 +104,7 @@ TEST_P(PackedRows, OutputsThatEndWithinATile) {
 TEST_P(PackedRows, MoreRowsAndOtherTypesGoOtherWays) {
   const PackedWeight weight = packed({256, 64});
   const at::Tensor w = by_hand(weight);
-  for (const int64_t rows : {5, 7, 15, 16, 40}) {
+  for (const int64_t rows : {5, 8, 9, 16, 40}) {
     const at::Tensor x = at::randn({rows, 256}, kOnDevice);
     EXPECT_FALSE(row_product_applies(x, weight));
     // fp8 rounds these rows too.
