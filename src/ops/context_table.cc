@@ -95,6 +95,7 @@ bool ContextTable::takes(const std::vector<TableRange>& ranges) const {
 
 #ifdef CEPE_CUDA
 ContextTable::ContextTable(const TableBatch& batch, const std::vector<TableRange>& ranges) : batch_(batch) {
+  if (!batch_.device.has_index()) batch_.device.set_index(c10::cuda::current_device());
   require(context_table_applies(batch, ranges), "contexts of different lengths: no kernel for states of width {}", batch.width);
   eight_bits_ = !ranges.empty() && ranges[0].context.states_BSE.scalar_type() == at::kByte;
   block_rows_ = latent_kernel::block_rows_for(widest(batch, ranges));
