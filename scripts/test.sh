@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds cepe for the CPU and runs every test that needs no GPU; then the tests of the
-# parsers once more under the address and undefined-behaviour sanitizers. The benchmarks are built, not run. With
-# CI=true it also configures once with nvcc out of sight. The tests that need a GPU are in the cuda preset's build:
-# ctest --test-dir build-cuda -L gpu.
+# parsers once more under the address and undefined-behaviour sanitizers. Of the benchmarks, which are built, one
+# runs at the end: the guard of our speed beside LibTorch's (docs/bench.md). With CI=true it also configures once with
+# nvcc out of sight. The tests that need a GPU are in the cuda preset's build: ctest --test-dir build-cuda -L gpu.
 set -euo pipefail
 source "$(dirname "$0")/steps.sh"
 
@@ -62,4 +62,6 @@ step "tests with sanitizers"
 ctest --test-dir build-sanitize --output-on-failure --no-tests=error
 step "tests"
 ctest --test-dir build -LE gpu --output-on-failure --no-tests=error
+step "speed beside LibTorch, by ratio"
+build/bench/speed_guard
 end_step
