@@ -109,7 +109,8 @@ at::Tensor cuda_latent_attention(const at::Tensor& query_BNE, const LatentStates
   args.out = problem.out.mutable_data_ptr();
   args.contexts = C, args.rows = R, args.tokens = S, args.width = E;
   args.scale = static_cast<float>(scale);
-  const bool many = form == CudaLatentForm::products || (form == CudaLatentForm::automatic && R >= (scales_BS.defined() ? kManyRowsOfBytes : kManyRows));
+  const int64_t many_rows = scales_BS.defined() ? kManyRowsOfBytes : kManyRows;
+  const bool many = form == CudaLatentForm::products || (form == CudaLatentForm::automatic && R >= many_rows);
   many ? products(problem) : one_pass(problem);
   return problem.out;
 }

@@ -127,6 +127,20 @@ TEST(EncodeContext, PaddingLeavesNoTrace) {
   EXPECT_LT((latents.states_BSE - expected).norm().item<double>(), 1e-5 * expected.norm().item<double>());
 }
 
+TEST(EncodeContext, InEightBitsItIsTheSameRounded) {
+  const OpenedModel opened = open_model(kGolden / "published");
+  Chunks chunks{.chunk_length = 32};
+  std::vector<TokenId> tokens;
+  for (int i = 0; i < 75; ++i) tokens.push_back(3 + (i * 7) % 250);
+  append_chunks(tokens, chunks);
+  const Latents expected = quantize(encode_context(opened.model, chunks)), found = encode_context(opened.model, chunks, {.int8 = true});
+  EXPECT_TRUE(at::equal(found.states_BSE, expected.states_BSE));
+  EXPECT_TRUE(at::equal(found.scales_BS, expected.scales_BS));
+  EXPECT_TRUE(int8_latents_from_name("int8"));
+  EXPECT_FALSE(int8_latents_from_name("stored"));
+  EXPECT_THROW(int8_latents_from_name("int4"), Error);
+}
+
 TEST(EncodeContext, ALongContextIsReadInGroups) {
   const OpenedModel opened = open_model(kGolden / "published");
   Chunks chunks{.chunk_length = 4};

@@ -129,6 +129,18 @@ TEST_P(CrossAttentionForms, AllEqualTheFormula) {
   }
 }
 
+TEST_P(CrossAttentionForms, AllReadStatesInEightBits) {
+  const CrossAttention narrow = cast_weights(weights_, at::kFloat);
+  const Latents bytes = quantize({latents_.states_BSE.to(at::kFloat), latents_.mask_BS});
+  EXPECT_EQ(bytes.states_BSE.scalar_type(), at::kByte);
+  const Latents wide{dense_states(bytes, 0, bytes.tokens(), at::kDouble), latents_.mask_BS};
+  EXPECT_LT(norm_error(wide.states_BSE, latents_.states_BSE), 2e-2);
+  for (const Way& way : kWays) {
+    const at::Tensor expected = compute(weights_, config_, x_, wide, way);
+    EXPECT_LT(norm_error(compute(narrow, config_, x_.to(at::kFloat), bytes, way), expected), 1e-5) << way.name;
+  }
+}
+
 // In bfloat16 every form rounds elsewhere. None may be further from the truth than the published one, which projects all
 // keys and values at once.
 TEST_P(CrossAttentionForms, NoneRoundsMoreThanThePublishedOne) {
