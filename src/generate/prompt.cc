@@ -38,25 +38,31 @@ std::string rendered(const OpenedModel& opened, const PromptInput& input) {
   return ChatTemplate(opened.chat_template).render(chat);
 }
 
-// Chunks between two reports of progress. encode() itself takes as many at once as suit the device.
+// Whole chunks' worth of tokens between two reports of progress; encode_packed() takes as many as suit the device.
 constexpr int64_t kChunksAGroup = 32;
 
-// -> the states of the real tokens of some chunks, (tokens, E)
-at::Tensor encode_group(const Cepe& model, const Chunks& chunks, int64_t first, int64_t count) {
-  const int64_t L = chunks.chunk_length;
-  const auto begin = chunks.ids.begin() + first * L;
-  const std::vector<int64_t> ids(begin, begin + count * L);
-  const std::vector<int64_t> lengths(chunks.lengths.begin() + first, chunks.lengths.begin() + first + count);
-  const bool padded = std::any_of(lengths.begin(), lengths.end(), [L](int64_t length) { return length < L; });
-
-  ContextChunks context{.ids_BML = at::tensor(ids, at::kLong).view({1, count, L}).to(model.device())};
-  at::Tensor mask_ML;
-  if (padded) {
-    mask_ML = at::arange(L, at::kLong).unsqueeze(0) < at::tensor(lengths, at::kLong).unsqueeze(1);
-    context.mask_BML = mask_ML.unsqueeze(0).to(model.device());
+// The chunks from `first` on that are encoded before the next report.
+int64_t group_size(const Chunks& chunks, int64_t first) {
+  const int64_t most = kChunksAGroup * chunks.chunk_length;
+  int64_t count = 0, tokens = 0;
+  while (first + count < chunks.count() && tokens + chunks.lengths[first + count] <= most) {
+    tokens += chunks.lengths[first + count];
+    ++count;
   }
-  const at::Tensor states_SE = encode(model, context).states_BSE[0];
-  return padded ? states_SE.index_select(0, mask_ML.view({-1}).nonzero().squeeze(1).to(model.device())) : states_SE;
+  return count;
+}
+
+// The real tokens of some chunks.
+PackedChunks packed_chunks(const Chunks& chunks, int64_t first, int64_t count) {
+  PackedChunks packed;
+  std::vector<int64_t> ids;
+  for (int64_t i = first; i < first + count; ++i) {
+    const auto begin = chunks.ids.begin() + i * chunks.chunk_length;
+    ids.insert(ids.end(), begin, begin + chunks.lengths[i]);
+    packed.lengths.push_back(chunks.lengths[i]);
+  }
+  packed.ids_N = at::tensor(ids, at::kLong);
+  return packed;
 }
 
 }  // namespace
@@ -110,11 +116,12 @@ Latents encode_context(const Cepe& model, const Chunks& chunks, const ContextOpt
   Latents latents{.states_BSE = at::empty({1, chunks.tokens(), width}, options.int8 ? stored.dtype(at::kByte) : stored)};
   if (options.int8) latents.scales_BS = at::empty({1, chunks.tokens()}, stored.dtype(at::kFloat));
   int64_t written = 0;
-  for (int64_t first = 0; first < chunks.count(); first += kChunksAGroup) {
-    const int64_t count = std::min(kChunksAGroup, chunks.count() - first);
-    const at::Tensor group_SE = encode_group(model, chunks, first, count);
-    const int64_t tokens = group_SE.size(0);
-    Latents group{.states_BSE = group_SE.unsqueeze(0)};
+  for (int64_t first = 0, count = 0; first < chunks.count(); first += count) {
+    count = group_size(chunks, first);
+    PackedChunks packed = packed_chunks(chunks, first, count);
+    packed.ids_N = packed.ids_N.to(model.device());
+    Latents group = encode_packed(model, packed);
+    const int64_t tokens = group.tokens();
     if (options.int8) group = quantize(group);
     latents.states_BSE.narrow(1, written, tokens).copy_(group.states_BSE);
     if (options.int8) latents.scales_BS.narrow(1, written, tokens).copy_(group.scales_BS);

@@ -2,6 +2,10 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <functional>
+#include <numeric>
+
 #include "base/error.h"
 #include "ops/row_product.h"
 
@@ -38,12 +42,76 @@ at::Tensor embed_context(const Cepe& model, const at::Tensor& ids_BL) {
   return {};
 }
 
-// Chunks that are encoded together when no gradient is kept: tokens enough to fill the device, whose feed-forward part
-// takes tens of MB on a CPU and under a GB on a GPU.
+// Tokens that are encoded together when no gradient is kept: enough to fill the device; their feed-forward part takes
+// tens of MB on a CPU and under a GB on a GPU.
+int64_t tokens_at_once(const at::Device& device) { return device.is_cuda() ? 32768 : 2048; }
+
 int64_t default_chunks_at_once(const at::Device& device, int64_t chunk_length, int64_t all) {
-  if (at::GradMode::is_enabled()) return all;
-  const int64_t tokens = device.is_cuda() ? 32768 : 2048;
-  return std::max<int64_t>(1, tokens / chunk_length);
+  return at::GradMode::is_enabled() ? all : std::max<int64_t>(1, tokens_at_once(device) / chunk_length);
+}
+
+at::Tensor encoder_layers(const Stack& stack, at::Tensor x_BLE, const RotaryTable& rotary, const AttentionMask& mask) {
+  const SelfAttentionInput input{stack.config, rotary, mask};
+  for (size_t i = 0; i < stack.layers.size(); ++i) x_BLE = layer_forward(stack.layers[i], i, x_BLE, input, nullptr);
+  return rms_norm(x_BLE, stack.norm, stack.config.rms_norm_eps);
+}
+
+at::Tensor device_indices(const std::vector<int64_t>& indices, const at::Device& device) {
+  return at::tensor(indices, at::kLong).to(device);
+}
+
+// Chunks in the order of their lengths, the longest first: equal ones lie side by side.
+struct ChunkOrder {
+  std::vector<int64_t> lengths;
+  at::Tensor tokens_N;  // where each token of that order stands in the given one; undefined: there
+};
+
+ChunkOrder by_length(const PackedChunks& chunks) {
+  const std::vector<int64_t>& given = chunks.lengths;
+  if (std::is_sorted(given.begin(), given.end(), std::greater<>())) return {given, {}};
+  std::vector<int64_t> starts(given.size(), 0), order(given.size()), tokens;
+  std::partial_sum(given.begin(), given.end() - 1, starts.begin() + 1);
+  std::iota(order.begin(), order.end(), int64_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return given[a] > given[b]; });
+  ChunkOrder sorted;
+  for (const int64_t chunk : order) {
+    sorted.lengths.push_back(given[chunk]);
+    for (int64_t t = 0; t < given[chunk]; ++t) tokens.push_back(starts[chunk] + t);
+  }
+  sorted.tokens_N = device_indices(tokens, chunks.ids_N.device());
+  return sorted;
+}
+
+// Tokens of some chunks in the order of their lengths, (n) -> (n, E)
+at::Tensor encode_row(const Cepe& model, const at::Tensor& ids_N, const std::vector<int64_t>& lengths) {
+  const Stack& stack = model.encoder->stack;
+  const int64_t E = stack.config.hidden_size, longest = lengths.front();
+  if (lengths.back() == longest) {
+    return encode_embedded(stack, embed_context(model, ids_N.view({-1, longest})), {}).view({-1, E});
+  }
+  std::vector<int64_t> positions;
+  for (const int64_t length : lengths) {
+    for (int64_t t = 0; t < length; ++t) positions.push_back(t);
+  }
+  const at::Tensor x = embed_context(model, ids_N.unsqueeze(0)), rows = device_indices(positions, x.device());
+  const RotaryTable& table = stack.rotary.table(stack.config, longest, x);
+  const RotaryTable rotary{table.cos.index_select(0, rows), table.sin.index_select(0, rows)};
+  const PackedSequences packed = pack_sequences(lengths, x.device());
+  return encoder_layers(stack, x, rotary, {.packed = &packed}).view({-1, E});
+}
+
+void check_packed(const Cepe& model, const PackedChunks& chunks) {
+  require(model.encoder.has_value(), "this model has no encoder: it is a plain decoder and cannot read a context");
+  int64_t total = 0;
+  const int64_t window = model.encoder->stack.config.max_positions;
+  for (const int64_t length : chunks.lengths) {
+    require(length >= 1 && length <= window, "encode: a chunk of {} tokens, the encoder's window holds 1 to {}", length,
+            window);
+    total += length;
+  }
+  const int64_t given = chunks.ids_N.defined() ? chunks.ids_N.numel() : 0;
+  require(given == total && (given == 0 || chunks.ids_N.dim() == 1),
+          "encode: packed chunks of {} tokens in all, found {} token ids", total, given);
 }
 
 size_t layers_below_context(const Stack& decoder) {
@@ -56,9 +124,37 @@ size_t layers_below_context(const Stack& decoder) {
 
 at::Tensor encode_embedded(const Stack& stack, at::Tensor x_BLE, const at::Tensor& mask_BL) {
   const RotaryTable& rotary = stack.rotary.table(stack.config, x_BLE.size(1), x_BLE);
-  const SelfAttentionInput input{stack.config, rotary, AttentionMask{false, mask_BL}};
-  for (size_t i = 0; i < stack.layers.size(); ++i) x_BLE = layer_forward(stack.layers[i], i, x_BLE, input, nullptr);
-  return rms_norm(x_BLE, stack.norm, stack.config.rms_norm_eps);
+  return encoder_layers(stack, std::move(x_BLE), rotary, {false, mask_BL});
+}
+
+Latents encode_packed(const Cepe& model, const PackedChunks& chunks, const ContextEncodeOptions& options) {
+  check_packed(model, chunks);
+  if (chunks.lengths.empty()) return {};
+  const ChunkOrder order = by_length(chunks);
+  const at::Tensor ids = order.tokens_N.defined() ? chunks.ids_N.index_select(0, order.tokens_N) : chunks.ids_N;
+  const bool gradients = at::GradMode::is_enabled();
+  const size_t most = options.chunks_at_once > 0 ? static_cast<size_t>(options.chunks_at_once) : order.lengths.size();
+  const bool bounded = options.chunks_at_once == 0 && !gradients;
+  at::Tensor states;  // (N, E), held once
+  for (size_t chunk = 0, start = 0; chunk < order.lengths.size();) {
+    std::vector<int64_t> lengths;
+    int64_t n = 0;
+    for (; chunk < order.lengths.size() && lengths.size() < most; ++chunk) {
+      if (bounded && n > 0 && n + order.lengths[chunk] > tokens_at_once(ids.device())) break;
+      lengths.push_back(order.lengths[chunk]);
+      n += lengths.back();
+    }
+    const at::Tensor part = encode_row(model, ids.narrow(0, start, n), lengths);
+    if (n == ids.numel() && !order.tokens_N.defined()) return {.states_BSE = part.unsqueeze(0)};
+    if (!states.defined()) states = at::empty({ids.numel(), part.size(1)}, part.options());
+    if (order.tokens_N.defined()) {
+      states.index_copy_(0, order.tokens_N.narrow(0, start, n), part);
+    } else {
+      states.narrow(0, start, n).copy_(part);
+    }
+    start += n;
+  }
+  return {.states_BSE = states.unsqueeze(0)};
 }
 
 Latents encode(const Cepe& model, const ContextChunks& chunks, const ContextEncodeOptions& options) {

@@ -36,7 +36,8 @@ struct Cepe {
   at::ScalarType dtype() const { return any_weight().scalar_type(); }
 };
 
-// A context cut into chunks: each is encoded by itself, its positions starting at 0.
+// Contexts cut into chunks of one length, padded where they are shorter: each is encoded by itself, its positions
+// starting at 0.
 struct ContextChunks {
   at::Tensor ids_BML;          // int64
   at::Tensor mask_BML;         // bool, true = a real token; undefined: all are. A chunk may be wholly padding.
@@ -50,7 +51,20 @@ struct ContextEncodeOptions {
 // -> Latents with S = M * L. States of padding are whatever the encoder gives; the mask excludes them.
 // Error when the model has no encoder, or a chunk is longer than the encoder's window.
 Latents encode(const Cepe& model, const ContextChunks& chunks, const ContextEncodeOptions& options = {});
-// The same by layers of one encoder stack on embedded input (B, L, E), with its final norm; used by masked_lm.h.
+
+// Chunks of lengths of their own, one after another without padding.
+struct PackedChunks {
+  at::Tensor ids_N;              // int64, N = the sum of the lengths
+  std::vector<int64_t> lengths;  // 1 .. the encoder's window each
+};
+// The same without padding: all tokens are rows of one matrix for projections, norms and the feed-forward part, each
+// chunk attends to itself, its positions starting at 0. For contexts whose chunks differ in length: padding to the
+// longest costs time, and its states are attended to. Chunks of one length are encoded together, whatever their order.
+// -> Latents (1, N, E) in the order of the chunks, no mask. Errors as above.
+Latents encode_packed(const Cepe& model, const PackedChunks& chunks, const ContextEncodeOptions& options = {});
+
+// Padded chunks by the layers of one encoder stack on embedded input (B, L, E), with its final norm; used by
+// masked_lm.h.
 at::Tensor encode_embedded(const Stack& stack, at::Tensor x_BLE, const at::Tensor& mask_BL);
 
 struct DecodeInput {

@@ -1,6 +1,10 @@
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
 
+#include <algorithm>
+#include <functional>
+#include <numeric>
+
 #include "base/error.h"
 #include "ops/ops.h"
 #ifdef CEPE_CUDA
@@ -32,11 +36,61 @@ at::Tensor attend(const Heads& x, const std::optional<at::Tensor>& allowed, bool
   return at::scaled_dot_product_attention(x.q, x.k, x.v, allowed, 0.0, causal, std::nullopt, x.grouped());
 }
 
+// Sequences of equal lengths side by side are one dense attention, a batch of them.
+at::Tensor attend_runs(const at::Tensor& q_1THK, const at::Tensor& k_1TGK, const at::Tensor& v_1TGK,
+                       const std::vector<int64_t>& lengths) {
+  std::vector<at::Tensor> runs;
+  int64_t first = 0;
+  for (size_t i = 0; i < lengths.size();) {
+    const int64_t length = lengths[i];
+    int64_t count = 0;
+    for (; i < lengths.size() && lengths[i] == length; ++i) ++count;
+    const auto heads = [&](const at::Tensor& x) {
+      return x.narrow(1, first, count * length).view({count, length, x.size(2), x.size(3)}).transpose(1, 2);
+    };
+    const at::Tensor out = attend({heads(q_1THK), heads(k_1TGK), heads(v_1TGK)}, std::nullopt, false);
+    runs.push_back(out.transpose(1, 2).reshape({1, count * length, q_1THK.size(2), q_1THK.size(3)}));
+    first += count * length;
+  }
+  return runs.size() == 1 ? runs.front() : at::cat(runs, 1);
+}
+
+at::Tensor packed_attention(const at::Tensor& q_1THK, const at::Tensor& k_1TGK, const at::Tensor& v_1TGK,
+                            const AttentionMask& mask) {
+  const int64_t T = mask.packed->tokens();
+  require(!mask.causal && !mask.keys_BS.defined(), "attention: packed sequences take no other mask");
+  require(q_1THK.size(0) == 1 && q_1THK.size(1) == T && k_1TGK.size(0) == 1 && k_1TGK.size(1) == T,
+          "attention: packed sequences of {} tokens, the queries are {} x {}, the keys {} x {}", T, q_1THK.size(0),
+          q_1THK.size(1), k_1TGK.size(0), k_1TGK.size(1));
+  const auto& lengths = mask.packed->lengths;
+#ifdef CEPE_CUDA
+  const bool equal = std::adjacent_find(lengths.begin(), lengths.end(), std::not_equal_to<>()) == lengths.end();
+  if (flash_applies(q_1THK) && !equal) {
+    return flash_packed_attention(q_1THK, k_1TGK, v_1TGK, *mask.packed);
+  }
+#endif
+  return attend_runs(q_1THK, k_1TGK, v_1TGK, lengths);
+}
+
 }  // namespace
+
+int64_t PackedSequences::tokens() const { return std::accumulate(lengths.begin(), lengths.end(), int64_t{0}); }
+
+PackedSequences pack_sequences(std::vector<int64_t> lengths, const at::Device& device) {
+  PackedSequences packed{std::move(lengths)};
+  std::vector<int32_t> bounds{0};
+  for (const int64_t length : packed.lengths) {
+    require(length >= 1, "packed sequences: a sequence of {} tokens, expected 1 or more", length);
+    bounds.push_back(bounds.back() + static_cast<int32_t>(length));
+  }
+  if (device.is_cuda()) packed.bounds = at::tensor(bounds, at::kInt).to(device);
+  return packed;
+}
 
 at::Tensor attention(const at::Tensor& q_BTHK, const at::Tensor& k_BSGK, const at::Tensor& v_BSGK,
                      const AttentionMask& mask) {
   const int64_t B = q_BTHK.size(0), T = q_BTHK.size(1), S = k_BSGK.size(1);
+  if (mask.packed) return packed_attention(q_BTHK, k_BSGK, v_BSGK, mask);
   const bool padded = mask.keys_BS.defined();
   require(!padded || (mask.keys_BS.size(0) == B && mask.keys_BS.size(1) == S),
           "attention: the key mask is for {} x {} keys, there are {} x {}", padded ? mask.keys_BS.size(0) : 0,
@@ -65,7 +119,7 @@ at::Tensor attention(const at::Tensor& q_BTHK, const at::Tensor& k_BSGK, const a
 }
 
 const char* attention_backend(const at::Device& device) {
-  return device.is_cuda() ? "cudnn; flash for padded or appended keys" : "cpu flash";
+  return device.is_cuda() ? "cudnn; flash for padded, packed or appended keys" : "cpu flash";
 }
 
 void configure_attention_backends() {

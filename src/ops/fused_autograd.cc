@@ -5,6 +5,8 @@
 #include <c10/cuda/CUDAGuard.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "ops/fused.h"
 
@@ -283,6 +285,15 @@ at::Tensor flash_masked_attention(const at::Tensor& q_BTHK, const at::Tensor& k_
   const at::Tensor q = q_BTHK.reshape({B * T, q_BTHK.size(2), K});
   return std::get<0>(at::_flash_attention_forward(q, k, v, starts, ends, T, S, 0.0, /*is_causal=*/false, false))
       .view(q_BTHK.sizes());
+}
+
+at::Tensor flash_packed_attention(const at::Tensor& q_1THK, const at::Tensor& k_1TGK, const at::Tensor& v_1TGK,
+                                  const PackedSequences& sequences) {
+  const int64_t longest = *std::max_element(sequences.lengths.begin(), sequences.lengths.end());
+  return std::get<0>(at::_flash_attention_forward(q_1THK.squeeze(0), k_1TGK.squeeze(0), v_1TGK.squeeze(0),
+                                                  sequences.bounds, sequences.bounds, longest, longest, 0.0,
+                                                  /*is_causal=*/false, false))
+      .unsqueeze(0);
 }
 
 }  // namespace cepe

@@ -29,5 +29,8 @@ at::Tensor flash_causal_attention(const at::Tensor& q_BTHK, const at::Tensor& k_
 // Attention to the keys that keys_BS marks. They are packed together first, so that padding costs nothing.
 at::Tensor flash_masked_attention(const at::Tensor& q_BTHK, const at::Tensor& k_BSGK, const at::Tensor& v_BSGK,
                                   const at::Tensor& keys_BS);
+// Sequences one after another (ops.h), each to itself.
+at::Tensor flash_packed_attention(const at::Tensor& q_1THK, const at::Tensor& k_1TGK, const at::Tensor& v_1TGK,
+                                  const PackedSequences& sequences);
 
 }  // namespace cepe

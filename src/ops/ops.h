@@ -9,6 +9,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <vector>
 
 namespace cepe {
 
@@ -35,12 +36,23 @@ at::Tensor rotary(const at::Tensor& x_BTHK, const RotaryTable& table, int64_t fi
 // silu(gate) * up, elementwise. gate, up (..., F)
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
 
+// Sequences of lengths of their own that lie one after another in one row of tokens, without padding.
+struct PackedSequences {
+  std::vector<int64_t> lengths;  // equal ones side by side are computed together
+  at::Tensor bounds;             // (lengths + 1) int32 on the tokens' device: 0, and where each ends; only on CUDA
+  int64_t tokens() const;        // of all
+};
+// Error where a length is below 1.
+PackedSequences pack_sequences(std::vector<int64_t> lengths, const at::Device& device);
+
 // Which keys a query may see.
 struct AttentionMask {
   // Query t sees keys 0 .. S - T + t (the queries are the last T of the S positions).
   bool causal = false;
   // (B, S) bool, true = a real token. Undefined: all keys are real. A row without any real key gives zeros.
   at::Tensor keys_BS;
+  // The one row (B = 1, T = S) is several sequences, each of which sees itself alone. Without causal and keys_BS.
+  const PackedSequences* packed = nullptr;
 };
 // softmax(q k^T / sqrt(K)) v for each head; query head h reads key-value head h / (H / G).
 // q (B, T, H, K), k and v (B, S, G, K) -> (B, T, H, K)

@@ -1,6 +1,9 @@
 // The forward pass against itself in other orders: cached decoding, bounded encoding, batches, chunks.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <algorithm>
 
 #include "base/error.h"
 #include "model/fixtures.h"
@@ -102,7 +105,77 @@ TEST_P(Decoding, TooLongAChunkIsRefused) {
   EXPECT_THROW(decode(model_, {random_ids({1, 0})}), Error);
 }
 
+// Chunks of their own lengths as rows without padding, and padded to the longest with a mask.
+struct TwoLayouts {
+  explicit TwoLayouts(const std::vector<int64_t>& lengths) {
+    const int64_t longest = *std::max_element(lengths.begin(), lengths.end()), count = std::ssize(lengths);
+    at::Tensor ids_ML = random_ids({count, longest}), mask_ML = at::zeros({count, longest}, at::kBool);
+    for (int64_t i = 0; i < count; ++i) mask_ML[i].narrow(0, 0, lengths[i]).fill_(true);
+    padded = {ids_ML.unsqueeze(0), mask_ML.unsqueeze(0)};
+    packed = {ids_ML.masked_select(mask_ML), lengths};
+  }
+  // The real tokens' states of latents with padding, (N, E).
+  at::Tensor real(const Latents& latents) const { return latents.states_BSE[0].index({padded.mask_BML.flatten()}); }
+  ContextChunks padded;
+  PackedChunks packed;
+};
+
+TEST_P(Decoding, PackedChunksEqualPaddedOnes) {
+  for (const std::vector<int64_t>& lengths :
+       {std::vector<int64_t>{1, 5, 64, 30, 64, 5, 2}, {9}, {7, 7, 7}, {64, 30, 30, 1}}) {
+    const TwoLayouts chunks(lengths);
+    const Latents padded = encode(model_, chunks.padded), packed = encode_packed(model_, chunks.packed);
+    EXPECT_FALSE(packed.mask_BS.defined());
+    ASSERT_EQ(packed.states_BSE.sizes(), at::IntArrayRef({1, chunks.packed.ids_N.numel(), padded.states_BSE.size(2)}));
+    EXPECT_LT(norm_error(packed.states_BSE[0], chunks.real(padded)), 1e-12) << lengths.size() << " chunks";
+    for (const int64_t at_once : {1, 2, 100}) {
+      EXPECT_LT(norm_error(encode_packed(model_, chunks.packed, {at_once}).states_BSE, packed.states_BSE), 1e-12);
+    }
+    const at::Tensor ids = ids_.narrow(0, 0, 1);
+    EXPECT_LT(norm_error(decode(model_, {ids, &packed}), decode(model_, {ids, &padded})), 1e-12);
+  }
+}
+
+TEST_P(Decoding, PackedChunksGiveTheSameGradients) {
+  const TwoLayouts chunks({3, 40, 11, 40});
+  const at::AutoGradMode gradients(true);
+  set_trainable(model_, true);
+  std::vector<at::Tensor> weights;
+  for (const Parameter& parameter : trainable_parameters(model_)) {
+    if (parameter.part == Parameter::Part::encoder) weights.push_back(*parameter.value);
+  }
+  const at::Tensor padded = chunks.real(encode(model_, chunks.padded)), probe = at::randn_like(padded);
+  const auto gradient = [&](const at::Tensor& states_NE) {
+    return torch::autograd::grad({(states_NE * probe).sum()}, weights);
+  };
+  const auto expected = gradient(padded);
+  for (const int64_t at_once : {0, 3}) {
+    const auto found = gradient(encode_packed(model_, chunks.packed, {at_once}).states_BSE[0]);
+    for (size_t i = 0; i < weights.size(); ++i) EXPECT_LT(norm_error(found[i], expected[i]), 1e-10) << i;
+  }
+  set_trainable(model_, false);
+}
+
+TEST_P(Decoding, PackedChunksThatDoNotFitAreRefused) {
+  EXPECT_THROW(encode_packed(model_, {random_ids({65}), {65}}), Error);
+  EXPECT_THROW(encode_packed(model_, {random_ids({8}), {8, 0}}), Error);
+  EXPECT_THROW(encode_packed(model_, {random_ids({8}), {5, 4}}), Error);
+  EXPECT_THROW(encode_packed(model_, {random_ids({2, 4}), {4, 4}}), Error);
+  EXPECT_EQ(encode_packed(model_, {}).tokens(), 0);
+}
+
 INSTANTIATE_TEST_SUITE_P(Fixtures, Decoding, testing::Values("cepe-mha", "cepe-gqa-last2"));
+
+// More tokens than are encoded at once, in the published encoder's window.
+TEST(PackedEncoding, InFloat32ByTheMillionth) {
+  const at::NoGradGuard no_grad;
+  at::manual_seed(5);
+  const Cepe model = random_model(small_config("smollm2-135m+2x2", 6, 2, 64));
+  const TwoLayouts chunks({1, 5, 256, 100, 256, 17, 100, 256, 64, 256, 300, 256, 256, 2, 256, 256});
+  ASSERT_GT(chunks.packed.ids_N.numel(), 2048);
+  const at::Tensor padded = chunks.real(encode(model, chunks.padded));
+  EXPECT_LT(norm_error(encode_packed(model, chunks.packed).states_BSE[0], padded), 1e-6);
+}
 
 TEST(Decoding, APlainDecoderRefusesAContext) {
   const Cepe model = open_fixture("replug").model;

@@ -270,6 +270,23 @@ TEST(AttentionMasks, RowWithoutKeysGivesExactZerosAndFiniteGradients) {
   }
 }
 
+TEST(AttentionMasks, PackedSequencesSeeThemselvesAlone) {
+  at::manual_seed(8);
+  const PackedSequences packed = pack_sequences({3, 3, 1, 7, 3}, at::kCPU);
+  const at::Tensor q = random({1, 17, 6, 4}), k = random({1, 17, 2, 4}), v = random({1, 17, 2, 4});
+  const at::Tensor found = attention(q, k, v, {.packed = &packed});
+  int64_t first = 0;
+  for (const int64_t length : packed.lengths) {
+    const auto own = [&](const at::Tensor& x) { return x.narrow(1, first, length); };
+    const at::Tensor alone = attention(own(q), own(k), own(v), {});
+    expect_close(values(own(found)), values(alone), 1e-12, "the sequence at " + std::to_string(first));
+    first += length;
+  }
+  EXPECT_THROW(attention(q, k, v, {.causal = true, .packed = &packed}), Error);
+  EXPECT_THROW(attention(q.narrow(1, 0, 16), k, v, {.packed = &packed}), Error);
+  EXPECT_THROW(pack_sequences({3, 0}, at::kCPU), Error);
+}
+
 TEST(AttentionMasks, RefusesAMaskOfAnotherSize) {
   AttentionMask mask;
   mask.keys_BS = at::ones({1, 4}, at::kBool);
