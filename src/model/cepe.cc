@@ -28,7 +28,7 @@ at::Tensor layer_forward(const Layer& layer, size_t index, const at::Tensor& x, 
     const at::Tensor read = cross_attention(*layer.cross_attention, config, h.normed, *decode->context, how);
     h = add_rms_norm(h.sum, read, layer.post_attention_norm, eps);
   }
-  return h.sum + feed_forward(layer.feed_forward, h.normed);
+  return add_feed_forward(layer.feed_forward, h.normed, h.sum);
 }
 
 at::Tensor embed_context(const Cepe& model, const at::Tensor& ids_BL) {

@@ -31,6 +31,14 @@ at::Tensor rounded_product(const Fp8Rows& rows, const Linear& linear, const at::
   return linear.bias.defined() ? y + linear.bias : y;
 }
 
+// Whether a product may add to the residual stream itself, which cuBLAS does as it writes: no pass over memory for it.
+bool adds_in_place(const FeedForward& weights, const at::Tensor& x, const at::Tensor& residual) {
+  const Linear& linear = weights.down;
+  return x.is_cuda() && !c10::GradMode::is_enabled() && !linear.packed && !linear.bias.defined() &&
+         residual.is_contiguous() && residual.scalar_type() == linear.weight.scalar_type() &&
+         !row_product_applies(x, weights.up.weight);
+}
+
 }  // namespace
 
 at::Tensor SharedInput::product(const Linear& linear) {
@@ -84,6 +92,14 @@ at::Tensor feed_forward(const FeedForward& weights, const at::Tensor& x_BTD) {
     return rounded_product(fp8_swiglu(gate, up), weights.down, up);
   }
   return weights.down(swiglu(gate, up));
+}
+
+at::Tensor add_feed_forward(const FeedForward& weights, const at::Tensor& x_BTD, at::Tensor residual_BTD) {
+  if (!adds_in_place(weights, x_BTD, residual_BTD)) return residual_BTD + feed_forward(weights, x_BTD);
+  const at::Tensor hidden = swiglu(weights.gate(x_BTD), weights.up(x_BTD));
+  const auto rows = [](const at::Tensor& x) { return x.view({-1, x.size(-1)}); };
+  rows(residual_BTD).addmm_(rows(hidden), weights.down.weight.t());
+  return residual_BTD;
 }
 
 }  // namespace cepe

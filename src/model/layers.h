@@ -112,6 +112,8 @@ struct SelfAttentionInput {
 // x (B, T, D), normed -> (B, queries, D)
 at::Tensor self_attention(const SelfAttention& weights, const at::Tensor& x_BTD, const SelfAttentionInput& input);
 at::Tensor feed_forward(const FeedForward& weights, const at::Tensor& x_BTD);
+// residual + feed_forward(x); the residual stream's memory may become the result.
+at::Tensor add_feed_forward(const FeedForward& weights, const at::Tensor& x_BTD, at::Tensor residual_BTD);
 
 // cos and sin of positions 0 .. positions-1 in float64, (positions, K/2); the formulas of every RopeKind.
 RotaryTable rotary_table(const StackConfig& config, int64_t positions);

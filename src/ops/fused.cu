@@ -379,6 +379,34 @@ void for_width(int64_t width, F f) {
   return f(std::integral_constant<int, 8>());
 }
 
+// ---------------------------------------------------------------------------------------------- parts of attention
+
+// A thread takes a vector of a row; heads of a token come one after another, as they mostly lie in memory.
+__global__ void merge_attention_kernel(const MergeAttentionArgs a, uint32_t vectors, uint32_t all) {
+  const uint32_t H = static_cast<uint32_t>(a.heads), N = static_cast<uint32_t>(a.rows);
+  for (uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; i < all; i += gridDim.x * blockDim.x) {
+    const uint32_t part = i % vectors, row = i / vectors, h = row % H, n = row / H % N, c = row / H / N;
+    const int64_t at = (int64_t{c} * H + h) * N + n;
+    const int64_t offset = c * a.stride_context + h * a.stride_head + n * a.stride_row + part * kVector;
+    const float mine = a.log_sum_exp[at], before = a.before != nullptr ? a.before[at] : -INFINITY;
+    const float top = isnan(mine) ? mine : fmaxf(mine, before);
+    const float merged = top == -INFINITY ? top : top + logf(expf(mine - top) + expf(before - top));
+    const float weight = top == -INFINITY ? 0.f : expf(mine - merged);
+    const float kept = top == -INFINITY ? 0.f : expf(before - merged);
+    float out[kVector];
+    load_floats<kVector>(static_cast<const bf16*>(a.out) + offset, out);
+    float4* sum = reinterpret_cast<float4*>(a.sum + offset);
+#pragma unroll
+    for (int j = 0; j < kVector / 4; ++j) {
+      const float4 old = a.before != nullptr ? sum[j] : float4{0.f, 0.f, 0.f, 0.f};
+      // A part without a real token may hold anything where its weight is 0.
+      const auto add = [&](float x, float y) { return kept * x + (weight == 0.f ? 0.f : weight * y); };
+      sum[j] = {add(old.x, out[4 * j]), add(old.y, out[4 * j + 1]), add(old.z, out[4 * j + 2]), add(old.w, out[4 * j + 3])};
+    }
+    if (part == 0) a.merged[at] = merged;
+  }
+}
+
 // ---------------------------------------------------------------------------------------------- cross-entropy
 
 constexpr int kEntropyThreads = 1024;
@@ -571,6 +599,16 @@ void rms_norm_backward(const RmsNormBackwardArgs& args, void* stream) {
   if (args.rows == 0 && args.grad_weight == nullptr) return;
   for_width(args.width, [&](auto vectors) { launch_rms_norm_backward<vectors()>(args, as_stream(stream)); });
   check_launch("rms_norm_backward");
+}
+
+void merge_attention(const MergeAttentionArgs& args, void* stream) {
+  const int64_t vectors = args.head_size / kVector, all = args.contexts * args.heads * args.rows * vectors;
+  if (args.head_size % kVector != 0) refuse("merge_attention", "the head size is not a multiple of 8");
+  if (all <= 0 || all >= int64_t{1} << 31) refuse("merge_attention", "no rows, or more than 2^31 vectors of them");
+  constexpr int threads = 256;
+  merge_attention_kernel<<<blocks_for(all, threads), threads, 0, as_stream(stream)>>>(
+      args, static_cast<uint32_t>(vectors), static_cast<uint32_t>(all));
+  check_launch("merge_attention");
 }
 
 void cross_entropy(const CrossEntropyArgs& args, void* stream) {

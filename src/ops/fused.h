@@ -105,6 +105,20 @@ void pack_rows(const PackRowsArgs& args, void* stream);
 // packed -> padded: rows that are not kept become 0.
 void unpack_rows(const PackRowsArgs& args, void* stream);
 
+// One more part of an attention over a context (context_attention.h): merged = log(exp(before) + exp(log_sum_exp)),
+// sum = exp(before - merged) sum + exp(log_sum_exp - merged) out for each of contexts x heads x rows rows. Where both are
+// -inf the sum is 0.
+struct MergeAttentionArgs {
+  const void* out;           // bfloat16, elements of a row side by side; strides below
+  const float* log_sum_exp;  // (contexts, heads, rows)
+  const float* before;       // the same of the parts so far, or null: this is the first, and `sum` is only written
+  float* sum;                // float32, strides as out's
+  float* merged;             // (contexts, heads, rows), not `before`
+  int64_t contexts, heads, rows, head_size;  // head_size a multiple of 8
+  int64_t stride_context, stride_head, stride_row;
+};
+void merge_attention(const MergeAttentionArgs& args, void* stream);
+
 // Throws Error: "CUDA kernel <kernel>: <reason>". Defined in fused_autograd.cc, for nvcc 13 cannot compile the fmt that
 // base/error.h stands on.
 [[noreturn]] void refuse(const char* kernel, const char* reason);

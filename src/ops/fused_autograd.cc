@@ -296,4 +296,28 @@ at::Tensor flash_packed_attention(const at::Tensor& q_1THK, const at::Tensor& k_
       .unsqueeze(0);
 }
 
+bool fused_merge_applies(const at::Tensor& out) {
+  return fused_applies(out) && out.dim() == 4 && out.is_non_overlapping_and_dense() && out.stride(3) == 1 &&
+         out.size(3) % 8 == 0 && out.numel() > 0 && reinterpret_cast<uintptr_t>(out.const_data_ptr()) % 16 == 0;
+}
+
+void fused_merge_attention(const at::Tensor& out, const at::Tensor& log_sum_exp, at::Tensor& sum, at::Tensor& total) {
+  const bool first = !sum.defined();
+  if (first) sum = at::empty_strided(out.sizes(), out.strides(), out.options().dtype(at::kFloat));
+  require(sum.strides() == out.strides() && sum.sizes() == out.sizes(),
+          "attention over a context: its parts differ in their layout");
+  const at::Tensor mine = log_sum_exp.contiguous(), before = first ? total : total.contiguous(), merged = at::empty_like(mine);
+  const Launch launch(out);
+  fused::MergeAttentionArgs args{};
+  args.out = out.const_data_ptr();
+  args.log_sum_exp = mine.const_data_ptr<float>();
+  args.before = first ? nullptr : before.const_data_ptr<float>();
+  args.sum = sum.mutable_data_ptr<float>();
+  args.merged = merged.mutable_data_ptr<float>();
+  args.contexts = out.size(0), args.heads = out.size(1), args.rows = out.size(2), args.head_size = out.size(3);
+  args.stride_context = out.stride(0), args.stride_head = out.stride(1), args.stride_row = out.stride(2);
+  fused::merge_attention(args, launch.stream());
+  total = merged;
+}
+
 }  // namespace cepe
