@@ -24,7 +24,8 @@ at::Tensor layer_forward(const Layer& layer, size_t index, const at::Tensor& x, 
   NormedSum h = add_rms_norm(asking, attended, reads ? layer.cross_attention->norm : layer.post_attention_norm, eps);
   if (reads) {
     const ContextCache* cache = decode->context->cache.get();
-    const CrossAttentionOptions how{decode->form, decode->block_tokens, cache ? &cache->layers.at(index) : nullptr};
+    const CrossAttentionOptions how{decode->form, decode->block_tokens, cache ? &cache->layers.at(index) : nullptr,
+                                    decode->mass};
     const at::Tensor read = cross_attention(*layer.cross_attention, config, h.normed, *decode->context, how);
     h = add_rms_norm(h.sum, read, layer.post_attention_norm, eps);
   }

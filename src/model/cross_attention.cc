@@ -93,6 +93,30 @@ at::Tensor read_each(const at::Tensor& query_BNE, const BatchContexts& contexts,
 // read: attention on the states themselves, (B, N, E) -> (B, N, E), its scale being 1 / sqrt(K).
 using ReadLatents = std::function<at::Tensor(const at::Tensor& query_BNE, double scale)>;
 
+// The queries in the encoder's space, (B, T H, E), rows in the order of tokens and their heads.
+at::Tensor moved_queries(const CrossAttention& weights, const StackConfig& config, const at::Tensor& q_BTHK) {
+  const int64_t B = q_BTHK.size(0), T = q_BTHK.size(1), G = config.num_kv_heads, R = config.num_heads / G;
+  const int64_t K = config.head_dim, E = weights.k.weight.size(1);
+  // Queries of the heads that share a key-value head stand together: (G, B*T*R, K).
+  const at::Tensor q_GNK = q_BTHK.reshape({B, T, G, R, K}).permute({2, 0, 1, 3, 4}).reshape({G, B * T * R, K});
+  const at::Tensor moved_GNE = at::bmm(q_GNK, weights.k.weight.view({G, K, E}));
+  return moved_GNE.view({G, B, T, R, E}).permute({1, 2, 0, 3, 4}).reshape({B, T * config.num_heads, E});
+}
+
+void add_mass(AttentionMass& mass, const CrossAttention& weights, const StackConfig& config, const at::Tensor& q_BTHK,
+              const Latents& latents) {
+  const at::NoGradGuard no_gradients;
+  const int64_t T = q_BTHK.size(1), count = mass.last > 0 ? std::min(mass.last, T) : T;
+  require(!weights.k.bias.defined(), "attention mass: keys with biases are not supported");
+  const at::Tensor query_BNE = moved_queries(weights, config, q_BTHK.narrow(1, T - count, count));
+  const double scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim));
+  const at::Tensor mass_BNM =
+      attention_mass(query_BNE, {latents.states_BSE, latents.mask_BS, latents.scales_BS}, mass.chunks, scale);
+  const at::Tensor sum_BM = mass_BNM.sum(1, /*keepdim=*/false, at::kDouble);
+  mass.sum_BM = mass.sum_BM.defined() ? mass.sum_BM.add_(sum_BM) : sum_BM;
+  mass.rows += query_BNE.size(1);
+}
+
 at::Tensor absorbed(const CrossAttention& weights, const StackConfig& config, const at::Tensor& q_BTHK,
                     const ReadLatents& read) {
   const int64_t B = q_BTHK.size(0), T = q_BTHK.size(1), H = config.num_heads, G = config.num_kv_heads;
@@ -105,11 +129,7 @@ at::Tensor absorbed(const CrossAttention& weights, const StackConfig& config, co
     const at::Tensor moved_BHE = head_products(q_BTHK.view({B, H, K}), k_GKE, /*transposed=*/true);
     return head_products(read(moved_BHE, scale), v_GKE, /*transposed=*/false).view({B, T, H, K});
   }
-  // Queries of the heads that share a key-value head stand together: (G, B*T*R, K).
-  const at::Tensor q_GNK = q_BTHK.reshape({B, T, G, R, K}).permute({2, 0, 1, 3, 4}).reshape({G, B * T * R, K});
-  const at::Tensor moved_GNE = at::bmm(q_GNK, k_GKE);
-  const at::Tensor query_BNE = moved_GNE.view({G, B, T, R, E}).permute({1, 2, 0, 3, 4}).reshape({B, T * H, E});
-  const at::Tensor read_BNE = read(query_BNE, scale);
+  const at::Tensor read_BNE = read(moved_queries(weights, config, q_BTHK), scale);
   const at::Tensor read_GNE =
       read_BNE.view({B, T, G, R, E}).permute({2, 0, 1, 3, 4}).reshape({G, B * T * R, E});
   const at::Tensor out_GNK = at::bmm(read_GNE, v_GKE.transpose(1, 2));
@@ -128,6 +148,11 @@ CrossAttentionForm chosen(const CrossAttention& weights, const StackConfig& deco
 }
 
 }  // namespace
+
+at::Tensor AttentionMass::mean() const {
+  if (!sum_BM.defined()) return at::zeros({1, chunks.count()}, at::kDouble);
+  return sum_BM.to(at::kCPU) / rows;
+}
 
 int64_t ContextCache::bytes() const {
   int64_t bytes = 0;
@@ -199,6 +224,7 @@ at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& dec
   const int64_t contexts = latents.states_BSE.size(0), rows = T * (contexts == 1 ? B : 1);
   require(contexts == B || contexts == 1, "cross-attention: {} contexts for a batch of {}", contexts, B);
   const at::Tensor q = weights.q(x_BTD).view({B, T, decoder.num_heads, decoder.head_dim});
+  if (options.mass) add_mass(*options.mass, weights, decoder, q, latents);
   const bool trains = wants_gradient(weights, q, latents);
   CrossAttentionForm form = options.form;
   if (form == CrossAttentionForm::automatic) {

@@ -15,6 +15,7 @@
 
 #include "model/cost_model.h"
 #include "model/layers.h"
+#include "ops/attention_mass.h"
 #include "ops/context_attention.h"
 #include "ops/context_table.h"
 
@@ -46,10 +47,23 @@ at::Tensor dense_states(const Latents& latents, int64_t first, int64_t count, at
 // Projects a context's keys and values for all layers, block by block, for the cached form. No gradients.
 std::shared_ptr<const ContextCache> cache_context(const Stack& decoder, const Latents& latents);
 
+// How much of what tokens read goes to each chunk of their context: the softmax weights of a chunk's tokens, summed, as a mean over
+// heads, layers and tokens. It is always computed from absorbed scores, whatever the form, so it costs a read of the latents for
+// each layer and 32 rows (tokens x heads); what cross-attention itself gives does not change. No gradients.
+struct AttentionMass {
+  ChunkBounds chunks;
+  int64_t last = 1;        // of each call so many tokens count, from its end; 0: all
+  at::Tensor sum_BM = {};  // float64, over the rows that were read; undefined before the first
+  int64_t rows = 0;        // tokens x heads x layers of each sequence
+  // (B, M) float64 on the CPU, a sequence's sum being 1; zeros where nothing was read.
+  at::Tensor mean() const;
+};
+
 struct CrossAttentionOptions {
   CrossAttentionForm form = CrossAttentionForm::automatic;
   int64_t block_tokens = 0;                  // of a block of the materialised form; 0: what bounds memory on the device
   const ContextKeysValues* kept = nullptr;   // this layer's, of the same latents; cached needs them
+  AttentionMass* mass = nullptr;             // to be added to
 };
 // x (B, T, D), normed by weights.norm already -> (B, T, D), to be added to the residual. Latents may have batch 1
 // for a context that all rows of the batch share. Error when the cached form is asked for and nothing is kept, or

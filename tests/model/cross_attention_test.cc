@@ -74,13 +74,14 @@ const std::vector<Way> kWays = {{"automatic", CrossAttentionForm::automatic, 0},
                                 {"blocks of 64", CrossAttentionForm::materialised, 64},
                                 {"cached", CrossAttentionForm::cached, 0}};
 
-at::Tensor compute(const CrossAttention& weights, const StackConfig& config, const at::Tensor& x, const Latents& latents, const Way& way) {
+at::Tensor compute(const CrossAttention& weights, const StackConfig& config, const at::Tensor& x, const Latents& latents, const Way& way,
+                   AttentionMass* mass = nullptr) {
   const at::NoGradGuard no_gradients;
   Stack stack;
   stack.config = config;
   stack.layers.resize(2);  // the first one reads no context
   stack.layers[1].cross_attention = weights;
-  CrossAttentionOptions options{way.form, way.block_tokens, nullptr};
+  CrossAttentionOptions options{way.form, way.block_tokens, nullptr, mass};
   std::shared_ptr<const ContextCache> cache;
   if (way.form == CrossAttentionForm::cached) {
     cache = cache_context(stack, latents);
@@ -126,6 +127,34 @@ TEST_P(CrossAttentionForms, AllEqualTheFormula) {
     EXPECT_LT(norm_error(compute(weights_, config_, x_, latents_, way), expected), 1e-12) << way.name;
     const Latents latents{latents_.states_BSE.to(at::kFloat), latents_.mask_BS};
     EXPECT_LT(norm_error(compute(narrow, config_, x_.to(at::kFloat), latents, way), expected), 1e-5) << way.name;
+  }
+}
+
+// Asked for with whatever form, the mass is that of the softmax weights themselves, and what is given stays the same.
+TEST_P(CrossAttentionForms, AllCountTheSameMass) {
+  const int64_t B = 2, T = x_.size(1), H = config_.num_heads, G = config_.num_kv_heads, K = config_.head_dim, S = latents_.tokens();
+  const std::vector<int64_t> lengths = S > 5 ? std::vector<int64_t>{1, S - 5, 4} : std::vector<int64_t>{S};
+  const Latents wide = expanded();
+  const at::Tensor q = at::linear(x_, weights_.q.weight).view({B, T, H, K}).transpose(1, 2);
+  const at::Tensor k = at::linear(wide.states_BSE, weights_.k.weight).view({B, S, G, K}).transpose(1, 2).repeat_interleave(H / G, 1);
+  at::Tensor scores = at::matmul(q, k.transpose(2, 3)) / std::sqrt(static_cast<double>(K));
+  if (wide.mask_BS.defined()) scores = scores.masked_fill(wide.mask_BS.logical_not().view({B, 1, 1, S}), -INFINITY);
+  const at::Tensor weights = scores.softmax(-1).nan_to_num(0.0);
+  for (const int64_t last : {int64_t{0}, int64_t{1}}) {
+    std::vector<at::Tensor> sums;
+    for (int64_t i = 0, first = 0; i < static_cast<int64_t>(lengths.size()); first += lengths[i++]) {
+      const at::Tensor of = weights.narrow(2, last > 0 ? T - last : 0, last > 0 ? last : T).narrow(3, first, lengths[i]);
+      sums.push_back(of.sum(3).mean(at::IntArrayRef{1, 2}));
+    }
+    for (const Way& way : kWays) {
+      AttentionMass mass{.chunks = ChunkBounds(lengths, at::kCPU), .last = last};
+      const at::Tensor found = compute(weights_, config_, x_, latents_, way, &mass);
+      EXPECT_TRUE(at::equal(found, compute(weights_, config_, x_, latents_, way))) << way.name;
+      EXPECT_EQ(mass.rows, (last > 0 ? last : T) * H);
+      EXPECT_TRUE(at::allclose(mass.mean(), at::stack(sums, 1), 0, 1e-12)) << way.name;
+      compute(weights_, config_, x_, latents_, way, &mass);  // adds the same once more
+      EXPECT_TRUE(at::allclose(mass.mean(), at::stack(sums, 1), 0, 1e-12)) << way.name;
+    }
   }
 }
 
