@@ -82,7 +82,7 @@ void DecodingSession::choose_form(int64_t tokens) {
 
 at::Tensor DecodingSession::step(int64_t id) {
   if (!step_) {
-    DecodeStepOptions options{.form = reading_.form};
+    DecodeStepOptions options{.form = reading_.form, .sampler = device_sampler_.get()};
     if (context_.tokens() > 0) options.contexts.push_back({context_, 0, 1});
     step_ = std::make_unique<DecodeStep>(model_, cache_, options);
   }
@@ -98,8 +98,7 @@ at::Tensor DecodingSession::read(const std::vector<int64_t>& ids) {
                                         .last = 1}));
 }
 
-std::span<const float> DecodingSession::append(std::span<const TokenId> tokens) {
-  const at::NoGradGuard no_gradients;
+at::Tensor DecodingSession::forward(std::span<const TokenId> tokens) {
   const int64_t count = static_cast<int64_t>(tokens.size()), vocabulary = model_.config.decoder.vocab_size;
   require(count > 0, "decoding: no tokens to read");
   require(cache_.length + count <= cache_.capacity,
@@ -113,8 +112,42 @@ std::span<const float> DecodingSession::append(std::span<const TokenId> tokens) 
   }
   if (cache_.length == 0 && context_.tokens() > 0) choose_form(count);
   const bool steps = count == 1 && cache_.length > 0 && step_pays(model_) && can_step(model_, cache_.capacity);
-  logits_V_ = (steps ? step(ids[0]) : read(ids)).flatten().to(at::kCPU, at::kFloat).contiguous();
+  return steps ? step(ids[0]) : read(ids);
+}
+
+std::span<const float> DecodingSession::append(std::span<const TokenId> tokens) {
+  const at::NoGradGuard no_gradients;
+  require(!device_sampler_, "decoding: append() after sample_with(): expected next()");
+  logits_V_ = forward(tokens).flatten().to(at::kCPU, at::kFloat).contiguous();
   return {logits_V_.const_data_ptr<float>(), static_cast<size_t>(logits_V_.numel())};
+}
+
+void DecodingSession::sample_with(const SamplerOptions& options, int64_t vocabulary, std::span<const TokenId> seen) {
+  require(cache_.length == 0, "decoding: sample_with() after {} tokens were read", cache_.length);
+  vocabulary_ = std::min(vocabulary, model_.config.decoder.vocab_size);
+  sampler_.reset(), device_sampler_.reset();
+  if (DeviceSampler::applies(model_.device())) {
+    device_sampler_ = std::make_unique<DeviceSampler>(model_.device(), 1, vocabulary_);
+    device_sampler_->set(0, options, seen);
+  } else {
+    sampler_ = std::make_unique<Sampler>(options);
+    sampler_->observe(seen);
+  }
+}
+
+TokenId DecodingSession::next(std::span<const TokenId> tokens) {
+  const at::NoGradGuard no_gradients;
+  require(sampler_ || device_sampler_, "decoding: next() before sample_with()");
+  if (sampler_) return sampler_->sample(append(tokens).first(static_cast<size_t>(vocabulary_)));
+  const int64_t steps_before = step_ ? step_->positions()[0] : -1;
+  const at::Tensor logits = forward(tokens);
+  const bool stepped = step_ && step_->positions()[0] != steps_before;
+  at::Tensor id_1 = stepped ? step_->ids() : at::empty({1}, at::TensorOptions().device(model_.device()).dtype(at::kLong));
+  if (!stepped) device_sampler_->sample(logits.reshape({1, -1}).contiguous(), id_1);
+  const at::Tensor found = at::cat({id_1, device_sampler_->failed_B().to(at::kLong)}).to(at::kCPU);
+  require(found[1].item<int64_t>() == 0,
+          "sampling: a logit is not a finite number: the weights or the context are damaged");
+  return static_cast<TokenId>(found[0].item<int64_t>());
 }
 
 const char* stop_reason_name(StopReason reason) {
@@ -135,17 +168,13 @@ Generation generate(const GenerateInput& input, const GenerateOptions& options) 
   };
   Generation made;
   TextOutput output(input, options, made);
-  Sampler sampler(options.sampling);
-  sampler.observe(input.prompt);
-
   const double started = seconds_now();
   DecodingSession session(input.model, input.context, end, options.context);
-  std::span<const float> scores = session.append(input.prompt);
+  // A padded embedding has rows that stand for no token: never choose one.
+  session.sample_with(options.sampling, input.tokenizer.vocabulary_size(), input.prompt);
+  TokenId token = session.next(input.prompt);
   int64_t chosen = 0;
   while (true) {
-    // A padded embedding has rows that stand for no token: never choose one.
-    scores = scores.first(std::min(scores.size(), static_cast<size_t>(input.tokenizer.vocabulary_size())));
-    const TokenId token = sampler.sample(scores);
     if (++chosen == 1) made.first_token_seconds = seconds_now() - started;
     made.reason = StopReason::end_token;
     if (is_end(token)) break;
@@ -155,7 +184,7 @@ Generation generate(const GenerateInput& input, const GenerateOptions& options) 
     const int64_t count = static_cast<int64_t>(made.tokens.size());
     made.reason = fills_window && count < options.max_tokens ? StopReason::window : StopReason::max_tokens;
     if (static_cast<int64_t>(input.prompt.size()) + count == end) break;
-    scores = session.append({&token, 1});
+    token = session.next({&token, 1});
   }
   if (made.reason != StopReason::stop_string && !output.finish()) made.reason = StopReason::stop_string;
   made.seconds = seconds_now() - started;

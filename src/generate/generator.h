@@ -37,6 +37,14 @@ class DecodingSession {
   // others takes a step (model/decode_step.h) where that is faster.
   std::span<const float> append(std::span<const TokenId> tokens);
 
+  // Before the first next(): how it chooses, among tokens below `vocabulary`, and those that the repetition penalty counts
+  // from the beginning. Throws Error for options out of range.
+  void sample_with(const SamplerOptions& options, int64_t vocabulary, std::span<const TokenId> seen);
+  // Reads tokens as append() does -> the one chosen to follow. On a CUDA device it is chosen there, by a step's own
+  // graph where steps are taken, and 16 bytes come to the host instead of the logits. Throws Error as append(), and when
+  // a logit is NaN or +infinity, or none is finite.
+  TokenId next(std::span<const TokenId> tokens);
+
   int64_t length() const { return cache_.length; }      // tokens read
   int64_t capacity() const { return cache_.capacity; }
   // What the first append() chose, for its tokens and for those to be written; absorbed where there is no context.
@@ -44,7 +52,8 @@ class DecodingSession {
 
  private:
   void choose_form(int64_t tokens);
-  at::Tensor step(int64_t id);                   // -> logits (1, V)
+  at::Tensor forward(std::span<const TokenId> tokens);   // -> logits, V of them
+  at::Tensor step(int64_t id);
   at::Tensor read(const std::vector<int64_t>& ids);
 
   const Cepe& model_;
@@ -54,6 +63,9 @@ class DecodingSession {
   KeyValueCache cache_;
   std::unique_ptr<DecodeStep> step_;  // made with the first token that takes one
   at::Tensor logits_V_;
+  int64_t vocabulary_ = 0;
+  std::unique_ptr<Sampler> sampler_;               // one of the two, when next() is used
+  std::unique_ptr<DeviceSampler> device_sampler_;
 };
 
 enum class StopReason {

@@ -83,7 +83,8 @@ Prompt build_prompt(const OpenedModel& opened, const PromptInput& input) {
   return prompt;
 }
 
-Chunks read_context(const OpenedModel& opened, const std::vector<std::filesystem::path>& files) {
+Chunks read_context(const OpenedModel& opened, const std::vector<std::filesystem::path>& files,
+                    std::vector<ChunkSource>* sources) {
   Chunks chunks;
   chunks.chunk_length = context_chunk_length(opened.model.config);
   if (files.empty()) return chunks;
@@ -95,6 +96,10 @@ Chunks read_context(const OpenedModel& opened, const std::vector<std::filesystem
         append_chunks(tokenizer.encode(document.text, {.parse_special_tokens = false}), chunks);
       } catch (const Error& error) {
         fail("{}: {}", document.name, error.what());
+      }
+      if (!sources) return;
+      for (int64_t first = 0; static_cast<int64_t>(sources->size()) < chunks.count(); first += chunks.chunk_length) {
+        sources->push_back({document.name, first});
       }
     });
   }

@@ -29,10 +29,18 @@ struct Prompt {
 // can take, text that is not UTF-8, and where the template refuses the messages.
 Prompt build_prompt(const OpenedModel& opened, const PromptInput& input);
 
+// Where a chunk comes from.
+struct ChunkSource {
+  std::string document;     // its name: "emma.txt", or "valid.jsonl:17" of a record
+  int64_t first_token = 0;  // the chunk's first one, counted in the document
+};
+
 // The chunks of text files (plain text or records, compressed or not: text/text_file.h), each document cut by itself.
 // Special tokens in the text are plain text here. Throws Error when a file cannot be read, is empty or not UTF-8, and
 // when the model has no encoder or no tokenizer.
-Chunks read_context(const OpenedModel& opened, const std::vector<std::filesystem::path>& files);
+// sources: gets one for each chunk, where given.
+Chunks read_context(const OpenedModel& opened, const std::vector<std::filesystem::path>& files,
+                    std::vector<ChunkSource>* sources = nullptr);
 
 struct ContextOptions {
   bool int8 = false;                      // states in 8 bits a number: half of bfloat16's memory (model/cross_attention.h)

@@ -37,16 +37,22 @@ void keep_top_k(size_t k, std::vector<Scored>& tokens) {
   std::erase_if(tokens, [least](const Scored& s) { return s.logit < least; });
 }
 
+// Of a logit beside the best one.
+uint64_t weight_of(float logit, float best, double temperature) {
+  // Relative to the best, so that no temperature however low overflows.
+  return static_cast<uint64_t>(std::nearbyint(std::exp((double{logit} - best) / temperature) * kSampleWeightOne));
+}
+
 // Keeps a token when those better than it add up to less than p. A heap gives the tokens best first and stops early:
 // the kept ones are few beside the vocabulary.
 void keep_top_p(double p, double temperature, const Scored& best, std::vector<Scored>& tokens) {
-  const auto weight = [&](const Scored& s) { return std::exp((double{s.logit} - best.logit) / temperature); };
-  double total = 0.0;
+  const auto weight = [&](const Scored& s) { return weight_of(s.logit, best.logit, temperature); };
+  uint64_t total = 0, above = 0;
   for (const Scored& s : tokens) total += weight(s);
+  const double limit = p * static_cast<double>(total);
   std::make_heap(tokens.begin(), tokens.end(), worse);
   auto heap_end = tokens.end();
-  double above = 0.0;
-  while (heap_end != tokens.begin() && (heap_end == tokens.end() || above < p * total)) {
+  while (heap_end != tokens.begin() && static_cast<double>(above) < limit) {
     std::pop_heap(tokens.begin(), heap_end, worse);
     above += weight(*--heap_end);
   }
@@ -55,16 +61,7 @@ void keep_top_p(double p, double temperature, const Scored& best, std::vector<Sc
 
 }  // namespace
 
-Sampler::Sampler(const SamplerOptions& options) : options_(options), random_(options.seed) {
-  require(options.temperature >= 0 && std::isfinite(options.temperature),
-          "temperature: expected 0 (greedy) or more, found {}", options.temperature);
-  require(options.top_k >= 0, "top-k: expected 0 (off) or more tokens, found {}", options.top_k);
-  require(options.top_p > 0 && options.top_p <= 1, "top-p: expected a probability above 0 and at most 1, found {}",
-          options.top_p);
-  require(options.min_p >= 0 && options.min_p <= 1, "min-p: expected a share from 0 to 1, found {}", options.min_p);
-  require(options.repetition_penalty > 0 && std::isfinite(options.repetition_penalty),
-          "repetition penalty: expected a number above 0, found {}", options.repetition_penalty);
-}
+Sampler::Sampler(const SamplerOptions& options) : options_(options) { check_sampler_options(options); }
 
 void Sampler::observe(std::span<const TokenId> tokens) {
   for (const TokenId token : tokens) {
@@ -84,10 +81,10 @@ std::vector<float> Sampler::penalised(std::span<const float> logits) const {
   return scores;
 }
 
-std::vector<Candidate> Sampler::candidates(std::span<const float> logits) const {
+std::vector<Sampler::Weighted> Sampler::weigh(std::span<const float> logits) const {
   const std::vector<float> scores = penalised(logits);
   const Scored best = best_of(scores);
-  if (options_.temperature == 0.0) return {{best.token, 1.0}};
+  if (options_.temperature == 0.0) return {{best.token, static_cast<uint64_t>(kSampleWeightOne)}};
 
   std::vector<Scored> tokens(scores.size());
   for (size_t i = 0; i < scores.size(); ++i) tokens[i] = {static_cast<TokenId>(i), scores[i]};
@@ -97,33 +94,34 @@ std::vector<Candidate> Sampler::candidates(std::span<const float> logits) const 
     // The order that a draw walks along must not depend on how a library's selection leaves its elements.
     std::sort(tokens.begin(), tokens.end(), [](const Scored& a, const Scored& b) { return a.token < b.token; });
   }
-
-  std::vector<Candidate> result;
-  result.reserve(tokens.size());
-  double total = 0.0;
+  std::vector<Weighted> result;
   for (const Scored& s : tokens) {
-    // Relative to the best, so that no temperature however low overflows.
-    const double weight = std::exp((double{s.logit} - best.logit) / options_.temperature);
-    if (weight < options_.min_p || weight == 0.0) continue;
-    result.push_back({s.token, weight});
-    total += weight;
+    const uint64_t weight = weight_of(s.logit, best.logit, options_.temperature);
+    if (weight > 0 && static_cast<double>(weight) >= options_.min_p * kSampleWeightOne) result.push_back({s.token, weight});
   }
-  for (Candidate& candidate : result) candidate.probability /= total;
+  return result;
+}
+
+std::vector<Candidate> Sampler::candidates(std::span<const float> logits) const {
+  const std::vector<Weighted> weighted = weigh(logits);
+  double total = 0.0;
+  for (const Weighted& w : weighted) total += static_cast<double>(w.weight);
+  std::vector<Candidate> result;
+  for (const Weighted& w : weighted) result.push_back({w.token, static_cast<double>(w.weight) / total});
   return result;
 }
 
 TokenId Sampler::sample(std::span<const float> logits) {
-  const std::vector<Candidate> choices = candidates(logits);
-  TokenId chosen = choices.back().token;
-  if (choices.size() > 1) {
-    // 53 random bits in [0, 1): the standard's distributions differ between libraries, this does not.
-    double left = static_cast<double>(random_() >> 11) * 0x1p-53;
-    for (const Candidate& choice : choices) {
-      left -= choice.probability;
-      if (left < 0) {
-        chosen = choice.token;
-        break;
-      }
+  const std::vector<Weighted> choices = weigh(logits);
+  TokenId chosen = choices.front().token;
+  if (options_.temperature > 0) {
+    uint64_t total = 0, sum = 0;
+    for (const Weighted& choice : choices) total += choice.weight;
+    const uint64_t target = sample_target(options_.seed, draws_++, total);
+    for (const Weighted& choice : choices) {
+      sum += choice.weight;
+      chosen = choice.token;
+      if (sum > target) break;
     }
   }
   observe({&chosen, 1});

@@ -1,30 +1,15 @@
 // Choosing the next token from the model's logits.
-//
-// Steps, in the order and by the definitions of Hugging Face's logits processors:
-//   repetition penalty  of each token seen so far: logit / r where positive, logit * r where negative (arXiv
-//   1909.05858) temperature         logits / t top-k               the k best, and all that equal the k-th top-p the
-//   best tokens until their probabilities add up to p or more (arXiv 1904.09751) min-p               the tokens with at
-//   least m times the best one's probability (arXiv 2407.01082)
-// The best token always stays. Of equal logits the lower id counts as the better one.
+// On the host. What the options mean, and how a token is drawn: ops/sample.h.
 #pragma once
 
 #include <cstdint>
-#include <random>
 #include <span>
 #include <vector>
 
+#include "ops/sample.h"
 #include "text/tokenizer.h"
 
 namespace cepe {
-
-struct SamplerOptions {
-  double temperature = 0.0;         // 0: greedy, always the best token
-  int64_t top_k = 0;                // 0: off
-  double top_p = 1.0;               // in (0, 1]; 1: off
-  double min_p = 0.0;               // in [0, 1]; 0: off
-  double repetition_penalty = 1.0;  // > 0; 1: off
-  uint64_t seed = 0;                // the same seed, options and logits give the same tokens on every machine
-};
 
 // A token that may be chosen.
 struct Candidate {
@@ -32,7 +17,7 @@ struct Candidate {
   double probability;
 };
 
-// Holds the tokens seen so far and the state of the random numbers. Not thread-safe.
+// Holds the tokens seen so far and the number of draws. Not thread-safe.
 class Sampler {
  public:
   // Throws Error naming an option that is out of its range.
@@ -51,9 +36,15 @@ class Sampler {
  private:
   std::vector<float> penalised(std::span<const float> logits) const;
 
+  struct Weighted {
+    TokenId token;
+    uint64_t weight;
+  };
+  std::vector<Weighted> weigh(std::span<const float> logits) const;
+
   SamplerOptions options_;
   std::vector<bool> seen_;    // by token id
-  std::mt19937_64 random_;
+  uint64_t draws_ = 0;
 };
 
 }  // namespace cepe

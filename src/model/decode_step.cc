@@ -274,7 +274,8 @@ at::Tensor DecodeStep::joined_hidden_states() const {
 void DecodeStep::compute() {
   const at::NoGradGuard no_gradients;
   logits_BV_.copy_(logits(model_, joined_ ? joined_hidden_states() : hidden_states()));
-  at::argmax_out(ids_B_, logits_BV_, -1);
+  if (options_.sampler) options_.sampler->sample(logits_BV_, ids_B_);
+  else at::argmax_out(ids_B_, logits_BV_, -1);
   positions_B_.add_(1);
 }
 

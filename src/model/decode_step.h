@@ -21,6 +21,7 @@
 
 #include "model/cepe.h"
 #include "ops/captured_work.h"
+#include "ops/sample.h"
 #include "ops/step_ops.h"
 
 namespace cepe {
@@ -37,6 +38,9 @@ struct DecodeStepOptions {
   // without keeping more than is kept already.
   CrossAttentionForm form = CrossAttentionForm::automatic;
   bool contexts_change = false;        // set_contexts() follows: contexts are read through a table from the first run on
+  // Chooses the tokens that run() places, in the same graph; null: the best ones. Of the batch's size, on the device; must
+  // outlive the step.
+  DeviceSampler* sampler = nullptr;
   bool graph = true;                   // on a CUDA device: all runs but the first are one graph (ops/captured_work.h)
 };
 
@@ -59,8 +63,8 @@ class DecodeStep {
   // Throws Error when an id is not of the vocabulary, or a position not in the cache.
   void place(std::span<const int64_t> ids, std::span<const int64_t> positions);
 
-  // Reads the tokens -> logits of the next ones, (B, V) on the device, valid until the next run. Afterwards the best
-  // of these (of equal ones any) are placed at the positions that follow. Throws Error when a sequence's cache is full.
+  // Reads the tokens -> logits of the next ones, (B, V) on the device, valid until the next run. Afterwards the tokens
+  // that the sampler chose, without one the best (of equal ones any), are placed at the positions that follow. Throws Error when a sequence's cache is full.
   const at::Tensor& run();
 
   const at::Tensor& ids() const { return ids_B_; }              // (B) int64, on the device: placed next

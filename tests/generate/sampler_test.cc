@@ -7,6 +7,7 @@
 #include <fstream>
 #include <limits>
 #include <map>
+#include <random>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -69,8 +70,9 @@ std::map<TokenId, double> reference(const std::vector<float>& logits, const std:
   }
   std::map<TokenId, double> out;
   const std::vector<double> p = probabilities();
+  const double least = *std::max_element(p.begin(), p.end()) * 0x1p-41;  // what rounds to no weight is never chosen
   for (size_t i = 0; i < V; ++i) {
-    if (kept[i]) out[static_cast<TokenId>(i)] = p[i];
+    if (kept[i] && p[i] >= least) out[static_cast<TokenId>(i)] = p[i];
   }
   return out;
 }
