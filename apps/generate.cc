@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/report.h"
+#include "generate/context_mass.h"
 #include "generate/generator.h"
 #include "generate/prompt.h"
 
@@ -20,7 +21,8 @@ struct GenerateCommand {
   GenerateOptions options;
   std::string form = "automatic", latents = "stored";
   double context_cache = 4;  // GB
-  bool raw = false, json = false;
+  bool raw = false, json = false, mass = false;
+  int64_t mass_top = 5;
 };
 
 void write_out(std::string_view text) {
@@ -72,6 +74,25 @@ nlohmann::json as_json(const Generation& made, const Prompt& prompt, int64_t con
       {"tokens_per_second", made.tokens_per_second > 0 ? nlohmann::json(made.tokens_per_second) : nlohmann::json()}};
 }
 
+nlohmann::json as_json(const std::vector<ChunkMass>& most) {
+  nlohmann::json list = nlohmann::json::array();
+  for (const ChunkMass& c : most) {
+    list.push_back({{"chunk", c.chunk}, {"source", c.source}, {"first_token", c.first_token}, {"tokens", c.tokens},
+                    {"mass", c.mass}, {"text", c.text}});
+  }
+  return list;
+}
+
+// A table of the chunks that were read most; an even share of what is read beside, by which a mass is to be judged.
+void print_mass(const std::vector<ChunkMass>& most, int64_t chunks) {
+  std::fprintf(stderr, "cepe: attention mass by chunk, the greatest of %lld (an even share is %.2f%%)\n",
+               static_cast<long long>(chunks), 100.0 / static_cast<double>(chunks));
+  for (const ChunkMass& c : most) {
+    std::fprintf(stderr, "%s\n", fmt::format("  {:6.2f}%  {}, tokens {} to {}: {}", 100 * c.mass, c.source, c.first_token,
+                                             c.first_token + c.tokens - 1, c.text).c_str());
+  }
+}
+
 // --cross-attention and --context-cache.
 ContextReading context_reading(const GenerateCommand& given) {
   ContextReading reading;
@@ -100,6 +121,8 @@ void run(const CLI::App& command, GenerateCommand& given) {
   const bool int8 = int8_latents_from_name(given.latents);
   // Options that cannot work are told before a large model is read.
   static_cast<void>(Sampler(options.sampling));
+  require(given.mass_top > 0, "--attention-mass-top: expected 1 or more, found {}", given.mass_top);
+  require(!given.mass || !given.context.empty(), "--attention-mass: there is no context: give files with --context");
   require(options.max_tokens > 0, "--max-tokens: expected 1 or more, found {}", options.max_tokens);
 
   const OpenedModel opened = open_model(given.model);
@@ -108,7 +131,8 @@ void run(const CLI::App& command, GenerateCommand& given) {
     std::fprintf(stderr, "cepe: %s has no chat template, so the prompt is continued as it is (as with --raw)\n",
                  given.model.model.c_str());
   }
-  const Chunks chunks = read_context(opened, {given.context.begin(), given.context.end()});
+  std::vector<ChunkSource> sources;
+  const Chunks chunks = read_context(opened, {given.context.begin(), given.context.end()}, &sources);
   const double started = seconds_now();
   const Latents latents = encode_with_progress(opened.model, chunks, int8);
   const double encode_seconds = seconds_now() - started;
@@ -117,7 +141,13 @@ void run(const CLI::App& command, GenerateCommand& given) {
   options.continues_prompt = !prompt.templated;
   if (!given.json) options.on_text = write_out;
   const Generation made = generate({opened.model, *opened.tokenizer, prompt.tokens, &latents}, options);
-  write_out(given.json ? as_json(made, prompt, chunks.tokens(), encode_seconds).dump(2) + "\n" : std::string("\n"));
+  std::vector<ChunkMass> most;
+  if (given.mass) most = most_read_chunks(opened, {prompt.tokens, made.tokens, latents, chunks, sources}, given.mass_top);
+  nlohmann::json object;
+  if (given.json) object = as_json(made, prompt, chunks.tokens(), encode_seconds);
+  if (given.json && given.mass) object["attention_mass"] = as_json(most);
+  write_out(given.json ? object.dump(2) + "\n" : std::string("\n"));
+  if (given.mass && !given.json) print_mass(most, chunks.count());
 
   if (made.reason == StopReason::window) {
     std::fprintf(stderr, "cepe: stopped because prompt and text fill the decoder's window of %lld tokens\n",
@@ -178,6 +208,8 @@ void add_generate_command(CLI::App& app) {
                    "how the context is read: automatic (what the cost model finds fastest), absorbed, materialised, or cached (keys "
                    "and values kept, whatever that takes)")
       ->capture_default_str();
+  command->add_flag("--attention-mass", given->mass, "after the text, the chunks of the context that were read most");
+  command->add_option("--attention-mass-top", given->mass_top, "how many of them")->capture_default_str();
   add_sampling_options(*command, given->options);
   command->callback([command, given] { run(*command, *given); });
 }

@@ -14,7 +14,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <memory>
 
+#include "ops/attention_mass.h"
 #include "ops/captured_work.h"
 #include "ops/context_table.h"
 #include "ops/latent_attention.h"
@@ -119,6 +121,24 @@ void measure_lengths(const Device& on, const Shape& shape, int64_t longest, bool
               bytes / one / 1e9, apart * 1e6, apart / one);
 }
 
+// How much of the attention goes to each chunk of 256 tokens, as a CUDA graph on a GPU.
+void measure_mass(const Device& on, const Shape& shape, at::ScalarType type, int64_t tokens, int64_t context) {
+  at::manual_seed(1);
+  const auto options = at::TensorOptions().device(on.device).dtype(type);
+  const at::Tensor query = at::randn({1, tokens * shape.heads, shape.width}, options) / 10;
+  const at::Tensor states = at::randn({1, context, shape.width}, options);
+  std::vector<int64_t> lengths(static_cast<size_t>(context / 256), 256);
+  if (context % 256 > 0) lengths.push_back(context % 256);
+  const cepe::ChunkBounds chunks(lengths, on.device);
+  at::Tensor mass;
+  const auto once = [&] { mass = cepe::attention_mass(query, {states}, chunks, 0.125); };
+  const auto graph = on.device.is_cuda() ? std::make_unique<cepe::CapturedWork>(on.device, true, once) : nullptr;
+  if (graph) graph->run();
+  const double taken = seconds(on, [&] { graph ? graph->run() : once(); });
+  std::printf("%-12s %-9s mass by chunk, %ld tokens: %.1f us, %.0f GB/s\n", shape.name, type == at::kFloat ? "float32" : "bfloat16",
+              static_cast<long>(tokens), taken * 1e6, static_cast<double>(states.nbytes()) / taken / 1e9);
+}
+
 // Bytes read and written a second by a copy of 1 GiB.
 double copy_rate(const Device& on) {
   const at::Tensor from = at::ones({int64_t{1} << 29}, at::TensorOptions().device(on.device).dtype(at::kBFloat16));
@@ -146,12 +166,14 @@ int main(int argc, char** argv) {
       for (const Asked& asked : {Asked{1}, Asked{2}, Asked{4}, Asked{16}, Asked{32}, Asked{1, 16}}) {
         measure(on, shape, at::kBFloat16, asked, context);
       }
+      for (const int64_t tokens : {1, 4}) measure_mass(on, shape, at::kBFloat16, tokens, context);
       for (const bool eight_bits : {false, true}) {
         for (const int64_t longest : {context, int64_t{8192}}) measure_lengths(on, shape, longest, eight_bits);
       }
     } else {
       for (const auto type : {at::kFloat, at::kBFloat16}) {
         for (const int64_t tokens : {1, 4}) measure(on, shape, type, {tokens}, context);
+        measure_mass(on, shape, type, 1, context);
       }
     }
   }

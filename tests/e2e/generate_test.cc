@@ -103,6 +103,41 @@ TEST(GenerateCommand, ReadsContextFiles) {
   EXPECT_EQ(json::parse(result.out)["tokens"], one["tokens"]);
 }
 
+TEST(GenerateCommand, SaysWhichChunksWereRead) {
+  const TemporaryDirectory directory;
+  std::string text;
+  for (int i = 0; i < 60; ++i) text += "House " + std::to_string(i) + " stood on the hill.\n";
+  const Words words = {"generate", "--model", golden("published"), "--prompt", "Who goes there?", "--max-tokens", "6",
+                       "--context", directory.write("first.txt", text), directory.write("second.txt", "The boats said nothing.")};
+  const CommandResult plain = run_cepe(with(words, {"--json"}));
+  const CommandResult all = run_cepe(with(words, {"--json", "--attention-mass", "--attention-mass-top", "1000"}));
+  ASSERT_EQ(all.status, 0) << all.err;
+  const json made = json::parse(all.out), list = made["attention_mass"];
+  EXPECT_EQ(made["tokens"], json::parse(plain.out)["tokens"]);
+  EXPECT_FALSE(json::parse(plain.out).contains("attention_mass"));
+  double sum = 0, before = 1;
+  int64_t tokens = 0, of_second = 0;
+  for (const json& chunk : list) {
+    EXPECT_LE(chunk["mass"].get<double>(), before);
+    before = chunk["mass"].get<double>();
+    EXPECT_GT(before, 0);
+    sum += before;
+    tokens += chunk["tokens"].get<int64_t>();
+    if (!chunk["source"].get<std::string>().ends_with("second.txt")) continue;
+    ++of_second;
+    EXPECT_EQ(chunk["first_token"], 0);
+    EXPECT_EQ(chunk["text"], "The boats said nothing.");
+  }
+  EXPECT_NEAR(sum, 1, 1e-5);
+  EXPECT_EQ(tokens, made["context_tokens"]);
+  EXPECT_EQ(of_second, 1);
+
+  const CommandResult table = run_cepe(with(words, {"--attention-mass", "--attention-mass-top", "1"}));
+  ASSERT_EQ(table.status, 0) << table.err;
+  EXPECT_NE(table.err.find("attention mass by chunk, the greatest of " + std::to_string(list.size())), std::string::npos) << table.err;
+  EXPECT_NE(run_cepe({"generate", "--model", golden("published"), "--prompt", "Who?", "--attention-mass"}).status, 0);
+}
+
 TEST(GenerateCommand, SaysThatTheWindowIsFull) {
   const CommandResult result =
       run_cepe({"generate", "--model", golden("plain"), "--prompt", "The", "--raw", "--max-tokens", "5000"});
