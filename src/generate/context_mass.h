@@ -10,8 +10,8 @@ namespace cepe {
 
 struct ChunkMass {
   int64_t chunk = 0;       // of the context, from 0
-  std::string source;      // its document's name, and its first token in it
-  int64_t first_token = 0;
+  std::string source;      // its document's name
+  int64_t first_token = 0; // of the chunk, in the document
   int64_t tokens = 0;
   double mass = 0;         // the share of cross-attention that it got; 1 over all chunks
   std::string text;        // its first words

@@ -1,6 +1,6 @@
 // Writing one token for each sequence of a batch, without overhead: the sequences stand at positions of their own and
 // read contexts of their own; on a CUDA device the whole step is a graph that the host starts with one call, and
-// greedy tokens go from one step into the next without it (docs/kernels/decode_step.md).
+// chosen tokens go from one step into the next without it (docs/kernels/decode_step.md).
 //
 //   KeyValueCache cache = make_cache(model.decoder.stack, batch, capacity);   // and decode() of the prompts
 //   DecodeStep step(model, cache, {.contexts = {{latents, 0, batch}}});
@@ -64,7 +64,8 @@ class DecodeStep {
   void place(std::span<const int64_t> ids, std::span<const int64_t> positions);
 
   // Reads the tokens -> logits of the next ones, (B, V) on the device, valid until the next run. Afterwards the tokens
-  // that the sampler chose, without one the best (of equal ones any), are placed at the positions that follow. Throws Error when a sequence's cache is full.
+  // that the sampler chose, without one the best (of equal ones any), are placed at the positions that follow. Throws
+  // Error when a sequence's cache is full.
   const at::Tensor& run();
 
   const at::Tensor& ids() const { return ids_B_; }              // (B) int64, on the device: placed next
