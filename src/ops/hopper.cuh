@@ -86,6 +86,29 @@ __device__ __forceinline__ void send_16(uint32_t to, const float (&x)[4], uint32
                "f"(x[1]), "f"(x[2]), "f"(x[3]), "r"(barrier)
                : "memory");
 }
+// The same of integers, and of 8 and 4 bytes.
+__device__ __forceinline__ void send_16(uint32_t to, const uint32_t (&x)[4], uint32_t barrier) {
+  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1,%2,%3,%4}, [%5];" ::"r"(to), "r"(x[0]),
+               "r"(x[1]), "r"(x[2]), "r"(x[3]), "r"(barrier)
+               : "memory");
+}
+__device__ __forceinline__ void send_8(uint32_t to, const float (&x)[2], uint32_t barrier) {
+  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1,%2}, [%3];" ::"r"(to), "f"(x[0]), "f"(x[1]),
+               "r"(barrier)
+               : "memory");
+}
+__device__ __forceinline__ void send_4(uint32_t to, uint32_t x, uint32_t barrier) {
+  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(to), "r"(x), "r"(barrier) : "memory");
+}
+// 4 bytes into this block's.
+__device__ __forceinline__ void write_4(uint32_t to, uint32_t x) {
+  asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(x) : "memory");
+}
+// An arrival at the barrier of any block, at the address that address_in_block() gives. It says that this thread has read, and
+// publishes nothing that it wrote to the other block.
+__device__ __forceinline__ void arrive_in_block(uint32_t barrier) {
+  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
 
 // ---- Bulk tensor copies ("cp.async.bulk.tensor")
 

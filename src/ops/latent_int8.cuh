@@ -16,8 +16,9 @@
 namespace cepe::latent_kernel {
 
 constexpr int kSlotWidth8 = 128;        // values of the width in a slot of the ring: 64 tokens x 128 bytes, swizzled
-constexpr int kFineSteps = 256;         // steps of a query's second byte in one of its first
-constexpr int kJointSteps = kFineSteps / 4;  // of the sum of both: 512 x 255 x 127 x 64 fits in 31 bits
+// Steps of a query's second byte in one of its first. 1024 x 128 x (127 x 128 + 64) is below 2^31: once the offset is taken off,
+// the sum of both over the whole width is an integer of 32 bits, whatever overflowed on the way.
+constexpr int kFineSteps = 128;
 constexpr uint32_t kMagic = 0x64646464;
 
 // Where the copy engine's swizzle put the four bytes of token `row` from value `column` (a multiple of 4) of a slot.
@@ -91,36 +92,45 @@ __device__ __forceinline__ void multiply_registers(float (&d)[16], const uint32_
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(add)));
 }
 
+// Where a token's weight stands in a row of weights, so that tokens x and x + 8 of 16, which one thread weighs, are neighbours,
+// and that load_words() meets no bank twice: of a product's columns 2t, 2t + 1 and 2t + 8, 2t + 9 the first two are tokens x and
+// x + 8 with x = t for even t and t + 4 for odd t, the others those with x ^ 4.
+__device__ __forceinline__ int place_of_token(int token) {
+  const int x = token % 8, t = x % 4, late = (x / 4 ^ t) & 1;
+  return token / 16 * 16 + late * 8 + 2 * t + token / 8 % 2;
+}
+
 // Of 16 tokens four values of the width each: what a thread adds of them, as it lies in a slot and as the rows of two products.
 struct Words {
-  uint32_t of[4];  // tokens 2t, 2t + 1, 2t + 8, 2t + 9 with t = lane % 4
+  uint32_t of[4];  // the tokens of columns 2t, 2t + 1, 2t + 8, 2t + 9 with t = lane % 4
 };
-struct Added {
-  uint32_t a[2][4];
-};
-__device__ __forceinline__ Words load_words(const char* slot, int first_token, int column) {
-  const int row = first_token + threadIdx.x % 4 * 2;
-  const auto word = [&](int r) { return *reinterpret_cast<const uint32_t*>(slot + place_in_slot(r, column)); };
-  return {{word(row), word(row + 1), word(row + 8), word(row + 9)}};
+// early, late: where the words of tokens x and x ^ 4 of a tile lie.
+__device__ __forceinline__ Words load_words(const char* early, const char* late, int first_token) {
+  const auto word = [&](const char* at, int later) {
+    return *reinterpret_cast<const uint32_t*>(at + (first_token + later) * kSlotWidth8);
+  };
+  return {{word(early, 0), word(early, 8), word(late, 0), word(late, 8)}};
 }
-__device__ __forceinline__ Added values_of(const Words& words) {
+__device__ __forceinline__ void values_of(const Words& words, uint32_t (&a)[2][4]) {
   const uint32_t early[2] = {__byte_perm(words.of[0], words.of[1], 0x5140), __byte_perm(words.of[0], words.of[1], 0x7362)};
   const uint32_t late[2] = {__byte_perm(words.of[2], words.of[3], 0x5140), __byte_perm(words.of[2], words.of[3], 0x7362)};
-  Added added;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    added.a[half][0] = two_values<0x4140>(early[half]), added.a[half][1] = two_values<0x4342>(early[half]);
-    added.a[half][2] = two_values<0x4140>(late[half]), added.a[half][3] = two_values<0x4342>(late[half]);
+    a[half][0] = two_values<0x4140>(early[half]), a[half][1] = two_values<0x4342>(early[half]);
+    a[half][2] = two_values<0x4140>(late[half]), a[half][3] = two_values<0x4342>(late[half]);
   }
-  return added;
 }
 
-// ---- Queries: x = scale (64 first + second / 4) with two signed bytes, a scale a row.
+// ---- Queries: x = scale (kFineSteps first + second) with two signed bytes, a scale a row.
 
+struct QueryScale {
+  float scale;
+  uint32_t offset;  // 128 times the sum of what the scale multiplies
+};
 struct PrepareArgs {
   const __nv_bfloat16* query;  // (contexts, rows, width)
   int8_t* out;                 // (contexts, 2, rows, width): all first bytes of a context's rows, then the second ones
-  float2* scales;              // (contexts, rows): the scale, and 128 times the sum of what it scales
+  QueryScale* scales;          // (contexts, rows)
   int64_t contexts, rows, width;
 };
 constexpr int kPrepareThreads = 128;
@@ -159,12 +169,15 @@ static __global__ void __launch_bounds__(kPrepareThreads) prepare_queries(const 
   float sum = 0;
   for (int64_t i = threadIdx.x; i < a.width; i += kPrepareThreads) {
     const float x = fminf(fmaxf(__bfloat162float(query[i]) * factor, -127), 127), coarse = rintf(x);
-    const float fine = fminf(fmaxf(rintf((x - coarse) * kFineSteps), -127), 127);
+    const float fine = rintf((x - coarse) * kFineSteps);
     first[i] = static_cast<int8_t>(coarse), second[i] = static_cast<int8_t>(fine);
-    sum += coarse * kJointSteps + fine / 4;
+    sum += coarse * kFineSteps + fine;  // exact: an integer below 2^24
   }
   sum = in_all_threads(sum, false, memory[1]);
-  if (threadIdx.x == 0) a.scales[row] = {highest < INFINITY ? highest / (127 * kJointSteps) : NAN, sum * 128};
+  if (threadIdx.x == 0) {
+    const float scale = highest < INFINITY ? highest / (127 * kFineSteps) : NAN;
+    a.scales[row] = {scale, static_cast<uint32_t>(static_cast<int>(sum) * 128)};
+  }
 }
 
 inline void launch_prepare_queries(const PrepareArgs& args, cudaStream_t stream) {

@@ -12,181 +12,13 @@
 #include "ops/fused.h"
 #include "ops/hopper.cuh"
 #include "ops/latent_int8.cuh"
+#include "ops/latent_int8_scores.cuh"
 #include "ops/latent_merge.cuh"
+#include "ops/latent_reader.cuh"
 #include "ops/latent_table.cuh"
 
 namespace cepe::latent_kernel {
 namespace {
-
-using namespace hopper;
-
-constexpr int kGroup = 128;                  // threads of a warpgroup
-constexpr int kSlotBytes = kTile * kChunk * 2;
-constexpr int kSharedBytes = 222 * 1024;     // of a block: sm_90 has 228 KB, of which a block of the merge takes 5
-constexpr int kMaxSlots = 24;
-// With 8 bits, of a thread of four warpgroups that start with 128 each.
-constexpr int kScorerRegisters = 168, kAdderRegisters = 152, kCopierRegisters = 32;
-constexpr float kLazy = 8.0f;                // the scale of a row's sum is renewed when its highest score grew by 2^8
-
-// Sizes of one instance: kChunks chunks of the width in a block, kRows rows (tokens x heads), states in 8 bits or bfloat16.
-template <int kChunks, int kRows, bool kEightBits>
-struct Layout {
-  static constexpr int chunks = kChunks, rows = kRows;
-  static constexpr bool eight_bits = kEightBits;
-  // Bytes that are added pass through registers, which takes one warpgroup too long: two share the width. A fourth, whose first
-  // thread copies, gives its registers to those.
-  static constexpr int adders = kEightBits ? 2 : 1;
-  static constexpr int threads = kEightBits ? 4 * kGroup : 2 * kGroup + 32;
-  // Bytes come twice as fast, so two blocks' exchange must not be waited for: tiles are weighed one behind. The ring has room.
-  static constexpr bool behind = kEightBits;
-  static constexpr int places = behind ? 4 : 2;  // tiles whose scores may be on their way between two blocks
-  using Weight = std::conditional_t<kEightBits, __half, __nv_bfloat16>;
-  static constexpr int tile_slots = kEightBits ? kChunks / 2 : kChunks;  // of the ring, in a tile
-  // Weights are taken relative to 2^-headroom times the highest, so that float16's range is used where it is narrow.
-  static constexpr float headroom = kEightBits ? 7 : 0;
-  static constexpr int values = kRows / 2;                // scores or sums of a tile that a thread holds
-  static constexpr int columns = kRows / 4;               // rows of the problem that a thread sums
-  static constexpr int own_words = (kChunks / 2 + adders - 1) / adders;   // of 8 bits: see add_bytes()
-  static constexpr int sum_tiles = kEightBits ? 2 * own_words : kChunks;  // of 64 values of the width, in a thread
-  static constexpr int query_chunk_bytes = kRows * kRowBytes;
-  static constexpr int query_bytes = kChunks * query_chunk_bytes;
-  static constexpr int weight_bytes = kRows * kTile * 2;  // of one tile
-  static constexpr int part_bytes = kRows * kTile * 4;    // of one tile's scores from the other block
-  static constexpr int small_bytes = 6 * kRows * 4 + (2 * kMaxSlots + 4 + places + 1) * 8;
-  static constexpr int fixed_bytes = query_bytes + 2 * weight_bytes + places * part_bytes + small_bytes;
-  static constexpr int slots = std::min(kMaxSlots, (kSharedBytes - fixed_bytes) / kSlotBytes);
-  static constexpr int bytes = fixed_bytes + slots * kSlotBytes;
-  static_assert(slots > 2 * tile_slots);
-};
-
-// What a block keeps in shared memory. Weights and factors are kept for two tiles, in turn.
-template <class L>
-struct Shared {
-  char* ring;       // (slots): 64 tokens x 128 bytes each, swizzled
-  char* query;      // (chunks): rows x 64 values each, swizzled; of 8 bits (tile_slots): 2 rows x 128 values
-  char* weights;    // (2): rows x 64 tokens each, swizzled
-  float* parts;     // (places): the other block's part of the scores, in the order of the threads
-  float* factors;   // (2, rows): what the sums so far are to be multiplied by
-  float* highest;   // (4, rows): of a tile, by warp
-  uint64_t *full, *empty;                       // (slots)
-  uint64_t *weights_there, *weights_free;       // (2)
-  uint64_t *part_there, *query_there;           // (places), (1)
-
-  __device__ explicit Shared(char* memory) {
-    ring = memory;
-    query = ring + L::slots * kSlotBytes;
-    weights = query + L::query_bytes;
-    parts = reinterpret_cast<float*>(weights + 2 * L::weight_bytes);
-    factors = parts + L::places * (L::part_bytes / 4);
-    highest = factors + 2 * L::rows;
-    full = reinterpret_cast<uint64_t*>(highest + 4 * L::rows);
-    empty = full + kMaxSlots;
-    weights_there = empty + kMaxSlots;
-    weights_free = weights_there + 2;
-    part_there = weights_free + 2;
-    query_there = part_there + L::places;
-  }
-};
-
-struct Problem {
-  const bool* mask;
-  const float* scales;         // (contexts, tokens) of states in 8 bits
-  const float2* query_scales;  // (contexts * rows): of their queries: the scale, and 128 times the sum of what it scales
-  Parts parts;
-  int64_t tokens;
-  float scale;       // of scores in powers of two
-  int blocks;        // of a reader
-};
-struct Maps {
-  CUtensorMap states;  // (64, tokens, chunks, contexts), boxes of 64 x 64 tokens; of 8 bits (width, tokens, contexts, 1), 128 x 64
-  CUtensorMap query;   // (64, rows, chunks, contexts), boxes of 64 x kRows x kChunks; with a table as if of one context
-};
-
-// The tiles of one pair of a context and a block of rows that a reader takes, and where that context and those rows lie.
-struct Piece {
-  int64_t slot;              // of the piece's part
-  int first, tiles;          // of the context
-  int tokens;                // of the context
-  const bool* mask;          // (tokens), or null
-  const float* scales;       // (tokens) of states in 8 bits
-  const CUtensorMap* states;
-  int in_states;             // which context of that map
-  int query_row, in_query;   // where the block of rows begins in the map of the query
-  int64_t row;               // the same among the rows of all contexts
-  int rows;                  // from there to the end of the context's own
-};
-// The one that begins at this tile: to its pair's end.
-__device__ __forceinline__ Piece piece_at(const Maps& maps, const Problem& p, int reader, int64_t tile) {
-  const Shares& shares = p.parts.shares;
-  const int64_t pair = tile / shares.tiles;
-  const int context = static_cast<int>(pair / p.parts.row_blocks), row_block = static_cast<int>(pair % p.parts.row_blocks);
-  Piece piece;
-  piece.slot = Parts::slot(reader, pair);
-  piece.first = static_cast<int>(tile - pair * shares.tiles);
-  piece.tiles = shares.tiles - piece.first;
-  piece.tokens = static_cast<int>(p.tokens);
-  piece.mask = p.mask ? p.mask + context * p.tokens : nullptr;
-  piece.scales = p.scales ? p.scales + context * p.tokens : nullptr;
-  piece.states = &maps.states, piece.in_states = context;
-  piece.query_row = row_block * p.parts.block_rows, piece.in_query = context;
-  piece.row = context * p.parts.rows + piece.query_row;
-  piece.rows = static_cast<int>(p.parts.rows) - piece.query_row;
-  return piece;
-}
-// The same of one context of the table.
-__device__ __forceinline__ Piece piece_of(const Problem& p, int context, int reader, int64_t tile) {
-  const Table& table = p.parts.table;
-  const TableEntry& entry = table.entries[context];
-  const int in_context = static_cast<int>(tile - table.first_tiles[context]), row_block = in_context / entry.tiles;
-  Piece piece;
-  piece.slot = Parts::slot(reader, entry.first_pair + row_block);
-  piece.first = in_context - row_block * entry.tiles;
-  piece.tiles = entry.tiles - piece.first;
-  piece.tokens = entry.tokens;
-  piece.mask = entry.mask, piece.scales = entry.scales;
-  piece.states = &entry.states, piece.in_states = 0;
-  piece.query_row = entry.first_row + row_block * p.parts.block_rows, piece.in_query = 0;
-  piece.row = piece.query_row;
-  piece.rows = entry.rows - row_block * p.parts.block_rows;
-  return piece;
-}
-// Calls work(piece) for all pieces of this block's reader.
-template <class Work>
-__device__ __forceinline__ void for_each_piece(const Maps& maps, const Problem& p, Work work) {
-  const Table& table = p.parts.table;
-  const Shares shares = p.parts.shares_now();
-  const int reader = static_cast<int>(blockIdx.x) / p.blocks;
-  if (reader >= shares.readers) return;
-  const int64_t end = shares.begin(reader + 1);
-  int64_t tile = shares.begin(reader);
-  int context = table.entries ? table.context_of(tile) : 0;
-  while (tile < end) {
-    Piece piece = table.entries ? piece_of(p, context, reader, tile) : piece_at(maps, p, reader, tile);
-    piece.tiles = static_cast<int>(min(end - tile, static_cast<int64_t>(piece.tiles)));
-    work(piece);
-    tile += piece.tiles;
-    if (table.entries && tile < end && context + 1 < table.totals->contexts && tile >= table.first_tiles[context + 1]) ++context;
-  }
-}
-
-// One thread: copies of the reader's tiles, chunk by chunk, as places in the ring become free.
-template <class L>
-__device__ __forceinline__ void copy_tiles(const Maps& maps, const Problem& p, const Shared<L>& shared, int rank) {
-  RingPlace<L::slots> at;
-  for_each_piece(maps, p, [&](const Piece& piece) {
-    if (p.parts.table.entries) acquire_map(*piece.states);
-    for (int tile = 0; tile < piece.tiles; ++tile) {
-      for (int i = 0; i < L::tile_slots; ++i) {
-        const int token = (piece.first + tile) * kTile, slot = rank * L::tile_slots + i;
-        const Box4 box = L::eight_bits ? Box4{slot * kSlotWidth8, token, piece.in_states, 0} : Box4{0, token, slot, piece.in_states};
-        wait(shared.empty + at.slot, at.parity ^ 1);
-        arrive_expecting(shared.full + at.slot, kSlotBytes);
-        copy_box(shared.ring + at.slot * kSlotBytes, *piece.states, box, shared.full + at.slot);
-        at.advance();
-      }
-    }
-  });
-}
 
 // Softmax of a thread's columns so far. Column i is row i / 2 * 8 + 2 (lane % 4) + i % 2 of the block of rows.
 template <class L>
@@ -214,29 +46,8 @@ __device__ __forceinline__ void score_tile(const Shared<L>& shared, RingPlace<L:
   }
   wait_products<0>();
 }
-// The same of bytes, with queries of two bytes: exact sums of both, the second's in units of 1/256 of the first's. Together in
-// units of 1/64, which 32 bits hold: 1/128 of a unit is lost, and one conversion to float is cheaper than two.
-template <class L>
-__device__ __forceinline__ void score_bytes(const Shared<L>& shared, RingPlace<L::slots>& at, float (&score)[L::values]) {
-  int sums[2 * L::values];
-#pragma unroll
-  for (int i = 0; i < L::tile_slots; ++i) {
-    wait(shared.full + at.slot, at.parity);
-    begin_products();
-    const uint64_t states = operand(shared_address(shared.ring + at.slot * kSlotBytes));
-    const uint64_t query = operand(shared_address(shared.query + 2 * i * L::query_chunk_bytes));
-#pragma unroll
-    for (int k = 0; k < kSlotWidth8 / 32; ++k) multiply_bytes(sums, states + k * 2, query + k * 2, i + k > 0);
-    commit_products();
-    at.advance();
-  }
-  wait_products<0>();
-#pragma unroll
-  for (int i = 0; i < L::values; ++i) score[i] = static_cast<float>(sums[i] * kJointSteps + (sums[L::values + i] >> 2));
-}
 
-// The two blocks of a reader send each other their parts of a tile's scores and add them. Where a part is waited for only after
-// the next tile's was sent, four places are needed: when tile i is sent, the other block has read tile i - 4's.
+// The two blocks of a reader send each other their parts of a tile's scores and add them.
 template <class L>
 __device__ __forceinline__ void send_part(const Shared<L>& shared, uint32_t other, int tile, const float (&score)[L::values]) {
   const int place = tile % L::places, thread = threadIdx.x;
@@ -261,44 +72,11 @@ __device__ __forceinline__ void add_part(const Shared<L>& shared, int tile, floa
   }
 }
 
-// What a thread knows of one of its two tokens of a tile.
-struct Token {
-  bool real;
-  float scale, logarithm, inverse;  // of states in 8 bits
-};
+// A tile's scores in powers of two. real: whether the thread's two tokens are.
 template <class L>
-__device__ __forceinline__ Token token_at(const Piece& piece, int token) {
-  Token t{token < piece.tokens && (!piece.mask || piece.mask[token]), 1, 0, 1};
-  if (L::eight_bits && t.real) t.scale = piece.scales[token];
-  return t;
-}
-
-// A tile's scores in powers of two. queries: of a thread's columns, where states are in 8 bits.
-template <class L>
-__device__ __forceinline__ void scale_scores(const Problem& p, Token (&tokens)[2], const float2 (&queries)[L::columns],
-                                             float (&score)[L::values]) {
-  if (L::eight_bits) {
-    for (Token& t : tokens) t.logarithm = __log2f(t.scale), t.inverse = __fdividef(1, t.scale);
-  }
+__device__ __forceinline__ void scale_scores(const Problem& p, const bool (&real)[2], float (&score)[L::values]) {
 #pragma unroll
-  for (int i = 0; i < L::values; ++i) {
-    const Token& t = tokens[i % 4 / 2];
-    const float2 query = queries[i / 4 * 2 + i % 2];
-    const float scaled = L::eight_bits ? (score[i] - query.y) * (query.x * t.scale) + t.logarithm : score[i] * p.scale;
-    score[i] = t.real ? scaled : -INFINITY;
-  }
-}
-
-// Of a thread of the scoring group.
-__device__ __forceinline__ int warp_here() { return static_cast<int>(threadIdx.x) / 32; }
-__device__ __forceinline__ int lane_here() { return static_cast<int>(threadIdx.x) % 32; }
-__device__ __forceinline__ int row_of(int column) { return column / 2 * 8 + 2 * (lane_here() % 4) + column % 2; }
-
-// 2^x to 2 units in the last place; 0 below 2^-126.
-__device__ __forceinline__ float power_of_two(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
+  for (int i = 0; i < L::values; ++i) score[i] = real[i % 4 / 2] ? score[i] * p.scale : -INFINITY;
 }
 
 // New highest scores where they grew by much; factor: what sums taken with the old ones are to be multiplied by.
@@ -318,7 +96,7 @@ __device__ __forceinline__ void renew_highest(const Shared<L>& shared, const flo
     const float* const column = shared.highest + row_of(i);
     float highest = softmax.highest[i];
 #pragma unroll
-    for (int w = 0; w < 4; ++w) highest = fmaxf(highest, column[w * L::rows] - L::headroom);
+    for (int w = 0; w < 4; ++w) highest = fmaxf(highest, column[w * L::rows]);
     if (!(highest - softmax.highest[i] > kLazy)) highest = softmax.highest[i];
     factor[i] = exp2f(softmax.highest[i] - (highest == -INFINITY ? 0 : highest));
     softmax.total[i] *= factor[i];
@@ -326,16 +104,15 @@ __device__ __forceinline__ void renew_highest(const Shared<L>& shared, const flo
   }
 }
 
-// Exponentials of a tile's scores, as 16-bit weights for the adding group. A token's score holds the logarithm of its
-// states' scale, which the sums want and the total does not.
+// Exponentials of a tile's scores, as bfloat16 weights for the adding group.
 template <class L>
-__device__ __forceinline__ void weigh_tile(const Shared<L>& shared, int tile, const Token (&tokens)[2], float (&score)[L::values],
-                                           Softmax<L>& softmax) {
+__device__ __forceinline__ void weigh_tile(const Shared<L>& shared, int tile, float (&score)[L::values], Softmax<L>& softmax) {
   const int warp = warp_here(), lane = lane_here(), place = tile & 1;
+  static_assert(L::weight_places == 2);
   float factor[L::columns];
   bool grew = false;
 #pragma unroll
-  for (int i = 0; i < L::values; ++i) grew |= score[i] > softmax.highest[i / 4 * 2 + i % 2] + (L::headroom + kLazy);
+  for (int i = 0; i < L::values; ++i) grew |= score[i] > softmax.highest[i / 4 * 2 + i % 2] + kLazy;
 #pragma unroll
   for (int i = 0; i < L::columns; ++i) factor[i] = 1;
   if (any_in_group<kGroup>(2, grew)) renew_highest(shared, score, softmax, factor);
@@ -346,14 +123,14 @@ __device__ __forceinline__ void weigh_tile(const Shared<L>& shared, int tile, co
   for (int i = 0; i < L::values; ++i) {
     const int column = i / 4 * 2 + i % 2;
     score[i] = power_of_two(score[i] - shift[column]);
-    softmax.total[column] += L::eight_bits ? score[i] * tokens[i % 4 / 2].inverse : score[i];
+    softmax.total[column] += score[i];
   }
   wait(shared.weights_free + place, (tile >> 1 & 1) ^ 1);
   char* const weights = shared.weights + place * L::weight_bytes;
 #pragma unroll
   for (int i = 0; i < L::values; ++i) {
     const int row = row_of(i / 4 * 2 + i % 2), token = warp * 16 + lane / 4 + i % 4 / 2 * 8;
-    *reinterpret_cast<typename L::Weight*>(weights + row * kRowBytes + (token * 2 ^ row % 8 * 16)) = typename L::Weight(score[i]);
+    *reinterpret_cast<__nv_bfloat16*>(weights + row * kRowBytes + (token * 2 ^ row % 8 * 16)) = __nv_bfloat16(score[i]);
   }
   if (threadIdx.x < 4) {
 #pragma unroll
@@ -386,31 +163,11 @@ __device__ __forceinline__ void write_statistics(const Parts& parts, const Piece
   synchronise_group<kGroup>(1);
 }
 
-// One thread: the piece's query, this block's part of the width. Of 8 bits: of each slot's width first the rows' coarse bytes,
-// then their fine ones, so that one product takes both.
+// One thread: the piece's query, this block's part of the width.
 template <class L>
 __device__ __forceinline__ void load_query(const Maps& maps, const Shared<L>& shared, const Piece& piece, int rank) {
   arrive_expecting(shared.query_there, L::query_bytes);
-  if constexpr (L::eight_bits) {
-    for (int i = 0; i < 2 * L::tile_slots; ++i) {
-      const int column = (rank * L::tile_slots + i / 2) * kSlotWidth8;
-      copy_box(shared.query + i * L::query_chunk_bytes, maps.query, {column, piece.query_row, piece.in_query * 2 + i % 2, 0},
-               shared.query_there);
-    }
-  } else {
-    copy_box(shared.query, maps.query, {0, piece.query_row, rank * L::chunks, piece.in_query}, shared.query_there);
-  }
-}
-
-// A thread's columns of the piece's queries.
-template <class L>
-__device__ __forceinline__ void load_query_scales(const Problem& p, const Piece& piece, float2 (&queries)[L::columns]) {
-#pragma unroll
-  for (int i = 0; i < L::columns; ++i) {
-    const int row = row_of(i);
-    queries[i] = row < piece.rows ? p.query_scales[piece.row + row] : float2{0, 0};
-    queries[i].x *= p.scale;
-  }
+  copy_box(shared.query, maps.query, {0, piece.query_row, rank * L::chunks, piece.in_query}, shared.query_there);
 }
 
 // The first warpgroup.
@@ -423,42 +180,25 @@ __device__ __forceinline__ void score_pieces(const Maps& maps, const Problem& p,
   int tile = 0;  // of all pieces
   for_each_piece(maps, p, [&](const Piece& piece) {
     if (threadIdx.x == 0) load_query(maps, shared, piece, static_cast<int>(rank));
-    float2 queries[L::columns];
-    if (L::eight_bits) load_query_scales<L>(p, piece, queries);
     softmax.clear();
     wait(shared.query_there, query_parity);
     query_parity ^= 1;
-    Token tokens[2], next_tokens[2];
-    float score[L::values], next[L::values];
-    const auto begin = [&](int i) {
-      const int token = (piece.first + i) * kTile + first_token;
-      next_tokens[0] = token_at<L>(piece, token), next_tokens[1] = token_at<L>(piece, token + 8);
-      if constexpr (L::eight_bits) score_bytes(shared, at, next);
-      else score_tile(shared, at, next);
-      if (p.blocks == 2) send_part(shared, rank ^ 1, tile + i, next);
-    };
-    const auto advance = [&] {
-      tokens[0] = next_tokens[0], tokens[1] = next_tokens[1];
+    for (int i = 0; i < piece.tiles; ++i, ++tile) {
+      bool real[2];
 #pragma unroll
-      for (int n = 0; n < L::values; ++n) score[n] = next[n];
-    };
-    const auto finish = [&](int i) {
-      if (p.blocks == 2) add_part(shared, tile + i, score);
-      scale_scores<L>(p, tokens, queries, score);
-      weigh_tile(shared, tile + i, tokens, score, softmax);
-    };
-    if constexpr (L::behind) begin(0);
-    for (int i = L::behind; i < piece.tiles; ++i) {
-      if constexpr (L::behind) advance();
-      begin(i);
-      if constexpr (!L::behind) advance();
-      finish(i - L::behind);
+      for (int j = 0; j < 2; ++j) {
+        const int token = (piece.first + i) * kTile + first_token + j * 8;
+        real[j] = token < piece.tokens && (!piece.mask || piece.mask[token]);
+      }
+      float score[L::values];
+      score_tile(shared, at, score);
+      if (p.blocks == 2) {
+        send_part(shared, rank ^ 1, tile, score);
+        add_part(shared, tile, score);
+      }
+      scale_scores<L>(p, real, score);
+      weigh_tile(shared, tile, score, softmax);
     }
-    if constexpr (L::behind) {
-      advance();
-      finish(piece.tiles - 1);
-    }
-    tile += piece.tiles;
     // Both blocks know them; the query's place is read no more.
     if (rank == 0) write_statistics(p.parts, piece, shared, softmax);
     else synchronise_group<kGroup>(1);
@@ -522,41 +262,58 @@ __device__ __forceinline__ void add_chunks(const Shared<L>& shared, RingPlace<L:
 // The same for bytes, which pass through registers. The 32 values of a group are a word of four to a lane, rows lane / 4 and
 // lane / 4 + 8 of two products. A warp has chunks / 2 groups of its block's width, and an adder own_words of those of each warp.
 template <class L>
-__device__ __forceinline__ void add_bytes(const Shared<L>& shared, RingPlace<L::slots>& at, int adder, uint64_t weights, bool first,
-                                          float (&sums)[L::sum_tiles][L::values]) {
-  constexpr int kWords = L::chunks / 2, kOwn = L::own_words;
-  const int warp = threadIdx.x % kGroup / 32, lane = threadIdx.x % 32;
-  const auto has = [&](int i) { return kWords % L::adders == 0 || adder * kOwn + i < kWords; };
-  const char* words[kOwn];
-  int columns[kOwn];
-#pragma unroll
-  for (int i = 0; i < kOwn; ++i) {
-    const int group = warp * kWords + (has(i) ? adder * kOwn + i : 0);
-    RingPlace<L::slots> place = at;
-    place.skip(group / 4);
-    wait(shared.full + place.slot, place.parity);
-    words[i] = shared.ring + place.slot * kSlotBytes;
-    columns[i] = group % 4 * 32 + lane / 4 * 4;
-  }
+struct AddedWords {
+  static constexpr int kWords = L::chunks / 2, kOwn = L::own_words;
+  int slot[kOwn], early_place[kOwn], late_place[kOwn];  // which slot of a tile, and where in it: see load_words()
+  const char *early[kOwn], *late[kOwn];                 // the same of the present tile
   Words next[kOwn];
-#pragma unroll
-  for (int i = 0; i < kOwn; ++i) next[i] = load_words(words[i], 0, columns[i]);
-#pragma unroll
-  for (int k = 0; k < kTile / 16; ++k) {
-    Added added[kOwn];
+
+  __device__ __forceinline__ explicit AddedWords(int adder) {
+    const int warp = threadIdx.x % kGroup / 32, lane = threadIdx.x % 32, x = lane % 4 + lane % 2 * 4;
 #pragma unroll
     for (int i = 0; i < kOwn; ++i) {
-      added[i] = values_of(next[i]);
-      if (k + 1 < kTile / 16) next[i] = load_words(words[i], (k + 1) * 16, columns[i]);
+      // A word that is none is the warp's first.
+      const bool has = kWords % L::adders == 0 || adder * kOwn + i < kWords;
+      const int group = warp * kWords + (has ? adder * kOwn + i : 0), column = group % 4 * 32 + lane / 4 * 4;
+      slot[i] = group / 4;
+      early_place[i] = place_in_slot(x, column), late_place[i] = place_in_slot(x ^ 4, column);
     }
-    begin_products();
+  }
+  // The tile's first words, once they are there.
+  __device__ __forceinline__ void begin(const Shared<L>& shared, const RingPlace<L::slots>& at) {
 #pragma unroll
-    for (int i = 0; i < 2 * kOwn; ++i) {
-      // Also of a word that is none: its sums are not written, and a condition would make the products wait for each other.
-      multiply_registers(sums[i], added[i / 2].a[i % 2], weights + k * 2, !(first && k == 0));
+    for (int i = 0; i < kOwn; ++i) {
+      RingPlace<L::slots> place = at;
+      place.skip(slot[i]);
+      if (i == 0 || kWords % 4 != 0) wait(shared.full + place.slot, place.parity);  // otherwise all are in one slot
+      early[i] = shared.ring + place.slot * kSlotBytes + early_place[i];
+      late[i] = shared.ring + place.slot * kSlotBytes + late_place[i];
     }
-    commit_products();
-    wait_products<1>();
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) load(i, 0);
+  }
+  __device__ __forceinline__ void load(int i, int first_token) { next[i] = load_words(early[i], late[i], first_token); }
+};
+// more: another tile follows, whose first words are loaded meanwhile.
+template <class L>
+__device__ __forceinline__ void add_bytes(const Shared<L>& shared, RingPlace<L::slots>& at, uint64_t weights, bool first,
+                                          bool more, AddedWords<L>& words, float (&sums)[L::sum_tiles][L::values]) {
+  const int lane = threadIdx.x % 32;
+  uint32_t values[2][2][4];  // of a word, in turn: while the products of one run, the next is prepared
+#pragma unroll
+  for (int k = 0; k < kTile / 16; ++k) {
+#pragma unroll
+    for (int i = 0; i < L::own_words; ++i) {
+      auto& a = values[(k * L::own_words + i) % 2];
+      values_of(words.next[i], a);
+      if (k + 1 < kTile / 16) words.load(i, (k + 1) * 16);
+      begin_products();
+      // Also of a word that is none: its sums are not written, and a condition would make the products wait for each other.
+      multiply_registers(sums[2 * i], a[0], weights + k * 2, !(first && k == 0));
+      multiply_registers(sums[2 * i + 1], a[1], weights + k * 2, !(first && k == 0));
+      commit_products();
+      if (k + 1 < kTile / 16 || i + 1 < L::own_words) wait_products<1>();
+    }
   }
   __syncwarp();
   if (lane < L::tile_slots) {
@@ -565,43 +322,63 @@ __device__ __forceinline__ void add_bytes(const Shared<L>& shared, RingPlace<L::
     arrive(shared.empty + place.slot);
   }
   at.skip(L::tile_slots);
+  if (more) words.begin(shared, at);
   wait_products<0>();
 }
 
-// sums (width x rows) = sums * factors + (width x 64 tokens) (64 tokens x rows)
+// sums = sums * factors, where a row's highest score grew by much.
 template <class L>
-__device__ __forceinline__ void add_tile(const Shared<L>& shared, RingPlace<L::slots>& at, int adder, int tile, bool first,
-                                         float (&sums)[L::sum_tiles][L::values]) {
-  const int lane = threadIdx.x % 32, place = tile & 1;
-  wait(shared.weights_there + place, tile >> 1 & 1);
-  bool changed = false;
+__device__ __forceinline__ void renew_sums(const float* factors, float (&sums)[L::sum_tiles][L::values]) {
+  const int lane = threadIdx.x % 32;
+  if (!__any_sync(~0u, factors[lane % L::rows] != 1)) return;
   float factor[L::columns];
 #pragma unroll
-  for (int i = 0; i < L::columns; ++i) {
-    factor[i] = shared.factors[place * L::rows + i / 2 * 8 + 2 * (lane % 4) + i % 2];
-    changed |= factor[i] != 1;
-  }
-  if (!first && __any_sync(~0u, changed)) {
+  for (int i = 0; i < L::columns; ++i) factor[i] = factors[i / 2 * 8 + 2 * (lane % 4) + i % 2];
 #pragma unroll
-    for (int chunk = 0; chunk < L::sum_tiles; ++chunk) {
+  for (int chunk = 0; chunk < L::sum_tiles; ++chunk) {
 #pragma unroll
-      for (int i = 0; i < L::values; ++i) sums[chunk][i] *= factor[i / 4 * 2 + i % 2];
-    }
+    for (int i = 0; i < L::values; ++i) sums[chunk][i] *= factor[i / 4 * 2 + i % 2];
   }
-  const uint64_t weights = operand(shared_address(shared.weights + place * L::weight_bytes));
-  if constexpr (L::eight_bits) add_bytes(shared, at, adder, weights, first, sums);
-  else add_chunks(shared, at, weights, first, sums);
-  if (lane == 0) arrive(shared.weights_free + place);
 }
 
-// An adding warpgroup's work.
+// An adding warpgroup's work: sums (width x rows) = sums * factors + (width x 64 tokens) (64 tokens x rows) for each tile.
 template <class L>
 __device__ __forceinline__ void add_pieces(const Maps& maps, const Problem& p, const Shared<L>& shared, uint32_t rank, int adder) {
   RingPlace<L::slots> at;
+  RingPlace<L::weight_places> weights_at;
   float sums[L::sum_tiles][L::values] = {};
-  int tile = 0;
   for_each_piece(maps, p, [&](const Piece& piece) {
-    for (int i = 0; i < piece.tiles; ++i, ++tile) add_tile(shared, at, adder, tile, i == 0, sums);
+    for (int i = 0; i < piece.tiles; ++i) {
+      wait(shared.weights_there + weights_at.slot, weights_at.parity);
+      if (i > 0) renew_sums<L>(shared.factors + weights_at.slot * L::rows, sums);
+      const uint64_t weights = operand(shared_address(shared.weights + weights_at.slot * L::weight_bytes));
+      add_chunks(shared, at, weights, i == 0, sums);
+      if (threadIdx.x % 32 == 0) arrive(shared.weights_free + weights_at.slot);
+      weights_at.advance();
+    }
+    write_sums<L>(p.parts, piece, static_cast<int>(rank), adder, sums);
+  });
+}
+// The same where states are in 8 bits. Another block may write some of the weights.
+template <class L>
+__device__ __forceinline__ void add_byte_pieces(const Maps& maps, const Problem& p, const Shared<L>& shared, uint32_t rank, int adder) {
+  const int lane = threadIdx.x % 32;
+  RingPlace<L::slots> at;
+  RingPlace<L::weight_places> weights_at;
+  AddedWords<L> words(adder);
+  float sums[L::sum_tiles][L::values] = {};
+  for_each_piece(maps, p, [&](const Piece& piece) {
+    words.begin(shared, at);
+    for (int i = 0; i < piece.tiles; ++i) {
+      wait_cluster(shared.weights_there + weights_at.slot, weights_at.parity);
+      if (L::split) publish_to_async();
+      if (i > 0) renew_sums<L>(shared.factors + weights_at.slot * L::rows, sums);
+      const int place = __shfl_sync(~0u, weights_at.slot, 0);  // which the compiler then keeps once for a warp
+      const uint64_t weights = operand(shared_address(shared.weights + place * L::weight_bytes));
+      add_bytes(shared, at, weights, i == 0, i + 1 < piece.tiles, words, sums);
+      if (lane < L::writers) arrive_in_block(address_in_block(shared.weights_free + weights_at.slot, rank ^ lane));
+      weights_at.advance();
+    }
     write_sums<L>(p.parts, piece, static_cast<int>(rank), adder, sums);
   });
 }
@@ -609,9 +386,9 @@ __device__ __forceinline__ void add_pieces(const Maps& maps, const Problem& p, c
 template <class L>
 __device__ __forceinline__ void init_barriers(const Shared<L>& shared) {
   for (int i = 0; i < L::slots; ++i) init_barrier(shared.full + i, 1), init_barrier(shared.empty + i, L::adders * kGroup / 32);
-  for (int i = 0; i < 2; ++i) {
-    init_barrier(shared.weights_there + i, kGroup);
-    init_barrier(shared.weights_free + i, L::adders * kGroup / 32);
+  for (int i = 0; i < L::weight_places; ++i) {
+    init_barrier(shared.weights_there + i, L::eight_bits ? kGroup / 32 : kGroup);
+    init_barrier(shared.weights_free + i, L::writers * L::adders * kGroup / 32);
   }
   for (int i = 0; i < L::places; ++i) init_barrier(shared.part_there + i, 1);
   init_barrier(shared.query_there, 1);
@@ -636,16 +413,21 @@ __global__ void __launch_bounds__(L::threads, 1) read_states(const __grid_consta
   if (role == 0) {
     if constexpr (L::eight_bits) take_registers<kScorerRegisters>();
     wait_for_cluster();  // the other block's barriers are there
-    score_pieces(maps, p, shared, rank);
+    if constexpr (L::eight_bits) score_byte_pieces(maps, p, shared, rank);
+    else score_pieces(maps, p, shared, rank);
   } else if (role <= L::adders) {
     if constexpr (L::eight_bits) take_registers<kAdderRegisters>();
-    add_pieces(maps, p, shared, rank, role - 1);
+    if (L::split) wait_for_cluster();
+    if constexpr (L::eight_bits) add_byte_pieces(maps, p, shared, rank, role - 1);
+    else add_pieces(maps, p, shared, rank, role - 1);
   } else {
     if constexpr (L::eight_bits) give_registers<kCopierRegisters>();
+    if (L::split) wait_for_cluster();
     if (threadIdx.x == (1 + L::adders) * kGroup) copy_tiles(maps, p, shared, static_cast<int>(rank));
     __syncwarp();
   }
-  if (role > 0) wait_for_cluster();
+  if (L::split) arrive_in_cluster();  // a block's memory is there until the other has arrived at its barriers
+  if (L::split || role > 0) wait_for_cluster();
 }
 
 // ---- The host's side
@@ -692,7 +474,7 @@ Maps maps_of(const Args& args, const void* queries) {
   const int64_t contexts = args.table ? 1 : args.contexts, rows = args.contexts * args.rows / contexts;
   Maps maps{};
   if (!args.table) maps.states = map_of_states({args.states, contexts, args.tokens, args.width}, L::eight_bits);
-  maps.query = L::eight_bits ? map_of_bytes({queries, 2 * contexts, rows, args.width}, L::rows)
+  maps.query = L::eight_bits ? map_of_bytes({queries, 2 * contexts, rows, args.width}, L::own_rows)
                              : map_of_chunks({args.query, contexts, rows, args.width}, L::rows, L::chunks);
   return maps;
 }
@@ -700,7 +482,7 @@ Maps maps_of(const Args& args, const void* queries) {
 template <class L>
 void launch(const Args& args, const Cut& cut, cudaStream_t stream) {
   const Scratch scratch(args, cut);
-  auto* const query_scales = reinterpret_cast<float2*>(args.scratch + scratch.query_scales);
+  auto* const query_scales = reinterpret_cast<QueryScale*>(args.scratch + scratch.query_scales);
   if (L::eight_bits) {
     const int64_t contexts = args.table ? 1 : args.contexts;
     launch_prepare_queries({static_cast<const __nv_bfloat16*>(args.query), reinterpret_cast<int8_t*>(args.scratch + scratch.queries),
@@ -735,12 +517,22 @@ void launch(const Args& args, const Cut& cut, cudaStream_t stream) {
   launch_merge(p.parts, true, stream);
 }
 
-template <int kChunks, bool kEightBits>
+template <int kChunks, bool kEightBits, int kBlocks>
 void launch_rows(const Args& args, const Cut& cut, cudaStream_t stream) {
   switch (cut.block_rows) {
-    case 8: return launch<Layout<kChunks, 8, kEightBits>>(args, cut, stream);
-    case 16: return launch<Layout<kChunks, 16, kEightBits>>(args, cut, stream);
-    default: return launch<Layout<kChunks, 32, kEightBits>>(args, cut, stream);
+    case 8: return launch<Layout<kChunks, 8, kEightBits, kBlocks>>(args, cut, stream);
+    case 16: return launch<Layout<kChunks, 16, kEightBits, kBlocks>>(args, cut, stream);
+    default: return launch<Layout<kChunks, 32, kEightBits, kBlocks>>(args, cut, stream);
+  }
+}
+void launch_bytes(const Args& args, const Cut& cut, cudaStream_t stream) {
+  switch (cut.chunks + (cut.blocks == 2 ? 100 : 0)) {
+    case 2: return launch_rows<2, true, 1>(args, cut, stream);
+    case 4: return launch_rows<4, true, 1>(args, cut, stream);
+    case 6: return launch_rows<6, true, 1>(args, cut, stream);
+    case 8: return launch_rows<8, true, 1>(args, cut, stream);
+    case 106: return launch_rows<6, true, 2>(args, cut, stream);
+    default: return launch_rows<8, true, 2>(args, cut, stream);
   }
 }
 
@@ -756,17 +548,14 @@ void latent_attention(const Args& args, void* stream) {
   if (args.contexts == 0 || args.rows == 0) return;
   const auto on = static_cast<cudaStream_t>(stream);
   const Cut cut = cut_of(args);
-  switch (cut.chunks + (eight_bits(args) ? 100 : 0)) {
-    case 2: return launch_rows<2, false>(args, cut, on);
-    case 4: return launch_rows<4, false>(args, cut, on);
-    case 5: return launch_rows<5, false>(args, cut, on);
-    case 6: return launch_rows<6, false>(args, cut, on);
-    case 7: return launch_rows<7, false>(args, cut, on);
-    case 8: return launch_rows<8, false>(args, cut, on);
-    case 102: return launch_rows<2, true>(args, cut, on);
-    case 104: return launch_rows<4, true>(args, cut, on);
-    case 106: return launch_rows<6, true>(args, cut, on);
-    default: return launch_rows<8, true>(args, cut, on);
+  if (eight_bits(args)) return launch_bytes(args, cut, on);
+  switch (cut.chunks) {
+    case 2: return launch_rows<2, false, 0>(args, cut, on);
+    case 4: return launch_rows<4, false, 0>(args, cut, on);
+    case 5: return launch_rows<5, false, 0>(args, cut, on);
+    case 6: return launch_rows<6, false, 0>(args, cut, on);
+    case 7: return launch_rows<7, false, 0>(args, cut, on);
+    default: return launch_rows<8, false, 0>(args, cut, on);
   }
 }
 
