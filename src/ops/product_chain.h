@@ -1,0 +1,68 @@
+// Products with a few rows that follow one another, as a decoding step's do: o of self-attention, q of cross-attention,
+// moving the queries; or back from the latents, o, gate and up, down, the next layer's q, k and v. On a CUDA device in
+// bfloat16 they are one kernel, which keeps weights coming from memory while a product's outputs go from all
+// multiprocessors to all others (docs/kernels/product_chain.md); elsewhere, and for sizes that the kernel is not made
+// for, each is computed when it is added.
+//
+//   ProductChain chain;
+//   const at::Tensor h = chain.product(attended, o.weight, {.residual = before});
+//   const at::Tensor q = chain.product(h, cross.q.weight, {.norm = norm, .eps = eps});
+//   chain.run();   // from here on anyone may read h and q
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
+
+#include <memory>
+
+#include "ops/row_product.h"
+
+namespace cepe {
+
+// Not thread-safe; no gradients. Calls are in the order of the device's current stream, the same for all calls of one
+// object. On one device no two chains may run at a time, for each takes all multiprocessors, and would wait for those
+// that the other one has: whoever may not be alone holds a ChainTurn. Processes that share a device at the same time
+// (MPS) cannot take turns: they want joins = false.
+class ProductChain {
+ public:
+  // joins: whether products become one kernel where they can; else each is a call of row_product() or head_products().
+  explicit ProductChain(bool joins = true);
+  ~ProductChain();
+  ProductChain(const ProductChain&) = delete;
+
+  // row_product(). The result may be read by others after run(), and be x or residual, whole, of what is added to this
+  // chain later. The chain keeps what it reads and writes until then.
+  at::Tensor product(const at::Tensor& x, const at::Tensor& weight_OI, const RowProductOptions& options = {});
+  at::Tensor product(const at::Tensor& x, const PackedWeight& weight_OI, const RowProductOptions& options = {});
+
+  // A product for each head: x (B, H, I), matrices (G, O, I), transposed (G, I, O) -> (B, H, O). Each H / G heads that
+  // follow each other take one matrix.
+  at::Tensor head_products(const at::Tensor& x_BHI, const at::Tensor& matrices, bool transposed);
+
+  // Starts what was added and is not started. Its memory of signals is allocated at the first call, and grows with what
+  // is added, after which graphs recorded before must not be replayed; Error where it would grow while a CUDA graph is
+  // recorded: run the same once before.
+  void run();
+
+  // Forgets what was added and is not started: where an error came between.
+  void discard();
+
+ private:
+  struct Pending;
+  std::unique_ptr<Pending> pending_;  // null: every product is computed when it is added
+};
+
+// While it exists, this thread starts chains on the device's current stream, alone or in a graph; those that other
+// threads start on other streams, each in a turn of its own, run before or after. Short: others wait for it.
+class ChainTurn {
+ public:
+  explicit ChainTurn(const c10::Device& device);
+  ~ChainTurn();
+  ChainTurn(const ChainTurn&) = delete;
+
+ private:
+  struct Device;
+  Device* device_ = nullptr;  // null: none is needed
+};
+
+}  // namespace cepe
