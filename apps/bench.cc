@@ -13,6 +13,7 @@
 #include "base/report.h"
 #include "eval/bench.h"
 #include "generate/prompt.h"
+#include "model/decode_step.h"
 #include "model/merged_projections.h"
 #include "model/shapes.h"
 #include "model/weight_type.h"
@@ -22,7 +23,7 @@ namespace {
 
 struct BenchCommand {
   ModelOptions model;
-  std::string shape, csv, json, latents = "stored";
+  std::string shape, csv, json, latents = "stored", chain = "automatic";
   std::vector<std::string> tests, contexts = {"separate"}, forms = {"automatic"};
   std::vector<int64_t> batches = {1};
   BenchOptions options;
@@ -70,6 +71,7 @@ void show(const std::string& text) {
 void run(BenchCommand& given) {
   require(given.model.model.empty() != given.shape.empty(), "a model is needed: give either --model M or --shape NAME");
   given.options.int8_latents = int8_latents_from_name(given.latents);
+  given.options.chain = step_chain_from_name(given.chain);
   check_writable(given.csv);
   check_writable(given.json);
   BenchReport report{.version = CEPE_VERSION, .options = given.options};
@@ -159,6 +161,10 @@ void add_bench_command(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--repetitions", options.repetitions, "timed; their median is shown")->capture_default_str();
   command->add_option("--warmup", options.warmup, "repetitions before those")->capture_default_str();
+  command
+      ->add_option("--chain", given->chain,
+                   "tg on a CUDA device: products that follow each other as one kernel: automatic, always or never")
+      ->capture_default_str();
   command->add_flag("!--no-graph", options.graph, "tg on a CUDA device: start every kernel by itself, without a graph");
   command->add_option("--csv", given->csv, "write a line a test to this file");
   command->add_option("--json", given->json, "write everything, each repetition too, to this file");

@@ -169,8 +169,9 @@ std::function<void()> prepare_decoding(const Cepe& model, const BenchCase& what,
   };
 }
 
-std::function<void()> prepare_steps(const Cepe& model, const BenchCase& what, const GeneratePlan& plan, bool graph) {
-  DecodeStepOptions options{.form = plan.form, .graph = graph};
+std::function<void()> prepare_steps(const Cepe& model, const BenchCase& what, const GeneratePlan& plan,
+                                    const BenchOptions& how) {
+  DecodeStepOptions options{.form = plan.form, .chain = how.chain, .graph = how.graph};
   if (plan.latents->tokens() > 0) options.contexts.push_back({*plan.latents, 0, what.batch});
   const auto step = std::make_shared<DecodeStep>(model, *plan.cache, options);
   const at::Tensor first = plan.first_B1.flatten().cpu();
@@ -194,7 +195,7 @@ std::function<void()> prepare_generate(const Cepe& model, const BenchCase& what,
   decode(model, {.ids_BT = random_ids(model, what.batch, window), .cache = plan.cache.get(), .last = 1});
   plan.first_B1 = random_ids(model, what.batch, 1);
   const bool steps = step_pays(model) && can_step(model, plan.cache->capacity);
-  return steps ? prepare_steps(model, what, plan, options.graph) : prepare_decoding(model, what, plan);
+  return steps ? prepare_steps(model, what, plan, options) : prepare_decoding(model, what, plan);
 }
 
 std::function<void()> prepare(const Cepe& model, const BenchCase& what, const BenchOptions& options) {

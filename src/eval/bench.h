@@ -11,6 +11,7 @@
 
 #include "model/cepe.h"
 #include "model/cost_model.h"
+#include "model/decode_step.h"
 
 namespace cepe {
 
@@ -48,6 +49,7 @@ struct BenchOptions {
   int64_t context_cache_bytes = 4'000'000'000;
   bool int8_latents = false;    // contexts are kept in 8 bits a number (model/cross_attention.h)
   bool graph = true;            // tg on a CUDA device: steps are a graph (model/decode_step.h)
+  StepChain chain = StepChain::automatic;  // whether products that follow each other are one kernel
 };
 
 // All combinations, test by test. Where contexts or forms make no difference (no context, a batch of one, an encoder's

@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "ops/latent_attention.h"
 #include "ops/latent_int8.h"
-#include "ops/row_product.h"
+#include "ops/product_chain.h"
 
 namespace cepe {
 namespace {
@@ -117,18 +117,21 @@ void add_mass(AttentionMass& mass, const CrossAttention& weights, const StackCon
   mass.rows += query_BNE.size(1);
 }
 
+// chain: takes the products of one token for each sequence.
 at::Tensor absorbed(const CrossAttention& weights, const StackConfig& config, const at::Tensor& q_BTHK,
-                    const ReadLatents& read) {
+                    const ReadLatents& read, ProductChain& chain) {
   const int64_t B = q_BTHK.size(0), T = q_BTHK.size(1), H = config.num_heads, G = config.num_kv_heads;
   const int64_t K = config.head_dim, R = H / G, E = weights.k.weight.size(1);
   const double scale = 1.0 / std::sqrt(static_cast<double>(K));
   require(!weights.k.bias.defined() && !weights.v.bias.defined(),
           "absorbed cross-attention: keys and values with biases are not supported");
   const at::Tensor k_GKE = weights.k.weight.view({G, K, E}), v_GKE = weights.v.weight.view({G, K, E});
-  if (T == 1 && R == 1 && q_BTHK.is_cuda() && !c10::GradMode::is_enabled()) {
-    const at::Tensor moved_BHE = head_products(q_BTHK.view({B, H, K}), k_GKE, /*transposed=*/true);
-    return head_products(read(moved_BHE, scale), v_GKE, /*transposed=*/false).view({B, T, H, K});
+  if (T == 1 && q_BTHK.is_cuda() && !c10::GradMode::is_enabled()) {
+    const at::Tensor moved_BHE = chain.head_products(q_BTHK.view({B, H, K}), k_GKE, /*transposed=*/true);
+    chain.run();
+    return chain.head_products(read(moved_BHE, scale), v_GKE, /*transposed=*/false).view({B, T, H, K});
   }
+  chain.run();
   const at::Tensor read_BNE = read(moved_queries(weights, config, q_BTHK), scale);
   const at::Tensor read_GNE =
       read_BNE.view({B, T, G, R, E}).permute({2, 0, 1, 3, 4}).reshape({G, B * T * R, E});
@@ -239,8 +242,9 @@ at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& dec
     require(!trains, "cached cross-attention: no gradients go through kept keys and values");
     out = context_attention(q, *options.kept, latents.mask_BS);
   } else if (form == CrossAttentionForm::absorbed) {
-    out = absorbed(weights, decoder, q,
-                   [&](const at::Tensor& query, double scale) { return read_latents(query, latents, scale); });
+    ProductChain one_by_one(/*joins=*/false);
+    const auto read = [&](const at::Tensor& query, double scale) { return read_latents(query, latents, scale); };
+    out = absorbed(weights, decoder, q, read, one_by_one);
   } else {
     const int64_t block = options.block_tokens > 0 ? options.block_tokens : block_tokens(decoder, latents);
     out = trains || S <= block ? materialised(weights, decoder, q, latents)
@@ -250,12 +254,13 @@ at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& dec
 }
 
 at::Tensor read_contexts(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& q_BTHK,
-                         const BatchContexts& contexts, CrossAttentionForm form) {
+                         const BatchContexts& contexts, CrossAttentionForm form, ProductChain& chain) {
   require(form != CrossAttentionForm::automatic, "cross-attention: contexts of different lengths want a form");
   if (form == CrossAttentionForm::absorbed) {
-    return absorbed(weights, decoder, q_BTHK,
-                    [&](const at::Tensor& query, double scale) { return read_each(query, contexts, scale); });
+    const auto read = [&](const at::Tensor& query, double scale) { return read_each(query, contexts, scale); };
+    return absorbed(weights, decoder, q_BTHK, read, chain);
   }
+  chain.run();
   const at::Tensor out = at::zeros_like(q_BTHK);
   for (const ContextRows& range : contexts.rows) {
     const at::Tensor asking = q_BTHK.narrow(0, range.first, range.count);
@@ -275,7 +280,8 @@ at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& dec
                            const BatchContexts& contexts, CrossAttentionForm form) {
   const int64_t B = x_BTD.size(0), T = x_BTD.size(1);
   const at::Tensor q = weights.q(x_BTD).view({B, T, decoder.num_heads, decoder.head_dim});
-  const at::Tensor read = read_contexts(weights, decoder, q, contexts, form);
+  ProductChain one_by_one(/*joins=*/false);
+  const at::Tensor read = read_contexts(weights, decoder, q, contexts, form, one_by_one);
   return weights.o(read.reshape({B, T, decoder.num_heads * decoder.head_dim}));
 }
 

@@ -18,6 +18,7 @@
 #include "ops/attention_mass.h"
 #include "ops/context_attention.h"
 #include "ops/context_table.h"
+#include "ops/product_chain.h"
 
 namespace cepe {
 
@@ -86,9 +87,10 @@ struct BatchContexts {
 // What the model's matrices do is done once for the batch. form: not automatic. No gradients.
 at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& x_BTD,
                            const BatchContexts& contexts, CrossAttentionForm form);
-// What lies between the products with q and with o: q (B, T, H, K) -> (B, T, H, K)
+// What lies between the products with q and with o: q (B, T, H, K) -> (B, T, H, K). q may be a result that the chain has
+// not started; so may be what is returned.
 at::Tensor read_contexts(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& q_BTHK,
-                         const BatchContexts& contexts, CrossAttentionForm form);
+                         const BatchContexts& contexts, CrossAttentionForm form, ProductChain& chain);
 
 // The work of cross-attention in one layer: query_rows tokens that ask of each context, no later calls.
 CrossAttentionWork cross_attention_work(const StackConfig& decoder, const Latents& latents, int64_t query_rows);

@@ -81,6 +81,13 @@ bool can_step(const Cepe& model, int64_t capacity) {
   return config.rope.kind != RopeKind::dynamic || capacity <= original;
 }
 
+StepChain step_chain_from_name(const std::string& name) {
+  if (name == "automatic") return StepChain::automatic;
+  if (name == "always") return StepChain::always;
+  require(name == "never", "--chain: expected automatic, always or never, found \"{}\"", name);
+  return StepChain::never;
+}
+
 bool step_pays(const Cepe& model) {
   return step_attention_is_fused(model.device(), model.dtype(), model.config.decoder.head_dim);
 }
@@ -106,6 +113,21 @@ DecodeStep::DecodeStep(const Cepe& model, const KeyValueCache& cache, const Deco
   prepare();
 }
 
+// A product costs a chain some 5 us until the next one has its result, in which the weights of what follows come: large
+// ones hide that, small ones do not. With a context a model of shared keys was slower, too (docs/kernels/product_chain.md
+// has what was measured). Packed weights are not made for chains.
+bool DecodeStep::chains() const {
+  if (!joined_ || options_.chain == StepChain::never) return false;
+  if (options_.chain == StepChain::always) return true;
+  constexpr int64_t kLeastWeights = 40'000'000;  // of a layer
+  const StackConfig& config = model_.config.decoder;
+  const int64_t heads = 2 * (config.num_heads + config.num_kv_heads) * config.head_dim;
+  const bool shared_keys = config.num_heads != config.num_kv_heads;
+  const bool packed = model_.decoder.stack.layers.at(0).self_attention.qkv.packed != nullptr;
+  return !packed && (heads + 3 * config.intermediate_size) * config.hidden_size >= kLeastWeights &&
+         !(shared_keys && reads_contexts());
+}
+
 // The form, the table and the graph for the contexts that are there.
 void DecodeStep::prepare() {
   work_.reset();
@@ -117,6 +139,8 @@ void DecodeStep::prepare() {
   } else {
     form_ = chosen_form();
   }
+  chained_ = chains();
+  chain_ = std::make_unique<ProductChain>(chained_);
   // The scratch memory of materialised keys and values, a block of them, would stay with a graph.
   const bool graph = options_.graph && form_ != CrossAttentionForm::materialised;
   work_.emplace(model_.device(), graph, [this] { compute(); });
@@ -191,7 +215,11 @@ const at::Tensor& DecodeStep::run() {
             "decoding step: one more token after {} does not fit in a key-value cache of {}", position,
             cache_.capacity);
   }
-  work_->run();
+  {
+    std::optional<ChainTurn> turn;
+    if (chained_) turn.emplace(model_.device());
+    work_->run();
+  }
   for (int64_t& position : positions_) ++position;
   return logits_BV_;
 }
@@ -239,13 +267,15 @@ at::Tensor DecodeStep::hidden_states() const {
   return h.normed;
 }
 
-// The same where products take in the norm before them, and SwiGLU or the addition to the residual stream after them.
-at::Tensor DecodeStep::joined_hidden_states() const {
+// Logits where products take in the norm before them, and SwiGLU or the addition to the residual stream after them.
+at::Tensor DecodeStep::joined_logits() const {
   const Stack& stack = model_.decoder.stack;
+  ProductChain& chain = *chain_;
+  chain.discard();  // what an error in the run before may have left
   const StackConfig& config = stack.config;
   const double eps = config.rms_norm_eps;
-  const auto product = [](const Linear& linear, const at::Tensor& x, const RowProductOptions& options) {
-    return linear.packed ? row_product(x, *linear.packed, options) : row_product(x, linear.weight, options);
+  const auto product = [&](const Linear& linear, const at::Tensor& x, const RowProductOptions& options) {
+    return linear.packed ? chain.product(x, *linear.packed, options) : chain.product(x, linear.weight, options);
   };
   const auto normed = [&](const Linear& linear, const at::Tensor& h, const at::Tensor& norm, bool gated = false) {
     return product(linear, h, {.norm = norm, .eps = eps, .bias = linear.bias, .gated = gated});
@@ -257,23 +287,30 @@ at::Tensor DecodeStep::joined_hidden_states() const {
   for (size_t i = 0; i < stack.layers.size(); ++i) {
     const Layer& layer = stack.layers[i];
     const SelfAttention& self = layer.self_attention;
-    h = added(self.o, step_attention(normed(self.qkv, h, layer.input_norm), attention_input(self, i)), h);
+    const at::Tensor qkv = normed(self.qkv, h, layer.input_norm);
+    chain.run();
+    h = added(self.o, step_attention(qkv, attention_input(self, i)), h);
     if (layer.cross_attention && reads_contexts()) {
       const CrossAttention& cross = *layer.cross_attention;
       const at::Tensor q = normed(cross.q, h, cross.norm);
       const at::Tensor read = read_contexts(cross, config, q.view({-1, 1, config.num_heads, config.head_dim}),
-                                            context_rows(i), form_);
+                                            context_rows(i), form_, chain);
       h = added(cross.o, read.reshape(q.sizes()), h);
     }
     const FeedForward& mlp = layer.feed_forward;
     h = added(mlp.down, normed(mlp.gate_up, h, layer.post_attention_norm, /*gated=*/true), h);
   }
-  return rms_norm(h, stack.norm, eps);
+  const Decoder& decoder = model_.decoder;
+  const RowProductOptions last{.norm = stack.norm, .eps = eps};
+  const at::Tensor logits = decoder.packed_head ? chain.product(h, *decoder.packed_head, last)
+                                                : chain.product(h, decoder.lm_head, last);
+  chain.run();
+  return logits;
 }
 
 void DecodeStep::compute() {
   const at::NoGradGuard no_gradients;
-  logits_BV_.copy_(logits(model_, joined_ ? joined_hidden_states() : hidden_states()));
+  logits_BV_.copy_(joined_ ? joined_logits() : logits(model_, hidden_states()));
   if (options_.sampler) options_.sampler->sample(logits_BV_, ids_B_);
   else at::argmax_out(ids_B_, logits_BV_, -1);
   positions_B_.add_(1);

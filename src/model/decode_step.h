@@ -17,10 +17,12 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "model/cepe.h"
 #include "ops/captured_work.h"
+#include "ops/product_chain.h"
 #include "ops/sample.h"
 #include "ops/step_ops.h"
 
@@ -32,6 +34,15 @@ struct StepContext {
   int64_t first = 0, count = 1;
 };
 
+// On a CUDA device: products that follow each other as one kernel (ops/product_chain.h), or each as one of its own.
+enum class StepChain {
+  automatic,  // where that was measured to be faster
+  always,     // where the kernel is made for the sizes
+  never,      // also where other processes use the device at the same time
+};
+// By these names; Error for any other.
+StepChain step_chain_from_name(const std::string& name);
+
 struct DecodeStepOptions {
   std::vector<StepContext> contexts;   // in the order of their sequences; a sequence in none has no context
   // absorbed, materialised or cached (every context then has its cache); automatic: what the cost model finds fastest
@@ -41,6 +52,7 @@ struct DecodeStepOptions {
   // Chooses the tokens that run() places, in the same graph; null: the best ones. Of the batch's size, on the device; must
   // outlive the step.
   DeviceSampler* sampler = nullptr;
+  StepChain chain = StepChain::automatic;
   bool graph = true;                   // on a CUDA device: all runs but the first are one graph (ops/captured_work.h)
 };
 
@@ -74,13 +86,14 @@ class DecodeStep {
   bool has_table() const { return table_ != nullptr; }          // contexts are read in one pass
 
  private:
+  bool chains() const;
   CrossAttentionForm chosen_form() const;
   std::vector<TableRange> table_ranges() const;
   bool table_serves(const std::vector<TableRange>& ranges) const;
   void prepare();
   void compute();
   at::Tensor hidden_states() const;
-  at::Tensor joined_hidden_states() const;
+  at::Tensor joined_logits() const;
   StepAttention attention_input(const SelfAttention& weights, size_t layer) const;
   at::Tensor attend(const Layer& layer, size_t index, const at::Tensor& normed_BD) const;
   bool reads_contexts() const { return table_ || !contexts_.empty(); }
@@ -92,8 +105,10 @@ class DecodeStep {
   std::vector<StepContext> contexts_;
   TableBatch table_batch_;
   std::unique_ptr<ContextTable> table_;       // of contexts_
+  std::unique_ptr<ProductChain> chain_;
   RotaryTable rotary_;
   CrossAttentionForm form_ = CrossAttentionForm::absorbed;
+  bool chained_ = false;                      // products that follow each other are one kernel
   bool joined_ = false;                       // norms, SwiGLU and residual additions are part of the products
   std::vector<int64_t> positions_;            // as on the device
   at::Tensor ids_B_, positions_B_, logits_BV_;

@@ -264,12 +264,22 @@ __device__ __forceinline__ void merge_blocks(const AttentionArgs& a, const Place
   bf16* to = static_cast<bf16*>(a.out) + (place.sequence * a.heads + first_head) * size;
   for (int item = rank * kThreads + threadIdx.x; item < place.rows * size; item += blocks * kThreads) {
     const int r = item / size, column = item % size;
+    float maxima[kMostSplits], sums[kMostSplits], outs[kMostSplits];  // all on their way at once
+#pragma unroll
+    for (int b = 0; b < kMostSplits; ++b) {
+      const bool there = b < blocks;
+      maxima[b] = there ? *cluster.map_shared_rank(&parts.block_max[r], b) : -INFINITY;
+      sums[b] = there ? *cluster.map_shared_rank(&parts.block_sum[r], b) : 0.f;
+      outs[b] = there ? *cluster.map_shared_rank(&parts.block_out[r][column], b) : 0.f;
+    }
     float top = -INFINITY, sum = 0.f, out = 0.f;
-    for (int b = 0; b < blocks; ++b) top = fmaxf(top, *cluster.map_shared_rank(&parts.block_max[r], b));
-    for (int b = 0; b < blocks; ++b) {
-      const float weight = weight_of(*cluster.map_shared_rank(&parts.block_max[r], b), top);
-      out += weight * *cluster.map_shared_rank(&parts.block_out[r][column], b);
-      sum += weight * *cluster.map_shared_rank(&parts.block_sum[r], b);
+#pragma unroll
+    for (int b = 0; b < kMostSplits; ++b) top = fmaxf(top, maxima[b]);
+#pragma unroll
+    for (int b = 0; b < kMostSplits; ++b) {
+      const float weight = weight_of(maxima[b], top);
+      out += weight * outs[b];
+      sum += weight * sums[b];
     }
     to[item] = __float2bfloat16_rn(out / sum);
   }

@@ -166,5 +166,12 @@ TEST(StepsOfFamilies, FrequenciesThatChangeWithTheLengthAreRefused) {
   EXPECT_FALSE(step_pays(model)) << "a CPU";
 }
 
+TEST(StepChains, ByName) {
+  EXPECT_EQ(step_chain_from_name("automatic"), StepChain::automatic);
+  EXPECT_EQ(step_chain_from_name("always"), StepChain::always);
+  EXPECT_EQ(step_chain_from_name("never"), StepChain::never);
+  EXPECT_THAT([] { step_chain_from_name("sometimes"); }, ThrowsMessage<Error>(HasSubstr("found \"sometimes\"")));
+}
+
 }  // namespace
 }  // namespace cepe
