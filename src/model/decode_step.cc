@@ -84,7 +84,7 @@ bool can_step(const Cepe& model, int64_t capacity) {
 StepChain step_chain_from_name(const std::string& name) {
   if (name == "automatic") return StepChain::automatic;
   if (name == "always") return StepChain::always;
-  require(name == "never", "--chain: expected automatic, always or never, found \"{}\"", name);
+  require(name == "never", "chain: expected automatic, always or never, found \"{}\"", name);
   return StepChain::never;
 }
 
@@ -139,8 +139,7 @@ void DecodeStep::prepare() {
   } else {
     form_ = chosen_form();
   }
-  chained_ = chains();
-  chain_ = std::make_unique<ProductChain>(chained_);
+  chain_ = std::make_unique<ProductChain>(chains());
   // The scratch memory of materialised keys and values, a block of them, would stay with a graph.
   const bool graph = options_.graph && form_ != CrossAttentionForm::materialised;
   work_.emplace(model_.device(), graph, [this] { compute(); });
@@ -217,7 +216,7 @@ const at::Tensor& DecodeStep::run() {
   }
   {
     std::optional<ChainTurn> turn;
-    if (chained_) turn.emplace(model_.device());
+    if (chain_->joins()) turn.emplace(model_.device());
     work_->run();
   }
   for (int64_t& position : positions_) ++position;

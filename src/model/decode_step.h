@@ -108,7 +108,6 @@ class DecodeStep {
   std::unique_ptr<ProductChain> chain_;
   RotaryTable rotary_;
   CrossAttentionForm form_ = CrossAttentionForm::absorbed;
-  bool chained_ = false;                      // products that follow each other are one kernel
   bool joined_ = false;                       // norms, SwiGLU and residual additions are part of the products
   std::vector<int64_t> positions_;            // as on the device
   at::Tensor ids_B_, positions_B_, logits_BV_;

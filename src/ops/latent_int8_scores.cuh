@@ -125,14 +125,7 @@ __device__ __forceinline__ float logarithm(float x) {
 template <class L>
 __device__ __forceinline__ void renew_shifts(const Shared<L>& shared, float (&score)[L::own_values], Columns<L>& columns,
                                              float (&factor)[L::own_columns]) {
-#pragma unroll
-  for (int i = 0; i < L::own_columns; ++i) {
-    float highest = fmaxf(score[i / 2 * 4 + i % 2], score[i / 2 * 4 + i % 2 + 2]);
-#pragma unroll
-    for (int lanes = 4; lanes < 32; lanes *= 2) highest = fmaxf(highest, __shfl_xor_sync(~0u, highest, lanes));
-    if (lane_here() < 4) shared.highest[warp_here() * L::rows + row_of(i)] = highest;
-  }
-  synchronise_group<kGroup>(1);
+  share_highest<L, L::own_columns>(shared, score);
 #pragma unroll
   for (int i = 0; i < L::own_columns; ++i) {
     const float* const column = shared.highest + row_of(i);

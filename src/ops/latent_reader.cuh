@@ -192,6 +192,19 @@ __device__ __forceinline__ int warp_here() { return static_cast<int>(threadIdx.x
 __device__ __forceinline__ int lane_here() { return static_cast<int>(threadIdx.x) % 32; }
 __device__ __forceinline__ int row_of(int column) { return column / 2 * 8 + 2 * (lane_here() % 4) + column % 2; }
 
+// The highest of a thread's scores of each column, of all tokens of its warp, for the whole scoring group to read: (4, rows).
+template <class L, int kColumns>
+__device__ __forceinline__ void share_highest(const Shared<L>& shared, const float (&score)[2 * kColumns]) {
+#pragma unroll
+  for (int i = 0; i < kColumns; ++i) {
+    float highest = fmaxf(score[i / 2 * 4 + i % 2], score[i / 2 * 4 + i % 2 + 2]);
+#pragma unroll
+    for (int lanes = 4; lanes < 32; lanes *= 2) highest = fmaxf(highest, __shfl_xor_sync(~0u, highest, lanes));
+    if (lane_here() < 4) shared.highest[warp_here() * L::rows + row_of(i)] = highest;
+  }
+  synchronise_group<kGroup>(1);
+}
+
 // 2^x to 2 units in the last place; 0 below 2^-126.
 __device__ __forceinline__ float power_of_two(float x) {
   float y;

@@ -22,7 +22,7 @@ EncodeTiled encode_tiled() {
     void* found = nullptr;
     cudaDriverEntryPointQueryResult result{};
     check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &result));
-    if (!found) fused::refuse("latent attention", "the driver has no cuTensorMapEncodeTiled");
+    if (!found) fused::refuse("bulk copies", "the driver has no cuTensorMapEncodeTiled");
     return reinterpret_cast<EncodeTiled>(found);
   }();
   return function;
@@ -35,7 +35,7 @@ CUtensorMap map_of(CUtensorMapDataType type, const void* data, const cuuint64_t 
   const CUresult result = encode_tiled()(&map, type, 4, const_cast<void*>(data), sizes, strides, box, steps,
                                          CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
                                          CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result != CUDA_SUCCESS) fused::refuse("latent attention", "no tensor map can describe the query or the states");
+  if (result != CUDA_SUCCESS) fused::refuse("bulk copies", "no tensor map can describe the array");
   return map;
 }
 

@@ -21,19 +21,6 @@
 #endif
 
 namespace cepe {
-namespace {
-
-at::Tensor heads_one_by_one(const at::Tensor& x_BHI, const at::Tensor& matrices, bool transposed) {
-  const int64_t B = x_BHI.size(0), H = x_BHI.size(1), I = x_BHI.size(2), G = matrices.size(0), R = H / G;
-  if (R == 1) return head_products(x_BHI, matrices, transposed);
-  // Rows of the heads that share a matrix stand together: (G, B R, I).
-  const at::Tensor x_GNI = x_BHI.reshape({B, G, R, I}).transpose(0, 1).reshape({G, B * R, I});
-  const at::Tensor out_GNO = at::bmm(x_GNI, transposed ? matrices : matrices.transpose(1, 2));
-  return out_GNO.view({G, B, R, -1}).transpose(0, 1).reshape({B, H, -1});
-}
-
-}  // namespace
-
 #ifdef CEPE_CUDA
 namespace {
 
@@ -141,7 +128,7 @@ at::Tensor ProductChain::head_products(const at::Tensor& x_BHI, const at::Tensor
     if (pending_->add(product, B, out, {x_BHI, matrices})) return out;
   }
   run();
-  return heads_one_by_one(x_BHI, matrices, transposed);
+  return cepe::head_products(x_BHI, matrices, transposed);
 }
 
 void ProductChain::run() {
@@ -198,7 +185,7 @@ at::Tensor ProductChain::product(const at::Tensor& x, const at::Tensor& weight_O
 }
 
 at::Tensor ProductChain::head_products(const at::Tensor& x_BHI, const at::Tensor& matrices, bool transposed) {
-  return heads_one_by_one(x_BHI, matrices, transposed);
+  return cepe::head_products(x_BHI, matrices, transposed);
 }
 
 void ProductChain::run() {}

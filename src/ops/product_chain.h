@@ -35,8 +35,7 @@ class ProductChain {
   at::Tensor product(const at::Tensor& x, const at::Tensor& weight_OI, const RowProductOptions& options = {});
   at::Tensor product(const at::Tensor& x, const PackedWeight& weight_OI, const RowProductOptions& options = {});
 
-  // A product for each head: x (B, H, I), matrices (G, O, I), transposed (G, I, O) -> (B, H, O). Each H / G heads that
-  // follow each other take one matrix.
+  // head_products() of row_product.h.
   at::Tensor head_products(const at::Tensor& x_BHI, const at::Tensor& matrices, bool transposed);
 
   // Starts what was added and is not started. Its memory of signals is allocated at the first call, and grows with what
@@ -46,6 +45,8 @@ class ProductChain {
 
   // Forgets what was added and is not started: where an error came between.
   void discard();
+
+  bool joins() const { return pending_ != nullptr; }
 
  private:
   struct Pending;

@@ -110,6 +110,7 @@ struct Tile {
   }
 };
 
+// hopper.cuh's RingPlace, of a ring whose length is known when the kernel starts.
 struct Place {
   int slot = 0;
   uint32_t parity = 0;

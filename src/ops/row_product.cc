@@ -130,6 +130,12 @@ at::Tensor row_product(const at::Tensor& x, const PackedWeight& weight_OI, const
 
 at::Tensor head_products(const at::Tensor& x_BHI, const at::Tensor& matrices, bool transposed) {
   const int64_t B = x_BHI.size(0), H = x_BHI.size(1), I = x_BHI.size(2), O = matrices.size(transposed ? 2 : 1);
+  const int64_t G = matrices.size(0), R = H / G;
+  if (R > 1) {  // rows of the heads that share a matrix stand together: (G, B R, I)
+    const at::Tensor x_GNI = x_BHI.reshape({B, G, R, I}).transpose(0, 1).reshape({G, B * R, I});
+    const at::Tensor out_GNO = at::bmm(x_GNI, transposed ? matrices : matrices.transpose(1, 2));
+    return out_GNO.view({G, B, R, O}).transpose(0, 1).reshape({B, H, O});
+  }
   const at::Tensor out = at::empty({B, H, O}, x_BHI.options());
 #ifdef CEPE_CUDA
   if (fits(x_BHI, matrices, B) && O % 8 == 0) {

@@ -33,7 +33,8 @@ at::Tensor row_product(const at::Tensor& x, const at::Tensor& weight_OI, const R
 // weights alone.
 at::Tensor row_product(const at::Tensor& x, const PackedWeight& weight_OI, const RowProductOptions& options = {});
 
-// A matrix for each head. x (B, H, I), matrices (H, O, I), transposed (H, I, O) -> (B, H, O)
+// A product for each head. x (B, H, I), matrices (G, O, I), transposed (G, I, O) -> (B, H, O): each H / G heads that follow
+// each other take one matrix.
 at::Tensor head_products(const at::Tensor& x_BHI, const at::Tensor& matrices, bool transposed);
 
 }  // namespace cepe
