@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "base/error.h"
+#include "ops/fused_product.h"
 #include "ops/row_product.h"
 
 namespace cepe {
@@ -39,6 +40,36 @@ bool adds_in_place(const FeedForward& weights, const at::Tensor& x, const at::Te
          !row_product_applies(x, weights.up.weight);
 }
 
+// A matrix as it is, and nothing else.
+bool plain(const Linear& linear) { return !linear.packed && !linear.bias.defined(); }
+
+// Of the tokens that ask, and of all; queries and keys at their positions.
+RotaryProduct queries_keys_values(const SelfAttention& weights, const at::Tensor& x_BTD,
+                                  const SelfAttentionInput& input) {
+  const StackConfig& config = input.config;
+  const int64_t B = x_BTD.size(0), T = x_BTD.size(1), K = config.head_dim;
+  const int64_t Q = input.queries > 0 ? input.queries : T;
+  if (Q == T && !config.qk_norm && plain(weights.q) && plain(weights.k) && plain(weights.v)) {
+    return rotary_product(x_BTD, {weights.q.weight, weights.k.weight, weights.v.weight}, input.rotary, input.first);
+  }
+  SharedInput input_of_all(x_BTD);
+  at::Tensor q = Q == T ? input_of_all.product(weights.q) : weights.q(x_BTD.narrow(1, T - Q, Q));
+  q = q.view({B, Q, config.num_heads, K});
+  at::Tensor k = input_of_all.product(weights.k).view({B, T, config.num_kv_heads, K});
+  const at::Tensor v = input_of_all.product(weights.v).view({B, T, config.num_kv_heads, K});
+  if (config.qk_norm) {
+    q = rms_norm(q, weights.q_norm, config.rms_norm_eps);
+    k = rms_norm(k, weights.k_norm, config.rms_norm_eps);
+  }
+  return {rotary(q, input.rotary, input.first + T - Q), rotary(k, input.rotary, input.first), v};
+}
+
+// silu(gate) * up
+at::Tensor gated(const FeedForward& weights, const at::Tensor& x) {
+  if (plain(weights.gate) && plain(weights.up)) return swiglu_product(x, weights.gate.weight, weights.up.weight);
+  return swiglu(weights.gate(x), weights.up(x));
+}
+
 }  // namespace
 
 at::Tensor SharedInput::product(const Linear& linear) {
@@ -59,19 +90,8 @@ KeyValueCache make_cache(const Stack& stack, int64_t batch, int64_t capacity) {
 
 at::Tensor self_attention(const SelfAttention& weights, const at::Tensor& x_BTD, const SelfAttentionInput& input) {
   const StackConfig& config = input.config;
-  const int64_t B = x_BTD.size(0), T = x_BTD.size(1), K = config.head_dim;
-  const int64_t Q = input.queries > 0 ? input.queries : T;
-  SharedInput input_of_all(x_BTD);
-  at::Tensor q = Q == T ? input_of_all.product(weights.q) : weights.q(x_BTD.narrow(1, T - Q, Q));
-  q = q.view({B, Q, config.num_heads, K});
-  at::Tensor k = input_of_all.product(weights.k).view({B, T, config.num_kv_heads, K});
-  at::Tensor v = input_of_all.product(weights.v).view({B, T, config.num_kv_heads, K});
-  if (config.qk_norm) {
-    q = rms_norm(q, weights.q_norm, config.rms_norm_eps);
-    k = rms_norm(k, weights.k_norm, config.rms_norm_eps);
-  }
-  q = rotary(q, input.rotary, input.first + T - Q);
-  k = rotary(k, input.rotary, input.first);
+  const int64_t B = x_BTD.size(0), T = x_BTD.size(1);
+  auto [q, k, v] = queries_keys_values(weights, x_BTD, input);
   if (input.cache) {
     const int64_t total = input.first + T;
     require(total <= input.cache->k_BSGK.size(1), "key-value cache: {} tokens do not fit its capacity of {}", total,
@@ -82,10 +102,11 @@ at::Tensor self_attention(const SelfAttention& weights, const at::Tensor& x_BTD,
     v = input.cache->v_BSGK.narrow(1, 0, total);
   }
   const at::Tensor out = attention(q, k, v, input.mask);
-  return weights.o(out.reshape({B, Q, config.num_heads * K}));
+  return weights.o(out.reshape({B, out.size(1), config.num_heads * config.head_dim}));
 }
 
 at::Tensor feed_forward(const FeedForward& weights, const at::Tensor& x_BTD) {
+  if (plain(weights.gate) && plain(weights.up)) return weights.down(gated(weights, x_BTD));
   SharedInput input(x_BTD);
   const at::Tensor gate = input.product(weights.gate), up = input.product(weights.up);
   if (rounds(weights.down, up)) {
@@ -96,7 +117,7 @@ at::Tensor feed_forward(const FeedForward& weights, const at::Tensor& x_BTD) {
 
 at::Tensor add_feed_forward(const FeedForward& weights, const at::Tensor& x_BTD, at::Tensor residual_BTD) {
   if (!adds_in_place(weights, x_BTD, residual_BTD)) return residual_BTD + feed_forward(weights, x_BTD);
-  const at::Tensor hidden = swiglu(weights.gate(x_BTD), weights.up(x_BTD));
+  const at::Tensor hidden = gated(weights, x_BTD);
   const auto rows = [](const at::Tensor& x) { return x.view({-1, x.size(-1)}); };
   rows(residual_BTD).addmm_(rows(hidden), weights.down.weight.t());
   return residual_BTD;

@@ -19,8 +19,6 @@ namespace {
 
 using namespace hopper;
 using latent_kernel::check;
-using latent_kernel::kChunk;
-using latent_kernel::kRowBytes;
 using latent_kernel::kTile;
 
 constexpr int kGroup = 128;            // threads of a warpgroup
@@ -224,8 +222,8 @@ template <int kRows>
 void launch(const ScoreArgs& a, cudaStream_t stream) {
   const int chunks = static_cast<int>(a.width / kChunk);
   Maps maps{};
-  maps.states = latent_kernel::map_of_chunks({a.states, 1, a.tokens, a.width}, kTile, 1);
-  maps.query = latent_kernel::map_of_chunks({a.query, 1, a.rows, a.width}, kRows, chunks);
+  maps.states = map_of_chunks({a.states, 1, a.tokens, a.width}, kTile, 1);
+  maps.query = map_of_chunks({a.query, 1, a.rows, a.width}, kRows, chunks);
   Problem p{};
   p.mask = a.mask, p.tiles = reinterpret_cast<const int2*>(a.tiles), p.statistics = a.statistics;
   p.row_blocks = static_cast<int>((a.rows + kRows - 1) / kRows), p.chunks = chunks;

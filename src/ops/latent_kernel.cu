@@ -467,8 +467,8 @@ Maps maps_of(const Args& args, const void* queries) {
   const int64_t contexts = args.table ? 1 : args.contexts, rows = args.contexts * args.rows / contexts;
   Maps maps{};
   if (!args.table) maps.states = map_of_states({args.states, contexts, args.tokens, args.width}, L::eight_bits);
-  maps.query = L::eight_bits ? map_of_bytes({queries, 2 * contexts, rows, args.width}, L::own_rows)
-                             : map_of_chunks({args.query, contexts, rows, args.width}, L::rows, L::chunks);
+  maps.query = L::eight_bits ? hopper::map_of_bytes({queries, 2 * contexts, rows, args.width}, L::own_rows)
+                             : hopper::map_of_chunks({args.query, contexts, rows, args.width}, L::rows, L::chunks);
   return maps;
 }
 

@@ -1,4 +1,4 @@
-// Tensor maps, and the table of contexts of different lengths.
+// The table of contexts of different lengths.
 #include "ops/latent_table.cuh"
 
 #include <cuda_runtime.h>
@@ -14,33 +14,6 @@ namespace cepe::latent_kernel {
 namespace {
 
 constexpr int64_t kLeastTiles = 2;  // of a reader
-constexpr cuuint32_t kSlotWidth8 = 128;
-
-using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
-EncodeTiled encode_tiled() {
-  static const EncodeTiled function = [] {
-    void* found = nullptr;
-    cudaDriverEntryPointQueryResult result{};
-    check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &result));
-    if (!found) fused::refuse("bulk copies", "the driver has no cuTensorMapEncodeTiled");
-    return reinterpret_cast<EncodeTiled>(found);
-  }();
-  return function;
-}
-
-CUtensorMap map_of(CUtensorMapDataType type, const void* data, const cuuint64_t (&sizes)[4], const cuuint64_t (&strides)[3],
-                   const cuuint32_t (&box)[4]) {
-  CUtensorMap map;
-  const cuuint32_t steps[4] = {1, 1, 1, 1};
-  const CUresult result = encode_tiled()(&map, type, 4, const_cast<void*>(data), sizes, strides, box, steps,
-                                         CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                                         CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result != CUDA_SUCCESS) fused::refuse("bulk copies", "no tensor map can describe the array");
-  return map;
-}
-
-cuuint64_t size(int64_t n) { return static_cast<cuuint64_t>(n); }
-
 // Where the parts of a table begin: entries at 0, then these.
 struct TableLayout {
   int64_t sequences, first_tiles, totals, end;
@@ -54,20 +27,8 @@ struct TableLayout {
 
 }  // namespace
 
-CUtensorMap map_of_chunks(const Array& a, int box_rows, int box_chunks) {
-  return map_of(CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, a.data, {kChunk, size(a.rows), size(a.width / kChunk), size(a.contexts)},
-                {size(a.width * 2), kRowBytes, size(a.rows * a.width * 2)},
-                {kChunk, static_cast<cuuint32_t>(box_rows), static_cast<cuuint32_t>(box_chunks), 1});
-}
-
-CUtensorMap map_of_bytes(const Array& a, int box_rows) {
-  return map_of(CU_TENSOR_MAP_DATA_TYPE_UINT8, a.data, {size(a.width), size(a.rows), size(a.contexts), 1},
-                {size(a.width), size(a.rows * a.width), size(a.contexts * a.rows * a.width)},
-                {kSlotWidth8, static_cast<cuuint32_t>(box_rows), 1, 1});
-}
-
-CUtensorMap map_of_states(const Array& a, bool eight_bits) {
-  return eight_bits ? map_of_bytes(a, kTile) : map_of_chunks(a, kTile, 1);
+CUtensorMap map_of_states(const hopper::Array& a, bool eight_bits) {
+  return eight_bits ? hopper::map_of_bytes(a, kTile) : hopper::map_of_chunks(a, kTile, 1);
 }
 
 int blocks_of_reader(int64_t width) { return width / kChunk > 8 ? 2 : 1; }

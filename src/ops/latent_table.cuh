@@ -6,11 +6,13 @@
 
 #include <cstdint>
 
+#include "ops/tensor_map.cuh"
+
 namespace cepe::latent_kernel {
 
 constexpr int kTile = 64;     // tokens between two synchronisations of the warpgroups
-constexpr int kChunk = 64;    // values of the width: a row of a swizzled tile of 16-bit values
-constexpr int kRowBytes = kChunk * 2;
+using hopper::kChunk;
+using hopper::kRowBytes;
 
 // One context, and the rows of the query that read it. Contexts stand in the order of their rows; the tiles of a context's
 // blocks of rows follow each other, and those of the next context.
@@ -56,16 +58,7 @@ int blocks_of_reader(int64_t width);
 int most_readers(int64_t width);
 int readers_for(int64_t tiles, int64_t width);
 
-// A (contexts, rows, width) array.
-struct Array {
-  const void* data;
-  int64_t contexts, rows, width;
-};
-// Of 16-bit values, as chunks of 64, in boxes of box_rows x box_chunks of them.
-CUtensorMap map_of_chunks(const Array& a, int box_rows, int box_chunks);
-// Of bytes, in boxes of box_rows x 128.
-CUtensorMap map_of_bytes(const Array& a, int box_rows);
 // Of states: bfloat16 as chunks in boxes of a tile of one, bytes in boxes of a tile of 128.
-CUtensorMap map_of_states(const Array& a, bool eight_bits);
+CUtensorMap map_of_states(const hopper::Array& a, bool eight_bits);
 
 }  // namespace cepe::latent_kernel

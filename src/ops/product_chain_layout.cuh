@@ -10,15 +10,13 @@
 
 #include "ops/bf16_vector.cuh"
 #include "ops/hopper.cuh"
-#include "ops/latent_table.cuh"
 #include "ops/product_chain_kernel.h"
+#include "ops/tensor_map.cuh"
 
 namespace cepe::product_chain_kernel {
 
 using namespace cuda;
 using namespace hopper;
-using latent_kernel::kChunk;  // values of the inputs in a row of a swizzled tile
-using latent_kernel::kRowBytes;
 
 constexpr int kWarps = 8;  // that multiply
 constexpr int kMultipliers = kWarps * kWarp;
