@@ -58,10 +58,10 @@ at::Tensor materialised_in_blocks(const CrossAttention& weights, const StackConf
   return unfold_queries(merge.result(q_BTHK.scalar_type()), q_BTHK.sizes());
 }
 
-// Attention on the states themselves, (B, N, E) -> (B, N, E).
-at::Tensor read_latents(const at::Tensor& query_BNE, const Latents& latents, double scale) {
+// Attention on the states themselves, (B, N, E) -> (B, N, E). settled: see LatentStates.
+at::Tensor read_latents(const at::Tensor& query_BNE, const Latents& latents, double scale, bool settled) {
   if (latent_attention_applies(query_BNE, latents.states_BSE)) {
-    return latent_attention(query_BNE, {latents.states_BSE, latents.mask_BS, latents.scales_BS}, scale);
+    return latent_attention(query_BNE, {latents.states_BSE, latents.mask_BS, latents.scales_BS, settled}, scale);
   }
   const int64_t B = query_BNE.size(0), S = latents.states_BSE.size(1), E = latents.states_BSE.size(2);
   const at::Tensor states = dense_states(latents, 0, S, query_BNE.scalar_type()).expand({B, S, E});
@@ -77,15 +77,19 @@ at::Tensor read_latents(const at::Tensor& query_BNE, const Latents& latents, dou
   return empty_row.defined() ? read_BNE.masked_fill(empty_row, 0) : read_BNE;
 }
 
-// Each range of the batch on its own context: in one pass where there is a table, else one after another.
+// Each range of the batch on its own context, which was encoded before this step: in one pass where there is a table,
+// else one after another.
 at::Tensor read_each(const at::Tensor& query_BNE, const BatchContexts& contexts, double scale) {
   if (contexts.table) return latent_attention(query_BNE, *contexts.table, scale);
   const std::vector<ContextRows>& rows = contexts.rows;
-  if (rows.size() == 1 && rows[0].count == query_BNE.size(0)) return read_latents(query_BNE, *rows[0].latents, scale);
+  constexpr bool kSettled = true;
+  if (rows.size() == 1 && rows[0].count == query_BNE.size(0)) {
+    return read_latents(query_BNE, *rows[0].latents, scale, kSettled);
+  }
   const at::Tensor out = at::zeros_like(query_BNE);
   for (const ContextRows& range : rows) {
     out.narrow(0, range.first, range.count)
-        .copy_(read_latents(query_BNE.narrow(0, range.first, range.count), *range.latents, scale));
+        .copy_(read_latents(query_BNE.narrow(0, range.first, range.count), *range.latents, scale, kSettled));
   }
   return out;
 }
@@ -243,7 +247,9 @@ at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& dec
     out = context_attention(q, *options.kept, latents.mask_BS);
   } else if (form == CrossAttentionForm::absorbed) {
     ProductChain one_by_one(/*joins=*/false);
-    const auto read = [&](const at::Tensor& query, double scale) { return read_latents(query, latents, scale); };
+    const auto read = [&](const at::Tensor& query, double scale) {
+      return read_latents(query, latents, scale, /*settled=*/false);
+    };
     out = absorbed(weights, decoder, q, read, one_by_one);
   } else {
     const int64_t block = options.block_tokens > 0 ? options.block_tokens : block_tokens(decoder, latents);

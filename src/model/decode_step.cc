@@ -114,18 +114,18 @@ DecodeStep::DecodeStep(const Cepe& model, const KeyValueCache& cache, const Deco
 }
 
 // A product costs a chain some 5 us until the next one has its result, in which the weights of what follows come: large
-// ones hide that, small ones do not. With a context a model of shared keys was slower, too (docs/kernels/product_chain.md
-// has what was measured). Packed weights are not made for chains.
+// ones hide that, small ones do not. Nor is moving queries faster where many share a key-value head
+// (docs/kernels/product_chain.md has what was measured). Packed weights are not made for chains.
 bool DecodeStep::chains() const {
   if (!joined_ || options_.chain == StepChain::never) return false;
   if (options_.chain == StepChain::always) return true;
   constexpr int64_t kLeastWeights = 40'000'000;  // of a layer
   const StackConfig& config = model_.config.decoder;
   const int64_t heads = 2 * (config.num_heads + config.num_kv_heads) * config.head_dim;
-  const bool shared_keys = config.num_heads != config.num_kv_heads;
+  const bool widely_shared = config.num_heads > 4 * config.num_kv_heads;
   const bool packed = model_.decoder.stack.layers.at(0).self_attention.qkv.packed != nullptr;
   return !packed && (heads + 3 * config.intermediate_size) * config.hidden_size >= kLeastWeights &&
-         !(shared_keys && reads_contexts());
+         !(widely_shared && reads_contexts());
 }
 
 // The form, the table and the graph for the contexts that are there.

@@ -18,7 +18,7 @@ constexpr int64_t kScoreBytes = int64_t{128} << 20;    // of scores that are kep
 
 // softmax of some rows of one context, (R, E) on (S, E) -> (R, S)
 at::Tensor weights_of(const at::Tensor& query_RE, const LatentStates& context, double scale) {
-  const auto& [states_SE, mask_S, scales_S] = context;
+  const auto& [states_SE, mask_S, scales_S, settled] = context;
   const int64_t S = states_SE.size(0);
   const at::Tensor scores = at::empty({query_RE.size(0), S}, query_RE.options());
   for (int64_t first = 0; first < S; first += kBlock) {
@@ -88,7 +88,7 @@ ChunkBounds::ChunkBounds(const std::vector<int64_t>& lengths, const at::Device& 
 
 at::Tensor attention_mass(const at::Tensor& query_BNE, const LatentStates& context, const ChunkBounds& chunks, double scale) {
   const at::NoGradGuard no_gradients;
-  const auto& [states_BSE, mask_BS, scales_BS] = context;
+  const auto& [states_BSE, mask_BS, scales_BS, settled] = context;
   const int64_t B = query_BNE.size(0), E = query_BNE.size(2), S = states_BSE.size(1), contexts = states_BSE.size(0);
   require(states_BSE.size(2) == E, "attention mass: queries of width {} on states of width {}", E, states_BSE.size(2));
   require(contexts == 1 || contexts == B, "attention mass: {} contexts for a batch of {}", contexts, B);

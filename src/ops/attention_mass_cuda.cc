@@ -22,7 +22,7 @@ at::Tensor aligned(const at::Tensor& x) {
 
 // Some rows of one context, (R, E) on (S, E) -> mass (R, M)
 void mass_of_rows(const at::Tensor& query_RE, const LatentStates& context, const ChunkBounds& chunks, float scale, at::Tensor mass_RM) {
-  const auto& [states_SE, mask_S, scales_S] = context;
+  const auto& [states_SE, mask_S, scales_S, settled] = context;
   void* const stream = at::cuda::getCurrentCUDAStream(query_RE.device().index()).stream();
   mass_kernel::ScoreArgs args{};
   args.query = query_RE.const_data_ptr();

@@ -41,7 +41,7 @@ bool aligned(const at::Tensor& x) { return reinterpret_cast<uintptr_t>(x.const_d
 // The same where the kernel can read it; a copy only where it must be one.
 TableRange readable(const TableRange& range) {
   TableRange own = range;
-  auto& [states, mask, scales] = own.context;
+  auto& [states, mask, scales, settled] = own.context;
   states = states.contiguous();
   if (!aligned(states)) states = states.clone();
   if (mask.defined()) mask = mask.contiguous();
@@ -51,7 +51,7 @@ TableRange readable(const TableRange& range) {
 
 // What the kernel's table holds of a range: one context, or one for each sequence.
 void add_contexts(const TableRange& range, std::vector<latent_kernel::TableContext>& contexts) {
-  const auto& [states, mask, scales] = range.context;
+  const auto& [states, mask, scales, settled] = range.context;
   const int64_t count = states.size(0), S = states.size(1);
   const int64_t bytes = S * states.size(2) * static_cast<int64_t>(states.element_size());
   for (int64_t c = 0; c < count; ++c) {

@@ -277,7 +277,7 @@ bool latent_attention_applies(const at::Tensor& query_BNE, const at::Tensor& sta
 }
 
 at::Tensor latent_attention(const at::Tensor& query_BNE, const LatentStates& context, double scale, LatentKernel wanted) {
-  const auto& [states_BSE, mask_BS, scales_BS] = context;
+  const auto& [states_BSE, mask_BS, scales_BS, settled] = context;
   const int64_t B = query_BNE.size(0), N = query_BNE.size(1), E = query_BNE.size(2), S = states_BSE.size(1);
   const int64_t contexts = states_BSE.size(0);
   require(states_BSE.size(2) == E, "latent attention: queries of width {} on states of width {}", E,

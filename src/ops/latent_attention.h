@@ -11,6 +11,9 @@ struct LatentStates {
   at::Tensor states_BSE;       // (B, S, E), or (1, S, E) for a context that the whole batch reads
   at::Tensor mask_BS = {};     // (B or 1, S) bool, true = a real token; undefined: all are
   at::Tensor scales_BS = {};   // (B or 1, S) float32: states are in 8 bits (latent_int8.h); undefined: float32 or bfloat16
+  // No work that is still on the current stream writes states, as in a decoding step: a CUDA kernel may read them before
+  // the work before it has ended.
+  bool settled = false;
 };
 
 // Whether latent_attention() has a kernel for these, no gradient being wanted: on a CPU float32, bfloat16 or 8 bits; on a

@@ -92,7 +92,7 @@ bool cuda_latent_attention_applies(const at::Tensor& query_BNE, const at::Tensor
 }
 
 at::Tensor cuda_latent_attention(const at::Tensor& query_BNE, const LatentStates& context, double scale, CudaLatentForm form) {
-  const auto& [states_BSE, mask_BS, scales_BS] = context;
+  const auto& [states_BSE, mask_BS, scales_BS, settled] = context;
   const c10::cuda::CUDAGuard guard(query_BNE.device());
   const int64_t C = states_BSE.size(0), S = states_BSE.size(1), E = states_BSE.size(2);
   const int64_t R = query_BNE.size(0) * query_BNE.size(1) / C;  // of a shared context: the rows of the whole batch
@@ -109,6 +109,7 @@ at::Tensor cuda_latent_attention(const at::Tensor& query_BNE, const LatentStates
   args.out = problem.out.mutable_data_ptr();
   args.contexts = C, args.rows = R, args.tokens = S, args.width = E;
   args.scale = static_cast<float>(scale);
+  args.settled = settled && problem.states.is_same(states_BSE);  // else they were copied just now
   const int64_t many_rows = scales_BS.defined() ? kManyRowsOfBytes : kManyRows;
   const bool many = form == CudaLatentForm::products || (form == CudaLatentForm::automatic && R >= many_rows);
   many ? products(problem) : one_pass(problem);

@@ -401,8 +401,9 @@ __global__ void __launch_bounds__(L::threads, 1) read_states(const __grid_consta
   }
   __syncthreads();
   arrive_in_cluster();
-  cudaGridDependencySynchronize();
   const int role = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kGroup, 0);  // known to be the same in a warp
+  const bool copies = role > L::adders;
+  if (!copies || !p.settled) cudaGridDependencySynchronize();
   if (role == 0) {
     if constexpr (L::eight_bits) take_registers<kScorerRegisters>();
     wait_for_cluster();  // the other block's barriers are there
@@ -485,6 +486,7 @@ void launch(const Args& args, const Cut& cut, cudaStream_t stream) {
   Problem p{};
   p.mask = args.mask, p.scales = args.scales, p.query_scales = query_scales;
   p.tokens = args.tokens, p.scale = args.scale * 1.44269504f, p.blocks = cut.blocks;
+  p.settled = args.settled && !args.table;
   p.parts.sums = args.scratch;
   p.parts.statistics = args.scratch + scratch.statistics;
   p.parts.out = args.out;

@@ -39,6 +39,7 @@ struct Args {
   float* scratch;       // scratch_floats(args) floats, aligned to 16 bytes
   int64_t contexts, rows, tokens, width;  // at least one token
   float scale;
+  bool settled = false;  // nothing that is still at work on the stream writes states: they are read before earlier work ends
   const void* table = nullptr;       // contexts of different lengths, in place of states, scales, mask and tokens; `contexts`
   const TableShape* shape = nullptr; // are then sequences, and those without a context get zeros
 };

@@ -98,8 +98,51 @@ __device__ __forceinline__ void add_scaled(float4& sum, float weight, const floa
   sum.x += weight * x.x, sum.y += weight * x.y, sum.z += weight * x.z, sum.w += weight * x.w;
 }
 
+// Four values of a row: the parts' sums at one scale, over their total. Without any real token the total is 0, or not a
+// number where no score was one; so is the result.
+__device__ __forceinline__ void write_merged(const Parts& p, int64_t context, int64_t row, int64_t column, float4 sum,
+                                             const Scale& scale) {
+  float total = scale.total;
+  if (scale.highest == -INFINITY) sum = {total, total, total, total}, total = 1;
+  const __nv_bfloat162 out[2] = {__floats2bfloat162_rn(sum.x / total, sum.y / total),
+                                 __floats2bfloat162_rn(sum.z / total, sum.w / total)};
+  bf16* const to = static_cast<bf16*>(p.out) + (context * p.rows + row) * p.width + column;
+  *reinterpret_cast<uint2*>(to) = *reinterpret_cast<const uint2*>(out);
+}
+
+// Four rows, 256 values of each, of contexts with few parts: a thread adds up all parts of four values.
+__global__ void __maxnreg__(56) merge_few_parts(const Parts p) {
+  const int lane = threadIdx.x % kLanes;
+  const int64_t row = blockIdx.y * kTurns + threadIdx.x / kLanes, column = blockIdx.x * kColumns + lane * 4;
+  const int64_t context = blockIdx.z;
+  cudaTriggerProgrammaticLaunchCompletion();
+  cudaGridDependencySynchronize();
+  if (row >= p.rows) return;  // whole warps
+  const PartsOfRow parts = p.table.entries ? parts_by_table(p, context, row) : parts_of(p, context, row);
+  const bool inside = column < p.width;
+  const auto part = [&](int s) {
+    return *reinterpret_cast<const float4*>(p.sums_of(parts.slot + s) + parts.row * p.width + column);
+  };
+  float4 ahead[kAhead];
+#pragma unroll
+  for (int s = 0; s < kAhead; ++s) ahead[s] = inside && s < parts.count ? part(s) : float4{0, 0, 0, 0};
+  const Scale scale = scale_of(p, parts);
+  const auto weight = [&](int s) { return exp2f(p.highest_of(parts.slot + s)[parts.row] - scale.highest); };
+  float4 sum = {0, 0, 0, 0};
+  if (!inside) return;
+  if (scale.highest != -INFINITY) {
+#pragma unroll
+    for (int s = 0; s < kAhead; ++s) {
+      if (s < parts.count) add_scaled(sum, weight(s), ahead[s]);
+    }
+    for (int s = kAhead; s < parts.count; ++s) add_scaled(sum, weight(s), part(s));
+  }
+  write_merged(p, context, row, column, sum, scale);
+}
+
 // One row, 256 values of it: the parts' sums brought to one scale, over their totals.
-__global__ void __launch_bounds__(kThreads) merge_parts(const Parts p) {
+// Registers that leave a block of the product chain its place beside two of these (docs/kernels/product_chain.md).
+__global__ void __maxnreg__(56) merge_parts(const Parts p) {
   __shared__ float4 partial[kTurns - 1][kLanes];
   __shared__ float weights[kMaxWeights];
   const int lane = threadIdx.x % kLanes, turn = threadIdx.x / kLanes;
@@ -138,13 +181,14 @@ __global__ void __launch_bounds__(kThreads) merge_parts(const Parts p) {
   __syncthreads();
   if (turn > 0 || !inside) return;
   for (int t = 0; t < kTurns - 1; ++t) add_scaled(sum, 1, partial[t][lane]);
-  // Without any real token the total is 0, or not a number where no score was one; so is the result.
-  float total = scale.total;
-  if (none) sum = {total, total, total, total}, total = 1;
-  const __nv_bfloat162 out[2] = {__floats2bfloat162_rn(sum.x / total, sum.y / total),
-                                 __floats2bfloat162_rn(sum.z / total, sum.w / total)};
-  bf16* const to = static_cast<bf16*>(p.out) + (context * p.rows + row) * p.width + column;
-  *reinterpret_cast<uint2*>(to) = *reinterpret_cast<const uint2*>(out);
+  write_merged(p, context, row, column, sum, scale);
+}
+
+// Parts of a row on average, and one more.
+int64_t parts_of_row(const Parts& p) {
+  if (p.shares.tiles == 0 && !p.table.entries) return p.parts;
+  const int64_t pairs = p.contexts * (p.table.entries ? 1 : p.row_blocks);
+  return p.shares.readers / pairs + 1;
 }
 
 // The weights of one row of one block of scores.
@@ -194,13 +238,15 @@ void launch_merge(const Parts& parts, bool early, cudaStream_t stream) {
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>((parts.width + kColumns - 1) / kColumns), static_cast<unsigned>(parts.rows),
-                        static_cast<unsigned>(parts.contexts));
+  const bool few = parts_of_row(parts) <= kAhead;
+  const int64_t row_blocks = few ? (parts.rows + kTurns - 1) / kTurns : parts.rows;
+  config.gridDim = dim3(static_cast<unsigned>((parts.width + kColumns - 1) / kColumns),
+                        static_cast<unsigned>(row_blocks), static_cast<unsigned>(parts.contexts));
   config.blockDim = dim3(kThreads);
   config.stream = stream;
   config.attrs = &attribute;
   config.numAttrs = early ? 1 : 0;
-  check(cudaLaunchKernelEx(&config, merge_parts, parts));
+  check(cudaLaunchKernelEx(&config, few ? merge_few_parts : merge_parts, parts));
 }
 
 void weigh(const WeighArgs& args, void* stream) {

@@ -95,6 +95,7 @@ struct Problem {
   int64_t tokens;
   float scale;       // of scores in powers of two
   int blocks;        // of a reader
+  bool settled;      // states may be read before earlier work ends
 };
 struct Maps {
   CUtensorMap states;  // (64, tokens, chunks, contexts), boxes of 64 x 64 tokens; of 8 bits (width, tokens, contexts, 1), 128 x 64

@@ -95,7 +95,9 @@ __device__ __forceinline__ void multiply_tiles(const Chain& chain, const Shared&
   }
 }
 
-__global__ void __launch_bounds__(kThreads, 1) run_chain(const __grid_constant__ Chain chain) {
+// Bounds of two blocks a multiprocessor hold registers down, not that there were room for two: beside the last blocks of
+// the kernel before, it may begin to copy.
+__global__ void __launch_bounds__(kThreads, 2) run_chain(const __grid_constant__ Chain chain) {
   extern __shared__ __align__(1024) char memory[];
   const Shared shared(memory, chain);
   let_next_start();

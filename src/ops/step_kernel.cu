@@ -25,6 +25,7 @@ constexpr int kThreads = 128;
 constexpr int kUnroll = 4;             // tokens of a stream that are loaded together
 constexpr int kMostSplits = 8;         // the largest cluster that every device allows
 constexpr int64_t kSplitTokens = 32;   // of capacity, that another block is worth
+constexpr int64_t kShortCache = 1024;  // tokens that each query head reads for itself where there are few
 
 // exp2(x - top), 0 for an x of -infinity, whatever the top.
 __device__ __forceinline__ float weight_of(float x, float top) { return x == -INFINITY ? 0.f : exp2f(x - top); }
@@ -188,33 +189,38 @@ __device__ __forceinline__ void add_own_token(const AttentionArgs& a, const Plac
   }
 }
 
-// Cached tokens begin .. end, spread over the block's streams.
-template <int LANES, int ROWS>
-__device__ __forceinline__ void add_cached_tokens(const AttentionArgs& a, const Place& place, int64_t begin,
-                                                  int64_t end, const float (&q)[ROWS][kVector],
-                                                  Softmax<ROWS>& state) {
-  constexpr int kStreams = kThreads / LANES;
-  const int stream = threadIdx.x / LANES, at = threadIdx.x % LANES * kVector;
-  const bool active = at < a.head_size;
-  const int64_t stride = a.kv_heads * a.head_size;
-  const int64_t head = place.sequence * a.capacity * stride + place.kv_head * a.head_size + at;
-  const bf16* keys = static_cast<const bf16*>(a.k_cache) + head;
-  const bf16* values = static_cast<const bf16*>(a.v_cache) + head;
-  const float zeros[kVector] = {};
-  for (int64_t start = begin; start < end; start += kStreams * kUnroll) {  // the same for the whole block
+// Cached tokens of a sequence's key-value head, up to `end`, spread over the block's streams; kRound of them at a time.
+template <int LANES>
+struct CachedTokens {
+  static constexpr int kStreams = kThreads / LANES, kRound = kStreams * kUnroll;
+  const bf16 *keys, *values;
+  int64_t stride, end;
+  bool active;
+
+  struct Loaded {
     Vector k[kUnroll], v[kUnroll];
     bool present[kUnroll];
+  };
+
+  __device__ __forceinline__ CachedTokens(const AttentionArgs& a, const Place& place, int64_t end)
+      : stride(a.kv_heads * a.head_size), end(end) {
+    const int at = threadIdx.x % LANES * kVector;
+    const int64_t head = place.sequence * a.capacity * stride + place.kv_head * a.head_size + at;
+    keys = static_cast<const bf16*>(a.k_cache) + head, values = static_cast<const bf16*>(a.v_cache) + head;
+    active = at < a.head_size;
+  }
+  __device__ __forceinline__ void load(Loaded& to, int64_t start) const {
+    const float zeros[kVector] = {};
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
-      const int64_t token = start + u * kStreams + stream;
-      present[u] = token < end;
-      const bool loads = present[u] && active;
-      k[u] = loads ? load(keys + token * stride) : pack(zeros);
-      v[u] = loads ? load(values + token * stride) : pack(zeros);
+      const int64_t token = start + u * kStreams + threadIdx.x / LANES;
+      to.present[u] = token < end;
+      const bool loads = to.present[u] && active;
+      to.k[u] = loads ? cuda::load(keys + token * stride) : pack(zeros);
+      to.v[u] = loads ? cuda::load(values + token * stride) : pack(zeros);
     }
-    add_tokens<LANES, ROWS, kUnroll>(q, k, v, present, state);
   }
-}
+};
 
 template <int LANES, int ROWS>
 struct SharedParts {
@@ -285,8 +291,12 @@ __device__ __forceinline__ void merge_blocks(const AttentionArgs& a, const Place
   }
 }
 
+// Of which one multiprocessor has registers for so many: two with one row beside a block of a product chain.
+template <int ROWS>
+constexpr int kLeastBlocks = ROWS == 1 ? 5 : ROWS <= 4 ? 3 : 2;
+
 template <int LANES, int ROWS>
-__global__ void __launch_bounds__(kThreads) attention_kernel(const AttentionArgs a) {
+__global__ void __launch_bounds__(kThreads, kLeastBlocks<ROWS>) attention_kernel(const AttentionArgs a) {
   __shared__ SharedParts<LANES, ROWS> parts;
   let_next_start();
   wait_for_earlier();
@@ -300,6 +310,11 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const AttentionArgs
     for (int i = threadIdx.x; i < place.rows * size; i += kThreads) to[i] = __float2bfloat16_rn(NAN);
     return;
   }
+  using Tokens = CachedTokens<LANES>;
+  const int64_t share = (place.position + blocks - 1) / blocks, begin = rank * share;
+  const Tokens tokens(a, place, min(begin + share, place.position));
+  typename Tokens::Loaded now;
+  tokens.load(now, begin);  // on its way while queries are turned
   const bf16* row = static_cast<const bf16*>(a.qkv) + place.sequence * (a.heads + 2 * a.kv_heads) * size;
   const float scale = kLog2E * rsqrtf(static_cast<float>(size));
   float q[ROWS][kVector];
@@ -313,8 +328,10 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const AttentionArgs
   Softmax<ROWS> state;
   state.clear();
   if (rank == 0 && threadIdx.x < kWarp) add_own_token<LANES, ROWS>(a, place, row, q, state);
-  const int64_t share = (place.position + blocks - 1) / blocks, begin = rank * share;
-  add_cached_tokens<LANES, ROWS>(a, place, begin, min(begin + share, place.position), q, state);
+  for (int64_t start = begin; start < tokens.end; start += Tokens::kRound) {  // the same for the whole block
+    if (start > begin) tokens.load(now, start);
+    add_tokens<LANES, ROWS, kUnroll>(q, now.k, now.v, now.present, state);
+  }
   merge_streams<LANES, ROWS>(state, size, parts);
   cluster.sync();
   merge_blocks<LANES, ROWS>(a, place, parts);
@@ -354,7 +371,8 @@ void launch_attention(const AttentionArgs& args, cudaStream_t stream) {
 template <int LANES>
 void launch_for_rows(const AttentionArgs& args, cudaStream_t stream) {
   const int64_t shared = args.heads / args.kv_heads;
-  if (shared == 1) return launch_attention<LANES, 1>(args, stream);
+  const bool few = args.batch * args.heads <= 2 * multiprocessors() && args.capacity <= kShortCache;
+  if (shared == 1 || few) return launch_attention<LANES, 1>(args, stream);
   if (shared <= 4) return launch_attention<LANES, 4>(args, stream);
   launch_attention<LANES, 8>(args, stream);
 }

@@ -62,8 +62,11 @@ INSTANTIATE_TEST_SUITE_P(
                     StepProblem{2, 6, 2, 48, 90, {64, 89}, true}, StepProblem{1, 5, 5, 80, 200, {150}},
                     StepProblem{1, 6, 3, 96, 200, {199}}, StepProblem{2, 4, 2, 256, 600, {599, 1}, true},
                     StepProblem{1, 8, 8, 256, 100, {50}}, StepProblem{1, 20, 1, 64, 400, {399}},
+                    // Long caches, which query heads read together.
+                    StepProblem{1, 20, 1, 64, 1500, {1499}}, StepProblem{2, 14, 2, 64, 1100, {33, 1099}},
+                    StepProblem{1, 16, 2, 256, 1100, {1099}},
                     StepProblem{5, 4, 2, 32, 1, {0, 0, 0, 0, 0}},
-                    StepProblem{16, 32, 32, 128, 300,
+                    StepProblem{16, 6, 6, 128, 300,
                                 {0, 1, 2, 3, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200, 298, 299}}));
 
 using CudaStepEdges = OnCuda;
