@@ -7,11 +7,9 @@
 //   step.place(ids, positions);
 //   for (...) step.run();
 //
-// A server keeps one step for each of some batch sizes, 1, 2, 4, 8, 16 ..., made with `contexts_change`, over a cache of its own
-// or parts of one, and uses the smallest that holds the sequences at work. When a request comes or goes it gives the step the
-// contexts of all sequences anew (set_contexts) and places their tokens; what was recorded serves whatever they are. A place
-// in the batch that no sequence has stays without a context, with any token, and is placed at position 0 whenever the others are
-// placed; it writes over itself alone.
+// Where sequences come and go, step_buckets.h keeps a step for each of some sizes. A place in a batch that no sequence has
+// stays without a context, with any token, and is placed at position 0 whenever the others are placed; it writes over
+// itself alone.
 #pragma once
 
 #include <memory>

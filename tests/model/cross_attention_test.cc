@@ -98,8 +98,9 @@ struct Case {
 
 class CrossAttentionForms : public testing::TestWithParam<Case> {
  protected:
-  void SetUp() override {
-    at::manual_seed(7);
+  void SetUp() override { draw(7); }
+  void draw(uint64_t seed) {
+    at::manual_seed(seed);
     const Case c = GetParam();
     config_ = sizes(c.heads, c.kv_heads, c.head_dim);
     weights_ = random_weights(config_, c.width, at::kDouble);
@@ -170,20 +171,28 @@ TEST_P(CrossAttentionForms, AllReadStatesInEightBits) {
   }
 }
 
-// In bfloat16 every form rounds elsewhere. None may be further from the truth than the published one, which projects all
-// keys and values at once.
+// In bfloat16 every form rounds elsewhere. On average the absorbed one is no further from the truth than the published one,
+// which projects all keys and values at once; blocks round each part once more. Of one draw the errors are a few hundred
+// roundings, so several are added up.
 TEST_P(CrossAttentionForms, NoneRoundsMoreThanThePublishedOne) {
-  const CrossAttention weights = cast_weights(weights_, at::kBFloat16);
-  const at::Tensor x = x_.to(at::kBFloat16);
-  const Latents latents{latents_.states_BSE.to(at::kBFloat16), latents_.mask_BS};
-  Latents exact = expanded();
-  exact.states_BSE = exact.states_BSE.to(at::kBFloat16).to(at::kDouble);
-  const at::Tensor expected = slow_reference(cast_weights(weights, at::kDouble), config_, x.to(at::kDouble), exact);
-  const double published = norm_error(compute(weights, config_, x, latents, kWays[2]), expected);
-  EXPECT_LT(published, 0.02);
-  for (const Way& way : kWays) {
-    EXPECT_LT(norm_error(compute(weights, config_, x, latents, way), expected), 1.2 * published) << way.name;
+  constexpr uint64_t kDraws = 4;
+  std::vector<double> errors(kWays.size(), 0);
+  for (uint64_t seed = 0; seed < kDraws; ++seed) {
+    draw(seed);
+    const CrossAttention weights = cast_weights(weights_, at::kBFloat16);
+    const at::Tensor x = x_.to(at::kBFloat16);
+    const Latents latents{latents_.states_BSE.to(at::kBFloat16), latents_.mask_BS};
+    Latents exact = expanded();
+    exact.states_BSE = exact.states_BSE.to(at::kBFloat16).to(at::kDouble);
+    const at::Tensor expected = slow_reference(cast_weights(weights, at::kDouble), config_, x.to(at::kDouble), exact);
+    for (size_t i = 0; i < kWays.size(); ++i) {
+      errors[i] += norm_error(compute(weights, config_, x, latents, kWays[i]), expected);
+    }
   }
+  const double published = errors[2];
+  EXPECT_LT(published / kDraws, 0.02);
+  EXPECT_LE(errors[1], published) << kWays[1].name;
+  for (size_t i = 0; i < kWays.size(); ++i) EXPECT_LT(errors[i], 1.1 * published) << kWays[i].name;
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, CrossAttentionForms,
