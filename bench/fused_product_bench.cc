@@ -1,5 +1,6 @@
 // Products with what follows them as one kernel (ops/fused_product.h) beside LibTorch's products followed by the kernel
-// for SwiGLU or rotary positions: layers of an encoder and of decoders, at several numbers of rows. Needs a CUDA device.
+// for SwiGLU or rotary positions: layers of an encoder and of decoders, at several numbers of rows. Needs a CUDA
+// device.
 //
 //   build-cuda/bench/fused_product_bench
 #include <ATen/ATen.h>
@@ -55,10 +56,14 @@ at::Tensor random(at::IntArrayRef sizes) {
       .to(at::kBFloat16);
 }
 
-void show(const char* layer, const char* what, int64_t rows, int64_t outputs, int64_t inputs, const Pair& t) {
-  const double operations = 2e-6 * static_cast<double>(rows * outputs * inputs);
-  std::printf("%-16s %-8s %6ld rows: %8.1f us, %5.0f TFLOP/s; LibTorch's products and a kernel %8.1f us; ratio %.2f\n", layer,
-              what, rows, t.ours, operations / t.ours, t.theirs, t.theirs / t.ours);
+struct Product {
+  const char* what;
+  int64_t rows, outputs;
+};
+void show(const Layer& layer, const Product& p, const Pair& t) {
+  const double operations = 2e-6 * static_cast<double>(p.rows * p.outputs * layer.width);
+  std::printf("%-16s %-8s %6ld rows: %8.1f us, %5.0f TFLOP/s; LibTorch's products and a kernel %8.1f us; ratio %.2f\n",
+              layer.name, p.what, p.rows, t.ours, operations / t.ours, t.theirs, t.theirs / t.ours);
 }
 
 void compare(const Layer& l, int64_t rows) {
@@ -67,7 +72,7 @@ void compare(const Layer& l, int64_t rows) {
   const at::Tensor gate = random({l.hidden, l.width}), up = random({l.hidden, l.width});
   const Pair swiglu_times = measure([&] { cepe::swiglu_product(x, gate, up); },
                                     [&] { cepe::swiglu(at::linear(x, gate), at::linear(x, up)); }, calls);
-  show(l.name, "swiglu", rows, 2 * l.hidden, l.width, swiglu_times);
+  show(l, {"swiglu", rows, 2 * l.hidden}, swiglu_times);
   const at::Tensor q = random({l.heads * l.head_size, l.width}), k = random({l.kv_heads * l.head_size, l.width}),
                    v = random({l.kv_heads * l.head_size, l.width});
   const at::Tensor angles = at::randn({rows, l.head_size / 2}, x.options().dtype(at::kFloat));
@@ -80,7 +85,7 @@ void compare(const Layer& l, int64_t rows) {
                                       heads(v);
                                     },
                                     calls);
-  show(l.name, "rotary", rows, (l.heads + 2 * l.kv_heads) * l.head_size, l.width, rotary_times);
+  show(l, {"rotary", rows, (l.heads + 2 * l.kv_heads) * l.head_size}, rotary_times);
 }
 
 }  // namespace

@@ -84,7 +84,9 @@ struct BatchContexts {
   const ContextTable* table = nullptr;       // of the same contexts: the absorbed form reads them in one pass
 };
 // The same for a batch whose sequences read contexts of different lengths, or none: those outside all ranges get zeros.
-// What the model's matrices do is done once for the batch. form: not automatic. No gradients.
+// What the model's matrices do is done once for the batch. form: not automatic. No gradients. As in a decoding step, whose
+// first operation is LibTorch's and waits for all before it, the contexts' states are settled (LatentStates): between the
+// work that wrote them and this call stands an operation that is not one of our kernels.
 at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& x_BTD,
                            const BatchContexts& contexts, CrossAttentionForm form);
 // What lies between the products with q and with o: q (B, T, H, K) -> (B, T, H, K). q may be a result that the chain has

@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <vector>
+
 #include "base/error.h"
 #include "ops/row_product.h"
 #ifdef CEPE_CUDA
@@ -17,8 +19,19 @@ namespace {
 
 #ifdef CEPE_CUDA
 bool takes(const at::Tensor& x) {
-  return x.is_cuda() && x.scalar_type() == at::kBFloat16 && x.is_contiguous() &&
-         x.numel() > 0 && !(c10::GradMode::is_enabled() && x.requires_grad());
+  return x.is_cuda() && x.scalar_type() == at::kBFloat16 && x.is_contiguous() && x.numel() > 0 &&
+         !(c10::GradMode::is_enabled() && x.requires_grad());
+}
+
+bool takes_both(const at::Tensor& x, const at::Tensor& weight) {
+  return takes(x) && takes(weight) && x.device() == weight.device();
+}
+
+bool takes_table(const at::Tensor& x, const RotaryTable& table) {
+  const auto fits = [&](const at::Tensor& t) {
+    return t.scalar_type() == at::kFloat && t.is_contiguous() && t.device() == x.device();
+  };
+  return fits(table.cos) && fits(table.sin);
 }
 
 at::Tensor rows_for(const at::Tensor& x, int64_t outputs) {
@@ -30,7 +43,7 @@ at::Tensor rows_for(const at::Tensor& x, int64_t outputs) {
 void* stream_of(const at::Tensor& x) { return at::cuda::getCurrentCUDAStream(x.device().index()).stream(); }
 
 at::Tensor fused_swiglu_product(const at::Tensor& x, const at::Tensor& gate, const at::Tensor& up) {
-  if (!takes(x) || !takes(gate) || !takes(up) || gate.sizes() != up.sizes()) return {};
+  if (!takes_both(x, gate) || !takes_both(x, up)) return {};
   fused_product_kernel::SwigluArgs args{};
   args.x = x.const_data_ptr(), args.gate = gate.const_data_ptr(), args.up = up.const_data_ptr();
   args.rows = x.numel() / x.size(-1), args.inputs = x.size(-1), args.outputs = gate.size(0);
@@ -45,8 +58,8 @@ at::Tensor fused_swiglu_product(const at::Tensor& x, const at::Tensor& gate, con
 // (B, T, (H + 2 G) * K): queries, keys and values side by side.
 at::Tensor fused_rotary_product(const at::Tensor& x, const RotaryProductWeights& weights, const RotaryTable& table,
                                 int64_t first) {
-  if (!takes(x) || !takes(weights.q) || !takes(weights.k) || !takes(weights.v)) return {};
-  if (table.cos.scalar_type() != at::kFloat || !table.cos.is_contiguous() || !table.sin.is_contiguous()) return {};
+  if (!takes_both(x, weights.q) || !takes_both(x, weights.k) || !takes_both(x, weights.v)) return {};
+  if (!takes_table(x, table)) return {};
   const int64_t q = weights.q.size(0), kv = weights.k.size(0);
   fused_product_kernel::RotaryArgs args{};
   args.x = x.const_data_ptr();
@@ -71,6 +84,9 @@ at::Tensor product(const at::Tensor& x, const at::Tensor& weight) {
 }  // namespace
 
 at::Tensor swiglu_product(const at::Tensor& x, const at::Tensor& gate_FD, const at::Tensor& up_FD) {
+  require(gate_FD.dim() == 2 && gate_FD.size(1) == x.size(-1) && up_FD.sizes() == gate_FD.sizes(),
+          "SwiGLU product: rows of {} for matrices of {} x {} and {} x {}", x.size(-1), gate_FD.size(0),
+          gate_FD.size(-1), up_FD.size(0), up_FD.size(-1));
 #ifdef CEPE_CUDA
   const at::Tensor out = fused_swiglu_product(x, gate_FD, up_FD);
   if (out.defined()) return out;
@@ -81,22 +97,27 @@ at::Tensor swiglu_product(const at::Tensor& x, const at::Tensor& gate_FD, const 
 RotaryProduct rotary_product(const at::Tensor& x_BTD, const RotaryProductWeights& weights, const RotaryTable& table,
                              int64_t first) {
   const int64_t B = x_BTD.size(0), T = x_BTD.size(1), K = 2 * table.cos.size(1), positions = table.cos.size(0);
-  require(weights.q.size(0) % K == 0 && weights.k.size(0) % K == 0 && weights.v.sizes() == weights.k.sizes(),
+  require(weights.q.size(0) % K == 0 && weights.k.size(0) % K == 0 && weights.v.sizes() == weights.k.sizes() &&
+              table.sin.sizes() == table.cos.sizes(),
           "rotary product: weights of {}, {} and {} rows, expected heads of {}, as many of keys as of values",
           weights.q.size(0), weights.k.size(0), weights.v.size(0), K);
+  require(weights.q.size(1) == x_BTD.size(2) && weights.k.size(1) == x_BTD.size(2),
+          "rotary product: rows of {} for matrices with {} and {} columns", x_BTD.size(2), weights.q.size(1),
+          weights.k.size(1));
   require(first >= 0 && first + T <= positions, "rotary product: position {} lies beyond the table of {} positions",
           first + T - 1, positions);
-  const auto heads = [&](const at::Tensor& x) { return x.view({B, T, -1, K}); };
+  const int64_t H = weights.q.size(0) / K, G = weights.k.size(0) / K;
 #ifdef CEPE_CUDA
   const at::Tensor all = fused_rotary_product(x_BTD, weights, table, first);
   if (all.defined()) {
-    const int64_t H = weights.q.size(0) / K, G = weights.k.size(0) / K;
-    const std::vector<at::Tensor> parts = heads(all).split_with_sizes({H, G, G}, 2);
+    const std::vector<at::Tensor> parts = all.view({B, T, H + 2 * G, K}).split_with_sizes({H, G, G}, 2);
     return {parts[0], parts[1], parts[2]};
   }
 #endif
-  const at::Tensor q = heads(product(x_BTD, weights.q)), k = heads(product(x_BTD, weights.k));
-  return {rotary(q, table, first), rotary(k, table, first), heads(product(x_BTD, weights.v))};
+  const auto heads = [&](const at::Tensor& weight, int64_t count) {
+    return product(x_BTD, weight).view({B, T, count, K});
+  };
+  return {rotary(heads(weights.q, H), table, first), rotary(heads(weights.k, G), table, first), heads(weights.v, G)};
 }
 
 }  // namespace cepe

@@ -257,7 +257,7 @@ int most_clusters() { return std::max(1, multiprocessors() / kCluster); }
 
 template <int kHead>
 void launch(const Maps& maps, Problem p, void* stream) {
-  static const cudaError_t prepared =
+  const cudaError_t prepared =  // of the current device
       cudaFuncSetAttribute(multiply_tiles<kHead>, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
   if (prepared != cudaSuccess) fused::refuse("fused product", cudaGetErrorString(prepared));
   p.tiles = p.row_tiles * p.column_tiles;
@@ -312,7 +312,7 @@ bool fits(const SwigluArgs& a) {
 bool fits(const RotaryArgs& a) {
   const auto boxes = [&](int64_t outputs) { return outputs > 0 && outputs < kMost && outputs % kBoxRows == 0; };
   return sizes_fit(a.rows, a.inputs) && (a.head_size == 64 || a.head_size == 128) && a.tokens > 0 && a.tokens < kMost &&
-         a.first >= 0 && a.first < kMost && boxes(a.q_outputs) && boxes(a.kv_outputs) && a.q_outputs % kColumns == 0 &&
+         a.first >= 0 && a.first < kMost && (a.first + a.tokens) * (a.head_size / 2) < kMost && boxes(a.q_outputs) && boxes(a.kv_outputs) && a.q_outputs % kColumns == 0 &&
          all_aligned(a.x, a.q, a.k, a.v, a.out, a.cos, a.sin);
 }
 

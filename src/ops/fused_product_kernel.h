@@ -1,7 +1,7 @@
 // Products of many rows that take in what follows them, as a CUDA kernel: silu(gate) * up, and rotary positions. Raw
-// pointers and plain structs, no torch. bfloat16 in and out, float32 inside: what is multiplied or turned was not rounded
-// before. Launches are asynchronous on the given stream (a cudaStream_t) of the current device; a launch that CUDA refuses
-// throws Error. Results are the same bits in every run. Built only with CEPE_CUDA, for Hopper.
+// pointers and plain structs, no torch. bfloat16 in and out, float32 inside: what is multiplied or turned was not
+// rounded before. Launches are asynchronous on the given stream (a cudaStream_t) of the current device; a launch that
+// CUDA refuses throws Error. Results are the same bits in every run. Built only with CEPE_CUDA, for Hopper.
 // docs/kernels/fused_product.md derives the kernel.
 #pragma once
 
@@ -24,8 +24,8 @@ bool fits(const SwigluArgs& args);
 bool pays(const SwigluArgs& args);
 void swiglu_product(const SwigluArgs& args, void* stream);
 
-// out = (x q^T, x k^T, x v^T) side by side in each row, where heads of q and k are turned: the two halves (a, b) of a head
-// become (a cos - b sin, b cos + a sin), row r standing at position first + r % tokens.
+// out = (x q^T, x k^T, x v^T) side by side in each row, where heads of q and k are turned: the two halves (a, b) of a
+// head become (a cos - b sin, b cos + a sin), row r standing at position first + r % tokens.
 struct RotaryArgs {
   const void* x;                       // (rows, inputs)
   const void *q, *k, *v;               // (outputs of each, inputs)

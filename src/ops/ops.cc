@@ -48,8 +48,8 @@ at::Tensor rotary(const at::Tensor& x_BTHK, const RotaryTable& table, int64_t fi
   if (fused_applies(x_BTHK)) return fused_rotary(x_BTHK, table, first);
 #endif
   if (fused_cpu_applies(x_BTHK) && table.cos.scalar_type() == at::kFloat) return fused_cpu_rotary(x_BTHK, table, first);
-  const at::Tensor cos = table.cos.narrow(0, first, T).view({1, T, 1, -1});
-  const at::Tensor sin = table.sin.narrow(0, first, T).view({1, T, 1, -1});
+  const at::Tensor cos = table.cos.narrow(0, first, T).view({1, T, 1, table.cos.size(1)});
+  const at::Tensor sin = table.sin.narrow(0, first, T).view({1, T, 1, table.sin.size(1)});
   const std::vector<at::Tensor> halves = widen(x_BTHK).chunk(2, -1);
   const at::Tensor &a = halves[0], &b = halves[1];
   return at::cat({a * cos - b * sin, b * cos + a * sin}, -1).to(x_BTHK.scalar_type());

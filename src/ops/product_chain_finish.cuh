@@ -1,5 +1,5 @@
-// What the finishing warp of a block of the product chain does: sums of the multiplying warps become outputs, which other
-// blocks read. Included by product_chain_kernel.cu only.
+// What the finishing warp of a block of the product chain does: sums of the multiplying warps become outputs, which
+// other blocks read. Included by product_chain_kernel.cu only.
 #pragma once
 
 #include "ops/product_chain_layout.cuh"

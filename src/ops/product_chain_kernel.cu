@@ -95,8 +95,8 @@ __device__ __forceinline__ void multiply_tiles(const Chain& chain, const Shared&
   }
 }
 
-// Bounds of two blocks a multiprocessor hold registers down, not that there were room for two: beside the last blocks of
-// the kernel before, it may begin to copy.
+// Bounds of two blocks a multiprocessor hold registers down, not that there were room for two: beside the last blocks
+// of the kernel before, it may begin to copy.
 __global__ void __launch_bounds__(kThreads, 2) run_chain(const __grid_constant__ Chain chain) {
   extern __shared__ __align__(1024) char memory[];
   const Shared shared(memory, chain);
@@ -247,7 +247,7 @@ void run(const Args& args, void* stream) {
   }
   chain.stages = stages_for(chain.x_bytes);
   const int bytes = chain.stages * kStageBytes + chain.x_bytes + Shared::kSmallBytes;
-  static const cudaError_t prepared =
+  const cudaError_t prepared =  // of the current device
       cudaFuncSetAttribute(run_chain, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
   if (prepared != cudaSuccess) fused::refuse("product chain", cudaGetErrorString(prepared));
   launch_early(

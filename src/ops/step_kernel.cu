@@ -291,7 +291,8 @@ __device__ __forceinline__ void merge_blocks(const AttentionArgs& a, const Place
   }
 }
 
-// Of which one multiprocessor has registers for so many: two with one row beside a block of a product chain.
+// Blocks for which a multiprocessor must have registers. With one row that holds a block to 96 a thread, of which two fit
+// beside a block of a product chain; with more rows it is what they need.
 template <int ROWS>
 constexpr int kLeastBlocks = ROWS == 1 ? 5 : ROWS <= 4 ? 3 : 2;
 

@@ -22,8 +22,8 @@ EncodeTiled encode_tiled() {
   return function;
 }
 
-CUtensorMap map_of(CUtensorMapDataType type, const void* data, const cuuint64_t (&sizes)[4], const cuuint64_t (&strides)[3],
-                   const cuuint32_t (&box)[4]) {
+CUtensorMap map_of(CUtensorMapDataType type, const void* data, const cuuint64_t (&sizes)[4],
+                   const cuuint64_t (&strides)[3], const cuuint32_t (&box)[4]) {
   CUtensorMap map;
   const cuuint32_t steps[4] = {1, 1, 1, 1};
   const CUresult result = encode_tiled()(&map, type, 4, const_cast<void*>(data), sizes, strides, box, steps,

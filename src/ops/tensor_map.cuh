@@ -1,5 +1,5 @@
-// Descriptions of arrays in global memory for the bulk tensor copy engine (hopper.cuh), made on the host. What is copied
-// lies in shared memory as tiles in the 128-byte swizzle.
+// Descriptions of arrays in global memory for the bulk tensor copy engine (hopper.cuh), made on the host. What is
+// copied lies in shared memory as tiles in the 128-byte swizzle.
 #pragma once
 
 #include <cuda.h>

@@ -8,12 +8,18 @@
 
 #include "ops/cuda_device.h"
 #include "ops/fused_product.h"
+#include "ops/fused_product_kernel.h"
 
 namespace cepe {
 namespace {
 
 at::Tensor random(at::IntArrayRef sizes, double scale = 1) {
   return (at::randn(sizes, at::TensorOptions().device(at::kCUDA).dtype(at::kFloat)) * scale).to(at::kBFloat16);
+}
+
+// Of standard deviation 1 over a row's length.
+at::Tensor random_weights(int64_t outputs, int64_t inputs) {
+  return random({outputs, inputs}, 1 / std::sqrt(static_cast<double>(inputs)));
 }
 
 double error_of(const at::Tensor& found, const at::Tensor& expected) {
@@ -33,9 +39,10 @@ class FusedProductOnDevice : public testing::Test {
 };
 
 TEST_F(FusedProductOnDevice, SwigluEqualsTheFormula) {
-  for (const Sizes& s : {Sizes{256, 64, 128}, {257, 192, 384}, {300, 576, 1536}, {4096, 1024, 512}, {5000, 256, 2048}}) {
-    const at::Tensor x = random({s.rows, s.inputs}), gate = random({s.outputs, s.inputs}, 1 / std::sqrt(double(s.inputs))),
-                     up = random({s.outputs, s.inputs}, 1 / std::sqrt(double(s.inputs)));
+  for (const Sizes& s :
+       {Sizes{256, 64, 128}, {257, 192, 384}, {300, 576, 1536}, {4096, 1024, 512}, {5000, 256, 2048}}) {
+    const at::Tensor x = random({s.rows, s.inputs}), gate = random_weights(s.outputs, s.inputs),
+                     up = random_weights(s.outputs, s.inputs);
     const auto product = [&](const at::Tensor& w) { return at::linear(x.to(at::kDouble), w.to(at::kDouble)); };
     const at::Tensor expected = at::silu(product(gate)) * product(up), found = swiglu_product(x, gate, up);
     EXPECT_EQ(found.sizes(), expected.sizes());
@@ -50,10 +57,14 @@ TEST_F(FusedProductOnDevice, SwigluEqualsTheFormula) {
 TEST_F(FusedProductOnDevice, NothingIsWrittenOutsideOfTheResult) {
   const at::Tensor x = random({300, 128}), w = random({128, 128});
   const at::Tensor expected = swiglu_product(x, w, w);
-  const at::Tensor rows = random({600, 128}), before = rows.clone();
-  rows.narrow(0, 0, 300).copy_(x);
-  EXPECT_TRUE(at::equal(swiglu_product(rows.narrow(0, 0, 300), w, w), expected));
-  EXPECT_TRUE(at::equal(rows.narrow(0, 300, 300), before.narrow(0, 300, 300)));
+  const at::Tensor out = at::full({900, 128}, 7, x.options());
+  fused_product_kernel::SwigluArgs args{};
+  args.x = x.const_data_ptr(), args.gate = args.up = w.const_data_ptr(), args.out = out[300].mutable_data_ptr();
+  args.rows = 300, args.inputs = args.outputs = 128;
+  fused_product_kernel::swiglu_product(args, at::cuda::getCurrentCUDAStream().stream());
+  EXPECT_TRUE(at::equal(out.narrow(0, 300, 300), expected));
+  EXPECT_TRUE((out.narrow(0, 0, 300) == 7).all().item<bool>());
+  EXPECT_TRUE((out.narrow(0, 600, 300) == 7).all().item<bool>());
   // A row that is not a number spoils itself alone.
   const at::Tensor damaged = x.clone();
   damaged[255].fill_(NAN);
@@ -71,7 +82,7 @@ TEST_F(FusedProductOnDevice, RotaryEqualsTheFormula) {
   for (const Heads& s : {Heads{2, 256, 1024, 16, 16, 64, 0}, {1, 300, 192, 8, 2, 64, 5}, {3, 100, 64, 4, 2, 128, 17},
                          {1, 2700, 512, 32, 32, 128, 0}, {1, 260, 256, 32, 8, 128, 3}, {300, 1, 64, 4, 4, 64, 9}}) {
     const at::Tensor x = random({s.batch, s.tokens, s.inputs});
-    const auto weights = [&](int64_t heads) { return random({heads * s.size, s.inputs}, 1 / std::sqrt(double(s.inputs))); };
+    const auto weights = [&](int64_t heads) { return random_weights(heads * s.size, s.inputs); };
     const at::Tensor q = weights(s.heads), k = weights(s.kv_heads), v = weights(s.kv_heads);
     const at::Tensor angles = at::randn({s.first + s.tokens, s.size / 2}, x.options().dtype(at::kFloat));
     const RotaryTable table{angles.cos(), angles.sin()};
@@ -90,7 +101,8 @@ TEST_F(FusedProductOnDevice, RotaryEqualsTheFormula) {
 // Sizes that the kernel is not made for, few rows and wanted gradients go through the operations one after another.
 TEST_F(FusedProductOnDevice, OtherSizesAndGradientsAreServed) {
   for (const Sizes& s : {Sizes{300, 72, 128}, {300, 64, 96}, {3, 64, 128}, {1, 4096, 256}}) {
-    const at::Tensor x = random({s.rows, s.inputs}), gate = random({s.outputs, s.inputs}), up = random({s.outputs, s.inputs});
+    const at::Tensor x = random({s.rows, s.inputs});
+    const at::Tensor gate = random({s.outputs, s.inputs}), up = random({s.outputs, s.inputs});
     const auto product = [&](const at::Tensor& w) { return at::linear(x.to(at::kDouble), w.to(at::kDouble)); };
     EXPECT_LT(error_of(swiglu_product(x, gate, up), at::silu(product(gate)) * product(up)), 5e-3);
   }

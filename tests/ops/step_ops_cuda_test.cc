@@ -64,7 +64,9 @@ INSTANTIATE_TEST_SUITE_P(
                     StepProblem{1, 8, 8, 256, 100, {50}}, StepProblem{1, 20, 1, 64, 400, {399}},
                     // Long caches, which query heads read together.
                     StepProblem{1, 20, 1, 64, 1500, {1499}}, StepProblem{2, 14, 2, 64, 1100, {33, 1099}},
-                    StepProblem{1, 16, 2, 256, 1100, {1099}},
+                    StepProblem{1, 16, 2, 256, 1100, {1099}}, StepProblem{3, 9, 3, 64, 1200, {0, 31, 1199}},
+                    StepProblem{2, 4, 2, 256, 1100, {1099, 1}, true}, StepProblem{2, 28, 4, 128, 1100, {1099, 5}},
+                    StepProblem{2, 6, 2, 48, 1100, {64, 1099}},
                     StepProblem{5, 4, 2, 32, 1, {0, 0, 0, 0, 0}},
                     StepProblem{16, 6, 6, 128, 300,
                                 {0, 1, 2, 3, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200, 298, 299}}));
