@@ -1,6 +1,6 @@
 // Decoding steps for a batch whose size changes while it runs ("batch buckets"): one step, and on a CUDA device one
-// graph, for each of the sizes 1, 2, 4, ... up to the cache's batch, all over one key-value cache. When a sequence comes
-// or goes the smallest step that holds those at work is placed, and recorded only the first time.
+// graph, for each of the sizes 1, 2, 4, ... up to the cache's batch, all over one key-value cache. When a sequence
+// comes or goes the smallest step that holds those at work is placed, and recorded only the first time.
 //
 //   StepBuckets buckets(model, make_cache(model.decoder.stack, 16, capacity));  // and decode() of prompts into it
 //   DecodeStep& step = buckets.place({.ids = ids, .positions = positions, .contexts = contexts});
@@ -37,8 +37,9 @@ class StepBuckets {
   StepBuckets(const Cepe& model, const KeyValueCache& cache, const StepBucketsOptions& options = {});
 
   // The step of the smallest size that holds the batch, placed and with these contexts; only the first rows of its
-  // logits are the batch's. A place of the step that no sequence has reads token 0 from position 0 on and writes over its
-  // own part of the cache. Valid as long as the buckets. Throws Error where there are no sequences, or more than places.
+  // logits are the batch's. A place of the step that no sequence has reads token 0 from position 0 on and writes over
+  // its own part of the cache. Valid as long as the buckets. Throws Error where there are no sequences, or more than
+  // places.
   DecodeStep& place(const PlacedBatch& batch);
 
   // The first `length` tokens that the cache holds for one place, copied to another: so that those at work stand in the

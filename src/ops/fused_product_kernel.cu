@@ -278,11 +278,11 @@ void launch(const Maps& maps, Problem p, void* stream) {
 
 constexpr int64_t kMost = int64_t{1} << 30;
 
-Problem problem_of(int64_t rows, int64_t inputs, int64_t columns, int64_t weight_rows) {
+Problem problem_of(int64_t rows, int64_t inputs, int64_t column_tiles, int64_t weight_rows) {
   Problem p{};
   p.rows = static_cast<int>(rows), p.steps = static_cast<int>(inputs / kChunk);
   p.row_tiles = static_cast<int>((rows + kCluster * kBoxRows - 1) / (kCluster * kBoxRows));
-  p.column_tiles = static_cast<int>(columns);
+  p.column_tiles = static_cast<int>(column_tiles);
   p.rows_first = rows < weight_rows;  // the smaller of the two stays in the second-level cache
   return p;
 }
@@ -292,9 +292,9 @@ bool sizes_fit(int64_t rows, int64_t inputs) {
 }
 
 // Whether the tiles are one round of all clusters, or their rounds are nine tenths full.
-bool fill(int64_t rows, int64_t columns) {
+bool fill(int64_t rows, int64_t column_tiles) {
   constexpr int64_t kLeastRows = kCluster * kBoxRows;
-  const int64_t tiles = (rows + kLeastRows - 1) / kLeastRows * columns, clusters = most_clusters();
+  const int64_t tiles = (rows + kLeastRows - 1) / kLeastRows * column_tiles, clusters = most_clusters();
   const int64_t rounds = (tiles + clusters - 1) / clusters;
   return rows >= kLeastRows && (rounds <= 1 || tiles * 10 >= rounds * clusters * 9);
 }
@@ -312,8 +312,8 @@ bool fits(const SwigluArgs& a) {
 bool fits(const RotaryArgs& a) {
   const auto boxes = [&](int64_t outputs) { return outputs > 0 && outputs < kMost && outputs % kBoxRows == 0; };
   return sizes_fit(a.rows, a.inputs) && (a.head_size == 64 || a.head_size == 128) && a.tokens > 0 && a.tokens < kMost &&
-         a.first >= 0 && a.first < kMost && (a.first + a.tokens) * (a.head_size / 2) < kMost && boxes(a.q_outputs) && boxes(a.kv_outputs) && a.q_outputs % kColumns == 0 &&
-         all_aligned(a.x, a.q, a.k, a.v, a.out, a.cos, a.sin);
+         a.first >= 0 && a.first < kMost && (a.first + a.tokens) * (a.head_size / 2) < kMost && boxes(a.q_outputs) &&
+         boxes(a.kv_outputs) && a.q_outputs % kColumns == 0 && all_aligned(a.x, a.q, a.k, a.v, a.out, a.cos, a.sin);
 }
 
 void swiglu_product(const SwigluArgs& a, void* stream) {

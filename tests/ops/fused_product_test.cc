@@ -49,13 +49,15 @@ TEST(FusedProduct, RotaryIsProductsAtTheirPositions) {
 TEST(FusedProduct, SaysWhatDoesNotFit) {
   const at::Tensor x = random({1, 4, 8}), w = random({6, 8}), other = random({6, 10});
   const RotaryTable table{random({4, 3}), random({4, 3})};
-  EXPECT_THAT([&] { swiglu_product(x, other, other); }, ThrowsMessage<Error>(HasSubstr("rows of 8 for matrices of 6 x 10")));
+  EXPECT_THAT([&] { swiglu_product(x, other, other); },
+              ThrowsMessage<Error>(HasSubstr("rows of 8 for matrices of 6 x 10")));
   EXPECT_THAT([&] { swiglu_product(x, w, random({5, 8})); }, ThrowsMessage<Error>(HasSubstr("6 x 8 and 5 x 8")));
   EXPECT_THAT([&] { rotary_product(x, {w, other, other}, table, 0); },
               ThrowsMessage<Error>(HasSubstr("rows of 8 for matrices with 8 and 10 columns")));
   EXPECT_THAT([&] { rotary_product(x, {random({7, 8}), w, w}, table, 0); },
               ThrowsMessage<Error>(HasSubstr("expected heads of 6")));
-  EXPECT_THAT([&] { rotary_product(x, {w, w, w}, table, 1); }, ThrowsMessage<Error>(HasSubstr("position 4 lies beyond")));
+  EXPECT_THAT([&] { rotary_product(x, {w, w, w}, table, 1); },
+              ThrowsMessage<Error>(HasSubstr("position 4 lies beyond")));
 }
 
 }  // namespace
