@@ -114,8 +114,8 @@ DecodeStep::DecodeStep(const Cepe& model, const KeyValueCache& cache, const Deco
 }
 
 // A product costs a chain some 5 us until the next one has its result, in which the weights of what follows come: large
-// ones hide that, small ones do not. Nor is moving queries faster where many share a key-value head
-// (docs/kernels/product_chain.md has what was measured). Packed weights are not made for chains.
+// ones hide that, small ones do not. Nor was a step with a context faster where seven query heads share a key-value head;
+// with four it was (docs/kernels/product_chain.md has what was measured). Packed weights are not made for chains.
 bool DecodeStep::chains() const {
   if (!joined_ || options_.chain == StepChain::never) return false;
   if (options_.chain == StepChain::always) return true;

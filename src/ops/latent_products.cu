@@ -141,7 +141,7 @@ __global__ void __maxnreg__(56) merge_few_parts(const Parts p) {
 }
 
 // One row, 256 values of it: the parts' sums brought to one scale, over their totals.
-// Registers that leave a block of the product chain its place beside two of these (docs/kernels/product_chain.md).
+// Registers that leave a block of the product chain its place beside two of these (docs/kernels/decode_step.md).
 __global__ void __maxnreg__(56) merge_parts(const Parts p) {
   __shared__ float4 partial[kTurns - 1][kLanes];
   __shared__ float weights[kMaxWeights];

@@ -60,6 +60,7 @@ inline StepResult step_by_hand(const StepProblem& p, const StepTensors& given) {
   const auto wide = [](const at::Tensor& x) { return x.to(at::kCPU, at::kDouble); };
   const at::Tensor all = wide(given.qkv).view({p.batch, p.heads + 2 * p.kv_heads, p.head_dim});
   const at::Tensor cos = wide(given.input.rotary.cos), sin = wide(given.input.rotary.sin);
+  const at::Tensor keys = wide(given.input.k_BSGK), values = wide(given.input.v_BSGK);
   const auto turned = [&](at::Tensor head, const at::Tensor& norm, int64_t position) {
     if (norm.defined()) head = head / (head.square().mean() + given.input.eps).sqrt() * wide(norm);
     const int64_t half = p.head_dim / 2;
@@ -76,9 +77,9 @@ inline StepResult step_by_hand(const StepProblem& p, const StepTensors& given) {
       const at::Tensor q = turned(all[b][h], given.input.q_norm, n);
       const at::Tensor own = turned(all[b][p.heads + g], given.input.k_norm, n);
       result.k_BGK[b][g] = own;
-      const at::Tensor k = at::cat({wide(given.input.k_BSGK)[b].narrow(0, 0, n).select(1, g), own.unsqueeze(0)});
+      const at::Tensor k = at::cat({keys[b].narrow(0, 0, n).select(1, g), own.unsqueeze(0)});
       const at::Tensor v =
-          at::cat({wide(given.input.v_BSGK)[b].narrow(0, 0, n).select(1, g), result.v_BGK[b][g].unsqueeze(0)});
+          at::cat({values[b].narrow(0, 0, n).select(1, g), result.v_BGK[b][g].unsqueeze(0)});
       const at::Tensor weights = at::softmax(at::mv(k, q) / std::sqrt(static_cast<double>(p.head_dim)), 0);
       result.out_BN[b].narrow(0, h * p.head_dim, p.head_dim).copy_(at::mv(v.t(), weights));
     }

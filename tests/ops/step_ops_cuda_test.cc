@@ -68,7 +68,7 @@ INSTANTIATE_TEST_SUITE_P(
                     StepProblem{2, 4, 2, 256, 1100, {1099, 1}, true}, StepProblem{2, 28, 4, 128, 1100, {1099, 5}},
                     StepProblem{2, 6, 2, 48, 1100, {64, 1099}},
                     StepProblem{5, 4, 2, 32, 1, {0, 0, 0, 0, 0}},
-                    StepProblem{16, 6, 6, 128, 300,
+                    StepProblem{16, 32, 32, 128, 300,
                                 {0, 1, 2, 3, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200, 298, 299}}));
 
 using CudaStepEdges = OnCuda;
