@@ -64,7 +64,7 @@ void add_contexts(const TableRange& range, std::vector<latent_kernel::TableConte
 
 latent_kernel::TableShape shape_of(const ContextTable& table) {
   const TableBatch& batch = table.batch();
-  return {batch.sequences, batch.rows, batch.width, table.block_rows(), table.eight_bits()};
+  return {batch.sequences, batch.rows, batch.width, table.block_rows(), table.eight_bits(), table.reader_blocks()};
 }
 #endif
 
@@ -98,7 +98,10 @@ ContextTable::ContextTable(const TableBatch& batch, const std::vector<TableRange
   if (!batch_.device.has_index()) batch_.device.set_index(c10::cuda::current_device());
   require(context_table_applies(batch, ranges), "contexts of different lengths: no kernel for states of width {}", batch.width);
   eight_bits_ = !ranges.empty() && ranges[0].context.states_BSE.scalar_type() == at::kByte;
-  block_rows_ = latent_kernel::block_rows_for(widest(batch, ranges));
+  block_rows_ = latent_kernel::block_rows_for(widest(batch, ranges), eight_bits_);
+  int64_t tokens = 0;
+  for (const TableRange& range : ranges) tokens += range.context.states_BSE.size(0) * range.context.states_BSE.size(1);
+  reader_blocks_ = latent_kernel::reader_blocks_for(batch.width, eight_bits_, block_rows_, tokens);
   memory_ = at::empty({latent_kernel::table_bytes(batch.sequences)}, at::TensorOptions().device(batch.device).dtype(at::kByte));
   set(ranges);
 }

@@ -46,11 +46,12 @@ class ContextTable {
   const TableBatch& batch() const { return batch_; }
   const at::Tensor& memory() const { return memory_; }  // on the device: latent_kernel::write_table()
   int block_rows() const { return block_rows_; }
+  int reader_blocks() const { return reader_blocks_; }
   bool eight_bits() const { return eight_bits_; }
 
  private:
   TableBatch batch_;
-  int block_rows_ = 0;
+  int block_rows_ = 0, reader_blocks_ = 0;
   bool eight_bits_ = false;
   at::Tensor memory_;
   std::vector<TableRange> ranges_;

@@ -46,9 +46,9 @@ template <class L>
 __device__ __forceinline__ void load_byte_query(const Maps& maps, const Shared<L>& shared, const Piece& piece, int rank) {
   constexpr int kBoxes = L::rows / L::own_rows;  // for the rows
   arrive_expecting(shared.query_there, L::query_bytes);
-  for (int i = 0; i < 2 * kBoxes * L::tile_slots; ++i) {
+  for (int i = 0; i < 2 * kBoxes * L::most_slots; ++i) {
     const int slot = i / (2 * kBoxes), byte = i / kBoxes % 2, box = kBoxes == 1 ? 0 : i % 2 ^ rank;
-    const int column = (rank * L::tile_slots + slot) * kSlotWidth8;
+    const int column = (rank * L::most_slots + slot) * kSlotWidth8;
     copy_box(shared.query + i * L::own_rows * kRowBytes, maps.query,
              {column, piece.query_row + box * L::own_rows, piece.in_query * 2 + byte, 0}, shared.query_there);
   }
@@ -56,9 +56,9 @@ __device__ __forceinline__ void load_byte_query(const Maps& maps, const Shared<L
 
 // Begins a tile's products: of this block's width, exact sums of the coarse bytes and of the fine ones.
 template <class L>
-__device__ __forceinline__ void begin_scores(const Shared<L>& shared, RingPlace<L::slots>& at, int (&sums)[2 * L::values]) {
+__device__ __forceinline__ void begin_byte_scores(const Shared<L>& shared, RingPlace<L::slots>& at, int (&sums)[2 * L::values]) {
 #pragma unroll
-  for (int i = 0; i < L::tile_slots; ++i) {
+  for (int i = 0; i < L::most_slots; ++i) {
     wait(shared.full + at.slot, at.parity);
     if (i == 0) begin_products();
     const int slot = __shfl_sync(~0u, at.slot, 0);  // which the compiler then keeps once for a warp
@@ -73,7 +73,7 @@ __device__ __forceinline__ void begin_scores(const Shared<L>& shared, RingPlace<
 // Waits for them; own: both sums of the block's own rows as one. Those of the other's rows are sent there. Tile i's go where
 // tile i - 2's were: the other block has read those, for it sent its sums of tile i - 1 after that, and they have come.
 template <class L>
-__device__ __forceinline__ void end_scores(const Shared<L>& shared, RingPlace<L::places>& at, uint32_t rank,
+__device__ __forceinline__ void end_byte_scores(const Shared<L>& shared, RingPlace<L::places>& at, uint32_t rank,
                                            int (&sums)[2 * L::values], uint32_t (&own)[L::own_values]) {
   wait_products<0>();
 #pragma unroll
@@ -144,10 +144,10 @@ __device__ __forceinline__ void renew_shifts(const Shared<L>& shared, float (&sc
 
 // Where a thread writes weights: of its two tokens, which stand side by side, and of column i. See load_words() for the order.
 template <class L>
-struct WeightPlaces {
+struct ByteWeightPlaces {
   uint32_t here, there;  // row 2 (lane % 4) of the block's own, in both blocks
   uint32_t next;         // to the row after it
-  __device__ __forceinline__ WeightPlaces(const Shared<L>& shared, uint32_t rank) {
+  __device__ __forceinline__ ByteWeightPlaces(const Shared<L>& shared, uint32_t rank) {
     const int lane = lane_here(), row = 2 * (lane % 4), bytes = place_of_token(warp_here() * 16 + lane / 4) * 2;
     const int first = (L::split ? static_cast<int>(rank) * L::own_rows : 0) + row;
     const char* const at = shared.weights + first * kRowBytes + (bytes ^ row * 16);
@@ -159,7 +159,7 @@ struct WeightPlaces {
 
 // Exponentials of a tile's scores as float16 weights, for the adding groups of the blocks that want them.
 template <class L>
-__device__ __forceinline__ void write_weights(const Shared<L>& shared, const WeightPlaces<L>& places,
+__device__ __forceinline__ void write_byte_weights(const Shared<L>& shared, const ByteWeightPlaces<L>& places,
                                               RingPlace<L::weight_places>& at, uint32_t rank,
                                               const float (&weight)[L::own_values], const float (&factor)[L::own_columns]) {
   const int first_row = L::split ? static_cast<int>(rank) * L::own_rows : 0;
@@ -195,7 +195,7 @@ __device__ __forceinline__ void write_weights(const Shared<L>& shared, const Wei
 // A tile's weights from its sums. scales: of the thread's two tokens, whose states' scale the sums want and the total does not:
 // a score holds its logarithm.
 template <class L>
-__device__ __forceinline__ void weigh(const Shared<L>& shared, const WeightPlaces<L>& places, RingPlace<L::weight_places>& at,
+__device__ __forceinline__ void weigh_bytes(const Shared<L>& shared, const ByteWeightPlaces<L>& places, RingPlace<L::weight_places>& at,
                                       uint32_t rank, const float (&scales)[2], const uint32_t (&sums)[L::own_values],
                                       Columns<L>& columns) {
   constexpr float kLeast = 1.17549435e-38f;  // a normal number, so that it has a logarithm
@@ -221,32 +221,18 @@ __device__ __forceinline__ void weigh(const Shared<L>& shared, const WeightPlace
     score[i] = power_of_two(score[i]);
     columns.total[i / 4 * 2 + i % 2] += score[i] * inverse[i % 4 / 2];
   }
-  write_weights(shared, places, at, rank, score, factor);
+  write_byte_weights(shared, places, at, rank, score, factor);
 }
 
 // The piece's highest scores and totals, of the block's own rows.
 template <class L>
 __device__ __forceinline__ void write_totals(const Problem& p, const Piece& piece, const Shared<L>& shared, int first_row,
                                              const Columns<L>& columns) {
-  float* const totals = shared.highest;  // (4, rows); the last tile's renewal is over for all once they meet here
-  synchronise_group<kGroup>(1);
-#pragma unroll
-  for (int i = 0; i < L::own_columns; ++i) {
-    float total = columns.total[i];
-#pragma unroll
-    for (int lanes = 4; lanes < 32; lanes *= 2) total += __shfl_xor_sync(~0u, total, lanes);
-    if (lane_here() < 4) totals[warp_here() * L::rows + row_of(i)] = total;
-    if (threadIdx.x < 4) p.parts.highest_of(piece.slot)[first_row + row_of(i)] = columns.highest(i);
-  }
-  synchronise_group<kGroup>(1);
-  const int row = static_cast<int>(threadIdx.x);
-  if (row < L::own_rows) {
-    float total = totals[row] + totals[L::rows + row] + totals[2 * L::rows + row] + totals[3 * L::rows + row];
-    const bool real = first_row + row < piece.rows;
-    if (real && total > 0 && !(fabsf(p.query_scales[piece.row + first_row + row].scale) < INFINITY)) total = NAN;
-    p.parts.total_of(piece.slot)[first_row + row] = total;
-  }
-  synchronise_group<kGroup>(1);
+  write_statistics(p.parts, piece, shared, first_row, columns.total, [&](int i) { return columns.highest(i); },
+                   [&](int row, float total) {
+                     const bool broken = total > 0 && row < piece.rows && !(fabsf(p.query_scales[piece.row + row].scale) < INFINITY);
+                     return broken ? NAN : total;
+                   });
 }
 
 // The first warpgroup's work.
@@ -254,7 +240,7 @@ template <class L>
 __device__ __forceinline__ void score_byte_pieces(const Maps& maps, const Problem& p, const Shared<L>& shared, uint32_t rank) {
   const int first_row = L::split ? static_cast<int>(rank) * L::own_rows : 0;
   const int first_token = warp_here() * 16 + lane_here() / 4;  // of this thread's two in a tile
-  const WeightPlaces<L> places(shared, rank);
+  const ByteWeightPlaces<L> places(shared, rank);
   RingPlace<L::slots> at;
   RingPlace<L::weight_places> weights_at;
   RingPlace<L::places> sent_at, added_at;
@@ -271,15 +257,15 @@ __device__ __forceinline__ void score_byte_pieces(const Maps& maps, const Proble
     const auto begin = [&](int i) {
       const int token = (piece.first + i) * kTile + first_token;
       next_scales[0] = scale_of_token(piece, token), next_scales[1] = scale_of_token(piece, token + 8);
-      begin_scores(shared, at, sums);
+      begin_byte_scores(shared, at, sums);
     };
     const auto end = [&] {
-      end_scores(shared, sent_at, rank, sums, own);
+      end_byte_scores(shared, sent_at, rank, sums, own);
       scales[0] = next_scales[0], scales[1] = next_scales[1];
     };
     const auto finish = [&] {
       if constexpr (L::blocks == 2) add_sums(shared, added_at, own);
-      weigh(shared, places, weights_at, rank, scales, own, columns);
+      weigh_bytes(shared, places, weights_at, rank, scales, own, columns);
     };
     begin(0);
     end();

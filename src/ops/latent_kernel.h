@@ -13,8 +13,9 @@ namespace cepe::latent_kernel {
 // recorded launch reads the contexts that the table holds when it runs. It is written on the host and copied.
 struct TableShape {
   int64_t sequences, rows, width;  // rows of one sequence
-  int block_rows;                  // 8, 16 or 32: a context is read once for so many (block_rows_for)
+  int block_rows;                  // 8 to 64: a context is read once for so many (block_rows_for)
   bool eight_bits;                 // of all contexts
+  int reader_blocks;               // thread blocks that share the width (reader_blocks_for)
 };
 struct TableContext {              // in the order of their sequences
   const void* states;              // (tokens, width), as in Args
@@ -23,7 +24,8 @@ struct TableContext {              // in the order of their sequences
   int64_t tokens;                  // at least one
   int64_t first, count;            // the sequences that read it
 };
-int block_rows_for(int64_t rows);  // where so many read one context
+int block_rows_for(int64_t rows, bool eight_bits);  // where so many read one context
+int reader_blocks_for(int64_t width, bool eight_bits, int block_rows, int64_t tokens);  // tokens: of all contexts
 int64_t table_bytes(int64_t sequences);
 // memory: table_bytes() on the host; it and its copy must be aligned to 128 bytes. Throws Error where sequences overlap.
 void write_table(const TableShape& shape, const std::vector<TableContext>& contexts, void* memory);

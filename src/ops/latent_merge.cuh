@@ -10,24 +10,37 @@
 
 namespace cepe::latent_kernel {
 
-// Tiles of all (context, block of rows) pairs in one row, cut into equal shares, one for each reader. A reader leaves one
-// part for each pair that its share touches.
+// Tiles of all (context, block of rows) pairs in one row, cut into equal shares, one for each reader. A reader leaves
+// one part for each pair that its share touches.
 struct Shares {
-  int tiles = 0;     // of one pair; 0: there are none, or a table says it
+  int tiles = 0;  // of one pair; 0: there are none, or a table says it
   int readers = 0;
-  int64_t total = 0;
+  int share = 0, longer = 0;  // tiles of a reader; of the first `longer` readers one more
 
-  __host__ __device__ int64_t begin(int64_t reader) const { return total * reader / readers; }
+  // Of so many tiles, for readers of so many blocks.
+  static Shares of(int tiles_of_pair, int64_t all, int blocks);
+  __host__ __device__ int begin(int reader) const { return reader * share + (reader < longer ? reader : longer); }
   // The reader whose share holds this tile.
-  __host__ __device__ int reader_of(int64_t tile) const { return static_cast<int>(((tile + 1) * readers - 1) / total); }
-  __host__ __device__ int first_reader(int64_t pair) const { return reader_of(pair * tiles); }
-  __host__ __device__ int parts_of(int64_t pair) const { return reader_of((pair + 1) * tiles - 1) - first_reader(pair) + 1; }
+  __host__ __device__ int reader_of(int tile) const {
+    const int in_longer = longer * (share + 1);
+    return tile < in_longer ? tile / (share + 1) : longer + (tile - in_longer) / share;
+  }
+  __host__ __device__ int first_reader(int pair) const { return reader_of(pair * tiles); }
+  __host__ __device__ int parts_of(int pair) const {
+    return reader_of((pair + 1) * tiles - 1) - first_reader(pair) + 1;
+  }
 };
 
-// sums (slots, block_rows, width): sum of exp2(score - highest) state; statistics (slots, 2, block_rows): the highest score in
-// powers of two, and the sum of exp2(score - highest). A pair's parts lie in slots that follow each other.
+// sums (slots, block_rows, width): sum of exp2(score - highest) state; statistics (slots, 2, block_rows): the highest
+// score in powers of two, and the sum of exp2(score - highest). A pair's parts lie in slots that follow each other.
+//
+// as_registers: sums lie as a warpgroup's products leave them, (slots, width / 64, block_rows / 8, 128 threads, 4), so
+// that they are written with one store of 16 bytes for four: thread t's of warp w, lane 4 q + r, are of rows 2 r and 2
+// r + 1 of the 8 and of columns 16 w + q and 16 w + q + 8 of the 64, (row, column), (row + 1, column), (row, column +
+// 8), (row + 1, column + 8).
 struct Parts {
   float *sums, *statistics;
+  bool as_registers;
   void* out;  // (contexts, rows, width) bfloat16
   int64_t contexts, rows, width;
   int block_rows, row_blocks;
@@ -35,15 +48,29 @@ struct Parts {
   Shares shares;
   Table table;  // where contexts differ in length; `contexts` are then sequences
 
-  __device__ Shares shares_now() const { return table.entries ? Shares{0, table.totals->readers, table.totals->tiles} : shares; }
+  __device__ Shares shares_now() const {
+    return table.entries ? Shares{0, table.totals->readers, table.totals->share, table.totals->longer} : shares;
+  }
 
-  // Of the part that a reader leaves for a pair: from one piece to the next the reader, the pair or both move on by one.
+  // Of the part that a reader leaves for a pair: from one piece to the next the reader, the pair or both move on by
+  // one.
   __host__ __device__ static int64_t slot(int reader, int64_t pair) { return reader + pair; }
   __host__ __device__ static int64_t slots(int readers, int64_t pairs) { return readers + pairs - 1; }
   __device__ float* sums_of(int64_t slot) const { return sums + slot * block_rows * width; }
   __device__ float* highest_of(int64_t slot) const { return statistics + slot * 2 * block_rows; }
   __device__ float* total_of(int64_t slot) const { return highest_of(slot) + block_rows; }
 };
+
+__device__ __forceinline__ float highest_in_warp(float x) {
+#pragma unroll
+  for (int lanes = 1; lanes < 32; lanes *= 2) x = fmaxf(x, __shfl_xor_sync(~0u, x, lanes));
+  return x;
+}
+__device__ __forceinline__ float sum_in_warp(float x) {
+#pragma unroll
+  for (int lanes = 1; lanes < 32; lanes *= 2) x += __shfl_xor_sync(~0u, x, lanes);
+  return x;
+}
 
 // early: the kernel may be set up while the one before it on the stream still runs; it waits for it itself.
 void launch_merge(const Parts& parts, bool early, cudaStream_t stream);

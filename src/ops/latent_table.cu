@@ -1,14 +1,14 @@
 // The table of contexts of different lengths.
-#include "ops/latent_table.cuh"
-
 #include <cuda_runtime.h>
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "ops/fused.h"
 #include "ops/latent_kernel.h"
 #include "ops/latent_merge.cuh"
+#include "ops/latent_table.cuh"
 
 namespace cepe::latent_kernel {
 namespace {
@@ -31,24 +31,25 @@ CUtensorMap map_of_states(const hopper::Array& a, bool eight_bits) {
   return eight_bits ? hopper::map_of_bytes(a, kTile) : hopper::map_of_chunks(a, kTile, 1);
 }
 
-int blocks_of_reader(int64_t width) { return width / kChunk > 8 ? 2 : 1; }
-
-int most_readers(int64_t width) {
-  int device = 0, count = 0;
-  check(cudaGetDevice(&device));
-  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
-  return count / blocks_of_reader(width);
-}
-
-int readers_for(int64_t tiles, int64_t width) {
-  return tiles == 0 ? 0 : static_cast<int>(std::clamp<int64_t>(tiles / kLeastTiles, 1, most_readers(width)));
+Shares Shares::of(int tiles_of_pair, int64_t all, int blocks) {
+  if (all > std::numeric_limits<int>::max() / 2)
+    fused::refuse("latent attention", "there are too many tokens times rows");
+  Shares shares;
+  shares.tiles = tiles_of_pair;
+  if (all == 0) return shares;
+  // As few as make the longest share no longer: each leaves parts.
+  const int64_t most = most_readers(blocks), longest = std::max(kLeastTiles, (all + most - 1) / most);
+  shares.readers = static_cast<int>((all + longest - 1) / longest);
+  shares.share = static_cast<int>(all / shares.readers), shares.longer = static_cast<int>(all % shares.readers);
+  return shares;
 }
 
 Table table_in(const void* memory, int64_t sequences) {
   const auto* const bytes = static_cast<const char*>(memory);
   const TableLayout layout(sequences);
   return {reinterpret_cast<const TableEntry*>(bytes), reinterpret_cast<const TableSequence*>(bytes + layout.sequences),
-          reinterpret_cast<const int64_t*>(bytes + layout.first_tiles), reinterpret_cast<const TableTotals*>(bytes + layout.totals)};
+          reinterpret_cast<const int64_t*>(bytes + layout.first_tiles),
+          reinterpret_cast<const TableTotals*>(bytes + layout.totals)};
 }
 
 int64_t table_bytes(int64_t sequences) { return TableLayout(sequences).end; }
@@ -72,7 +73,7 @@ void write_table(const TableShape& shape, const std::vector<TableContext>& conte
     entry.states = map_of_states({c.states, 1, c.tokens, shape.width}, shape.eight_bits);
     entry.mask = c.mask, entry.scales = c.scales, entry.first_pair = pairs;
     entry.first_row = static_cast<int>(c.first * shape.rows), entry.rows = static_cast<int>(c.count * shape.rows);
-    entry.tokens = static_cast<int>(c.tokens), entry.tiles = static_cast<int>((c.tokens + kTile - 1) / kTile);
+    entry.tokens = static_cast<int>(c.tokens), entry.tiles = static_cast<int>(tiles_of(c.tokens));
     for (int64_t s = 0; s < c.count; ++s) {
       sequences[c.first + s] = {tiles, pairs, entry.tiles, static_cast<int>(s * shape.rows)};
     }
@@ -80,7 +81,9 @@ void write_table(const TableShape& shape, const std::vector<TableContext>& conte
     const int64_t row_blocks = (entry.rows + shape.block_rows - 1) / shape.block_rows;
     tiles += row_blocks * entry.tiles, pairs += row_blocks;
   }
-  *reinterpret_cast<TableTotals*>(bytes + layout.totals) = {tiles, readers_for(tiles, shape.width), static_cast<int>(contexts.size())};
+  const Shares shares = Shares::of(0, tiles, shape.reader_blocks);
+  *reinterpret_cast<TableTotals*>(bytes + layout.totals) = {static_cast<int>(contexts.size()), shares.readers,
+                                                            shares.share, shares.longer};
 }
 
 }  // namespace cepe::latent_kernel

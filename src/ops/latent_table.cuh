@@ -30,8 +30,8 @@ struct TableSequence {
   int row;               // its first one among its context's
 };
 struct TableTotals {
-  int64_t tiles;
-  int readers, contexts;
+  int contexts;
+  int readers, share, longer;  // as in Shares
 };
 struct Table {
   const TableEntry* entries;   // (contexts); null: there is no table, all contexts are of one length
@@ -53,10 +53,9 @@ struct Table {
 // How a table for so many sequences lies in memory.
 Table table_in(const void* memory, int64_t sequences);
 
-// Blocks that share the width, and how many such readers a launch has; 0 for no tiles.
-int blocks_of_reader(int64_t width);
-int most_readers(int64_t width);
-int readers_for(int64_t tiles, int64_t width);
+// Readers of so many blocks, which share the width, that run at the same time.
+int most_readers(int blocks);
+constexpr int64_t tiles_of(int64_t tokens) { return (tokens + kTile - 1) / kTile; }
 
 // Of states: bfloat16 as chunks in boxes of a tile of one, bytes in boxes of a tile of 128.
 CUtensorMap map_of_states(const hopper::Array& a, bool eight_bits);

@@ -2,9 +2,8 @@
 // products. One thread keeps copies of weights coming into a ring of stages and does not wait for anybody but the ring;
 // eight warps multiply what has come with x; one warp adds up their sums, finishes the outputs and hands them to the
 // other blocks.
-#include "ops/product_chain_kernel.h"
-
 #include "ops/product_chain_finish.cuh"
+#include "ops/product_chain_kernel.h"
 #include "ops/product_chain_multiply.cuh"
 
 namespace cepe::product_chain_kernel {
@@ -20,20 +19,24 @@ __device__ __forceinline__ void prefetch_norm(const Step& s) {
   }
 }
 
-__device__ __forceinline__ void copy_stage(const Step& s, const Tile& tile, int stage, char* to, uint64_t* barrier) {
+// Weights leave the second-level cache first: what stays is states of short contexts, outputs, and the kernels' own
+// instructions.
+__device__ __forceinline__ void copy_stage(const Step& s, const Tile& tile, int stage, char* to, uint64_t* barrier,
+                                           uint64_t policy) {
   if (s.transposed) {
     arrive_expecting(barrier, static_cast<uint32_t>(s.inputs * kRowBytes));
-    copy_box(to, s.weight, {0, 0, tile.in_head, tile.head}, barrier);
+    copy_box(to, s.weight, {0, 0, tile.in_head, tile.head}, barrier, policy);
     return;
   }
   const int first = tile.in_head * (s.gated ? kBoxRows : kTileRows), second = first + (s.gated ? s.outputs : kBoxRows);
   arrive_expecting(barrier, kStageBytes);
-  copy_box(to, s.weight, {0, first, stage * kWarps, tile.head}, barrier);
-  copy_box(to + kBoxBytes, s.weight, {0, second, stage * kWarps, tile.head}, barrier);
+  copy_box(to, s.weight, {0, first, stage * kWarps, tile.head}, barrier, policy);
+  copy_box(to + kBoxBytes, s.weight, {0, second, stage * kWarps, tile.head}, barrier, policy);
 }
 
 // One thread.
 __device__ __forceinline__ void copy_weights(const Chain& chain, const Shared& shared) {
+  const uint64_t policy = read_once();
   Place at, landed;
   int coming = 0;
   for (int i = 0; i < chain.count; ++i) {
@@ -52,7 +55,7 @@ __device__ __forceinline__ void copy_weights(const Chain& chain, const Shared& s
           landed.advance(chain.stages);
         }
         ++coming;
-        copy_stage(s, tile, stage, shared.ring + at.slot * kStageBytes, shared.full + at.slot);
+        copy_stage(s, tile, stage, shared.ring + at.slot * kStageBytes, shared.full + at.slot, policy);
         at.advance(chain.stages);
       }
     }
@@ -142,7 +145,10 @@ Step step_of(const Product& p) {
   s.tiles_of_head = (s.outputs + tile - 1) / tile;
   s.tiles = s.heads * s.tiles_of_head;
   s.stages = p.transposed ? 1 : (s.inputs + kStageInputs - 1) / kStageInputs;
-  s.share = s.tiles * s.stages / multiprocessors(), s.longer_shares = s.tiles * s.stages % multiprocessors();
+  const auto longest = [](int units) { return (units + multiprocessors() - 1) / multiprocessors(); };
+  s.unit = longest(s.tiles) * s.stages == longest(s.tiles * s.stages) ? s.stages : 1;
+  const int units = s.tiles * s.stages / s.unit;
+  s.share = units / multiprocessors(), s.longer_shares = units % multiprocessors();
   return s;
 }
 
@@ -235,9 +241,9 @@ void run(const Args& args, void* stream) {
   for (int i = 0; i < args.count; ++i) {
     const Product& p = args.products[i];
     Step& s = chain.steps[i] = step_of(p);
-    s.weight = map_of_chunks(
-        {p.weight, p.heads, p.transposed ? p.inputs : p.outputs, p.transposed ? p.outputs : p.inputs},
-        p.transposed ? s.inputs : kBoxRows, p.transposed ? 1 : kWarps);
+    s.weight =
+        map_of_chunks({p.weight, p.heads, p.transposed ? p.inputs : p.outputs, p.transposed ? p.outputs : p.inputs},
+                      p.transposed ? s.inputs : kBoxRows, p.transposed ? 1 : kWarps);
     chain.x_bytes = std::max(chain.x_bytes, x_bytes_of(s, args.rows));
     s.out_words = words;
     words += words_of(p, args.rows);

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "ops/bf16_vector.cuh"
+#include "ops/cache_policy.cuh"
 #include "ops/hopper.cuh"
 #include "ops/product_chain_kernel.h"
 #include "ops/tensor_map.cuh"
@@ -51,7 +52,8 @@ struct Step {
   int heads, group, inputs, outputs;  // outputs: of `out`
   int tiles, tiles_of_head;
   int stages;                // of a tile
-  int share, longer_shares;  // stages of a block; of the first blocks one more
+  int unit;                  // stages that shares are whole to
+  int share, longer_shares;  // units of a block; of the first blocks one more
   bool transposed, gated;
 };
 struct Chain {
@@ -66,7 +68,7 @@ struct Chain {
 // ---- What all parts of a block agree on
 
 // The stages of all tiles stand in one row that is cut into equal shares, one a block: a share may begin and end within
-// a tile.
+// a tile, unless whole tiles make the longest share no longer.
 struct Share {
   int begin, end;              // tiles; equal: none
   int first_stage, end_stage;  // of the first tile, of the last one
@@ -74,7 +76,7 @@ struct Share {
   int heads;                   // that its tiles touch
 };
 __host__ __device__ inline int begin_of_share(const Step& s, int block) {
-  return block * s.share + min(block, s.longer_shares);
+  return (block * s.share + min(block, s.longer_shares)) * s.unit;
 }
 __host__ __device__ inline Share share_of(const Step& s, int block) {
   const int begin = begin_of_share(s, block), end = begin_of_share(s, block + 1);

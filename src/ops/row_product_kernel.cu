@@ -3,6 +3,7 @@
 #include "ops/row_product_kernel.h"
 
 #include "ops/bf16_vector.cuh"
+#include "ops/cache_policy.cuh"
 
 namespace cepe::row_product_kernel {
 namespace {
@@ -14,12 +15,8 @@ constexpr int kWarps = kThreads / kWarp;
 constexpr int kOutputs = 2;  // of a warp at a time: they share what is read of x
 constexpr int kAhead = 4;    // vectors of each output that a thread has on their way while it multiplies as many
 
-// Read once, by this thread alone.
-__device__ __forceinline__ Vector load_once(const bf16* p) {
-  uint4 raw;
-  asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0,%1,%2,%3}, [%4];"
-               : "=r"(raw.x), "=r"(raw.y), "=r"(raw.z), "=r"(raw.w)
-               : "l"(p));
+__device__ __forceinline__ Vector load_weights(const bf16* p) {
+  const uint4 raw = load_once(p);
   return reinterpret_cast<const Vector&>(raw);
 }
 
@@ -34,7 +31,7 @@ __device__ __forceinline__ void load_ahead(Ahead& to, const bf16* const (&rows)[
     const int at = first + i * kWarp;
 #pragma unroll
     for (int o = 0; o < kOutputs; ++o) {
-      if (at < vectors) to.w[o][i] = load_once(rows[o] + at * kVector);
+      if (at < vectors) to.w[o][i] = load_weights(rows[o] + at * kVector);
     }
   }
 }
@@ -193,7 +190,7 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_columns(const Args a) {
 #pragma unroll 8
     for (int64_t i = warp; i < a.inputs; i += kWarps) {
       float w[kVector];
-      unpack(load_once(weight + i * a.outputs), w);
+      unpack(load_weights(weight + i * a.outputs), w);
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
         const float factor = __bfloat162float(x[r * a.heads * a.inputs + i]);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "ops/bf16_vector.cuh"
+#include "ops/cache_policy.cuh"
 #include "ops/row_product_kernel.h"
 
 namespace cepe::row_product_kernel {
@@ -77,14 +78,6 @@ struct Int4 {
     return y;
   }
 };
-
-__device__ __forceinline__ uint4 load_once(const uint8_t* p) {
-  uint4 raw;
-  asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0,%1,%2,%3}, [%4];"
-               : "=r"(raw.x), "=r"(raw.y), "=r"(raw.z), "=r"(raw.w)
-               : "l"(p));
-  return raw;
-}
 
 // sums (16 x 8) += a (16 x 16) b (16 x 8), of which a lane has: of sums, rows lane / 4 and that + 8, columns 2 (lane % 4) and the
 // next; of a the same rows, four columns; of b column lane / 4, four rows.

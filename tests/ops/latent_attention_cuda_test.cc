@@ -98,7 +98,11 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{2, 33, 4096, 512, 1, false, 2}, Case{1, 64, 33, 640, 1, false, 2},
                     Case{1, 10, 8000, 704, 1, false, 2}, Case{1, 48, 1234, 768, 1, true, 2},
                     Case{200, 8, 64, 832, 200, false, 2}, Case{1, 17, 7001, 896, 1, false, 2},
-                    Case{1, 32, 1000, 960, 1, false, 12}, Case{1, 512, 20000, 1024, 1, true, 3}));
+                    Case{1, 32, 1000, 960, 1, false, 12}, Case{1, 512, 20000, 1024, 1, true, 3},
+                    Case{2, 32, 126976, 1024, 1, false, 3}, Case{1, 48, 5000, 1024, 1, true, 2},
+                    Case{6, 33, 3001, 1024, 6, true, 4}, Case{3, 32, 4096, 1024, 1, false, 6},
+                    Case{40, 32, 700, 1024, 40, true, 2}, Case{1, 60, 9000, 448, 1, false, 3},
+                    Case{4, 32, 100001, 1024, 4, true, 3}, Case{1, 9, 450000, 704, 1, false, 2}));
 
 using CudaLatentAttentionEdges = OnCuda;
 
@@ -124,6 +128,18 @@ TEST_F(CudaLatentAttentionEdges, LargeScoresDoNotOverflowAndBrokenStatesDoNotPas
   states[0][1100][5] = NAN;
   EXPECT_TRUE(latent_attention(query, {states}, 1.0).isnan().all().item<bool>());
   EXPECT_TRUE(latent_attention(query, {at::full({1, 3, 64}, NAN, options)}, 1.0).isnan().all().item<bool>());
+}
+
+// One block of four holds the broken value, and another the token's neighbours: all of the row is broken, other rows are not.
+TEST_F(CudaLatentAttentionEdges, ABrokenStateOrQuerySpoilsItsRowsInTheWholeWidth) {
+  const auto options = at::TensorOptions().device(at::kCUDA).dtype(at::kBFloat16);
+  const at::Tensor query = at::randn({1, 64, 1024}, options), states = at::randn({1, 5000, 1024}, options);
+  query[0][40][700] = NAN;
+  const at::Tensor found = latent_attention(query, {states}, 0.03).isnan();
+  EXPECT_TRUE(found[0][40].all().item<bool>());
+  EXPECT_EQ(found.sum().item<int64_t>(), 1024);
+  states[0][4999][1023] = NAN;
+  EXPECT_TRUE(latent_attention(query, {states}, 0.03).isnan().all().item<bool>());
 }
 
 }  // namespace
