@@ -288,7 +288,12 @@ template <int kThreads>
 __device__ __forceinline__ void synchronise_group(int name) {
   asm volatile("bar.sync %0, %1;" ::"r"(name), "n"(kThreads) : "memory");
 }
-// The same, and whether any of them says yes.
+// The same of threads that do not wait for the others.
+template <int kThreads>
+__device__ __forceinline__ void arrive_in_group(int name) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(name), "n"(kThreads) : "memory");
+}
+// As synchronise_group(), and whether any of them says yes.
 template <int kThreads>
 __device__ __forceinline__ bool any_in_group(int name, bool yes) {
   int any;

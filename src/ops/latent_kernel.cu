@@ -24,28 +24,59 @@
 namespace cepe::latent_kernel {
 namespace {
 
-// One warp.
+// One warp: the barriers of the ring; those of the query, and of what passes from group to group.
 template <class L>
-__device__ __forceinline__ void init_barriers(const Shared<L>& shared) {
+__device__ __forceinline__ void init_ring(const Shared<L>& shared) {
   static_assert(kMaxSlots <= 32);
   const int i = threadIdx.x % 32;
   if (i < L::slots) init_barrier(shared.full + i, 1), init_barrier(shared.empty + i, L::adders * kGroup / 32);
+  publish_barriers();
+}
+template <class L>
+__device__ __forceinline__ void init_query(const Shared<L>& shared) {
+  if (threadIdx.x % 32 == 0) init_barrier(shared.query_there, 1);
+  publish_barriers();
+}
+template <class L>
+__device__ __forceinline__ void init_groups(const Shared<L>& shared) {
+  const int i = threadIdx.x % 32;
   if (i < L::weight_places) {
     init_barrier(shared.weights_there + i, kGroup / 32);
     init_barrier(shared.weights_free + i, L::writers * L::adders * kGroup / 32);
   }
   if (i < L::places) init_barrier(shared.part_there + i, L::eight_bits ? 1 : kGroup / 32);
-  if (i == 0) init_barrier(shared.query_there, 1);
   publish_barriers();
 }
 
-// The groups' work where states are bfloat16: scoring, weighing, adding, copying. What does not need earlier work's
-// results begins before that has ended. A block may end before the others of its cluster: it has received all that they
-// send it.
+// What the groups do where states are bfloat16: scoring, weighing, adding, copying. What does not need earlier work's
+// results begins before that has ended, and since the first instructions of a kernel take long
+// (docs/kernels/decode_step.md), nothing stands before the first copies of states and of the query that they do not
+// need. A block may end before the others of its cluster: it has received all that they send it.
 template <class L>
 __device__ __forceinline__ void read_pieces(const Maps& maps, const Problem& p, const Shared<L>& shared, uint32_t rank,
                                             int role) {
-  if (p.parts.table.entries || (role % 2 == 1 && !p.settled)) cudaGridDependencySynchronize();  // states and masks
+  constexpr int kStart = 4;  // the barrier at which all but the copying group wait for each other
+  const bool table = p.parts.table.entries != nullptr;
+  if (role == 3) {
+    if (warp_here() == 0) init_ring(shared);
+    arrive_in_group<L::threads>(kStart);
+    arrive_in_cluster();
+    if (table || !p.settled) cudaGridDependencySynchronize();
+    if constexpr (L::moves_registers) give_registers<kCopierRegisters>();
+    if (threadIdx.x == 3 * kGroup) copy_tiles(maps, p, shared, static_cast<int>(rank));
+    __syncwarp();
+    wait_for_cluster();
+    return;
+  }
+  if (role == 0 && warp_here() == 0) init_query(shared);
+  if (role == 1 && warp_here() == 0) init_groups(shared);
+  synchronise_group<L::threads>(kStart);
+  arrive_in_cluster();
+  if (role == 0 && warp_here() == 0) {
+    cudaGridDependencySynchronize();
+    if (Walk walk(p); walk.more()) load_query(maps, p, shared, walk.next(maps, p), static_cast<int>(rank));
+  }
+  if (table || (role == 1 && !p.settled)) cudaGridDependencySynchronize();  // masks, too
   if (role == 0) {
     if constexpr (L::moves_registers) give_registers<kScorerRegisters>();
     score_pieces(maps, p, shared, rank);
@@ -53,21 +84,19 @@ __device__ __forceinline__ void read_pieces(const Maps& maps, const Problem& p, 
     if constexpr (L::moves_registers) take_registers<kWeigherRegisters>();
     wait_for_cluster();
     weigh_pieces(maps, p, shared, rank);
-  } else if (role == 2) {
+  } else {
     if constexpr (L::moves_registers) take_registers<kAdderRegisters>();
     wait_for_cluster();
     add_pieces(maps, p, shared, rank);
-  } else {
-    if constexpr (L::moves_registers) give_registers<kCopierRegisters>();
-    if (threadIdx.x == 3 * kGroup) copy_tiles(maps, p, shared, static_cast<int>(rank));
-    __syncwarp();
-    wait_for_cluster();
   }
 }
 // The same of bytes: scoring and weighing, adding (two groups), copying.
 template <class L>
 __device__ __forceinline__ void read_byte_pieces(const Maps& maps, const Problem& p, const Shared<L>& shared,
                                                  uint32_t rank, int role) {
+  if (threadIdx.x < 32) init_ring(shared), init_query(shared), init_groups(shared);
+  __syncthreads();
+  arrive_in_cluster();
   if (role < 3 || !p.settled) cudaGridDependencySynchronize();
   if (role == 0) {
     take_registers<kByteScorerRegisters>();
@@ -93,14 +122,11 @@ __global__ void __launch_bounds__(L::threads, 1)
   extern __shared__ __align__(1024) char memory[];
   const Shared<L> shared(memory);
   cudaTriggerProgrammaticLaunchCompletion();  // the merge may take its places; it waits there
-  const uint32_t rank = L::blocks > 1 ? __shfl_sync(~0u, cluster_rank(), 0) : 0;  // known to be the same in a warp
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  if (warp == 0) init_barriers(shared);
-  if (threadIdx.x == 3 * kGroup && !p.parts.table.entries) prefetch_map(maps.states);
-  if (threadIdx.x == kGroup) prefetch_map(maps.query);
-  __syncthreads();
-  arrive_in_cluster();
+  // Known to be the same in a warp.
+  const uint32_t rank = L::blocks > 1 ? __shfl_sync(~0u, cluster_rank(), 0) : 0;
   const int role = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kGroup, 0);
+  if (threadIdx.x == 2 * kGroup && !p.parts.table.entries) prefetch_map(maps.states);
+  if (threadIdx.x == kGroup) prefetch_map(maps.query);
   if constexpr (L::eight_bits)
     read_byte_pieces(maps, p, shared, rank, role);
   else
@@ -109,7 +135,7 @@ __global__ void __launch_bounds__(L::threads, 1)
 
 // ---- The host's side
 
-constexpr int kChunksOfBlock = 4;  // at most, of bfloat16
+constexpr int kChunksOfBlock = 4;  // at most, of bfloat16; twice as many where two blocks share more than 512
 // From so many on the parts of readers of two blocks, of which all multiprocessors hold one, cost less than those lose
 // that clusters of four leave out.
 constexpr int64_t kManyTokens = 400'000;

@@ -25,7 +25,8 @@ struct TableContext {              // in the order of their sequences
   int64_t first, count;            // the sequences that read it
 };
 int block_rows_for(int64_t rows, bool eight_bits);  // where so many read one context
-int reader_blocks_for(int64_t width, bool eight_bits, int block_rows, int64_t tokens);  // tokens: of all contexts
+// tokens: of all contexts
+int reader_blocks_for(int64_t width, bool eight_bits, int block_rows, int64_t tokens);
 int64_t table_bytes(int64_t sequences);
 // memory: table_bytes() on the host; it and its copy must be aligned to 128 bytes. Throws Error where sequences overlap.
 void write_table(const TableShape& shape, const std::vector<TableContext>& contexts, void* memory);

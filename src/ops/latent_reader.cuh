@@ -172,24 +172,33 @@ __device__ __forceinline__ Piece piece_of(const Problem& p, int context, int rea
   piece.rows = entry.rows - row_block * p.parts.block_rows;
   return piece;
 }
-// Calls work(piece) for all pieces of this block's reader.
+// The pieces of this block's reader, one after another.
+class Walk {
+ public:
+  __device__ __forceinline__ explicit Walk(const Problem& p) : reader_(static_cast<int>(blockIdx.x) / p.blocks) {
+    const Shares shares = p.parts.shares_now();
+    if (reader_ >= shares.readers) return;
+    tile_ = shares.begin(reader_), end_ = shares.begin(reader_ + 1);
+    if (p.parts.table.entries) context_ = p.parts.table.context_of(tile_);
+  }
+  __device__ __forceinline__ bool more() const { return tile_ < end_; }
+  __device__ __forceinline__ Piece next(const Maps& maps, const Problem& p) {
+    const Table& table = p.parts.table;
+    Piece piece = table.entries ? piece_of(p, context_, reader_, tile_) : piece_at(maps, p, reader_, tile_);
+    piece.tiles = min(end_ - tile_, piece.tiles);
+    tile_ += piece.tiles;
+    if (table.entries && more() && context_ + 1 < table.totals->contexts && tile_ >= table.first_tiles[context_ + 1])
+      ++context_;
+    return piece;
+  }
+
+ private:
+  int reader_, tile_ = 0, end_ = 0, context_ = 0;
+};
+// Calls work(piece) for all of them.
 template <class Work>
 __device__ __forceinline__ void for_each_piece(const Maps& maps, const Problem& p, Work work) {
-  const Table& table = p.parts.table;
-  const Shares shares = p.parts.shares_now();
-  const int reader = static_cast<int>(blockIdx.x) / p.blocks;
-  if (reader >= shares.readers) return;
-  const int end = shares.begin(reader + 1);
-  int tile = shares.begin(reader);
-  int context = table.entries ? table.context_of(tile) : 0;
-  while (tile < end) {
-    Piece piece = table.entries ? piece_of(p, context, reader, tile) : piece_at(maps, p, reader, tile);
-    piece.tiles = min(end - tile, piece.tiles);
-    work(piece);
-    tile += piece.tiles;
-    if (table.entries && tile < end && context + 1 < table.totals->contexts && tile >= table.first_tiles[context + 1])
-      ++context;
-  }
+  for (Walk walk(p); walk.more();) work(walk.next(maps, p));
 }
 
 // One thread: copies of the reader's tiles, slot by slot, as places in the ring become free.

@@ -247,7 +247,7 @@ __device__ __forceinline__ void weigh(const Shared<L>& shared, const WeightPlace
   write_weights(shared, places, at, rank, score, factor);
 }
 
-// The first warpgroup's work.
+// The first warpgroup's work. The first piece's query is on its way.
 template <class L>
 __device__ __forceinline__ void score_pieces(const Maps& maps, const Problem& p, const Shared<L>& shared,
                                              uint32_t rank) {
@@ -257,14 +257,13 @@ __device__ __forceinline__ void score_pieces(const Maps& maps, const Problem& p,
   uint32_t query_parity = 0;
   bool first = true;
   for_each_piece(maps, p, [&](const Piece& piece) {
-    if (!first) synchronise_group<kGroup>(3);  // the query's place is read no more
-    if (warp_here() == 0) {
-      cudaGridDependencySynchronize();
-      load_query(maps, p, shared, piece, static_cast<int>(rank));
+    if (!first) {
+      synchronise_group<kGroup>(3);  // the query's place is read no more
+      if (warp_here() == 0) load_query(maps, p, shared, piece, static_cast<int>(rank));
     }
+    wait(shared.query_there, query_parity);
     if (first) wait_for_cluster();  // the other blocks' barriers are there
     first = false;
-    wait(shared.query_there, query_parity);
     query_parity ^= 1;
     for (int i = 0; i < piece.tiles; ++i) {
       float score[L::values];
