@@ -71,7 +71,7 @@ OpenedModel open_model(const ModelOptions& options) {
     opened.notes.push_back(fmt::format("{} of {} matrices have shapes that {} cannot hold and stay {}", sizes.left,
                                        sizes.left + sizes.matrices, options.weights, dtype_name(opened.model.dtype())));
   }
-  if (open.device.is_cuda()) merge_projections(opened.model);
+  if (open.device.is_cuda() || weights != WeightType::stored) merge_projections(opened.model);
   return opened;
 }
 

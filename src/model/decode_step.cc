@@ -89,7 +89,8 @@ StepChain step_chain_from_name(const std::string& name) {
 }
 
 bool step_pays(const Cepe& model) {
-  return step_attention_is_fused(model.device(), model.dtype(), model.config.decoder.head_dim);
+  const bool fused = step_attention_is_fused(model.device(), model.dtype(), model.config.decoder.head_dim);
+  return fused && (model.device().is_cuda() || products_join(model, 1));
 }
 
 DecodeStep::DecodeStep(const Cepe& model, const KeyValueCache& cache, const DecodeStepOptions& options)

@@ -115,7 +115,8 @@ class DecodeStep {
 // Whether a cache of this capacity can be written step by step: not where rotary frequencies depend on the length
 // (RopeKind::dynamic beyond the original window).
 bool can_step(const Cepe& model, int64_t capacity);
-// Whether steps are faster than decode(): on a CUDA device with the step's kernels.
+// Whether steps are faster than decode(): on a CUDA device with the step's kernels; on a CPU with them where all
+// products take in what stands around them, which those with packed and merged matrices do.
 bool step_pays(const Cepe& model);
 
 }  // namespace cepe

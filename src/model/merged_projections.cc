@@ -36,7 +36,7 @@ bool merge_packed_parts(const std::vector<Linear*>& parts, Linear& into) {
 bool merge(const std::vector<Linear*>& parts, Linear& into) {
   const bool biased = parts.front()->bias.defined(), packed = parts.front()->packed != nullptr;
   const auto fits = [&](const Linear* part) {
-    const bool there = packed ? part->packed && part->packed->values.is_cuda() : part->weight.defined();
+    const bool there = packed ? part->packed != nullptr : part->weight.defined();
     return there && part->bias.defined() == biased;
   };
   if (!std::all_of(parts.begin(), parts.end(), fits)) return false;

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "ops/fp8.h"
 #include "ops/row_product.h"
+#include "ops/row_product_cpu.h"
 #ifdef CEPE_CUDA
 #include <ATen/cuda/CUDAContext.h>
 #include <c10/cuda/CUDAGuard.h>
@@ -39,6 +40,18 @@ Grid on_grid(const at::Tensor& w, const at::Tensor& scale, const at::Tensor& zer
   return grid;
 }
 
+const uint16_t* bits(const at::Tensor& x) { return static_cast<const uint16_t*>(x.const_data_ptr()); }
+
+// values (out, in), scales (out, in / 32, 2)
+void tile_int4(const at::Tensor& values, const at::Tensor& scales, PackedWeight& out) {
+  out.tiled = true;
+  out.values = at::empty({out.out, out.in / 2}, at::kByte);
+  out.scales = at::empty_like(scales);
+  row_product_cpu::tile_int4(values.const_data_ptr<uint8_t>(), bits(scales), out.out, out.in,
+                             out.values.mutable_data_ptr<uint8_t>(),
+                             static_cast<uint16_t*>(out.scales.mutable_data_ptr()));
+}
+
 void pack_int4(const at::Tensor& weight, PackedWeight& out) {
   const at::Tensor w = weight.to(at::kFloat).reshape({-1, kInt4Group});
   const at::Tensor least = std::get<0>(w.min(-1, true)), greatest = std::get<0>(w.max(-1, true));
@@ -52,6 +65,7 @@ void pack_int4(const at::Tensor& weight, PackedWeight& out) {
   const at::Tensor scale = at::where(better, symmetric.scale, whole.scale), zero = at::where(better, symmetric.zero, whole.zero);
   const int64_t groups = out.in / kInt4Group;
   const at::Tensor by_row = at::cat({scale, zero}, -1).view({out.out, groups, 2});
+  if (!weight.is_cuda() && row_product_cpu::available()) return tile_int4(values, by_row.to(at::kBFloat16), out);
   out.scales = (weight.is_cuda() ? by_row : by_row.transpose(0, 1).contiguous()).to(at::kBFloat16);
   const at::Tensor even = values.slice(1, 0, out.in, 2), odd = values.slice(1, 1, out.in, 2);
   out.values = even.bitwise_left_shift(4).bitwise_or(odd);
@@ -68,6 +82,11 @@ void pack_int8(const at::Tensor& weight, PackedWeight& out) {
 // (value - 8) * scale + zero, row by row: one pass, where tensor operations would take five.
 at::Tensor unpack_int4_cpu(const PackedWeight& weight) {
   const at::Tensor out = at::empty({weight.out, weight.in}, at::kBFloat16);
+  if (weight.tiled) {
+    row_product_cpu::widen_int4(weight.values.const_data_ptr<uint8_t>(), bits(weight.scales), weight.out, weight.in,
+                                static_cast<uint16_t*>(out.mutable_data_ptr()));
+    return out;
+  }
   const uint8_t* const values = weight.values.const_data_ptr<uint8_t>();
   const auto* const scales = weight.scales.const_data_ptr<at::BFloat16>();
   auto* const to = out.mutable_data_ptr<at::BFloat16>();
@@ -103,7 +122,8 @@ at::Tensor unpack_int4(const PackedWeight& weight) {
 
 // (rows, in) -> (rows, out) with our kernel, kFewRows at a time; nothing where it does not apply.
 std::optional<at::Tensor> in_few_rows(const at::Tensor& x, const PackedWeight& weight) {
-  if (x.size(0) >= kManyRowsCuda || x.size(0) == 0 || !row_product_applies(x.narrow(0, 0, 1), weight)) return std::nullopt;
+  const int64_t many = x.is_cuda() ? kManyRowsCuda : kManyRows;
+  if (x.size(0) >= many || x.size(0) == 0 || !row_product_applies(x.narrow(0, 0, 1), weight)) return std::nullopt;
   std::vector<at::Tensor> parts;
   for (const at::Tensor& rows : x.split(kFewRows)) {
     if (!row_product_applies(rows, weight)) return std::nullopt;
@@ -114,18 +134,14 @@ std::optional<at::Tensor> in_few_rows(const at::Tensor& x, const PackedWeight& w
 
 // (rows, in) -> (rows, out)
 at::Tensor int4_linear(const at::Tensor& x, const PackedWeight& weight) {
-  const at::Tensor narrow = x.to(at::kBFloat16);
-  if (x.is_cuda()) {
-    if (const auto y = in_few_rows(narrow, weight)) return y->to(x.scalar_type());
-  }
-  if (x.is_cuda() || x.size(0) >= kManyRows) return at::linear(narrow, unpack_int4(weight)).to(x.scalar_type());
+  const at::Tensor narrow = x.to(at::kBFloat16).contiguous();
+  if (const auto y = in_few_rows(narrow, weight)) return y->to(x.scalar_type());
+  if (!weight.packed.defined() || x.size(0) >= kManyRows) return at::linear(narrow, unpack_int4(weight)).to(x.scalar_type());
   return at::_weight_int4pack_mm_for_cpu(narrow, weight.packed, kInt4Group, weight.scales).to(x.scalar_type());
 }
 
 at::Tensor int8_linear(const at::Tensor& x, const PackedWeight& weight) {
-  if (x.is_cuda()) {
-    if (const auto y = in_few_rows(x, weight)) return *y;
-  }
+  if (const auto y = in_few_rows(x, weight)) return *y;
   // The scale belongs to the output's column, so it can wait until after the product. (LibTorch's kernel for CUDA takes
   // ten times as long.)
   if (x.is_cuda() || x.size(0) >= kManyRows) {

@@ -1,6 +1,6 @@
 // Matrices held in 8 or 4 bits a weight, multiplied with activations in bfloat16 or float32 ("weight-only"
 // quantisation): what limits writing one token after another is reading the weights. The products of few rows are
-// kernels for narrow weights: LibTorch's on a CPU, ours on a CUDA device (row_product.h). For many rows the weights are
+// kernels for narrow weights: ours on a CUDA device and on a CPU with avx512_bf16 (row_product.h), else LibTorch's. For many rows the weights are
 // widened first, since arithmetic binds there. fp8 is another thing: for many rows the activations are rounded too and
 // the arithmetic itself is narrow (fp8.h).
 #pragma once
@@ -30,7 +30,9 @@ struct PackedWeight {
   at::Tensor values;   // int8: (out, in) int8. int4: (out, in / 2) uint8, the even column in the high half.
                        // fp8: (out, in) float8_e4m3fn
   at::Tensor scales;   // int8, fp8: (out). int4: (in / 32, out, 2) bfloat16: scale, zero; on CUDA (out, in / 32, 2)
-  at::Tensor packed;   // int4 on a CPU only: the values once more, as LibTorch's kernel wants them
+  at::Tensor packed;   // int4 on a CPU without our kernel: the values once more, as LibTorch's kernel wants them
+  bool tiled = false;  // int4 on a CPU with our kernel: values (out, in / 2) and scales (out, in / 32, 2) of each 16 rows
+                       // lie in the order of row_product_cpu.h
 
   int64_t bytes() const;  // of all of it
 };

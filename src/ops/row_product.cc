@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "ops/ops.h"
 #include "ops/packed_weight.h"
+#include "ops/row_product_cpu.h"
 #ifdef CEPE_CUDA
 #include <ATen/cuda/CUDAContext.h>
 #include <c10/cuda/CUDAGuard.h>
@@ -16,6 +17,7 @@
 namespace cepe {
 namespace {
 
+#ifdef CEPE_CUDA
 bool in_pieces(const at::Tensor& x) {
   return x.is_contiguous() && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
 }
@@ -24,6 +26,7 @@ bool few_rows(const at::Tensor& x, int64_t rows) {
   const bool trains = c10::GradMode::is_enabled() && x.requires_grad();
   return x.is_cuda() && x.scalar_type() == at::kBFloat16 && !trains && rows > 0 && rows <= kFewRows && in_pieces(x);
 }
+#endif
 
 bool fits(const at::Tensor& x, const at::Tensor& weight, int64_t rows) {
 #ifdef CEPE_CUDA
@@ -78,6 +81,46 @@ Format format_of(WeightType type) {
 }
 #endif
 
+// Values that the CPU kernel reads one after another, or none.
+bool lies(const at::Tensor& x) {
+  return !x.defined() || (x.is_cpu() && x.scalar_type() == at::kBFloat16 && x.is_contiguous());
+}
+
+bool fits_cpu(const at::Tensor& x, const PackedWeight& weight) {
+  const bool trains = c10::GradMode::is_enabled() && x.requires_grad();
+  const bool format = weight.type == WeightType::int8 || (weight.type == WeightType::int4 && weight.tiled);
+  return row_product_cpu::available() && x.dim() > 0 && lies(x) && !trains && rows_of(x) > 0 &&
+         rows_of(x) <= row_product_cpu::kMostRows && x.size(-1) == weight.in && format && weight.values.is_cpu() &&
+         row_product_cpu::sizes_fit(weight.out, weight.in) && weight.values.is_contiguous() &&
+         weight.scales.is_contiguous();
+}
+
+at::Tensor cpu_product(const at::Tensor& x, const PackedWeight& weight, const RowProductOptions& options) {
+  require(lies(options.norm) && lies(options.bias) && lies(options.residual),
+          "row product: a norm, bias or residual is not contiguous, or not in bfloat16");
+  const auto bits = [](const at::Tensor& t) {
+    return t.defined() ? static_cast<const uint16_t*>(t.const_data_ptr()) : nullptr;
+  };
+  std::vector<int64_t> sizes = x.sizes().vec();
+  sizes.back() = weight.out / (options.gated ? 2 : 1);
+  const at::Tensor out = at::empty(sizes, x.options());
+  const bool int4 = weight.type == WeightType::int4;
+  row_product_cpu::row_product({.format = int4 ? row_product_cpu::Format::int4 : row_product_cpu::Format::int8,
+                                .x = bits(x), .values = weight.values.const_data_ptr(),
+                                .scales = weight.scales.const_data_ptr(),
+                                .out = static_cast<uint16_t*>(out.mutable_data_ptr()),
+                                .rows = rows_of(x), .inputs = weight.in, .outputs = weight.out,
+                                .norm = bits(options.norm), .eps = static_cast<float>(options.eps),
+                                .bias = bits(options.bias), .residual = bits(options.residual),
+                                .gated = options.gated});
+  return out;
+}
+
+// A gated product computes a tile of gate together with one of up.
+bool whole_tiles(const PackedWeight& weight, const RowProductOptions& options) {
+  return !options.gated || weight.out / 2 % row_product_cpu::kTileRows == 0;
+}
+
 // y = x weight^T of options.norm's x -> what the options make of it.
 at::Tensor with_rest(at::Tensor y, const RowProductOptions& options) {
   if (options.residual.defined()) y = y + options.residual;
@@ -98,12 +141,12 @@ bool row_product_applies(const at::Tensor& x, const at::Tensor& weight) {
 }
 
 bool row_product_applies(const at::Tensor& x, const PackedWeight& weight) {
+  if (fits_cpu(x, weight)) return true;
 #ifdef CEPE_CUDA
   const bool scales_lie = weight.scales.is_contiguous() && reinterpret_cast<uintptr_t>(weight.scales.const_data_ptr()) % 4 == 0;
   return x.dim() > 0 && few_rows(x, rows_of(x)) && x.size(-1) == weight.in &&
          row_product_kernel::width_fits(format_of(weight.type), weight.in) && in_pieces(weight.values) && scales_lie;
 #else
-  (void)x, (void)weight;
   return false;
 #endif
 }
@@ -117,8 +160,9 @@ at::Tensor row_product(const at::Tensor& x, const at::Tensor& weight_OI, const R
 }
 
 at::Tensor row_product(const at::Tensor& x, const PackedWeight& weight_OI, const RowProductOptions& options) {
-#ifdef CEPE_CUDA
   require(!options.gated || !options.residual.defined(), "row product: a gated one has no residual");
+  if (fits_cpu(x, weight_OI) && whole_tiles(weight_OI, options)) return cpu_product(x, weight_OI, options);
+#ifdef CEPE_CUDA
   if (row_product_applies(x, weight_OI)) {
     return joined_product(x, weight_OI.values, options,
                           {.format = format_of(weight_OI.type), .scales = weight_OI.scales.const_data_ptr()});

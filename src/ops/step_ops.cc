@@ -5,6 +5,8 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "ops/row_product_cpu.h"
+#include "ops/step_attention_cpu.h"
 #ifdef CEPE_CUDA
 #include <ATen/cuda/CUDAContext.h>
 #include <c10/cuda/CUDAGuard.h>
@@ -47,6 +49,28 @@ at::Tensor unfused_attention(const at::Tensor& qkv_BN, const StepAttention& inpu
   return at::matmul(weights.to(values.scalar_type()), values).reshape({B, H * K});
 }
 
+// The CPU's kernel reads positions as they are now, and a wrong one would write outside the cache.
+at::Tensor cpu_attention(const at::Tensor& qkv_in, const StepAttention& input, int64_t heads) {
+  const at::Tensor qkv = qkv_in.contiguous(), positions = input.positions_B.contiguous();
+  const int64_t B = qkv.size(0), S = input.k_BSGK.size(1), G = input.k_BSGK.size(2), K = input.k_BSGK.size(3);
+  const auto bits = [](const at::Tensor& t) {
+    return t.defined() ? static_cast<const uint16_t*>(t.const_data_ptr()) : nullptr;
+  };
+  const auto written = [](const at::Tensor& t) { return static_cast<uint16_t*>(t.mutable_data_ptr()); };
+  const int64_t* const at = positions.const_data_ptr<int64_t>();
+  for (int64_t b = 0; b < B; ++b) {
+    require(at[b] >= 0 && at[b] < S, "step attention: position {} lies outside a cache of {}", at[b], S);
+  }
+  const at::Tensor out = at::empty({B, heads * K}, qkv.options());
+  step_attention_cpu::attention({.qkv = bits(qkv), .cos = input.rotary.cos.const_data_ptr<float>(),
+                                 .sin = input.rotary.sin.const_data_ptr<float>(), .positions = at,
+                                 .q_norm = bits(input.q_norm), .k_norm = bits(input.k_norm),
+                                 .k_cache = written(input.k_BSGK), .v_cache = written(input.v_BSGK),
+                                 .out = written(out), .batch = B, .capacity = S, .heads = heads, .kv_heads = G,
+                                 .head_size = K, .eps = static_cast<float>(input.eps)});
+  return out;
+}
+
 #ifdef CEPE_CUDA
 at::Tensor fused_attention(const at::Tensor& qkv_in, const StepAttention& input, int64_t heads) {
   const at::Tensor qkv = qkv_in.contiguous();
@@ -73,6 +97,9 @@ at::Tensor fused_attention(const at::Tensor& qkv_in, const StepAttention& input,
 }  // namespace
 
 bool step_attention_is_fused(const at::Device& device, at::ScalarType type, int64_t head_dim) {
+  if (device.is_cpu()) {
+    return type == at::kBFloat16 && row_product_cpu::available() && step_attention_cpu::head_size_fits(head_dim);
+  }
 #ifdef CEPE_CUDA
   return device.is_cuda() && type == at::kBFloat16 && step_kernel::head_size_fits(head_dim);
 #else
@@ -90,8 +117,10 @@ at::Tensor step_attention(const at::Tensor& qkv_BN, const StepAttention& input) 
           input.positions_B.size(0), B);
   require(input.k_BSGK.is_contiguous() && input.v_BSGK.is_contiguous() && input.rotary.cos.size(0) >= S,
           "step attention: the cache should be contiguous, and the rotary table as long as it");
+  const bool fused = step_attention_is_fused(qkv_BN.device(), qkv_BN.scalar_type(), K);
+  if (fused && qkv_BN.is_cpu()) return cpu_attention(qkv_BN, input, heads);
 #ifdef CEPE_CUDA
-  if (step_attention_is_fused(qkv_BN.device(), qkv_BN.scalar_type(), K)) return fused_attention(qkv_BN, input, heads);
+  if (fused) return fused_attention(qkv_BN, input, heads);
 #endif
   return unfused_attention(qkv_BN, input, heads);
 }

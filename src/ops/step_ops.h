@@ -1,6 +1,7 @@
 // Operations of a decoding step: one token for each sequence of a batch, each at a position of its own. No gradients.
 // Nothing here waits for the device or looks at its values, so that a CUDA graph can hold a step. On a CUDA device in
-// bfloat16 each is one kernel (step_kernel.h); elsewhere LibTorch's operations compute the same.
+// bfloat16 each is one kernel (step_kernel.h), on a CPU with avx512_bf16 the attention is (step_attention_cpu.h);
+// elsewhere LibTorch's operations compute the same.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -18,7 +19,7 @@ struct StepAttention {
 };
 // Self-attention of one token a sequence: norms of heads, rotation, the write into the cache, and attention to the
 // sequence's tokens up to and including this one. qkv (B, (H + 2 G) K), queries before keys before values -> (B, H K).
-// A position outside the cache is an error of the caller's, which the device cannot report: not-a-number there.
+// A position outside the cache is an error of the caller's, which a CUDA device cannot report: not-a-number there.
 at::Tensor step_attention(const at::Tensor& qkv_BN, const StepAttention& input);
 
 // Whether step_attention() is one kernel for these heads.

@@ -156,30 +156,6 @@ TEST_P(CudaSteps, AGraphWritesTheTokensThatKernelsOneByOneWrite) {
   EXPECT_TRUE(at::equal(at::stack(written[0]), at::stack(written[1])));
 }
 
-// The model of the rounded matrices.
-Cepe widened(const Cepe& packed) {
-  Cepe model = packed;
-  const auto widen = [](Linear& linear) {
-    if (!linear.packed) return;
-    linear.weight = unpack_weight(*linear.packed, at::kBFloat16);
-    linear.packed.reset();
-  };
-  const auto widen_stack = [&](Stack& stack) {
-    for (Layer& layer : stack.layers) {
-      SelfAttention& self = layer.self_attention;
-      FeedForward& mlp = layer.feed_forward;
-      for (Linear* linear : {&self.q, &self.k, &self.v, &self.o, &mlp.gate, &mlp.up, &mlp.down}) widen(*linear);
-      if (auto& cross = layer.cross_attention) widen(cross->q), widen(cross->k), widen(cross->v), widen(cross->o);
-    }
-  };
-  widen_stack(model.decoder.stack);
-  widen_stack(model.encoder->stack);
-  widen(model.encoder->embed_projection);
-  if (model.decoder.packed_head) model.decoder.lm_head = head_weight(packed);
-  model.decoder.packed_head.reset();
-  return model;
-}
-
 TEST_P(CudaSteps, PackedWeightsAreAsExactAsDecode) {
   for (const WeightType type : {WeightType::int8, WeightType::int4, WeightType::fp8}) {
     model_ = random_model(model_.config, {.device = at::kCUDA, .dtype = at::kBFloat16});

@@ -146,15 +146,20 @@ TEST(StepsOfFamilies, BiasesAndHeadNorms) {
   }
 }
 
-TEST(StepsOfFamilies, PackedWeightsAreNotMergedAndGiveWhatDecodeGives) {
+TEST(StepsOfFamilies, PackedWeightsMergedOrNotGiveWhatDecodeGives) {
   const at::NoGradGuard no_gradients;
   at::manual_seed(13);
   Cepe model = open_fixture("cepe-mha").model;
   pack_weights(model, WeightType::int8);
-  EXPECT_EQ(merge_projections(model), 0);
+  const int64_t bytes = weight_bytes(model);
   const StepRun run{.prompts = {4, 7}};
   const std::vector<at::Tensor> sequences = random_sequences(run, model.config.decoder.vocab_size);
-  EXPECT_LT(norm_error(logits_by_steps(model, run, sequences), logits_by_decode(model, run, sequences)), 1e-5);
+  const at::Tensor expected = logits_by_decode(model, run, sequences);
+  EXPECT_LT(norm_error(logits_by_steps(model, run, sequences), expected), 1e-5);
+  EXPECT_EQ(merge_projections(model), model.config.decoder.num_layers);
+  EXPECT_EQ(weight_bytes(model), bytes) << "views";
+  EXPECT_LT(norm_error(logits_by_steps(model, run, sequences), expected), 1e-5);
+  EXPECT_LT(norm_error(logits_by_decode(model, run, sequences), expected), 1e-5);
 }
 
 TEST(StepsOfFamilies, FrequenciesThatChangeWithTheLengthAreRefused) {

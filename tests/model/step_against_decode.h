@@ -99,4 +99,30 @@ inline at::Tensor logits_by_decode(const Cepe& model, const StepRun& run, const 
   return at::cat(rows);
 }
 
+// The model of the rounded matrices.
+inline Cepe widened(const Cepe& packed) {
+  Cepe model = packed;
+  const auto widen = [](Linear& linear) {
+    if (!linear.packed) return;
+    linear.weight = unpack_weight(*linear.packed, at::kBFloat16);
+    linear.packed.reset();
+  };
+  const auto widen_stack = [&](Stack& stack) {
+    for (Layer& layer : stack.layers) {
+      SelfAttention& self = layer.self_attention;
+      FeedForward& mlp = layer.feed_forward;
+      for (Linear* linear : {&self.q, &self.k, &self.v, &self.o, &mlp.gate, &mlp.up, &mlp.down}) widen(*linear);
+      if (auto& cross = layer.cross_attention) widen(cross->q), widen(cross->k), widen(cross->v), widen(cross->o);
+    }
+  };
+  widen_stack(model.decoder.stack);
+  if (model.encoder) {
+    widen_stack(model.encoder->stack);
+    widen(model.encoder->embed_projection);
+  }
+  if (model.decoder.packed_head) model.decoder.lm_head = head_weight(packed);
+  model.decoder.packed_head.reset();
+  return model;
+}
+
 }  // namespace cepe
