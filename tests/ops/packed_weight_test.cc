@@ -46,7 +46,7 @@ TEST(PackedWeight, ProductsAreThoseOfTheWidenedMatrix) {
   for (const WeightType type : {WeightType::int8, WeightType::int4}) {
     const PackedWeight packed = pack_weight(weight, type);
     const at::Tensor wide = unpack_weight(packed, at::kDouble);
-    for (const int64_t rows : {1, 3, 8, 15, 16, 70}) {
+    for (const int64_t rows : {1, 3, 8, 15, 16, 31, 32, 70}) {
       for (const auto dtype : {at::kFloat, at::kBFloat16}) {
         const at::Tensor x = at::randn({2, rows, 160}).to(dtype);
         const at::Tensor y = packed_linear(x, packed);
@@ -55,6 +55,19 @@ TEST(PackedWeight, ProductsAreThoseOfTheWidenedMatrix) {
         const double error = relative(y, at::linear(x.to(at::kDouble), wide));
         EXPECT_LT(error, 5e-3) << weight_type_name(type) << " " << rows;  // bfloat16 leaves 2^-9 of each factor
       }
+    }
+  }
+}
+
+// The last token of each sequence.
+TEST(PackedWeight, RowsMayLieApart) {
+  at::manual_seed(4);
+  const at::Tensor weight = at::randn({80, 160});
+  for (const WeightType type : {WeightType::int8, WeightType::int4}) {
+    const PackedWeight packed = pack_weight(weight, type);
+    for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+      const at::Tensor x = at::randn({3, 7, 160}).to(dtype).narrow(1, 6, 1);
+      EXPECT_TRUE(at::equal(packed_linear(x, packed), packed_linear(x.clone(at::MemoryFormat::Contiguous), packed)));
     }
   }
 }
