@@ -238,9 +238,9 @@ std::vector<std::function<Pair()>> pairs() {
       [=] { return context_pair(8192, f, wide(1.7)); },
       [=] { return context_pair(8192, b, half(2.3)); },
       [=] { return packed_pair(WeightType::int8, f, wide(0)); },  // LibTorch's kernel of 8 bits is slow in float32
-      [=] { return packed_pair(WeightType::int8, b, half(1.2)); },
-      [=] { return packed_pair(WeightType::int4, f, wide(1.6, 1.1)); },
-      [=] { return packed_pair(WeightType::int4, b, half(1.25)); },
+      [=] { return packed_pair(WeightType::int8, b, half(1.4)); },
+      [=] { return packed_pair(WeightType::int4, f, wide(3.3, 1.1)); },
+      [=] { return packed_pair(WeightType::int4, b, half(1.9)); },
       [=] { return norm_pair(1, f, wide(4.5, 4.0)); },
       [=] { return norm_pair(16, b, half(0.85)); },
       [=] { return rotary_pair(16, f, wide(3.4, 2.9)); },

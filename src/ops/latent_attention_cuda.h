@@ -9,7 +9,7 @@ namespace cepe {
 // compiled for.
 bool cuda_latent_attention_applies(const at::Tensor& query_BNE, const at::Tensor& states_BSE);
 
-// one_pass: each state is read once by a block of up to 32 rows; bound by memory where the rows are few.
+// one_pass: each state is read once for up to 64 rows (in 8 bits 32); bound by memory where the rows are few.
 // products: the library's matrix products over blocks of the context, with our softmax between; bound by arithmetic.
 // automatic: by the number of rows that read one context.
 enum class CudaLatentForm { automatic, one_pass, products };

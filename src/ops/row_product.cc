@@ -95,30 +95,39 @@ bool fits_cpu(const at::Tensor& x, const PackedWeight& weight) {
          weight.scales.is_contiguous();
 }
 
-at::Tensor cpu_product(const at::Tensor& x, const PackedWeight& weight, const RowProductOptions& options) {
+bool fits_cpu(const at::Tensor& x, const at::Tensor& weight) {
+  const bool trains = c10::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad());
+  return row_product_cpu::available() && !trains && x.dim() > 0 && weight.dim() == 2 && lies(x) && lies(weight) &&
+         rows_of(x) > 0 && rows_of(x) <= row_product_cpu::kMostRows && x.size(-1) == weight.size(1) &&
+         row_product_cpu::sizes_fit(weight.size(0), weight.size(1));
+}
+
+// args: the matrix, its format, scales and sizes.
+at::Tensor cpu_product(const at::Tensor& x, const RowProductOptions& options, row_product_cpu::Args args) {
   require(lies(options.norm) && lies(options.bias) && lies(options.residual),
           "row product: a norm, bias or residual is not contiguous, or not in bfloat16");
   const auto bits = [](const at::Tensor& t) {
     return t.defined() ? static_cast<const uint16_t*>(t.const_data_ptr()) : nullptr;
   };
   std::vector<int64_t> sizes = x.sizes().vec();
-  sizes.back() = weight.out / (options.gated ? 2 : 1);
+  sizes.back() = args.outputs / (options.gated ? 2 : 1);
   const at::Tensor out = at::empty(sizes, x.options());
-  const bool int4 = weight.type == WeightType::int4;
-  row_product_cpu::row_product({.format = int4 ? row_product_cpu::Format::int4 : row_product_cpu::Format::int8,
-                                .x = bits(x), .values = weight.values.const_data_ptr(),
-                                .scales = weight.scales.const_data_ptr(),
-                                .out = static_cast<uint16_t*>(out.mutable_data_ptr()),
-                                .rows = rows_of(x), .inputs = weight.in, .outputs = weight.out,
-                                .norm = bits(options.norm), .eps = static_cast<float>(options.eps),
-                                .bias = bits(options.bias), .residual = bits(options.residual),
-                                .gated = options.gated});
+  args.x = bits(x), args.out = static_cast<uint16_t*>(out.mutable_data_ptr()), args.rows = rows_of(x);
+  args.norm = bits(options.norm), args.eps = static_cast<float>(options.eps);
+  args.bias = bits(options.bias), args.residual = bits(options.residual), args.gated = options.gated;
+  row_product_cpu::row_product(args);
   return out;
+}
+row_product_cpu::Args packed_matrix(const PackedWeight& weight) {
+  const bool int4 = weight.type == WeightType::int4;
+  return {.format = int4 ? row_product_cpu::Format::int4 : row_product_cpu::Format::int8,
+          .values = weight.values.const_data_ptr(), .scales = weight.scales.const_data_ptr(),
+          .inputs = weight.in, .outputs = weight.out};
 }
 
 // A gated product computes a tile of gate together with one of up.
-bool whole_tiles(const PackedWeight& weight, const RowProductOptions& options) {
-  return !options.gated || weight.out / 2 % row_product_cpu::kTileRows == 0;
+bool whole_tiles(int64_t outputs, const RowProductOptions& options) {
+  return !options.gated || outputs / 2 % row_product_cpu::kTileRows == 0;
 }
 
 // y = x weight^T of options.norm's x -> what the options make of it.
@@ -137,7 +146,7 @@ at::Tensor normed(const at::Tensor& x, const RowProductOptions& options) {
 }  // namespace
 
 bool row_product_applies(const at::Tensor& x, const at::Tensor& weight) {
-  return weight.dim() == 2 && x.dim() > 0 && fits(x, weight, rows_of(x));
+  return weight.dim() == 2 && x.dim() > 0 && (fits_cpu(x, weight) || fits(x, weight, rows_of(x)));
 }
 
 bool row_product_applies(const at::Tensor& x, const PackedWeight& weight) {
@@ -152,8 +161,12 @@ bool row_product_applies(const at::Tensor& x, const PackedWeight& weight) {
 }
 
 at::Tensor row_product(const at::Tensor& x, const at::Tensor& weight_OI, const RowProductOptions& options) {
-#ifdef CEPE_CUDA
   require(!options.gated || !options.residual.defined(), "row product: a gated one has no residual");
+  if (fits_cpu(x, weight_OI) && whole_tiles(weight_OI.size(0), options)) {
+    return cpu_product(x, options, {.format = row_product_cpu::Format::bfloat16, .values = weight_OI.const_data_ptr(),
+                                    .inputs = weight_OI.size(1), .outputs = weight_OI.size(0)});
+  }
+#ifdef CEPE_CUDA
   if (row_product_applies(x, weight_OI)) return joined_product(x, weight_OI, options, {});
 #endif
   return with_rest(at::linear(normed(x, options), weight_OI, options.bias), options);
@@ -161,7 +174,7 @@ at::Tensor row_product(const at::Tensor& x, const at::Tensor& weight_OI, const R
 
 at::Tensor row_product(const at::Tensor& x, const PackedWeight& weight_OI, const RowProductOptions& options) {
   require(!options.gated || !options.residual.defined(), "row product: a gated one has no residual");
-  if (fits_cpu(x, weight_OI) && whole_tiles(weight_OI, options)) return cpu_product(x, weight_OI, options);
+  if (fits_cpu(x, weight_OI) && whole_tiles(weight_OI.out, options)) return cpu_product(x, options, packed_matrix(weight_OI));
 #ifdef CEPE_CUDA
   if (row_product_applies(x, weight_OI)) {
     return joined_product(x, weight_OI.values, options,

@@ -1,8 +1,8 @@
 // Products of a few rows with a matrix: what a decoding step of one or a few sequences consists of. On a CUDA device in
 // bfloat16 a product is a pass over the matrix (wide, or held as int8, int4 or fp8), bound by memory, where a library's
 // kernel for many rows reads it more slowly, and its first bytes come while the operation before still runs (so weights
-// must not be that one's result). So it is on a CPU with avx512_bf16 for matrices held as int8 or int4
-// (row_product_cpu.h). Elsewhere, and for more rows, LibTorch's products compute the same. No gradients.
+// must not be that one's result). So it is on a CPU with avx512_bf16 for matrices held in bfloat16, int8 or
+// int4 (row_product_cpu.h). Elsewhere, and for more rows, LibTorch's products compute the same. No gradients.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -15,7 +15,7 @@ constexpr int64_t kFewRows = 4;
 struct PackedWeight;  // packed_weight.h
 
 // Whether row_product() is our kernel for these: bfloat16, at most kFewRows rows, no gradient wanted; on a CUDA device
-// sizes in whole 16-byte pieces; on a CPU a packed matrix of multiples of 16 rows and 32 columns.
+// sizes in whole 16-byte pieces; on a CPU multiples of 16 rows and 32 columns.
 bool row_product_applies(const at::Tensor& x, const at::Tensor& weight);
 bool row_product_applies(const at::Tensor& x, const PackedWeight& weight);
 

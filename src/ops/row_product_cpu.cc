@@ -58,6 +58,7 @@ CEPE_AVX512 void prepare(const Args& args, Inputs& made) {
     for (int64_t i = 0; i < numbers; i += kLanes) _mm512_storeu_ps(made.wide.data() + i, load(made.narrow.data() + i));
     return;
   }
+  if (args.format != Format::int4) return;
   made.sums.resize(numbers / kGroup);
   for (int64_t group = 0; group < numbers / kGroup; ++group) {
     const uint16_t* const x = made.narrow.data() + group * kGroup;
@@ -148,8 +149,42 @@ CEPE_AVX512_INLINE void int8_tile(const Args& args, const Inputs& inputs, int64_
 }
 
 template <int kRows>
+CEPE_AVX512_INLINE void bfloat16_tile(const Args& args, const Inputs& inputs, int64_t first, __m512 (&sum)[kRows]) {
+  constexpr int kAtOnce = 4;
+  const int64_t stride = args.inputs;
+  alignas(64) float dots[kRows][kTileRows];
+  for (int row = 0; row < kTileRows; row += kAtOnce) {
+    const uint16_t* const values = static_cast<const uint16_t*>(args.values) + (first + row) * stride;
+    __m512 dot[kAtOnce][kRows];
+    for (auto& lanes : dot) {
+      for (__m512& lane : lanes) lane = _mm512_setzero_ps();
+    }
+    for (int64_t i = 0; i < stride; i += 2 * kLanes) {
+#pragma GCC unroll 4
+      for (int k = 0; k < kAtOnce; ++k) {
+        const uint16_t* const at = values + k * stride + i;
+        ask_for(reinterpret_cast<const char*>(at) + kAhead);
+        const __m512bh weights = (__m512bh)_mm512_loadu_si512(at);
+        for (int r = 0; r < kRows; ++r) {
+          const __m512bh x = (__m512bh)_mm512_loadu_si512(inputs.narrow.data() + r * stride + i);
+          dot[k][r] = _mm512_dpbf16_ps(dot[k][r], weights, x);
+        }
+      }
+    }
+    for (int k = 0; k < kAtOnce; ++k) {
+      for (int r = 0; r < kRows; ++r) dots[r][row + k] = _mm512_reduce_add_ps(dot[k][r]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) sum[r] = _mm512_load_ps(dots[r]);
+}
+
+template <int kRows>
 CEPE_AVX512_INLINE void tile(const Args& args, const Inputs& inputs, int64_t first, __m512 (&sum)[kRows]) {
-  args.format == Format::int4 ? int4_tile(args, inputs, first, sum) : int8_tile(args, inputs, first, sum);
+  switch (args.format) {
+    case Format::int4: int4_tile(args, inputs, first, sum); break;
+    case Format::int8: int8_tile(args, inputs, first, sum); break;
+    case Format::bfloat16: bfloat16_tile(args, inputs, first, sum); break;
+  }
   if (!args.bias) return;
   for (int r = 0; r < kRows; ++r) sum[r] = _mm512_add_ps(sum[r], load(args.bias + first));
 }

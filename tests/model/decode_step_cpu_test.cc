@@ -1,4 +1,4 @@
-// Steps with packed weights in bfloat16 on a CPU, with our kernels where the processor can run them, against the model
+// Steps in bfloat16 on a CPU, with packed weights and others, with our kernels where the processor can run them, against the model
 // of the same rounded matrices in float64.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -28,7 +28,7 @@ class CpuSteps : public testing::TestWithParam<Case> {
     exact_ = cast(widened(model_), at::kDouble);
     bytes_ = weight_bytes(model_);
     const bool kernels = step_attention_is_fused(at::kCPU, at::kBFloat16, given.head_dim);
-    const bool merges = kernels || given.type == WeightType::int8;  // LibTorch's layout of int4 does not
+    const bool merges = kernels || given.type != WeightType::int4;  // LibTorch's layout of int4 does not
     EXPECT_EQ(merge_projections(model_), merges ? model_.config.decoder.num_layers : 0);
   }
   Latents context(int64_t contexts, int64_t tokens) const {
@@ -67,7 +67,8 @@ TEST_P(CpuSteps, ReadContexts) {
 
 INSTANTIATE_TEST_SUITE_P(Shapes, CpuSteps,
                          testing::Values(Case{WeightType::int4, 6, 2, 64}, Case{WeightType::int8, 6, 2, 64},
-                                         Case{WeightType::int4, 4, 1, 128}, Case{WeightType::int4, 4, 4, 32}),
+                                         Case{WeightType::int4, 4, 1, 128}, Case{WeightType::int4, 4, 4, 32},
+                                         Case{WeightType::stored, 6, 2, 64}, Case{WeightType::stored, 4, 4, 32}),
                          [](const auto& info) { return "case" + std::to_string(info.index); });
 
 }  // namespace

@@ -1,4 +1,5 @@
-// The CPU's kernel for products of few rows with packed matrices, against formulas in float64 without tiles.
+// The CPU's kernel for products of few rows with packed matrices and with bfloat16 ones, against formulas in float64
+// without tiles.
 #include "ops/row_product_cpu.h"
 
 #include <ATen/ATen.h>
@@ -111,6 +112,42 @@ TEST_P(RowProductCpu, WhatDoesNotFitTakesAnotherWay) {
 
 INSTANTIATE_TEST_SUITE_P(Types, RowProductCpu, testing::Values(WeightType::int8, WeightType::int4),
                          [](const auto& info) { return std::string(weight_type_name(info.param)); });
+
+TEST(RowProductCpuBfloat16, EqualsTheFormulaWithWhatStandsAround) {
+  if (!row_product_cpu::available()) GTEST_SKIP() << "this processor has no bfloat16 products in AVX-512";
+  at::manual_seed(23);
+  for (const auto& [outputs, inputs] : {std::pair<int64_t, int64_t>{32, 32}, {96, 576}, {1056, 64}, {64, 1536}}) {
+    const at::Tensor weight = half(at::randn({outputs, inputs}) / 8), norm = half(at::rand({inputs}) + 0.5);
+    const at::Tensor bias = half(at::randn({outputs}));
+    for (int64_t rows = 1; rows <= row_product_cpu::kMostRows; ++rows) {
+      const at::Tensor x = half(at::randn({rows, inputs}) * at::exp(at::randn({rows, 1})));
+      const at::Tensor residual = half(at::randn({rows, outputs}));
+      ASSERT_TRUE(row_product_applies(x, weight));
+      const at::Tensor plain = wide(x).matmul(wide(weight).t());
+      const at::Tensor size = wide(x).abs().matmul(wide(weight).abs().t());
+      EXPECT_LT(((wide(row_product(x, weight)) - plain).abs() / size).max().item<double>(), 4e-3);
+      EXPECT_LT(relative(row_product(x, weight, {.residual = residual}), plain + wide(residual)), kTolerance);
+      const at::Tensor normed = wide(x) / (wide(x).square().mean(-1, true) + 1e-5).sqrt() * wide(norm);
+      const at::Tensor merged = normed.matmul(wide(weight).t()) + wide(bias);
+      const at::Tensor gate = merged.narrow(1, 0, outputs / 2), up = merged.narrow(1, outputs / 2, outputs / 2);
+      const RowProductOptions options{.norm = norm, .eps = 1e-5, .bias = bias, .gated = true};
+      EXPECT_LT(relative(row_product(x, weight, options), gate / (1 + (-gate).exp()) * up), 1.5 * kTolerance);
+    }
+  }
+}
+
+TEST(RowProductCpuBfloat16, WhatDoesNotFitTakesAnotherWay) {
+  const at::Tensor weight = half(at::randn({48, 64})), x = half(at::randn({2, 64}));
+  EXPECT_FALSE(row_product_applies(half(at::randn({5, 64})), weight)) << "five rows";
+  EXPECT_FALSE(row_product_applies(x.to(at::kFloat), weight.to(at::kFloat))) << "float32";
+  EXPECT_FALSE(row_product_applies(x, half(at::randn({64, 48})).t())) << "columns";
+  EXPECT_FALSE(row_product_applies(x, weight.narrow(0, 0, 40))) << "no whole tiles";
+  EXPECT_FALSE(row_product_applies(x, weight.detach().requires_grad_())) << "a gradient is wanted";
+  const at::Tensor expected = wide(x).matmul(wide(weight).t());
+  EXPECT_LT(relative(row_product(x, weight.narrow(0, 0, 40)), expected.narrow(1, 0, 40)), kTolerance);
+  const at::Tensor gate = expected.narrow(1, 0, 24), up = expected.narrow(1, 24, 24);  // no whole tiles of gate
+  EXPECT_LT(relative(row_product(x, weight, {.gated = true}), gate / (1 + (-gate).exp()) * up), 2 * kTolerance);
+}
 
 // The order of the tiles, from its description alone.
 TEST(Int4Tiles, LieAsDescribed) {
