@@ -1,6 +1,7 @@
 #include "base/report.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
@@ -80,10 +81,14 @@ TEST(Progress, RedrawsInPlaceOnATerminal) {
     progress.advance();
   }
   dup2(saved, STDERR_FILENO);
-  std::string text(4096, '\0');
-  ssize_t size = read(terminal, text.data(), text.size());
-  ASSERT_GT(size, 0);
-  text.resize(static_cast<size_t>(size));
+  std::string text;
+  pollfd arrived{.fd = terminal, .events = POLLIN, .revents = 0};
+  while (text.find('\n') == std::string::npos && poll(&arrived, 1, /*milliseconds=*/5000) == 1) {
+    char some[4096];  // what a terminal hands over at once need not be all
+    const ssize_t size = read(terminal, some, sizeof some);
+    ASSERT_GT(size, 0);
+    text.append(some, static_cast<size_t>(size));
+  }
   for (int descriptor : {terminal, user_side, saved}) close(descriptor);
   EXPECT_THAT(text, HasSubstr("\rencode [..............................]   0 %"));
   EXPECT_THAT(text, HasSubstr("\rencode [###############...............]  50 %"));
