@@ -11,6 +11,7 @@
 
 #define CEPE_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
 #define CEPE_AVX512_INLINE CEPE_AVX512 __attribute__((always_inline)) inline
+#define CEPE_AVX512_LAMBDA CEPE_AVX512 __attribute__((always_inline))
 
 namespace cepe::avx512 {
 

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "ops/bf16_vector.cuh"
 #include "ops/fused.h"
 #include "ops/latent_kernel.h"
 #include "ops/latent_merge.cuh"
@@ -11,11 +12,10 @@
 namespace cepe::latent_kernel {
 namespace {
 
-using bf16 = __nv_bfloat16;
+using cuda::bf16;
+using cuda::kWarp;
 
-constexpr int kWarp = 32;
-constexpr int kWarps = 8;
-constexpr int kThreads = kWarp * kWarps;
+constexpr int kThreads = 256;
 
 constexpr int kColumns = 256;              // of a row that a block merges
 constexpr int kLanes = kColumns / 4;       // threads across them

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "ops/bf16_vector.cuh"
 #include "ops/fused.h"
 #include "ops/latent_kernel.h"
 #include "ops/latent_merge.cuh"
@@ -11,11 +12,10 @@
 namespace cepe::latent_kernel {
 namespace {
 
-using bf16 = __nv_bfloat16;
+using cuda::bf16;
+using cuda::kWarp;
 
-constexpr int kWarp = 32;
-constexpr int kWarps = 8;
-constexpr int kThreads = kWarp * kWarps;
+constexpr int kThreads = 256;
 
 // A thread 16 values.
 __global__ void __launch_bounds__(kThreads) widen_states(const WidenArgs a) {
@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(kThreads) widen_states(const WidenArgs a) {
 // The weights of one row of one block of scores.
 __global__ void __launch_bounds__(kThreads) weigh_block(const WeighArgs a) {
   __shared__ float scores[kMaxBlockTokens];
-  __shared__ float parts[kWarps];
+  __shared__ float parts[kThreads / kWarp];
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   const int64_t block = blockIdx.x, row = blockIdx.y, first = block * a.block_tokens;
   const int tokens = static_cast<int>(a.block_tokens);
@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(kThreads) weigh_block(const WeighArgs a) {
   highest = highest_in_warp(highest);
   if (lane == 0) parts[warp] = highest;
   __syncthreads();
-  for (int w = 0; w < kWarps; ++w) highest = fmaxf(highest, parts[w]);
+  for (int w = 0; w < kThreads / kWarp; ++w) highest = fmaxf(highest, parts[w]);
   __syncthreads();
   const float shift = highest == -INFINITY ? 0 : highest;
   bf16* const to = static_cast<bf16*>(a.weights) + row * a.blocks * a.block_tokens + first;
@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(kThreads) weigh_block(const WeighArgs a) {
   if (lane == 0) parts[warp] = total;
   __syncthreads();
   if (threadIdx.x > 0) return;
-  for (int w = 1; w < kWarps; ++w) total += parts[w];
+  for (int w = 1; w < kThreads / kWarp; ++w) total += parts[w];
   a.statistics[block * 2 * a.rows + row] = highest;
   a.statistics[(block * 2 + 1) * a.rows + row] = total;
 }

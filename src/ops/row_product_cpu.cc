@@ -117,65 +117,59 @@ CEPE_AVX512_INLINE void int4_tile(const Args& args, const Inputs& inputs, int64_
   }
 }
 
-template <int kRows>
-CEPE_AVX512_INLINE void int8_tile(const Args& args, const Inputs& inputs, int64_t first, __m512 (&sum)[kRows]) {
+// x times 16 rows that lie one after another: lanes are inputs, and are added up at the end. add(row,
+// input, sums) takes in kStep inputs of a row from one on.
+template <int kRows, int kStep, typename Add>
+CEPE_AVX512_INLINE void rows_tile(int64_t inputs, Add add, __m512 (&sum)[kRows]) {
   constexpr int kAtOnce = 4;
-  const int64_t stride = args.inputs;
   alignas(64) float dots[kRows][kTileRows];
   for (int row = 0; row < kTileRows; row += kAtOnce) {
-    const int8_t* const values = static_cast<const int8_t*>(args.values) + (first + row) * stride;
     __m512 dot[kAtOnce][kRows];
     for (auto& lanes : dot) {
       for (__m512& lane : lanes) lane = _mm512_setzero_ps();
     }
-    for (int64_t i = 0; i < stride; i += kLanes) {
+    for (int64_t i = 0; i < inputs; i += kStep) {
 #pragma GCC unroll 4
-      for (int k = 0; k < kAtOnce; ++k) {
-        const int8_t* const at = values + k * stride + i;
-        ask_for(at + kAhead);
-        const __m512i integers = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
-        const __m512 weights = _mm512_cvtepi32_ps(integers);
-        for (int r = 0; r < kRows; ++r) {
-          dot[k][r] = _mm512_fmadd_ps(weights, _mm512_loadu_ps(inputs.wide.data() + r * stride + i), dot[k][r]);
-        }
-      }
-    }
-    for (int k = 0; k < kAtOnce; ++k) {
-      for (int r = 0; r < kRows; ++r) dots[r][row + k] = _mm512_reduce_add_ps(dot[k][r]);
-    }
-  }
-  const __m512 scales = _mm512_loadu_ps(static_cast<const float*>(args.scales) + first);
-  for (int r = 0; r < kRows; ++r) sum[r] = _mm512_mul_ps(_mm512_load_ps(dots[r]), scales);
-}
-
-template <int kRows>
-CEPE_AVX512_INLINE void bfloat16_tile(const Args& args, const Inputs& inputs, int64_t first, __m512 (&sum)[kRows]) {
-  constexpr int kAtOnce = 4;
-  const int64_t stride = args.inputs;
-  alignas(64) float dots[kRows][kTileRows];
-  for (int row = 0; row < kTileRows; row += kAtOnce) {
-    const uint16_t* const values = static_cast<const uint16_t*>(args.values) + (first + row) * stride;
-    __m512 dot[kAtOnce][kRows];
-    for (auto& lanes : dot) {
-      for (__m512& lane : lanes) lane = _mm512_setzero_ps();
-    }
-    for (int64_t i = 0; i < stride; i += 2 * kLanes) {
-#pragma GCC unroll 4
-      for (int k = 0; k < kAtOnce; ++k) {
-        const uint16_t* const at = values + k * stride + i;
-        ask_for(reinterpret_cast<const char*>(at) + kAhead);
-        const __m512bh weights = (__m512bh)_mm512_loadu_si512(at);
-        for (int r = 0; r < kRows; ++r) {
-          const __m512bh x = (__m512bh)_mm512_loadu_si512(inputs.narrow.data() + r * stride + i);
-          dot[k][r] = _mm512_dpbf16_ps(dot[k][r], weights, x);
-        }
-      }
+      for (int k = 0; k < kAtOnce; ++k) add(row + k, i, dot[k]);
     }
     for (int k = 0; k < kAtOnce; ++k) {
       for (int r = 0; r < kRows; ++r) dots[r][row + k] = _mm512_reduce_add_ps(dot[k][r]);
     }
   }
   for (int r = 0; r < kRows; ++r) sum[r] = _mm512_load_ps(dots[r]);
+}
+
+template <int kRows>
+CEPE_AVX512_INLINE void int8_tile(const Args& args, const Inputs& inputs, int64_t first, __m512 (&sum)[kRows]) {
+  const int64_t stride = args.inputs;
+  const int8_t* const values = static_cast<const int8_t*>(args.values) + first * stride;
+  const float* const x = inputs.wide.data();
+  const auto add = [=](int row, int64_t i, __m512 (&dot)[kRows]) CEPE_AVX512_LAMBDA {
+    const int8_t* const at = values + row * stride + i;
+    ask_for(at + kAhead);
+    const __m512i integers = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
+    const __m512 weights = _mm512_cvtepi32_ps(integers);
+    for (int r = 0; r < kRows; ++r) dot[r] = _mm512_fmadd_ps(weights, _mm512_loadu_ps(x + r * stride + i), dot[r]);
+  };
+  rows_tile<kRows, kLanes>(stride, add, sum);
+  const __m512 scales = _mm512_loadu_ps(static_cast<const float*>(args.scales) + first);
+  for (int r = 0; r < kRows; ++r) sum[r] = _mm512_mul_ps(sum[r], scales);
+}
+
+template <int kRows>
+CEPE_AVX512_INLINE void bfloat16_tile(const Args& args, const Inputs& inputs, int64_t first, __m512 (&sum)[kRows]) {
+  const int64_t stride = args.inputs;
+  const uint16_t* const values = static_cast<const uint16_t*>(args.values) + first * stride;
+  const uint16_t* const x = inputs.narrow.data();
+  const auto add = [=](int row, int64_t i, __m512 (&dot)[kRows]) CEPE_AVX512_LAMBDA {
+    const uint16_t* const at = values + row * stride + i;
+    ask_for(at + kAhead / 2);
+    const __m512bh weights = (__m512bh)_mm512_loadu_si512(at);
+    for (int r = 0; r < kRows; ++r) {
+      dot[r] = _mm512_dpbf16_ps(dot[r], weights, (__m512bh)_mm512_loadu_si512(x + r * stride + i));
+    }
+  };
+  rows_tile<kRows, 2 * kLanes>(stride, add, sum);
 }
 
 template <int kRows>

@@ -49,7 +49,15 @@ at::Tensor unfused_attention(const at::Tensor& qkv_BN, const StepAttention& inpu
   return at::matmul(weights.to(values.scalar_type()), values).reshape({B, H * K});
 }
 
-// The CPU's kernel reads positions as they are now, and a wrong one would write outside the cache.
+// On a CPU positions are at hand, and a wrong one would be written outside the cache.
+void check_positions(const at::Tensor& positions_B, int64_t capacity) {
+  const at::Tensor positions = positions_B.contiguous();
+  const int64_t* const at = positions.const_data_ptr<int64_t>();
+  for (int64_t b = 0; b < positions.numel(); ++b) {
+    require(at[b] >= 0 && at[b] < capacity, "step attention: position {} lies outside a cache of {}", at[b], capacity);
+  }
+}
+
 at::Tensor cpu_attention(const at::Tensor& qkv_in, const StepAttention& input, int64_t heads) {
   const at::Tensor qkv = qkv_in.contiguous(), positions = input.positions_B.contiguous();
   const int64_t B = qkv.size(0), S = input.k_BSGK.size(1), G = input.k_BSGK.size(2), K = input.k_BSGK.size(3);
@@ -57,13 +65,10 @@ at::Tensor cpu_attention(const at::Tensor& qkv_in, const StepAttention& input, i
     return t.defined() ? static_cast<const uint16_t*>(t.const_data_ptr()) : nullptr;
   };
   const auto written = [](const at::Tensor& t) { return static_cast<uint16_t*>(t.mutable_data_ptr()); };
-  const int64_t* const at = positions.const_data_ptr<int64_t>();
-  for (int64_t b = 0; b < B; ++b) {
-    require(at[b] >= 0 && at[b] < S, "step attention: position {} lies outside a cache of {}", at[b], S);
-  }
   const at::Tensor out = at::empty({B, heads * K}, qkv.options());
   step_attention_cpu::attention({.qkv = bits(qkv), .cos = input.rotary.cos.const_data_ptr<float>(),
-                                 .sin = input.rotary.sin.const_data_ptr<float>(), .positions = at,
+                                 .sin = input.rotary.sin.const_data_ptr<float>(),
+                                 .positions = positions.const_data_ptr<int64_t>(),
                                  .q_norm = bits(input.q_norm), .k_norm = bits(input.k_norm),
                                  .k_cache = written(input.k_BSGK), .v_cache = written(input.v_BSGK),
                                  .out = written(out), .batch = B, .capacity = S, .heads = heads, .kv_heads = G,
@@ -117,6 +122,7 @@ at::Tensor step_attention(const at::Tensor& qkv_BN, const StepAttention& input) 
           input.positions_B.size(0), B);
   require(input.k_BSGK.is_contiguous() && input.v_BSGK.is_contiguous() && input.rotary.cos.size(0) >= S,
           "step attention: the cache should be contiguous, and the rotary table as long as it");
+  if (qkv_BN.is_cpu()) check_positions(input.positions_B, S);
   const bool fused = step_attention_is_fused(qkv_BN.device(), qkv_BN.scalar_type(), K);
   if (fused && qkv_BN.is_cpu()) return cpu_attention(qkv_BN, input, heads);
 #ifdef CEPE_CUDA

@@ -19,7 +19,8 @@ struct StepAttention {
 };
 // Self-attention of one token a sequence: norms of heads, rotation, the write into the cache, and attention to the
 // sequence's tokens up to and including this one. qkv (B, (H + 2 G) K), queries before keys before values -> (B, H K).
-// A position outside the cache is an error of the caller's, which a CUDA device cannot report: not-a-number there.
+// A position outside the cache is an error of the caller's: Error on a CPU; a CUDA device cannot report it, and gives
+// not-a-number.
 at::Tensor step_attention(const at::Tensor& qkv_BN, const StepAttention& input);
 
 // Whether step_attention() is one kernel for these heads.

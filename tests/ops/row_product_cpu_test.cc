@@ -1,5 +1,6 @@
-// The CPU's kernel for products of few rows with packed matrices and with bfloat16 ones, against formulas in float64
-// without tiles.
+// Products of few rows on a CPU, with packed matrices and with bfloat16 ones, against formulas in float64 without
+// tiles: our kernel where the processor has bfloat16 products in AVX-512, LibTorch's elsewhere
+// (ATEN_CPU_CAPABILITY=avx2).
 #include "ops/row_product_cpu.h"
 
 #include <ATen/ATen.h>
@@ -15,6 +16,9 @@ namespace {
 // bfloat16 rounds a result to 2^-9 of itself; a normed input is rounded too, which each output averages over.
 constexpr double kTolerance = 6e-3;
 
+// LibTorch's way to a gated product rounds its two halves first.
+double gated_tolerance() { return row_product_cpu::available() ? kTolerance : 2 * kTolerance; }
+
 double relative(const at::Tensor& found, const at::Tensor& expected) {
   return ((found.to(at::kDouble) - expected).norm() / expected.norm()).item<double>();
 }
@@ -24,10 +28,7 @@ at::Tensor wide(const at::Tensor& x) { return x.to(at::kDouble); }
 
 class RowProductCpu : public testing::TestWithParam<WeightType> {
  protected:
-  void SetUp() override {
-    if (!row_product_cpu::available()) GTEST_SKIP() << "this processor has no bfloat16 products in AVX-512";
-    at::manual_seed(21);
-  }
+  void SetUp() override { at::manual_seed(21); }
 };
 
 TEST_P(RowProductCpu, EqualsTheFormula) {
@@ -36,7 +37,7 @@ TEST_P(RowProductCpu, EqualsTheFormula) {
     const at::Tensor matrix = unpack_weight(weight, at::kDouble);
     for (int64_t rows = 1; rows <= row_product_cpu::kMostRows; ++rows) {
       const at::Tensor x = half(at::randn({rows, inputs}) * at::exp(at::randn({rows, 1})));
-      ASSERT_TRUE(row_product_applies(x, weight));
+      EXPECT_EQ(row_product_applies(x, weight), row_product_cpu::available());
       // Element by element: no row and no column may be another's.
       const at::Tensor found = row_product(x, weight), expected = wide(x).matmul(matrix.t());
       const at::Tensor size = wide(x).abs().matmul(matrix.abs().t());  // what rounding can be measured by
@@ -62,9 +63,9 @@ TEST_P(RowProductCpu, TakesInWhatStandsAround) {
     EXPECT_LT(error({.norm = norm, .eps = 1e-5, .bias = bias}, merged), kTolerance);
     const at::Tensor gate = merged.narrow(1, 0, 48), up = merged.narrow(1, 48, 48);
     const at::Tensor gated = gate / (1 + (-gate).exp()) * up;
-    EXPECT_LT(error({.norm = norm, .eps = 1e-5, .bias = bias, .gated = true}, gated), kTolerance);
+    EXPECT_LT(error({.norm = norm, .eps = 1e-5, .bias = bias, .gated = true}, gated), gated_tolerance());
     EXPECT_THROW(row_product(x, weight, {.residual = residual, .gated = true}), Error);
-    EXPECT_THROW(row_product(x, weight, {.bias = bias.to(at::kFloat)}), Error);
+    if (row_product_applies(x, weight)) EXPECT_THROW(row_product(x, weight, {.bias = bias.to(at::kFloat)}), Error);
   }
 }
 
@@ -87,7 +88,10 @@ TEST_P(RowProductCpu, MergedMatricesAreViewsAndGiveTheSame) {
   const at::Tensor x = half(at::randn({2, 96})), apart = at::cat({row_product(x, a), row_product(x, b)}, 1);
   const at::Tensor matrix = unpack_weight(b, at::kFloat);
   const auto all = merge_packed({&a, &b});
-  ASSERT_TRUE(all);
+  // LibTorch's layout of int4 does not.
+  const bool merges = row_product_cpu::available() || GetParam() == WeightType::int8;
+  ASSERT_EQ(all.has_value(), merges);
+  if (!merges) return;
   EXPECT_TRUE(b.values.is_alias_of(all->values) && b.scales.is_alias_of(all->scales));
   EXPECT_TRUE(at::equal(row_product(x, *all), apart));
   EXPECT_TRUE(at::equal(row_product(x, b), apart.narrow(1, 32, 48)));
@@ -114,7 +118,6 @@ INSTANTIATE_TEST_SUITE_P(Types, RowProductCpu, testing::Values(WeightType::int8,
                          [](const auto& info) { return std::string(weight_type_name(info.param)); });
 
 TEST(RowProductCpuBfloat16, EqualsTheFormulaWithWhatStandsAround) {
-  if (!row_product_cpu::available()) GTEST_SKIP() << "this processor has no bfloat16 products in AVX-512";
   at::manual_seed(23);
   for (const auto& [outputs, inputs] : {std::pair<int64_t, int64_t>{32, 32}, {96, 576}, {1056, 64}, {64, 1536}}) {
     const at::Tensor weight = half(at::randn({outputs, inputs}) / 8), norm = half(at::rand({inputs}) + 0.5);
@@ -122,7 +125,7 @@ TEST(RowProductCpuBfloat16, EqualsTheFormulaWithWhatStandsAround) {
     for (int64_t rows = 1; rows <= row_product_cpu::kMostRows; ++rows) {
       const at::Tensor x = half(at::randn({rows, inputs}) * at::exp(at::randn({rows, 1})));
       const at::Tensor residual = half(at::randn({rows, outputs}));
-      ASSERT_TRUE(row_product_applies(x, weight));
+      EXPECT_EQ(row_product_applies(x, weight), row_product_cpu::available());
       const at::Tensor plain = wide(x).matmul(wide(weight).t());
       const at::Tensor size = wide(x).abs().matmul(wide(weight).abs().t());
       EXPECT_LT(((wide(row_product(x, weight)) - plain).abs() / size).max().item<double>(), 4e-3);
@@ -131,7 +134,7 @@ TEST(RowProductCpuBfloat16, EqualsTheFormulaWithWhatStandsAround) {
       const at::Tensor merged = normed.matmul(wide(weight).t()) + wide(bias);
       const at::Tensor gate = merged.narrow(1, 0, outputs / 2), up = merged.narrow(1, outputs / 2, outputs / 2);
       const RowProductOptions options{.norm = norm, .eps = 1e-5, .bias = bias, .gated = true};
-      EXPECT_LT(relative(row_product(x, weight, options), gate / (1 + (-gate).exp()) * up), 1.5 * kTolerance);
+      EXPECT_LT(relative(row_product(x, weight, options), gate / (1 + (-gate).exp()) * up), gated_tolerance());
     }
   }
 }

@@ -64,11 +64,14 @@ TEST(Step, AttentionInBfloat16EqualsTheFormula) {
 }
 
 TEST(Step, AWrongPositionIsRefusedOnACpu) {
-  StepTensors given = step_tensors({1, 4, 2, 32, 8, {0}}, at::TensorOptions().dtype(at::kBFloat16));
-  if (!step_attention_is_fused(at::kCPU, at::kBFloat16, 32)) GTEST_SKIP() << "no kernel on this processor";
-  for (const int64_t position : {-1, 8}) {
-    given.input.positions_B.fill_(position);
-    EXPECT_THROW(step_attention(given.qkv, given.input), Error);
+  for (const at::ScalarType type : {at::kBFloat16, at::kFloat}) {  // our kernel, and LibTorch's operations
+    StepTensors given = step_tensors({1, 4, 2, 32, 8, {0}}, at::TensorOptions().dtype(type));
+    const at::Tensor keys = given.input.k_BSGK.clone();
+    for (const int64_t position : {-1, 8}) {
+      given.input.positions_B.fill_(position);
+      EXPECT_THROW(step_attention(given.qkv, given.input), Error);
+    }
+    EXPECT_TRUE(at::equal(given.input.k_BSGK.nan_to_num(7), keys.nan_to_num(7))) << "nothing was written";
   }
 }
 
