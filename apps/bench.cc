@@ -103,8 +103,7 @@ void run(BenchCommand& given) {
     const PackedSizes packed = pack_weights(model, weight_type_from_name(given.model.weights));
     require(packed.left == 0, "--weights {}: {} matrices of {} cannot be held so", given.model.weights, packed.left,
             given.shape);
-    const bool few_rows = model.device().is_cuda() || model.dtype() == at::kBFloat16;  // as model_options.cc has it
-    if (few_rows || given.model.weights != "stored") merge_projections(model);
+    if (merging_pays(model)) merge_projections(model);
   }
   report.weight_bytes = static_cast<uint64_t>(weight_bytes(model));
   report.device = device_name(model.device());

@@ -71,8 +71,7 @@ OpenedModel open_model(const ModelOptions& options) {
     opened.notes.push_back(fmt::format("{} of {} matrices have shapes that {} cannot hold and stay {}", sizes.left,
                                        sizes.left + sizes.matrices, options.weights, dtype_name(opened.model.dtype())));
   }
-  const bool few_rows = open.device.is_cuda() || opened.model.dtype() == at::kBFloat16;  // that a kernel of ours reads
-  if (few_rows || weights != WeightType::stored) merge_projections(opened.model);
+  if (merging_pays(opened.model)) merge_projections(opened.model);
   return opened;
 }
 

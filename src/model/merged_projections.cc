@@ -66,4 +66,10 @@ int64_t merge_projections(Cepe& model) {
   return layers;
 }
 
+bool merging_pays(const Cepe& model) {
+  const std::vector<Layer>& layers = model.decoder.stack.layers;
+  const bool packed = !layers.empty() && layers.front().self_attention.q.packed != nullptr;
+  return model.device().is_cuda() || model.dtype() == at::kBFloat16 || packed;
+}
+
 }  // namespace cepe
