@@ -73,7 +73,7 @@ struct Shape {
 };
 
 struct Asked {
-  int64_t tokens;        // of the decoder, of all requests together or, with several contexts, of each
+  int64_t tokens;  // of the decoder, of all requests together or, with several contexts, of each
   int64_t contexts = 1;
 };
 
@@ -86,7 +86,9 @@ void measure(const Device& on, const Shape& shape, at::ScalarType type, const As
   at::Tensor out;
   const double kernel = seconds_recorded(on, [&] { out = cepe::latent_attention(query, {states}, scale); });
   const cepe::Int8States bytes8 = cepe::quantize_states(states);
-  const double narrow = seconds_recorded(on, [&] { out = cepe::latent_attention(query, {bytes8.values, {}, bytes8.scales}, scale); });
+  const double narrow = seconds_recorded(on, [&] {
+    out = cepe::latent_attention(query, {bytes8.values, {}, bytes8.scales}, scale);
+  });
   const double products = seconds(on, [&] {
     const at::Tensor scores = at::matmul(query, states.transpose(1, 2)).mul(scale).to(at::kFloat);
     at::matmul(scores.softmax(-1).to(type), states);
@@ -95,11 +97,14 @@ void measure(const Device& on, const Shape& shape, at::ScalarType type, const As
   const double bytes = static_cast<double>(states.nbytes());
   std::printf("%-12s %-9s %8ld %9ld x %-6ld %10.1f %10.0f %10.1f %10.1f %10.1f %12.1f %8.2f\n", shape.name,
               type == at::kFloat ? "float32" : "bfloat16", static_cast<long>(context),
-              static_cast<long>(asked.contexts), static_cast<long>(asked.tokens), kernel * 1e6, operations / kernel / 1e9, bytes / kernel / 1e9,
-              narrow * 1e6, static_cast<double>(bytes8.values.nbytes() + bytes8.scales.nbytes()) / narrow / 1e9, products * 1e6, products / kernel);
+              static_cast<long>(asked.contexts), static_cast<long>(asked.tokens), kernel * 1e6,
+              operations / kernel / 1e9, bytes / kernel / 1e9, narrow * 1e6,
+              static_cast<double>(bytes8.values.nbytes() + bytes8.scales.nbytes()) / narrow / 1e9, products * 1e6,
+              products / kernel);
 }
 
-// Eight sequences with contexts of 1/8 to 8/8 of so many tokens: in one pass, and one after another, each as a CUDA graph.
+// Eight sequences with contexts of 1/8 to 8/8 of so many tokens: in one pass, and one after another, each as a CUDA
+// graph.
 void measure_lengths(const Device& on, const Shape& shape, int64_t longest, bool eight_bits) {
   constexpr int64_t kContexts = 8;
   at::manual_seed(1);
@@ -120,14 +125,40 @@ void measure_lengths(const Device& on, const Shape& shape, int64_t longest, bool
   cepe::CapturedWork pass(on.device, true, [&] { out.copy_(cepe::latent_attention(query, table, 0.125)); });
   cepe::CapturedWork each(on.device, true, [&] {
     for (const cepe::TableRange& range : ranges) {
-      out.narrow(0, range.first, 1).copy_(cepe::latent_attention(query.narrow(0, range.first, 1), range.context, 0.125));
+      out.narrow(0, range.first, 1)
+          .copy_(cepe::latent_attention(query.narrow(0, range.first, 1), range.context, 0.125));
     }
   });
   pass.run(), each.run();
   const double one = seconds(on, [&] { pass.run(); }), apart = seconds(on, [&] { each.run(); });
-  std::printf("%-12s %-9s %ld contexts up to %ld tokens: one pass %.1f us, %.0f GB/s; one after another %.1f us; ratio %.2f\n",
-              shape.name, eight_bits ? "int8" : "bfloat16", static_cast<long>(kContexts), static_cast<long>(longest), one * 1e6,
-              bytes / one / 1e9, apart * 1e6, apart / one);
+  std::printf(
+      "%-12s %-9s %ld contexts up to %ld tokens: one pass %.1f us, %.0f GB/s; one after another %.1f us; ratio %.2f\n",
+      shape.name, eight_bits ? "int8" : "bfloat16", static_cast<long>(kContexts), static_cast<long>(longest), one * 1e6,
+      bytes / one / 1e9, apart * 1e6, apart / one);
+}
+
+// So many sequences that each read a context of their own, all of which are the same piece of memory: it stays in the
+// second-level cache, and the kernel's own pace is seen.
+void measure_in_cache(const Device& on, const Shape& shape, int64_t sequences, int64_t context, bool eight_bits) {
+  at::manual_seed(1);
+  const auto options = at::TensorOptions().device(on.device).dtype(at::kBFloat16);
+  const at::Tensor query = at::randn({sequences, shape.heads, shape.width}, options) / 10;
+  cepe::LatentStates states{at::randn({1, context, shape.width}, options)};
+  if (eight_bits) {
+    const cepe::Int8States narrow = cepe::quantize_states(states.states_BSE);
+    states.states_BSE = narrow.values, states.scales_BS = narrow.scales;
+  }
+  std::vector<cepe::TableRange> ranges;
+  for (int64_t c = 0; c < sequences; ++c) ranges.push_back({states, c, 1});
+  const cepe::ContextTable table({on.device, at::kBFloat16, sequences, shape.heads, shape.width}, ranges);
+  at::Tensor out;
+  const double taken = seconds_recorded(on, [&] { out = cepe::latent_attention(query, table, 0.125); });
+  std::printf(
+      "%-12s %-9s %ld x %ld tokens from the cache: %.1f us, %.0f GB/s, %.3f us for 64 tokens of a multiprocessor "
+      "pair\n",
+      shape.name, eight_bits ? "int8" : "bfloat16", static_cast<long>(sequences), static_cast<long>(context),
+      taken * 1e6, static_cast<double>(sequences * states.states_BSE.nbytes()) / taken / 1e9,
+      taken * 1e6 * 66 * 64 / static_cast<double>(sequences * context));
 }
 
 // How much of the attention goes to each chunk of 256 tokens, as a CUDA graph on a GPU.
@@ -144,8 +175,9 @@ void measure_mass(const Device& on, const Shape& shape, at::ScalarType type, int
   const auto graph = on.device.is_cuda() ? std::make_unique<cepe::CapturedWork>(on.device, true, once) : nullptr;
   if (graph) graph->run();
   const double taken = seconds(on, [&] { graph ? graph->run() : once(); });
-  std::printf("%-12s %-9s mass by chunk, %ld tokens: %.1f us, %.0f GB/s\n", shape.name, type == at::kFloat ? "float32" : "bfloat16",
-              static_cast<long>(tokens), taken * 1e6, static_cast<double>(states.nbytes()) / taken / 1e9);
+  std::printf("%-12s %-9s mass by chunk, %ld tokens: %.1f us, %.0f GB/s\n", shape.name,
+              type == at::kFloat ? "float32" : "bfloat16", static_cast<long>(tokens), taken * 1e6,
+              static_cast<double>(states.nbytes()) / taken / 1e9);
 }
 
 // Bytes read and written a second by a copy of 1 GiB.
@@ -168,8 +200,8 @@ int main(int argc, char** argv) {
   const c10::NoGradGuard no_gradients;
   std::printf("%ld context tokens on %s; a copy reads and writes %.0f GB/s\n", static_cast<long>(context),
               on.device.str().c_str(), copy_rate(on) / 1e9);
-  std::printf("%-12s %-9s %8s %18s %10s %10s %10s %10s %10s %12s %8s\n", "shape", "type", "context", "contexts x tokens", "kernel us", "GFLOP/s",
-              "GB/s", "int8 us", "GB/s", "products us", "ratio");
+  std::printf("%-12s %-9s %8s %18s %10s %10s %10s %10s %10s %12s %8s\n", "shape", "type", "context",
+              "contexts x tokens", "kernel us", "GFLOP/s", "GB/s", "int8 us", "GB/s", "products us", "ratio");
   for (const Shape& shape : {Shape{"SmolLM2", 9, 576}, Shape{"Llama-2-7B", 32, 1024}}) {
     if (gpu) {
       for (const Asked& asked : {Asked{1}, Asked{2}, Asked{3}, Asked{4}, Asked{16}, Asked{32}, Asked{1, 16}}) {
@@ -179,6 +211,7 @@ int main(int argc, char** argv) {
       for (const int64_t tokens : {1, 4}) measure_mass(on, shape, at::kBFloat16, tokens, context);
       for (const bool eight_bits : {false, true}) {
         for (const int64_t longest : {context, int64_t{8192}}) measure_lengths(on, shape, longest, eight_bits);
+        measure_in_cache(on, shape, 32, 16384, eight_bits);
       }
     } else {
       for (const auto type : {at::kFloat, at::kBFloat16}) {

@@ -109,6 +109,9 @@ __device__ __forceinline__ void send_4(uint32_t to, uint32_t x, uint32_t barrier
 __device__ __forceinline__ void write_16(uint32_t to, const float (&x)[4]) {
   asm volatile("st.shared.v4.f32 [%0], {%1,%2,%3,%4};" ::"r"(to), "f"(x[0]), "f"(x[1]), "f"(x[2]), "f"(x[3]) : "memory");
 }
+__device__ __forceinline__ void write_16(uint32_t to, const uint32_t (&x)[4]) {
+  asm volatile("st.shared.v4.b32 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3]) : "memory");
+}
 __device__ __forceinline__ void write_8(uint32_t to, const uint32_t (&x)[2]) {
   asm volatile("st.shared.v2.b32 [%0], {%1,%2};" ::"r"(to), "r"(x[0]), "r"(x[1]) : "memory");
 }

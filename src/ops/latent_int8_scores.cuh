@@ -1,6 +1,7 @@
-// The scoring warpgroup where latents are in 8 bits. Included by latent_kernel.cu only. While a tile's products run, the tile
-// before it is weighed. Two blocks that share the width also share the rows: each sends the other its sums of the other's rows,
-// computes the weights of its own, and writes them for both. docs/kernels/latent_attention.md counts what that saves.
+// The scoring and the weighing warpgroup of the latent kernel where states are bytes, and the warps that tell the
+// latter of the tokens. Scores are products with the query as rows, from registers, and the tokens as columns, so that
+// shared memory is read for the states alone. Included by latent_kernel.cu only; docs/kernels/latent_attention.md has
+// the derivation.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -10,274 +11,358 @@
 #include <cstdint>
 #include <cstring>
 
-#include "ops/hopper.cuh"
 #include "ops/latent_int8.cuh"
 #include "ops/latent_reader.cuh"
 
 namespace cepe::latent_kernel {
 
-constexpr float kHeadroom = 7;  // weights are relative to 2^-7 times the highest: float16 is narrow, and its upper range is free
+// Weights are relative to 2^-7 times the highest: float16 is narrow, and its upper range is free.
+constexpr float kHeadroom = 7;
 
-// What a thread knows of its columns, rows row_of(column) of the block's own.
+// ---- Scoring
+
+// A warp has eight rows of the query, their coarse bytes as rows of the products, their fine ones 8 rows below: of the
+// block's own rows first, then of those of the other block.
 template <class L>
-struct Columns {
-  float scale[L::own_columns];   // of a score in powers of two, but for its token's
-  uint32_t offset[L::own_columns];  // what the bytes' offset of 128 adds to a sum
-  float shift[L::own_columns];   // the highest score so far, less the headroom; 0 where there is none yet
-  float limit[L::own_columns];   // from this score on, less the shift, both are renewed
-  float total[L::own_columns];   // of this thread's tokens
-
-  __device__ __forceinline__ void begin(const Problem& p, const Piece& piece, int first_row) {
-#pragma unroll
-    for (int i = 0; i < L::own_columns; ++i) {
-      const int row = first_row + row_of(i);
-      const QueryScale query = row < piece.rows ? p.query_scales[piece.row + row] : QueryScale{0, 0};
-      scale[i] = fabsf(query.scale) < INFINITY ? query.scale * p.scale : 0;  // write_totals() sees to the others
-      offset[i] = query.offset;
-      shift[i] = 0, limit[i] = -INFINITY, total[i] = 0;
-    }
-  }
-  __device__ __forceinline__ float highest(int i) const { return limit[i] == -INFINITY ? -INFINITY : shift[i]; }
+struct ByteRows {
+  static constexpr int kWarps = L::own_rows / 8;  // of a block's rows; there may be warps that have none
+  int block, first;                               // of block rank ^ block, from this one of its rows on
+  __device__ __forceinline__ ByteRows() : block(warp_here() / kWarps), first(warp_here() % kWarps * 8) {}
+  __device__ __forceinline__ bool some() const { return block < L::blocks; }
 };
 
-// One thread: the piece's query, this block's part of the width. Of each slot's width first the rows' coarse bytes, then their
-// fine ones, so that one product takes both; of both first the block's own rows.
+// The block's part of the width of a thread's row, as A of the products (prepare_queries()).
 template <class L>
-__device__ __forceinline__ void load_byte_query(const Maps& maps, const Shared<L>& shared, const Piece& piece, int rank) {
-  constexpr int kBoxes = L::rows / L::own_rows;  // for the rows
-  arrive_expecting(shared.query_there, L::query_bytes);
-  for (int i = 0; i < 2 * kBoxes * L::most_slots; ++i) {
-    const int slot = i / (2 * kBoxes), byte = i / kBoxes % 2, box = kBoxes == 1 ? 0 : i % 2 ^ rank;
-    const int column = (rank * L::most_slots + slot) * kSlotWidth8;
-    copy_box(shared.query + i * L::own_rows * kRowBytes, maps.query,
-             {column, piece.query_row + box * L::own_rows, piece.in_query * 2 + byte, 0}, shared.query_there);
-  }
-}
+struct ByteQuery {
+  static constexpr int kSteps = L::chunks * kChunk / 32;
+  uint32_t of[kSteps][4];
 
-// Begins a tile's products: of this block's width, exact sums of the coarse bytes and of the fine ones.
+  __device__ __forceinline__ void load(const Problem& p, const Piece& piece, const ByteRows<L>& rows, uint32_t rank) {
+    const int lane = lane_here(), width = static_cast<int>(p.parts.width);
+    const int row = (static_cast<int>(rank) ^ rows.block) * L::own_rows + rows.first + lane / 4;
+    const auto* const from = reinterpret_cast<const uint4*>(p.queries + (piece.row + row) * 2 * width) + lane % 4;
+#pragma unroll
+    for (int i = 0; i < kSteps; ++i) {
+      const int step = static_cast<int>(rank) * kSteps + i;
+      const bool there = rows.some() && row < piece.rows && step * 32 < width;
+      const uint4 four = there ? __ldcg(from + step * 4) : uint4{0, 0, 0, 0};
+      of[i][0] = four.x, of[i][1] = four.y, of[i][2] = four.z, of[i][3] = four.w;
+    }
+  }
+};
+
+// Begins a tile's products: exact sums over the block's width of the coarse bytes and of the fine ones.
 template <class L>
-__device__ __forceinline__ void begin_byte_scores(const Shared<L>& shared, RingPlace<L::slots>& at, int (&sums)[2 * L::values]) {
+__device__ __forceinline__ void begin_byte_scores(const Shared<L>& shared, RingPlace<L::slots>& at,
+                                                  const ByteQuery<L>& query, int (&sums)[32]) {
+  constexpr int kSteps = kSlotWidth8 / 32;  // of a slot
 #pragma unroll
   for (int i = 0; i < L::most_slots; ++i) {
     wait(shared.full + at.slot, at.parity);
-    if (i == 0) begin_products();
+    begin_products();
     const int slot = __shfl_sync(~0u, at.slot, 0);  // which the compiler then keeps once for a warp
     const uint64_t states = operand(shared_address(shared.ring + slot * kSlotBytes));
-    const uint64_t query = operand(shared_address(shared.query + 2 * i * L::query_chunk_bytes));
 #pragma unroll
-    for (int k = 0; k < kSlotWidth8 / 32; ++k) multiply_bytes(sums, states + k * 2, query + k * 2, i + k > 0);
+    for (int k = 0; k < kSteps; ++k) multiply_bytes(sums, query.of[i * kSteps + k], states + k * 2, i + k > 0);
     at.advance();
   }
   commit_products();
 }
-// Waits for them; own: both sums of the block's own rows as one. Those of the other's rows are sent there. Tile i's go where
-// tile i - 2's were: the other block has read those, for it sent its sums of tile i - 1 after that, and they have come.
+
+// Waits for them, joins both sums, and gives each block its rows'. A thread has, of one row, of every eight tokens
+// those of columns 2t and 2t + 1, t = lane % 4: four vectors of 16 bytes. Where they lie is free once this block's
+// adding groups have read the weights of the tile `places` before, as send_scores() explains.
 template <class L>
-__device__ __forceinline__ void end_byte_scores(const Shared<L>& shared, RingPlace<L::places>& at, uint32_t rank,
-                                           int (&sums)[2 * L::values], uint32_t (&own)[L::own_values]) {
+__device__ __forceinline__ void send_byte_scores(const Shared<L>& shared, RingPlace<L::places>& at,
+                                                 const ByteRows<L>& rows, uint32_t rank, int (&sums)[32]) {
   wait_products<0>();
 #pragma unroll
-  for (int i = 0; i < 2 * L::values; ++i) asm volatile("" : "+r"(sums[i])::"memory");  // not read before
+  for (int i = 0; i < 32; ++i) asm volatile("" : "+r"(sums[i])::"memory");  // not read before
+  wait(shared.weights_free + at.slot, at.parity ^ 1);
+  uint64_t* const there = shared.part_there + at.slot;
+  const char* const part =
+      shared.parts + at.slot * L::part_bytes + rows.block * L::sent_bytes + (rows.first * 4 + lane_here()) * 16;
+  const bool own = rows.block == 0;
+  const uint32_t to = own ? shared_address(part) : address_in_block(part, rank ^ 1);
+  const uint32_t barrier = address_in_block(there, rank ^ 1);
   const auto joined = [&](int i) {
-    return static_cast<uint32_t>(sums[i]) * kFineSteps + static_cast<uint32_t>(sums[L::values + i]);
+    return static_cast<uint32_t>(sums[i]) * kFineSteps + static_cast<uint32_t>(sums[i + 2]);
   };
-  if constexpr (L::blocks == 2) {
-    const int thread = threadIdx.x;
-    const uint32_t to = address_in_block(shared.parts + at.slot * (L::part_bytes / 4), rank ^ 1) + thread * 16;
-    const uint32_t barrier = address_in_block(shared.part_there + at.slot, rank ^ 1);
-    if (thread == 0) arrive_expecting(shared.part_there + at.slot, L::part_bytes);
 #pragma unroll
-    for (int i = 0; i < L::own_values / 4; ++i) {
-      const int first = 4 * i + (L::split ? L::own_values : 0);
-      const uint32_t four[4] = {joined(first), joined(first + 1), joined(first + 2), joined(first + 3)};
-      send_16(to + i * kGroup * 16, four, barrier);
-    }
-    at.advance();
+  for (int i = 0; i < 4; ++i) {
+    const uint32_t four[4] = {joined(8 * i), joined(8 * i + 1), joined(8 * i + 4), joined(8 * i + 5)};
+    if (own)
+      write_16(to + i * L::own_rows * 64, four);
+    else if (L::split && rows.some())
+      send_16(to + i * L::own_rows * 64, four, barrier);
   }
-#pragma unroll
-  for (int i = 0; i < L::own_values; ++i) own[i] = joined(i);
-}
-// The other block's sums of this one's rows are added.
-template <class L>
-__device__ __forceinline__ void add_sums(const Shared<L>& shared, RingPlace<L::places>& at, uint32_t (&own)[L::own_values]) {
-  const int thread = threadIdx.x;
-  const float* const parts = shared.parts + at.slot * (L::part_bytes / 4);
-  wait_cluster(shared.part_there + at.slot, at.parity);
+  __syncwarp();
+  if (threadIdx.x == 0 && L::split)
+    arrive_expecting(there, L::sent_bytes);
+  else if (lane_here() == 0)
+    arrive(there);
   at.advance();
-#pragma unroll
-  for (int i = 0; i < L::own_values / 4; ++i) {
-    const uint4 four = *reinterpret_cast<const uint4*>(parts + (i * kGroup + thread) * 4);
-    own[4 * i] += four.x, own[4 * i + 1] += four.y, own[4 * i + 2] += four.z, own[4 * i + 3] += four.w;
-  }
 }
 
-// The scale of a token's states; 0, whose logarithm is -inf, where it is none.
-__device__ __forceinline__ float scale_of_token(const Piece& piece, int token) {
-  return token < piece.tokens && (!piece.mask || piece.mask[token]) ? piece.scales[token] : 0;
+template <class L>
+__device__ __forceinline__ void score_byte_pieces(const Maps& maps, const Problem& p, const Shared<L>& shared,
+                                                  uint32_t rank) {
+  const ByteRows<L> rows;
+  RingPlace<L::slots> at;
+  RingPlace<L::places> sent_at;
+  ByteQuery<L> query;
+  for_each_piece(maps, p, [&](const Piece& piece) {
+    query.load(p, piece, rows, rank);
+    for (int i = 0; i < piece.tiles; ++i) {
+      int sums[32];
+      begin_byte_scores(shared, at, query, sums);
+      send_byte_scores(shared, sent_at, rows, rank, sums);
+    }
+  });
 }
+
+// ---- What the tokens' scales are worth
+
 __device__ __forceinline__ float logarithm(float x) {
   float y;
   asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
 
-// New shifts where scores grew by much; factor: what sums taken with the old ones are to be multiplied by.
+// Two warps: of each token of a tile its states' scale, the scale's logarithm and its inverse. A token that is none has
+// scale 0, whose logarithm is -inf.
 template <class L>
-__device__ __forceinline__ void renew_shifts(const Shared<L>& shared, float (&score)[L::own_values], Columns<L>& columns,
-                                             float (&factor)[L::own_columns]) {
-  share_highest<L, L::own_columns>(shared, score);
-#pragma unroll
-  for (int i = 0; i < L::own_columns; ++i) {
-    const float* const column = shared.highest + row_of(i);
-    const float before = columns.highest(i), old_shift = columns.shift[i];
-    float highest = before;
-#pragma unroll
-    for (int w = 0; w < 4; ++w) highest = fmaxf(highest, column[w * L::rows] + old_shift - kHeadroom);
-    if (!(highest - before > kLazy)) highest = before;
-    columns.shift[i] = highest == -INFINITY ? 0 : highest;
-    columns.limit[i] = highest == -INFINITY ? -INFINITY : kHeadroom + kLazy;
-    factor[i] = exp2f(before - columns.shift[i]);
-    columns.total[i] *= factor[i];
-    score[i / 2 * 4 + i % 2] += old_shift - columns.shift[i], score[i / 2 * 4 + i % 2 + 2] += old_shift - columns.shift[i];
-  }
+__device__ __forceinline__ void describe_tokens(const Maps& maps, const Problem& p, const Shared<L>& shared,
+                                                int thread) {
+  constexpr float kLeast = 1.17549435e-38f;  // a normal number, so that it has a logarithm
+  RingPlace<L::places> at;
+  for_each_piece(maps, p, [&](const Piece& piece) {
+    const auto scale_of = [&](int tile) {
+      const int token = (piece.first + tile) * kTile + thread;
+      return token < piece.tokens && (!piece.mask || piece.mask[token]) ? piece.scales[token] : 0;
+    };
+    float next = scale_of(0);
+    for (int i = 0; i < piece.tiles; ++i) {
+      float scale = next;
+      if (i + 1 < piece.tiles) next = scale_of(i + 1);
+      if (scale > 0 && scale < kLeast) scale = kLeast;
+      wait(shared.weights_there + at.slot, at.parity ^ 1);  // then those of the tile before are read no more
+      float* const to = shared.tokens + at.slot * 3 * kTile + thread;
+      const float log = logarithm(scale);
+      to[0] = scale, to[kTile] = log, to[2 * kTile] = power_of_two(fminf(-log, 126));
+      __syncwarp();
+      if (thread % 32 == 0) arrive(shared.tokens_there + at.slot);
+      at.advance();
+    }
+  });
 }
 
-// Where a thread writes weights: of its two tokens, which stand side by side, and of column i. See load_words() for the order.
+// ---- Weighing
+
+// Of the block's own rows a thread has one, and of a tile's scores kVectors of the vectors that send_byte_scores()
+// wrote for that row: kLanes threads of one warp share a row.
 template <class L>
-struct ByteWeightPlaces {
-  uint32_t here, there;  // row 2 (lane % 4) of the block's own, in both blocks
-  uint32_t next;         // to the row after it
-  __device__ __forceinline__ ByteWeightPlaces(const Shared<L>& shared, uint32_t rank) {
-    const int lane = lane_here(), row = 2 * (lane % 4), bytes = place_of_token(warp_here() * 16 + lane / 4) * 2;
-    const int first = (L::split ? static_cast<int>(rank) * L::own_rows : 0) + row;
-    const char* const at = shared.weights + first * kRowBytes + (bytes ^ row * 16);
-    here = shared_address(at), there = L::split ? address_in_block(at, rank ^ 1) : 0;
-    next = static_cast<uint32_t>(kRowBytes + (bytes ^ (row + 1) * 16) - (bytes ^ row * 16));
+struct ByteRow {
+  static constexpr int kRows = L::own_rows / 4;  // of a warp
+  static constexpr int kLanes = 32 / kRows, kVectors = L::own_rows / 8;
+  int row, t, first;  // t: as in send_byte_scores(); the first of its vectors
+
+  __device__ __forceinline__ ByteRow()
+      : row(warp_here() * kRows + lane_here() / 4 % kRows),
+        t(lane_here() % 4),
+        first(lane_here() / 4 / kRows * kVectors) {}
+  // Whether it speaks for the row.
+  __device__ __forceinline__ bool leads() const { return t == 0 && first == 0; }
+  // Of values of all of a row's threads.
+  template <class Join>
+  static __device__ __forceinline__ float joined(float x, Join join) {
+    x = join(x, __shfl_xor_sync(~0u, x, 1));
+    x = join(x, __shfl_xor_sync(~0u, x, 2));
+#pragma unroll
+    for (int lanes = 4 * kRows; lanes < 32; lanes *= 2) x = join(x, __shfl_xor_sync(~0u, x, lanes));
+    return x;
   }
-  __device__ __forceinline__ uint32_t of(int i) const { return i / 2 * 8 * kRowBytes + (i % 2 ? next : 0); }
 };
 
-// Exponentials of a tile's scores as float16 weights, for the adding groups of the blocks that want them.
+// Softmax of a thread's row so far.
 template <class L>
-__device__ __forceinline__ void write_byte_weights(const Shared<L>& shared, const ByteWeightPlaces<L>& places,
-                                              RingPlace<L::weight_places>& at, uint32_t rank,
-                                              const float (&weight)[L::own_values], const float (&factor)[L::own_columns]) {
-  const int first_row = L::split ? static_cast<int>(rank) * L::own_rows : 0;
-  wait_cluster(shared.weights_free + at.slot, at.parity ^ 1);
-  const uint32_t skipped = at.slot * L::weight_bytes;
-  uint64_t* const there = shared.weights_there + at.slot;
-  const uint32_t other_barrier = L::split ? address_in_block(there, rank ^ 1) : 0;
-#pragma unroll
-  for (int i = 0; i < L::own_columns; ++i) {
-    const __half2 pair = __floats2half2_rn(weight[i / 2 * 4 + i % 2], weight[i / 2 * 4 + i % 2 + 2]);
-    uint32_t word;
-    memcpy(&word, &pair, 4);
-    write_4(places.here + skipped + places.of(i), word);
-    if constexpr (L::split) send_4(places.there + skipped + places.of(i), word, other_barrier);
+struct ByteSoftmax {
+  float scale = 0;      // of a score in powers of two, but for its token's
+  uint32_t offset = 0;  // what the bytes' offset of 128 adds to a sum
+  float shift = 0;      // the highest score so far, less the headroom; 0 where there is none yet
+  float limit = 0;      // from this score on, less the shift, both are renewed
+  float total = 0;      // of this thread's tokens
+
+  __device__ __forceinline__ void begin(const Problem& p, const Piece& piece, int row) {
+    const QueryScale query = row < piece.rows ? p.query_scales[piece.row + row] : QueryScale{0, 0};
+    scale = fabsf(query.scale) < INFINITY ? query.scale * p.scale : 0;  // write_byte_totals() sees to the others
+    offset = query.offset;
+    shift = 0, limit = -INFINITY, total = 0;
   }
-  if (threadIdx.x < 4) {
+  __device__ __forceinline__ float highest() const { return limit == -INFINITY ? -INFINITY : shift; }
+
+  // A new shift where the row's scores grew by much; the factor that sums taken with the old one are to be multiplied
+  // by.
+  template <int kCount>
+  __device__ __forceinline__ float renew(float (&score)[kCount]) {
+    float grown = score[0];
 #pragma unroll
-    for (int i = 0; i < L::own_columns; i += 2) {
-      float* const factors = shared.factors + at.slot * L::rows + first_row + row_of(i);
-      const float two[2] = {factor[i], factor[i + 1]};
-      factors[0] = two[0], factors[1] = two[1];
-      if constexpr (L::split) send_8(address_in_block(factors, rank ^ 1), two, other_barrier);
+    for (int i = 1; i < kCount; ++i) grown = fmaxf(grown, score[i]);
+    grown = ByteRow<L>::joined(grown, [](float a, float b) { return fmaxf(a, b); });
+    const float before = highest(), old_shift = shift;
+    float now = fmaxf(before, grown + old_shift - kHeadroom);
+    if (!(now - before > kLazy)) now = before;
+    shift = now == -INFINITY ? 0 : now;
+    limit = now == -INFINITY ? -INFINITY : kHeadroom + kLazy;
+    const float factor = exp2f(before - shift);
+    total *= factor;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) score[i] += old_shift - shift;
+    return factor;
+  }
+};
+
+// Four threads have, of one row and of tokens 2t and 2t + 1 of each of four groups of eight, a word of two weights a
+// group: afterwards each has the eight weights of group t.
+__device__ __forceinline__ void transpose_words(uint32_t (&word)[4]) {
+  const bool odd = lane_here() & 1, late = lane_here() & 2;
+  const uint32_t near[2] = {late ? word[2] : word[0], late ? word[3] : word[1]};  // of groups late, late + 1: own,
+  uint32_t far[2] = {late ? word[0] : word[2], late ? word[1] : word[3]};         // and the word two places off
+  far[0] = __shfl_xor_sync(~0u, far[0], 2), far[1] = __shfl_xor_sync(~0u, far[1], 2);
+  const uint32_t keep[2] = {odd ? near[1] : near[0], odd ? far[1] : far[0]};
+  const uint32_t came[2] = {__shfl_xor_sync(~0u, odd ? near[0] : near[1], 1),
+                            __shfl_xor_sync(~0u, odd ? far[0] : far[1], 1)};
+  const uint32_t a[2] = {odd ? came[0] : keep[0], odd ? keep[0] : came[0]},
+                 b[2] = {odd ? came[1] : keep[1], odd ? keep[1] : came[1]};
+  word[0] = late ? b[0] : a[0], word[1] = late ? b[1] : a[1], word[2] = late ? a[0] : b[0],
+  word[3] = late ? a[1] : b[1];
+}
+// The same of two groups: two threads share each, the even one has its first four weights.
+__device__ __forceinline__ void transpose_words(uint32_t (&word)[2]) {
+  const bool odd = lane_here() & 1, late = lane_here() & 2;
+  const uint32_t near = late ? word[1] : word[0], far = __shfl_xor_sync(~0u, late ? word[0] : word[1], 2);
+  const uint32_t first = late ? far : near, second = late ? near : far;  // words t & 1 and 2 | (t & 1)
+  const uint32_t came = __shfl_xor_sync(~0u, odd ? first : second, 1);
+  word[0] = odd ? came : first, word[1] = odd ? second : came;
+}
+
+// A tile's exponentials as float16 weights, for the adding groups of all blocks. Their places are free:
+// send_byte_scores().
+template <class L, int kCount>
+__device__ __forceinline__ void write_byte_weights(const Shared<L>& shared, RingPlace<L::places>& at,
+                                                   const ByteRow<L>& row, uint32_t rank, const float (&weight)[kCount],
+                                                   float factor) {
+  const int first_row = static_cast<int>(rank) * L::own_rows;
+  uint64_t* const there = shared.weights_there + at.slot;
+  const uint32_t other = L::split ? address_in_block(there, rank ^ 1) : 0;
+  const char* const to = shared.weights + at.slot * L::weight_bytes + (first_row + row.row) * kRowBytes;
+  constexpr int kWords = kCount / 2 >= 4 ? 4 : 2;
+#pragma unroll
+  for (int begin = 0; begin < kCount / 2; begin += kWords) {
+    uint32_t word[kWords];
+#pragma unroll
+    for (int i = 0; i < kWords; ++i) {
+      const __half2 pair = __floats2half2_rn(weight[2 * (begin + i)], weight[2 * (begin + i) + 1]);
+      memcpy(&word[i], &pair, 4);
     }
+    transpose_words(word);
+    const int group = 2 * row.first + begin + (kWords == 4 ? row.t : row.t / 2);  // of eight tokens
+    const char* const place = to + (group * 16 ^ row.row % 8 * 16) + (kWords == 4 ? 0 : row.t % 2 * 8);
+    if constexpr (kWords == 4) {
+      write_16(shared_address(place), word);
+      if (L::split) send_16(address_in_block(place, rank ^ 1), word, other);
+    } else {
+      write_8(shared_address(place), word);
+      if (L::split) send_8(address_in_block(place, rank ^ 1), word, other);
+    }
+  }
+  if (row.leads()) {
+    float* const factors = shared.factors + at.slot * L::rows + first_row + row.row;
+    *factors = factor;
+    if (L::split) send_4(address_in_block(factors, rank ^ 1), __float_as_uint(factor), other);
   }
   publish_to_async();
   __syncwarp();
-  constexpr int kSent = L::split ? L::own_rows * (kTile * 2 + 4) : 0;  // bytes
-  if (threadIdx.x == 0 && kSent > 0) arrive_expecting(there, kSent);
-  else if (lane_here() == 0) arrive(there);
+  if (threadIdx.x % kGroup == 0 && L::split)
+    arrive_expecting(there, L::own_rows * (kTile * 2 + 4));  // bytes that come from the other block
+  else if (lane_here() == 0)
+    arrive(there);
   at.advance();
 }
 
-// A tile's weights from its sums. scales: of the thread's two tokens, whose states' scale the sums want and the total does not:
-// a score holds its logarithm.
-template <class L>
-__device__ __forceinline__ void weigh_bytes(const Shared<L>& shared, const ByteWeightPlaces<L>& places, RingPlace<L::weight_places>& at,
-                                      uint32_t rank, const float (&scales)[2], const uint32_t (&sums)[L::own_values],
-                                      Columns<L>& columns) {
-  constexpr float kLeast = 1.17549435e-38f;  // a normal number, so that it has a logarithm
-  float logarithms[2], inverse[2], score[L::own_values], factor[L::own_columns], scale[2];
+// A tile's scores, of a thread in the order of its vectors: all blocks' sums of the bytes, less the shift.
+template <class L, int kCount>
+__device__ __forceinline__ void byte_scores(const Shared<L>& shared, int slot, const ByteRow<L>& row,
+                                            const ByteSoftmax<L>& softmax, float (&score)[kCount],
+                                            float (&inverse)[kCount]) {
+  const auto* const parts = reinterpret_cast<const uint4*>(shared.parts + slot * L::part_bytes) + row.row * 4 + row.t;
+  const auto* const tokens = reinterpret_cast<const float2*>(shared.tokens + slot * 3 * kTile) + row.t;
 #pragma unroll
-  for (int j = 0; j < 2; ++j) {
-    scale[j] = scales[j] < kLeast && scales[j] > 0 ? kLeast : scales[j];
-    logarithms[j] = logarithm(scale[j]), inverse[j] = power_of_two(fminf(-logarithms[j], 126));
+  for (int i = 0; i < kCount / 4; ++i) {
+    const int vector = row.first + i;
+    uint4 sum = parts[vector * L::own_rows * 4];
+    if constexpr (L::split) {
+      const uint4 other = parts[L::sent_bytes / 16 + vector * L::own_rows * 4];
+      sum.x += other.x, sum.y += other.y, sum.z += other.z, sum.w += other.w;
+    }
+    const uint32_t sums[4] = {sum.x, sum.y, sum.z, sum.w};
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {  // eight tokens each
+      const float2* const two = tokens + vector * 8 + half * 4;
+      const float2 scale = two[0], log = two[kTile / 2], over = two[kTile];
+      const float scales[2] = {scale.x, scale.y}, logs[2] = {log.x, log.y}, inverses[2] = {over.x, over.y};
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        const int at = 4 * i + 2 * half + j;
+        const float number = static_cast<float>(static_cast<int>(sums[2 * half + j] - softmax.offset));
+        score[at] = fmaf(number, softmax.scale * scales[j], logs[j] - softmax.shift);
+        inverse[at] = inverses[j];
+      }
+    }
   }
-  bool grew = false;
-#pragma unroll
-  for (int i = 0; i < L::own_values; ++i) {
-    const int column = i / 4 * 2 + i % 2, token = i % 4 / 2;
-    const float sum = static_cast<float>(static_cast<int>(sums[i] - columns.offset[column]));
-    score[i] = fmaf(sum, columns.scale[column] * scale[token], logarithms[token] - columns.shift[column]);
-    grew |= score[i] > columns.limit[column];
-  }
-#pragma unroll
-  for (int i = 0; i < L::own_columns; ++i) factor[i] = 1;
-  if (any_in_group<kGroup>(2, grew)) renew_shifts(shared, score, columns, factor);
-#pragma unroll
-  for (int i = 0; i < L::own_values; ++i) {
-    score[i] = power_of_two(score[i]);
-    columns.total[i / 4 * 2 + i % 2] += score[i] * inverse[i % 4 / 2];
-  }
-  write_byte_weights(shared, places, at, rank, score, factor);
 }
 
 // The piece's highest scores and totals, of the block's own rows.
 template <class L>
-__device__ __forceinline__ void write_totals(const Problem& p, const Piece& piece, const Shared<L>& shared, int first_row,
-                                             const Columns<L>& columns) {
-  write_statistics(p.parts, piece, shared, first_row, columns.total, [&](int i) { return columns.highest(i); },
-                   [&](int row, float total) {
-                     const bool broken = total > 0 && row < piece.rows && !(fabsf(p.query_scales[piece.row + row].scale) < INFINITY);
-                     return broken ? NAN : total;
-                   });
+__device__ __forceinline__ void write_byte_totals(const Problem& p, const Piece& piece, const ByteRow<L>& row,
+                                                  int first_row, const ByteSoftmax<L>& softmax) {
+  const float total = ByteRow<L>::joined(softmax.total, [](float a, float b) { return a + b; });
+  if (!row.leads()) return;
+  const int number = first_row + row.row;
+  const bool broken =  // the query is no number
+      total > 0 && number < piece.rows && !(fabsf(p.query_scales[piece.row + number].scale) < INFINITY);
+  p.parts.highest_of(piece.slot)[number] = softmax.highest();
+  p.parts.total_of(piece.slot)[number] = broken ? NAN : total;
 }
 
-// The first warpgroup's work.
 template <class L>
-__device__ __forceinline__ void score_byte_pieces(const Maps& maps, const Problem& p, const Shared<L>& shared, uint32_t rank) {
-  const int first_row = L::split ? static_cast<int>(rank) * L::own_rows : 0;
-  const int first_token = warp_here() * 16 + lane_here() / 4;  // of this thread's two in a tile
-  const ByteWeightPlaces<L> places(shared, rank);
-  RingPlace<L::slots> at;
-  RingPlace<L::weight_places> weights_at;
-  RingPlace<L::places> sent_at, added_at;
-  Columns<L> columns;
-  uint32_t query_parity = 0;
+__device__ __forceinline__ void weigh_byte_pieces(const Maps& maps, const Problem& p, const Shared<L>& shared,
+                                                  uint32_t rank) {
+  constexpr int kCount = 4 * ByteRow<L>::kVectors;
+  const int first_row = static_cast<int>(rank) * L::own_rows;
+  const ByteRow<L> row;
+  RingPlace<L::places> at;
+  ByteSoftmax<L> softmax;
   for_each_piece(maps, p, [&](const Piece& piece) {
-    if (threadIdx.x == 0) load_byte_query(maps, shared, piece, static_cast<int>(rank));
-    columns.begin(p, piece, first_row);
-    wait(shared.query_there, query_parity);
-    query_parity ^= 1;
-    int sums[2 * L::values];
-    uint32_t own[L::own_values];
-    float scales[2], next_scales[2];
-    const auto begin = [&](int i) {
-      const int token = (piece.first + i) * kTile + first_token;
-      next_scales[0] = scale_of_token(piece, token), next_scales[1] = scale_of_token(piece, token + 8);
-      begin_byte_scores(shared, at, sums);
-    };
-    const auto end = [&] {
-      end_byte_scores(shared, sent_at, rank, sums, own);
-      scales[0] = next_scales[0], scales[1] = next_scales[1];
-    };
-    const auto finish = [&] {
-      if constexpr (L::blocks == 2) add_sums(shared, added_at, own);
-      weigh_bytes(shared, places, weights_at, rank, scales, own, columns);
-    };
-    begin(0);
-    end();
-    for (int i = 1; i < piece.tiles; ++i) {
-      begin(i);
-      finish();
-      end();
+    softmax.begin(p, piece, first_row + row.row);
+    for (int i = 0; i < piece.tiles; ++i) {
+      wait(shared.tokens_there + at.slot, at.parity);
+      wait_cluster(shared.part_there + at.slot, at.parity);
+      float score[kCount], inverse[kCount], factor = 1;
+      byte_scores(shared, at.slot, row, softmax, score, inverse);
+      bool grew = false;
+#pragma unroll
+      for (int j = 0; j < kCount; ++j) grew |= score[j] > softmax.limit;
+      if (__any_sync(~0u, grew)) factor = softmax.renew(score);
+#pragma unroll
+      for (int j = 0; j < kCount; ++j) {
+        score[j] = power_of_two(score[j]);
+        softmax.total += score[j] * inverse[j];
+      }
+      write_byte_weights(shared, at, row, rank, score, factor);
     }
-    finish();
-    // Where both blocks know all rows' totals, one writes them. The query's place is read no more.
-    if (L::split || rank == 0) write_totals(p, piece, shared, first_row, columns);
-    else synchronise_group<kGroup>(1);
+    cudaGridDependencySynchronize();  // earlier work may still read what this writes
+    write_byte_totals(p, piece, row, first_row, softmax);
   });
 }
 

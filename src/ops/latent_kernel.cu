@@ -1,6 +1,6 @@
 // One pass over the states for few rows. docs/kernels/latent_attention.md has the derivation; names here follow it: a
 // reader is a block, or two or four that share the width; one warpgroup scores tiles of 64 tokens, one weighs the
-// scores, one adds the states (of bytes one scores and weighs, two add), and one thread keeps the copies coming.
+// scores, one adds the states (two where they are bytes), and one thread keeps the copies coming.
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
@@ -40,30 +40,34 @@ __device__ __forceinline__ void init_query(const Shared<L>& shared) {
 template <class L>
 __device__ __forceinline__ void init_groups(const Shared<L>& shared) {
   const int i = threadIdx.x % 32;
-  if (i < L::weight_places) {
+  if (i < L::places) {
     init_barrier(shared.weights_there + i, kGroup / 32);
-    init_barrier(shared.weights_free + i, L::writers * L::adders * kGroup / 32);
+    init_barrier(shared.weights_free + i, L::adders * kGroup / 32);
+    init_barrier(shared.part_there + i, kGroup / 32);
+    init_barrier(shared.tokens_there + i, kTile / 32);
   }
-  if (i < L::places) init_barrier(shared.part_there + i, L::eight_bits ? 1 : kGroup / 32);
   publish_barriers();
 }
 
-// What the groups do where states are bfloat16: scoring, weighing, adding, copying. What does not need earlier work's
-// results begins before that has ended, and since the first instructions of a kernel take long
-// (docs/kernels/decode_step.md), nothing stands before the first copies of states and of the query that they do not
-// need. A block may end before the others of its cluster: it has received all that they send it.
+// What the groups do: scoring, weighing, adding, copying. What does not need earlier work's results begins before that
+// has ended, and since the first instructions of a kernel take long (docs/kernels/decode_step.md), nothing stands
+// before the first copies of states and of the query that they do not need. A block may end before the others of its
+// cluster: it has received all that they send it.
 template <class L>
 __device__ __forceinline__ void read_pieces(const Maps& maps, const Problem& p, const Shared<L>& shared, uint32_t rank,
                                             int role) {
   constexpr int kStart = 4;  // the barrier at which all but the copying group wait for each other
   const bool table = p.parts.table.entries != nullptr;
-  if (role == 3) {
+  if (role == 2 + L::adders) {
     if (warp_here() == 0) init_ring(shared);
     arrive_in_group<L::threads>(kStart);
     arrive_in_cluster();
     if (table || !p.settled) cudaGridDependencySynchronize();
     if constexpr (L::moves_registers) give_registers<kCopierRegisters>();
-    if (threadIdx.x == 3 * kGroup) copy_tiles(maps, p, shared, static_cast<int>(rank));
+    if (threadIdx.x == (2 + L::adders) * kGroup) copy_tiles(maps, p, shared, static_cast<int>(rank));
+    if constexpr (L::eight_bits) {
+      if (warp_here() == 1 || warp_here() == 2) describe_tokens(maps, p, shared, threadIdx.x % kGroup - 32);
+    }
     __syncwarp();
     wait_for_cluster();
     return;
@@ -72,48 +76,36 @@ __device__ __forceinline__ void read_pieces(const Maps& maps, const Problem& p, 
   if (role == 1 && warp_here() == 0) init_groups(shared);
   synchronise_group<L::threads>(kStart);
   arrive_in_cluster();
-  if (role == 0 && warp_here() == 0) {
+  if (!L::eight_bits && role == 0 && warp_here() == 0) {
     cudaGridDependencySynchronize();
     if (Walk walk(p); walk.more()) load_query(maps, p, shared, walk.next(maps, p), static_cast<int>(rank));
   }
-  if (table || (role == 1 && !p.settled)) cudaGridDependencySynchronize();  // masks, too
-  if (role == 0) {
-    if constexpr (L::moves_registers) give_registers<kScorerRegisters>();
-    score_pieces(maps, p, shared, rank);
+  // Masks, too, and of bytes the queries and their scales.
+  if (table || (role == 1 && !p.settled) || (L::eight_bits && role < 2)) cudaGridDependencySynchronize();
+  if (role == 0) {  // in each branch, or the compiler does not count on the registers
+    if constexpr (L::eight_bits) {
+      take_registers<kByteScorerRegisters>();
+      wait_for_cluster();
+      score_byte_pieces(maps, p, shared, rank);
+    } else {
+      if constexpr (L::moves_registers) give_registers<kScorerRegisters>();
+      score_pieces(maps, p, shared, rank);
+    }
   } else if (role == 1) {
-    if constexpr (L::moves_registers) take_registers<kWeigherRegisters>();
-    wait_for_cluster();
-    weigh_pieces(maps, p, shared, rank);
+    if constexpr (L::eight_bits) {
+      give_registers<kByteWeigherRegisters>();
+      wait_for_cluster();
+      weigh_byte_pieces(maps, p, shared, rank);
+    } else {
+      if constexpr (L::moves_registers) take_registers<kWeigherRegisters>();
+      wait_for_cluster();
+      weigh_pieces(maps, p, shared, rank);
+    }
   } else {
-    if constexpr (L::moves_registers) take_registers<kAdderRegisters>();
+    if constexpr (L::moves_registers) take_registers<L::eight_bits ? kByteAdderRegisters : kAdderRegisters>();
     wait_for_cluster();
-    add_pieces(maps, p, shared, rank);
+    add_pieces(maps, p, shared, rank, role - 2);
   }
-}
-// The same of bytes: scoring and weighing, adding (two groups), copying.
-template <class L>
-__device__ __forceinline__ void read_byte_pieces(const Maps& maps, const Problem& p, const Shared<L>& shared,
-                                                 uint32_t rank, int role) {
-  if (threadIdx.x < 32) init_ring(shared), init_query(shared), init_groups(shared);
-  __syncthreads();
-  arrive_in_cluster();
-  if (role < 3 || !p.settled) cudaGridDependencySynchronize();
-  if (role == 0) {
-    take_registers<kByteScorerRegisters>();
-    wait_for_cluster();
-    score_byte_pieces(maps, p, shared, rank);
-  } else if (role < 3) {
-    take_registers<kByteAdderRegisters>();
-    if (L::split) wait_for_cluster();
-    add_byte_pieces(maps, p, shared, rank, role - 1);
-  } else {
-    give_registers<kCopierRegisters>();
-    if (L::split) wait_for_cluster();
-    if (threadIdx.x == 3 * kGroup) copy_tiles(maps, p, shared, static_cast<int>(rank));
-    __syncwarp();
-  }
-  if (L::split) arrive_in_cluster();  // a block's memory is there until the other has arrived at its barriers
-  if (L::split || role > 0) wait_for_cluster();
 }
 
 template <class L>
@@ -127,10 +119,7 @@ __global__ void __launch_bounds__(L::threads, 1)
   const int role = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kGroup, 0);
   if (threadIdx.x == 2 * kGroup && !p.parts.table.entries) prefetch_map(maps.states);
   if (threadIdx.x == kGroup) prefetch_map(maps.query);
-  if constexpr (L::eight_bits)
-    read_byte_pieces(maps, p, shared, rank, role);
-  else
-    read_pieces(maps, p, shared, rank, role);
+  read_pieces(maps, p, shared, rank, role);
 }
 
 // ---- The host's side
@@ -180,12 +169,11 @@ struct Scratch {
 };
 
 template <class L>
-Maps maps_of(const Args& args, const void* queries) {
+Maps maps_of(const Args& args) {
   const int64_t contexts = args.table ? 1 : args.contexts, rows = args.contexts * args.rows / contexts;
   Maps maps{};
   if (!args.table) maps.states = map_of_states({args.states, contexts, args.tokens, args.width}, L::eight_bits);
-  maps.query = L::eight_bits ? hopper::map_of_bytes({queries, 2 * contexts, rows, args.width}, L::own_rows)
-                             : hopper::map_of_chunks({args.query, contexts, rows, args.width}, L::own_rows, 1);
+  if (!L::eight_bits) maps.query = hopper::map_of_chunks({args.query, contexts, rows, args.width}, L::own_rows, 1);
   return maps;
 }
 
@@ -214,17 +202,17 @@ struct LaunchOf {
 template <class L>
 void launch(const Args& args, const Cut& cut, cudaStream_t stream) {
   const Scratch scratch(args, cut);
-  auto* const query_scales = reinterpret_cast<QueryScale*>(args.scratch + scratch.query_scales);
-  if (L::eight_bits) {
-    const int64_t contexts = args.table ? 1 : args.contexts;
-    launch_prepare_queries(
-        {static_cast<const __nv_bfloat16*>(args.query), reinterpret_cast<int8_t*>(args.scratch + scratch.queries),
-         query_scales, contexts, args.contexts * args.rows / contexts, args.width},
-        stream);
-  }
-  const Maps maps = maps_of<L>(args, args.scratch + scratch.queries);
   Problem p{};
-  p.mask = args.mask, p.scales = args.scales, p.query_scales = query_scales;
+  if (L::eight_bits) {
+    auto* const query_scales = reinterpret_cast<QueryScale*>(args.scratch + scratch.query_scales);
+    auto* const queries = reinterpret_cast<int8_t*>(args.scratch + scratch.queries);
+    launch_prepare_queries(
+        {static_cast<const __nv_bfloat16*>(args.query), queries, query_scales, args.contexts * args.rows, args.width},
+        stream);
+    p.queries = queries, p.query_scales = query_scales;
+  }
+  const Maps maps = maps_of<L>(args);
+  p.mask = args.mask, p.scales = args.scales;
   p.tokens = args.tokens, p.scale = args.scale * 1.44269504f, p.blocks = cut.blocks;
   p.settled = args.settled && !args.table;
   p.read_once = args.table || args.contexts * args.tokens * args.width * (L::eight_bits ? 1 : 2) > kKeptBytes;
@@ -233,11 +221,11 @@ void launch(const Args& args, const Cut& cut, cudaStream_t stream) {
   p.parts.out = args.out;
   p.parts.contexts = args.contexts, p.parts.rows = args.rows, p.parts.width = args.width;
   p.parts.block_rows = L::rows, p.parts.row_blocks = cut.row_blocks;
-  p.parts.shares = cut.shares, p.parts.as_registers = !L::eight_bits;
+  p.parts.shares = cut.shares, p.parts.form = L::eight_bits ? PartsForm::byte_registers : PartsForm::registers;
   if (args.table) p.parts.table = table_in(args.table, args.contexts);
   const LaunchOf<L> launch(cut.shares.readers, stream);
   check(cudaLaunchKernelEx(&launch.config, read_states<L>, maps, p));
-  launch_merge(p.parts, true, stream);
+  launch_merge(p.parts, stream);
 }
 
 template <int kBlocks>
@@ -253,14 +241,8 @@ void launch_states(const Args& args, const Cut& cut, cudaStream_t stream) {
 }
 template <int kChunks, int kBlocks>
 void launch_byte_rows(const Args& args, const Cut& cut, cudaStream_t stream) {
-  switch (cut.block_rows) {
-    case 8:
-      return launch<Layout<kChunks, 8, true, kBlocks>>(args, cut, stream);
-    case 16:
-      return launch<Layout<kChunks, 16, true, kBlocks>>(args, cut, stream);
-    default:
-      return launch<Layout<kChunks, 32, true, kBlocks>>(args, cut, stream);
-  }
+  if (cut.block_rows == 16) return launch<Layout<kChunks, 16, true, kBlocks>>(args, cut, stream);
+  launch<Layout<kChunks, 32, true, kBlocks>>(args, cut, stream);
 }
 void launch_bytes(const Args& args, const Cut& cut, cudaStream_t stream) {
   switch (cut.chunks + (cut.blocks == 2 ? 100 : 0)) {
@@ -313,7 +295,7 @@ int reader_blocks_for(int64_t width, bool eight_bits, int block_rows, int64_t to
 
 int block_rows_for(int64_t rows, bool eight_bits) {
   if (!eight_bits) return rows <= 32 ? 32 : 64;
-  return rows <= 8 ? 8 : rows <= 16 ? 16 : 32;
+  return rows <= 16 ? 16 : 32;
 }
 
 int64_t scratch_floats(const Args& args) { return Scratch(args, cut_of(args)).end; }

@@ -20,7 +20,6 @@ constexpr int kThreads = 256;
 constexpr int kColumns = 256;              // of a row that a block merges
 constexpr int kLanes = kColumns / 4;       // threads across them
 constexpr int kTurns = kThreads / kLanes;  // threads that take the parts in turn
-constexpr int kMaxWeights = 160;           // parts whose scale is worked out once for a block
 constexpr int kAhead = 8;                  // parts whose sums are on their way before their scale is known
 
 // The parts of one row: the slot of the first, and the row in each.
@@ -31,7 +30,6 @@ struct PartsOfRow {
 __device__ PartsOfRow parts_of(const Parts& p, int64_t context, int64_t row) {
   const int pair = static_cast<int>(context * p.row_blocks + row / p.block_rows),
             in_block = static_cast<int>(row % p.block_rows);
-  if (p.shares.tiles == 0) return {static_cast<int64_t>(pair) * p.parts, p.parts, in_block};
   return {Parts::slot(p.shares.first_reader(pair), pair), p.shares.parts_of(pair), in_block};
 }
 // The same by the table: without any parts where the sequence has no context.
@@ -63,107 +61,40 @@ struct Scale {
     highest = all;
   }
 };
-__device__ Scale scale_of(const Parts& p, const PartsOfRow& parts) {
-  Scale scale;
-  for (int s = threadIdx.x % kWarp; s < parts.count; s += kWarp) {
-    scale.add(p.highest_of(parts.slot + s)[parts.row], p.total_of(parts.slot + s)[parts.row]);
-  }
-  scale.join_warp();
-  return scale;
-}
-
 __device__ __forceinline__ void add_scaled(float4& sum, float weight, const float4& x) {
   sum.x += weight * x.x, sum.y += weight * x.y, sum.z += weight * x.z, sum.w += weight * x.w;
 }
 
-// Four values of a row: the parts' sums at one scale, over their total. Without any real token the total is 0, or not a
-// number where no score was one; so is the result.
-__device__ __forceinline__ void write_merged(const Parts& p, int64_t context, int64_t row, int64_t column, float4 sum,
-                                             const Scale& scale) {
+// One row, 256 values of it, of parts row by row: their sums brought to one scale, over their totals. Without any real
+// token the total is 0, or not a number where no score was one; so is the result.
+__global__ void __launch_bounds__(kThreads) merge_rows(const Parts p) {
+  __shared__ float4 partial[kTurns - 1][kLanes];
+  const int lane = threadIdx.x % kLanes, turn = threadIdx.x / kLanes;
+  const int64_t row = blockIdx.y, context = blockIdx.z, column = blockIdx.x * kColumns + lane * 4,
+                first = context * p.parts;
+  const bool inside = column < p.width;
+  Scale scale;
+  for (int s = threadIdx.x % kWarp; s < p.parts; s += kWarp)
+    scale.add(p.highest_of(first + s)[row], p.total_of(first + s)[row]);
+  scale.join_warp();
+  float4 sum = {0, 0, 0, 0};
+  if (inside && scale.highest != -INFINITY) {
+#pragma unroll 4
+    for (int s = turn; s < p.parts; s += kTurns) {
+      const auto part = *reinterpret_cast<const float4*>(p.sums_of(first + s) + row * p.width + column);
+      add_scaled(sum, exp2f(p.highest_of(first + s)[row] - scale.highest), part);
+    }
+  }
+  if (turn > 0) partial[turn - 1][lane] = sum;
+  __syncthreads();
+  if (turn > 0 || !inside) return;
+  for (int t = 0; t < kTurns - 1; ++t) add_scaled(sum, 1, partial[t][lane]);
   float total = scale.total;
   if (scale.highest == -INFINITY) sum = {total, total, total, total}, total = 1;
   const __nv_bfloat162 out[2] = {__floats2bfloat162_rn(sum.x / total, sum.y / total),
                                  __floats2bfloat162_rn(sum.z / total, sum.w / total)};
   bf16* const to = static_cast<bf16*>(p.out) + (context * p.rows + row) * p.width + column;
   *reinterpret_cast<uint2*>(to) = *reinterpret_cast<const uint2*>(out);
-}
-
-// Four rows, 256 values of each, of contexts with few parts: a thread adds up all parts of four values.
-__global__ void __maxnreg__(56) merge_few_parts(const Parts p) {
-  const int lane = threadIdx.x % kLanes;
-  const int64_t row = blockIdx.y * kTurns + threadIdx.x / kLanes, column = blockIdx.x * kColumns + lane * 4;
-  const int64_t context = blockIdx.z;
-  cudaTriggerProgrammaticLaunchCompletion();
-  cudaGridDependencySynchronize();
-  if (row >= p.rows) return;  // whole warps
-  const PartsOfRow parts = p.table.entries ? parts_by_table(p, context, row) : parts_of(p, context, row);
-  const bool inside = column < p.width;
-  const auto part = [&](int s) {
-    return *reinterpret_cast<const float4*>(p.sums_of(parts.slot + s) + parts.row * p.width + column);
-  };
-  float4 ahead[kAhead];
-#pragma unroll
-  for (int s = 0; s < kAhead; ++s) ahead[s] = inside && s < parts.count ? part(s) : float4{0, 0, 0, 0};
-  const Scale scale = scale_of(p, parts);
-  const auto weight = [&](int s) { return exp2f(p.highest_of(parts.slot + s)[parts.row] - scale.highest); };
-  float4 sum = {0, 0, 0, 0};
-  if (!inside) return;
-  if (scale.highest != -INFINITY) {
-#pragma unroll
-    for (int s = 0; s < kAhead; ++s) {
-      if (s < parts.count) add_scaled(sum, weight(s), ahead[s]);
-    }
-    for (int s = kAhead; s < parts.count; ++s) add_scaled(sum, weight(s), part(s));
-  }
-  write_merged(p, context, row, column, sum, scale);
-}
-
-// One row, 256 values of it: the parts' sums brought to one scale, over their totals.
-// Registers that leave a block of the product chain its place beside two of these (docs/kernels/decode_step.md).
-__global__ void __maxnreg__(56) merge_parts(const Parts p) {
-  __shared__ float4 partial[kTurns - 1][kLanes];
-  __shared__ float weights[kMaxWeights];
-  const int lane = threadIdx.x % kLanes, turn = threadIdx.x / kLanes;
-  const int64_t row = blockIdx.y, context = blockIdx.z, column = blockIdx.x * kColumns + lane * 4;
-  PartsOfRow parts{};
-  if (!p.table.entries) parts = parts_of(p, context, row);
-  const bool inside = column < p.width;
-  cudaTriggerProgrammaticLaunchCompletion();
-  cudaGridDependencySynchronize();
-  if (p.table.entries) parts = parts_by_table(p, context, row);
-  const int count = parts.count;
-  const auto part = [&](int s) {
-    return *reinterpret_cast<const float4*>(p.sums_of(parts.slot + s) + parts.row * p.width + column);
-  };
-  float4 ahead[kAhead];
-#pragma unroll
-  for (int i = 0; i < kAhead; ++i) {
-    const int s = turn + i * kTurns;
-    ahead[i] = inside && s < count ? part(s) : float4{0, 0, 0, 0};
-  }
-  const Scale scale = scale_of(p, parts);
-  const bool none = scale.highest == -INFINITY;
-  const int first = min(count, kMaxWeights);
-  for (int s = threadIdx.x; s < first; s += kThreads)
-    weights[s] = exp2f(p.highest_of(parts.slot + s)[parts.row] - scale.highest);
-  __syncthreads();
-  float4 sum = {0, 0, 0, 0};
-  if (inside && !none) {
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      const int s = turn + i * kTurns;
-      if (s < first) add_scaled(sum, weights[s], ahead[i]);
-    }
-#pragma unroll 8
-    for (int s = turn + kAhead * kTurns; s < first; s += kTurns) add_scaled(sum, weights[s], part(s));
-    for (int s = first + turn; s < count; s += kTurns)
-      add_scaled(sum, exp2f(p.highest_of(parts.slot + s)[parts.row] - scale.highest), part(s));
-  }
-  if (turn > 0) partial[turn - 1][lane] = sum;
-  __syncthreads();
-  if (turn > 0 || !inside) return;
-  for (int t = 0; t < kTurns - 1; ++t) add_scaled(sum, 1, partial[t][lane]);
-  write_merged(p, context, row, column, sum, scale);
 }
 
 // ---- Parts as registers
@@ -180,26 +111,33 @@ __device__ __forceinline__ EightRows eight_rows(const Parts& p, int64_t sequence
   return {kTable ? parts_by_table(p, sequence, first) : parts_of(p, sequence, first), first};
 }
 
-// Columns that stand side by side in one row, from what lanes that are 4 and 8 apart hold (Parts::as_registers): of row
-// 2 (lane % 4) + q % 2 of the eight the four from column 16 w + (q & 4) + (q & 2) 4 on, q = lane / 4.
-__device__ __forceinline__ float4 four_columns(const float4& x) {
+// Columns that stand side by side in one row, from what lanes that are 4 and 8 apart hold (PartsForm): of row 2 (lane %
+// 4)
+// + q % 2 of the eight, q = lane / 4, the four from column 16 w + first_column() on.
+__device__ __forceinline__ float4 four_columns(PartsForm form, const float4& x) {
   const int q = threadIdx.x % kWarp / 4;
   const bool odd = q & 1, late = q & 2;
   const float2 own = odd ? float2{x.y, x.w} : float2{x.x, x.z}, give = odd ? float2{x.x, x.z} : float2{x.y, x.w};
   const float2 came{__shfl_xor_sync(~0u, give.x, 4), __shfl_xor_sync(~0u, give.y, 4)};
+  if (form == PartsForm::byte_registers)
+    return odd ? float4{came.x, came.y, own.x, own.y} : float4{own.x, own.y, came.x, came.y};
   const float2 first = odd ? float2{came.x, own.x} : float2{own.x, came.x},
                second = odd ? float2{came.y, own.y} : float2{own.y, came.y};
   const float2 keep = late ? second : first, other = late ? first : second;
   const float2 far{__shfl_xor_sync(~0u, other.x, 8), __shfl_xor_sync(~0u, other.y, 8)};
   return late ? float4{far.x, far.y, keep.x, keep.y} : float4{keep.x, keep.y, far.x, far.y};
 }
+__device__ __forceinline__ int first_column(PartsForm form) {
+  const int q = threadIdx.x % kWarp / 4;
+  return form == PartsForm::byte_registers ? q / 2 * 4 : (q & 4) + (q & 2) * 4;
+}
 
 // A thread's four columns of the eight rows, where its row is the sequence's. nothing: see merge_registers().
 __device__ __forceinline__ void write_eight(const Parts& p, int64_t sequence, int first, int place, const float4& sum,
                                             const float* nothing) {
-  const int lane = place % kWarp, q = lane / 4, in_eight = 2 * (lane % 4) + q % 2, row = first + in_eight;
+  const int lane = place % kWarp, in_eight = 2 * (lane % 4) + lane / 4 % 2, row = first + in_eight;
   if (row < 0 || row >= p.rows) return;
-  const int column = place / 128 * 64 + place % 128 / kWarp * 16 + (q & 4) + (q & 2) * 4;
+  const int column = place / 128 * 64 + place % 128 / kWarp * 16 + first_column(p.form);
   const float of = nothing[in_eight];
   const float4 x = of == -1 ? sum : float4{of, of, of, of};
   const __nv_bfloat162 out[2] = {__floats2bfloat162_rn(x.x, x.y), __floats2bfloat162_rn(x.z, x.w)};
@@ -277,12 +215,11 @@ __global__ void __maxnreg__(56) merge_registers(const Parts p) {
     if (taker > 0) return;
     for (int t = 0; t < kTakers - 1; ++t) add_scaled(sum, 1, partial[t][four]);
   }
-  if (inside) write_eight(p, blockIdx.z, rows.first, place, four_columns(sum), nothing);  // whole warps
+  if (inside) write_eight(p, blockIdx.z, rows.first, place, four_columns(p.form, sum), nothing);  // whole warps
 }
 
 // Parts of a row on average, and one more.
 int64_t parts_of_row(const Parts& p) {
-  if (p.shares.tiles == 0 && !p.table.entries) return p.parts;
   const int64_t pairs = p.contexts * (p.table.entries ? 1 : p.row_blocks);
   return p.shares.readers / pairs + 1;
 }
@@ -293,34 +230,26 @@ void check(cudaError_t status) {
   if (status != cudaSuccess) fused::refuse("latent attention", cudaGetErrorString(status));
 }
 
-void launch_merge(const Parts& parts, bool early, cudaStream_t stream) {
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
+void launch_merge(const Parts& parts, cudaStream_t stream) {
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
-  const bool few = parts_of_row(parts) <= kAhead;
-  int64_t across = (parts.width + kColumns - 1) / kColumns,
-          down = few ? (parts.rows + kTurns - 1) / kTurns : parts.rows;
-  if (parts.as_registers) {
-    const int fours = few ? kThreads : kThreads / kTurns;
-    across = (parts.width * 2 + fours - 1) / fours;
-    down = (parts.rows + 7) / 8 +
-           (parts.table.entries && parts.rows % 8 != 0 ? 1 : 0);  // eights of a context, not of a sequence
-  }
+  const bool table = parts.table.entries != nullptr, few = parts_of_row(parts) <= kAhead;
+  const int fours = few ? kThreads : kThreads / kTurns;
+  // With a table eights are a context's, and may begin before a sequence's.
+  const int64_t across = (parts.width * 2 + fours - 1) / fours,
+                down = (parts.rows + 7) / 8 + (table && parts.rows % 8 != 0);
   config.gridDim =
       dim3(static_cast<unsigned>(across), static_cast<unsigned>(down), static_cast<unsigned>(parts.contexts));
   config.blockDim = dim3(kThreads);
   config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = early ? 1 : 0;
-  auto* kernel = few ? merge_few_parts : merge_parts;
-  if (parts.as_registers) {
-    if (parts.table.entries)
-      kernel = few ? merge_registers<1, true> : merge_registers<kTurns, true>;
-    else
-      kernel = few ? merge_registers<1, false> : merge_registers<kTurns, false>;
-  }
-  check(cudaLaunchKernelEx(&config, kernel, parts));
+  config.attrs = &early;
+  config.numAttrs = 1;
+  if (table)
+    check(cudaLaunchKernelEx(&config, few ? merge_registers<1, true> : merge_registers<kTurns, true>, parts));
+  else
+    check(cudaLaunchKernelEx(&config, few ? merge_registers<1, false> : merge_registers<kTurns, false>, parts));
 }
 
 void merge(const MergeArgs& args, void* stream) {
@@ -328,7 +257,10 @@ void merge(const MergeArgs& args, void* stream) {
   parts.sums = args.sums, parts.statistics = args.statistics, parts.out = args.out;
   parts.contexts = args.contexts, parts.rows = args.rows, parts.width = args.width;
   parts.block_rows = static_cast<int>(args.rows), parts.row_blocks = 1, parts.parts = static_cast<int>(args.parts);
-  launch_merge(parts, false, static_cast<cudaStream_t>(stream));
+  const dim3 grid(static_cast<unsigned>((args.width + kColumns - 1) / kColumns), static_cast<unsigned>(args.rows),
+                  static_cast<unsigned>(args.contexts));
+  merge_rows<<<grid, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(parts);
+  check(cudaGetLastError());
 }
 
 }  // namespace cepe::latent_kernel

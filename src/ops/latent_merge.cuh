@@ -31,20 +31,25 @@ struct Shares {
   }
 };
 
+// How sums of weighed states lie in memory.
+enum class PartsForm {
+  rows,  // (slots, block_rows, width)
+  // As a warpgroup's products leave them, (slots, width / 64, block_rows / 8, 128 threads, 4), so that they are written
+  // with one store of 16 bytes for four: thread t's of warp w, lane 4 q + r, are of rows 2 r and 2 r + 1 of the 8 and
+  // of columns a = 16 w + q and b = a + 8 of the 64, (row, a), (row + 1, a), (row, b), (row + 1, b).
+  registers,
+  byte_registers,  // the same with columns a = 16 w + 2 q and b = a + 1
+};
+
 // sums (slots, block_rows, width): sum of exp2(score - highest) state; statistics (slots, 2, block_rows): the highest
 // score in powers of two, and the sum of exp2(score - highest). A pair's parts lie in slots that follow each other.
-//
-// as_registers: sums lie as a warpgroup's products leave them, (slots, width / 64, block_rows / 8, 128 threads, 4), so
-// that they are written with one store of 16 bytes for four: thread t's of warp w, lane 4 q + r, are of rows 2 r and 2
-// r + 1 of the 8 and of columns 16 w + q and 16 w + q + 8 of the 64, (row, column), (row + 1, column), (row, column +
-// 8), (row + 1, column + 8).
 struct Parts {
   float *sums, *statistics;
-  bool as_registers;
+  PartsForm form;
   void* out;  // (contexts, rows, width) bfloat16
   int64_t contexts, rows, width;
   int block_rows, row_blocks;
-  int parts;  // of every pair, where they are not `shares`
+  int parts;  // of every context, where they are row by row
   Shares shares;
   Table table;  // where contexts differ in length; `contexts` are then sequences
 
@@ -72,8 +77,9 @@ __device__ __forceinline__ float sum_in_warp(float x) {
   return x;
 }
 
-// early: the kernel may be set up while the one before it on the stream still runs; it waits for it itself.
-void launch_merge(const Parts& parts, bool early, cudaStream_t stream);
+// Of parts as registers, by shares or a table. The kernel may be set up while the one before it on the stream still
+// runs; it waits for it itself.
+void launch_merge(const Parts& parts, cudaStream_t stream);
 void check(cudaError_t status);
 
 }  // namespace cepe::latent_kernel

@@ -17,14 +17,15 @@ namespace cepe::latent_kernel {
 
 using namespace hopper;
 
-constexpr int kGroup = 128;  // threads of a warpgroup
+constexpr int kGroup = 128;    // threads of a warpgroup
+constexpr float kLazy = 8.0f;  // the scale of a row's sum is renewed when its highest score grew by 2^8
 constexpr int kSlotBytes = kTile * kChunk * 2;
 constexpr int kSharedBytes = 222 * 1024;  // of a block: sm_90 has 228 KB, of which a block of the merge takes 5
 constexpr int kMaxSlots = 24;
-// Of a thread, where four warpgroups start with 128 each: with 8 bits, and with many rows of bfloat16.
-constexpr int kByteScorerRegisters = 168, kByteAdderRegisters = 152, kCopierRegisters = 32;
-constexpr int kScorerRegisters = 104, kWeigherRegisters = 136, kAdderRegisters = 208;
-constexpr float kLazy = 8.0f;  // the scale of a row's sum is renewed when its highest score grew by 2^8
+// Of a thread, where groups do not keep the number that they start with: of five groups 96, of four (many rows of
+// bfloat16) 128.
+constexpr int kByteScorerRegisters = 136, kByteWeigherRegisters = 80, kByteAdderRegisters = 112;
+constexpr int kScorerRegisters = 104, kWeigherRegisters = 136, kAdderRegisters = 208, kCopierRegisters = 32;
 
 // Sizes of one instance: up to kChunks chunks of the width in a block, kRows rows (tokens x heads), states in 8 bits or
 // bfloat16, and the blocks of a reader.
@@ -32,71 +33,73 @@ template <int kChunks, int kRows, bool kEightBits, int kBlocks>
 struct Layout {
   static constexpr int chunks = kChunks, rows = kRows, blocks = kBlocks;
   static constexpr bool eight_bits = kEightBits;
-  // Warpgroups that add. Of bfloat16 one scores, one weighs and one adds; of bytes one scores and weighs, and what is
-  // added passes through registers, which takes one group too long: two share the width.
+  // Warpgroups: one scores, one weighs, and one adds; bytes pass through registers on their way to being added, which
+  // takes one group too long: two share the width.
   static constexpr int adders = kEightBits ? 2 : 1;
-  // Where they are not alike in need of registers a whole fourth group copies, and gives up its own.
+  // Where groups are not alike in need of registers a whole group copies, and gives up its own.
   static constexpr bool moves_registers = kEightBits || kRows * kChunks > 128;
-  static constexpr int threads = 3 * kGroup + (moves_registers ? kGroup : 32);
+  static constexpr int copiers = moves_registers ? kGroup : 32;  // threads
+  static constexpr int threads = (2 + adders) * kGroup + copiers;
   static constexpr int values = kRows / 2;   // scores or sums of a tile that a thread holds
   static constexpr int columns = kRows / 4;  // rows of the problem that a thread sums
-  // Blocks share the rows whose weights they compute. 8 rows are too few for that.
-  static constexpr int sharers = kRows >= 8 * kBlocks ? kBlocks : 1;
-  static constexpr bool split = sharers > 1;
-  static constexpr int own_rows = kRows / sharers;
+  // Blocks share the rows whose weights they compute.
+  static constexpr bool split = kBlocks > 1;
+  static constexpr int own_rows = kRows / kBlocks;
   static constexpr int own_values = own_rows / 2, own_columns = own_rows / 4;
-  static constexpr int writers = kEightBits ? sharers : 1;  // blocks that are told which weights a block has read
-  static constexpr int own_words = (kChunks / 2 + adders - 1) / adders;   // of 8 bits: see add_bytes()
-  static constexpr int sum_tiles = kEightBits ? 2 * own_words : kChunks;  // of 64 values of the width, in a thread
+  static constexpr int sum_tiles = kChunks / adders;  // of 64 values of the width, in a thread that adds
   static constexpr int query_chunk_bytes = kRows * kRowBytes;
-  static constexpr int query_bytes = kChunks * query_chunk_bytes;
-  static constexpr int weight_places = kEightBits || kRows * kChunks > 128 ? 3 : 4;  // tiles whose weights are kept
-  static constexpr int places =
-      kEightBits ? 2 : weight_places;                      // tiles whose scores may be on their way between blocks
+  static constexpr int query_bytes = kEightBits ? 0 : kChunks * query_chunk_bytes;  // of bytes they lie in registers
+  // Tiles whose scores may be on their way between blocks, and whose weights are kept.
+  static constexpr int places = moves_registers ? 3 : 4;
   static constexpr int weight_bytes = kRows * kTile * 2;   // of one tile
   static constexpr int sent_bytes = own_rows * kTile * 4;  // of one tile's scores from one block to another
-  static constexpr int part_bytes = (kEightBits ? kBlocks - 1 : kBlocks) * sent_bytes;  // bytes: a block keeps its own
-  static constexpr int small_bytes =
-      (weight_places + 4) * kRows * 4 + (2 * kMaxSlots + 2 * weight_places + places + 1) * 8;
-  static constexpr int fixed_bytes = query_bytes + weight_places * weight_bytes + places * part_bytes + small_bytes;
+  static constexpr int part_bytes = kBlocks * sent_bytes;
+  static constexpr int token_bytes = kEightBits ? places * 3 * kTile * 4 : 0;
+  static constexpr int small_bytes = token_bytes + (places + 4) * kRows * 4 + (2 * kMaxSlots + 4 * places + 1) * 8;
+  static constexpr int fixed_bytes = query_bytes + places * (weight_bytes + part_bytes) + small_bytes;
   static constexpr int most_slots = kEightBits ? kChunks / 2 : kChunks;  // of the ring, in a tile
   static constexpr int slots = std::min(kMaxSlots, (kSharedBytes - fixed_bytes) / kSlotBytes);
   static constexpr int bytes = fixed_bytes + slots * kSlotBytes;
-  static_assert(slots > 2 * most_slots);
+  static_assert(slots > 2 * most_slots && own_rows % 8 == 0);
 };
 
 // What a block keeps in shared memory. Weights and factors are kept for some tiles, in turn.
 template <class L>
 struct Shared {
-  char* ring;     // (slots): 64 tokens x 128 bytes each, swizzled
-  char* query;    // (chunks): rows x 64 values each, swizzled; of 8 bits (most_slots): 2 rows x 128 values
-  char* weights;  // (weight_places): rows x 64 tokens each, swizzled
-  float* parts;   // (places, blocks): parts of the scores, in the order of the threads; of bytes only the other block's
-  float* factors;                          // (weight_places, rows): what the sums so far are to be multiplied by
-  float* highest;                          // (4, rows): of a tile, by warp
-  uint64_t *full, *empty;                  // (slots)
-  uint64_t *weights_there, *weights_free;  // (weight_places)
-  uint64_t *part_there, *query_there;      // (places), (1)
+  char* ring;              // (slots): 64 tokens x 128 bytes each, swizzled
+  char* query;             // (chunks): rows x 64 values each, swizzled; none of bytes
+  char* weights;           // (places): rows x 64 tokens each, swizzled
+  char* parts;             // (places, blocks): parts of the scores, in the order of the threads; of bytes integers
+  float* tokens;           // (places, 3, 64) of bytes: describe_tokens()
+  float* factors;          // (places, rows): what the sums so far are to be multiplied by
+  float* highest;          // (4, rows): of a tile, by warp; not of bytes
+  uint64_t *full, *empty;  // (slots)
+  uint64_t *weights_there, *weights_free;  // (places)
+  uint64_t *part_there, *tokens_there;     // (places)
+  uint64_t* query_there;                   // (1)
 
   __device__ explicit Shared(char* memory) {
     ring = memory;
     query = ring + L::slots * kSlotBytes;
     weights = query + L::query_bytes;
-    parts = reinterpret_cast<float*>(weights + L::weight_places * L::weight_bytes);
-    factors = parts + L::places * (L::part_bytes / 4);
-    highest = factors + L::weight_places * L::rows;
+    parts = weights + L::places * L::weight_bytes;
+    tokens = reinterpret_cast<float*>(parts + L::places * L::part_bytes);
+    factors = tokens + L::token_bytes / 4;
+    highest = factors + L::places * L::rows;
     full = reinterpret_cast<uint64_t*>(highest + 4 * L::rows);
     empty = full + kMaxSlots;
     weights_there = empty + kMaxSlots;
-    weights_free = weights_there + L::weight_places;
-    part_there = weights_free + L::weight_places;
-    query_there = part_there + L::places;
+    weights_free = weights_there + L::places;
+    part_there = weights_free + L::places;
+    tokens_there = part_there + L::places;
+    query_there = tokens_there + L::places;
   }
 };
 
 struct Problem {
   const bool* mask;
   const float* scales;             // (contexts, tokens) of states in 8 bits
+  const int8_t* queries;           // (contexts * rows), where states are in 8 bits: see PrepareArgs
   const QueryScale* query_scales;  // (contexts * rows)
   Parts parts;
   int64_t tokens;
@@ -108,7 +111,8 @@ struct Problem {
 struct Maps {
   CUtensorMap states;  // (64, tokens, chunks, contexts), boxes of 64 x 64 tokens; of 8 bits (width, tokens, contexts,
                        // 1), 128 x 64
-  CUtensorMap query;   // (64, rows, chunks, contexts), boxes of 64 x own_rows; with a table as if of one context
+  CUtensorMap query;  // (64, rows, chunks, contexts), boxes of 64 x own_rows; with a table as if of one context. Not of
+                      // 8 bits
 };
 
 // Which slots of a tile's width a block takes. In 8 bits each takes as many as fit, the last what is left; chunks of
@@ -231,49 +235,11 @@ __device__ __forceinline__ int warp_here() { return static_cast<int>(threadIdx.x
 __device__ __forceinline__ int lane_here() { return static_cast<int>(threadIdx.x) % 32; }
 __device__ __forceinline__ int row_of(int column) { return column / 2 * 8 + 2 * (lane_here() % 4) + column % 2; }
 
-// The highest of a thread's scores of each column, of all tokens of its warp, for the whole group to read: (4, rows).
-template <class L, int kColumns>
-__device__ __forceinline__ void share_highest(const Shared<L>& shared, const float (&score)[2 * kColumns]) {
-#pragma unroll
-  for (int i = 0; i < kColumns; ++i) {
-    float highest = fmaxf(score[i / 2 * 4 + i % 2], score[i / 2 * 4 + i % 2 + 2]);
-#pragma unroll
-    for (int lanes = 4; lanes < 32; lanes *= 2) highest = fmaxf(highest, __shfl_xor_sync(~0u, highest, lanes));
-    if (lane_here() < 4) shared.highest[warp_here() * L::rows + row_of(i)] = highest;
-  }
-  synchronise_group<kGroup>(1);
-}
-
 // 2^x to 2 units in the last place; 0 below 2^-126.
 __device__ __forceinline__ float power_of_two(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
-}
-
-// The group that weighs leaves its rows' statistics of a piece: highest(i) of a thread's column i, and the sum of all
-// threads' totals, as corrected(row, total) has it. Once all are past this, the query's place and `highest` are free.
-template <class L, class Highest, class Corrected>
-__device__ __forceinline__ void write_statistics(const Parts& parts, const Piece& piece, const Shared<L>& shared,
-                                                 int first_row, const float (&total)[L::own_columns], Highest highest,
-                                                 Corrected corrected) {
-  float* const totals = shared.highest;  // (4, rows); the last tile's renewal is over for all once they meet here
-  synchronise_group<kGroup>(1);
-#pragma unroll
-  for (int i = 0; i < L::own_columns; ++i) {
-    float in_warp = total[i];
-#pragma unroll
-    for (int lanes = 4; lanes < 32; lanes *= 2) in_warp += __shfl_xor_sync(~0u, in_warp, lanes);
-    if (lane_here() < 4) totals[warp_here() * L::rows + row_of(i)] = in_warp;
-    if (threadIdx.x % kGroup < 4) parts.highest_of(piece.slot)[first_row + row_of(i)] = highest(i);
-  }
-  synchronise_group<kGroup>(1);
-  const int row = static_cast<int>(threadIdx.x) % kGroup;
-  if (row < L::own_rows) {
-    const float sum = totals[row] + totals[L::rows + row] + totals[2 * L::rows + row] + totals[3 * L::rows + row];
-    parts.total_of(piece.slot)[first_row + row] = corrected(first_row + row, sum);
-  }
-  synchronise_group<kGroup>(1);
 }
 
 }  // namespace cepe::latent_kernel

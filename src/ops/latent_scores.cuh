@@ -33,8 +33,8 @@ __device__ __forceinline__ void load_query(const Maps& maps, const Problem& p, c
                                            const Piece& piece, int rank) {
   const Span span = span_of<L>(p, rank);
   const int none = static_cast<int>(p.parts.width) / kChunk;  // past the end: zeros
-  const int chunk = lane_here() / L::sharers, block = lane_here() % L::sharers ^ rank;
-  static_assert(L::chunks * L::sharers <= 32);
+  const int chunk = lane_here() / L::blocks, block = lane_here() % L::blocks ^ rank;
+  static_assert(L::chunks * L::blocks <= 32);
   if (lane_here() == 0) arrive_expecting(shared.query_there, L::query_bytes);
   __syncwarp();
   if (chunk < L::chunks) {
@@ -73,15 +73,14 @@ __device__ __forceinline__ void begin_scores(const Shared<L>& shared, RingPlace<
 template <class L>
 __device__ __forceinline__ void send_scores(const Shared<L>& shared, RingPlace<L::places>& at, uint32_t rank,
                                             float (&score)[L::values]) {
-  static_assert(L::places == L::weight_places);
   wait_products<0>();
 #pragma unroll
   for (int i = 0; i < L::values; ++i) asm volatile("" : "+f"(score[i])::"memory");  // not read before
   wait(shared.weights_free + at.slot, at.parity ^ 1);
-  char* const parts = reinterpret_cast<char*>(shared.parts) + at.slot * L::part_bytes + threadIdx.x * 16;
+  char* const parts = shared.parts + at.slot * L::part_bytes + threadIdx.x * 16;
   uint64_t* const there = shared.part_there + at.slot;
 #pragma unroll
-  for (int block = 0; block < L::sharers; ++block) {
+  for (int block = 0; block < L::blocks; ++block) {
     const uint32_t to =
         block == 0 ? shared_address(parts) : address_in_block(parts + block * L::sent_bytes, rank ^ block);
     const uint32_t barrier = block == 0 ? 0 : address_in_block(there, rank ^ block);
@@ -107,15 +106,16 @@ __device__ __forceinline__ void send_scores(const Shared<L>& shared, RingPlace<L
 template <class L>
 __device__ __forceinline__ void add_parts(const Shared<L>& shared, RingPlace<L::places>& at, float scale,
                                           float (&score)[L::own_values]) {
-  const float* const parts = shared.parts + at.slot * (L::part_bytes / 4) + threadIdx.x % kGroup * 4;
+  const auto* const parts =
+      reinterpret_cast<const float4*>(shared.parts + at.slot * L::part_bytes) + threadIdx.x % kGroup;
   wait_cluster(shared.part_there + at.slot, at.parity);
   at.advance();
 #pragma unroll
   for (int i = 0; i < L::own_values / 4; ++i) {
-    float4 sum = *reinterpret_cast<const float4*>(parts + i * kGroup * 4);
+    float4 sum = parts[i * kGroup];
 #pragma unroll
-    for (int block = 1; block < L::sharers; ++block) {
-      const float4 four = *reinterpret_cast<const float4*>(parts + block * (L::sent_bytes / 4) + i * kGroup * 4);
+    for (int block = 1; block < L::blocks; ++block) {
+      const float4 four = parts[block * (L::sent_bytes / 16) + i * kGroup];
       sum.x += four.x, sum.y += four.y, sum.z += four.z, sum.w += four.w;
     }
     score[4 * i] = sum.x * scale, score[4 * i + 1] = sum.y * scale, score[4 * i + 2] = sum.z * scale,
@@ -123,11 +123,24 @@ __device__ __forceinline__ void add_parts(const Shared<L>& shared, RingPlace<L::
   }
 }
 
+// The highest of a thread's scores of each column, of all tokens of its warp, for the whole group to read: (4, rows).
+template <class L>
+__device__ __forceinline__ void share_highest(const Shared<L>& shared, const float (&score)[L::own_values]) {
+#pragma unroll
+  for (int i = 0; i < L::own_columns; ++i) {
+    float highest = fmaxf(score[i / 2 * 4 + i % 2], score[i / 2 * 4 + i % 2 + 2]);
+#pragma unroll
+    for (int lanes = 4; lanes < 32; lanes *= 2) highest = fmaxf(highest, __shfl_xor_sync(~0u, highest, lanes));
+    if (lane_here() < 4) shared.highest[warp_here() * L::rows + row_of(i)] = highest;
+  }
+  synchronise_group<kGroup>(1);
+}
+
 // New highest scores where they grew by much; factor: what sums taken with the old ones are to be multiplied by.
 template <class L>
 __device__ __forceinline__ void renew_highest(const Shared<L>& shared, const float (&score)[L::own_values],
                                               Softmax<L>& softmax, float (&factor)[L::own_columns]) {
-  share_highest<L, L::own_columns>(shared, score);
+  share_highest(shared, score);
 #pragma unroll
   for (int i = 0; i < L::own_columns; ++i) {
     const float* const column = shared.highest + row_of(i);
@@ -168,15 +181,14 @@ __device__ __forceinline__ FourWeights four_in_a_row(const float (&x)[2][2]) {
 // Where a thread stores what four_in_a_row() leaves it with, in each of the blocks, of its first two columns.
 template <class L>
 struct WeightPlaces {
-  uint32_t in[L::sharers];  // in the shared memory of block rank ^ i
+  uint32_t in[L::blocks];  // in the shared memory of block rank ^ i
   __device__ __forceinline__ WeightPlaces(const Shared<L>& shared, uint32_t rank) {
     const int lane = lane_here(), q = lane / 4, row = 2 * (lane % 4) + q % 2;
-    const int token = warp_here() * 16 + (q & 4) + (q & 2) * 4,
-              first = L::split ? static_cast<int>(rank) * L::own_rows : 0;
+    const int token = warp_here() * 16 + (q & 4) + (q & 2) * 4, first = static_cast<int>(rank) * L::own_rows;
     const char* const at = shared.weights + (first + row) * kRowBytes + (token * 2 ^ row * 16);
     in[0] = shared_address(at);
 #pragma unroll
-    for (int i = 1; i < L::sharers; ++i) in[i] = address_in_block(at, rank ^ i);
+    for (int i = 1; i < L::blocks; ++i) in[i] = address_in_block(at, rank ^ i);
   }
 };
 
@@ -184,14 +196,14 @@ struct WeightPlaces {
 // send_scores().
 template <class L>
 __device__ __forceinline__ void write_weights(const Shared<L>& shared, const WeightPlaces<L>& places,
-                                              RingPlace<L::weight_places>& at, uint32_t rank,
+                                              RingPlace<L::places>& at, uint32_t rank,
                                               const float (&weight)[L::own_values],
                                               const float (&factor)[L::own_columns]) {
-  const int first_row = L::split ? static_cast<int>(rank) * L::own_rows : 0;
+  const int first_row = static_cast<int>(rank) * L::own_rows;
   uint64_t* const there = shared.weights_there + at.slot;
-  uint32_t barriers[L::sharers];
+  uint32_t barriers[L::blocks];
 #pragma unroll
-  for (int i = 1; i < L::sharers; ++i) barriers[i] = address_in_block(there, rank ^ i);
+  for (int i = 1; i < L::blocks; ++i) barriers[i] = address_in_block(there, rank ^ i);
 #pragma unroll
   for (int i = 0; i < L::own_columns / 2; ++i) {
     const float two_rows[2][2] = {{weight[4 * i], weight[4 * i + 2]}, {weight[4 * i + 1], weight[4 * i + 3]}};
@@ -199,7 +211,7 @@ __device__ __forceinline__ void write_weights(const Shared<L>& shared, const Wei
     const uint32_t skipped = at.slot * L::weight_bytes + i * 8 * kRowBytes;
     write_8(places.in[0] + skipped, four.word);
 #pragma unroll
-    for (int block = 1; block < L::sharers; ++block) send_8(places.in[block] + skipped, four.word, barriers[block]);
+    for (int block = 1; block < L::blocks; ++block) send_8(places.in[block] + skipped, four.word, barriers[block]);
   }
   if (threadIdx.x % kGroup < 4) {
 #pragma unroll
@@ -208,13 +220,13 @@ __device__ __forceinline__ void write_weights(const Shared<L>& shared, const Wei
       const float two[2] = {factor[i], factor[i + 1]};
       factors[0] = two[0], factors[1] = two[1];
 #pragma unroll
-      for (int block = 1; block < L::sharers; ++block)
+      for (int block = 1; block < L::blocks; ++block)
         send_8(address_in_block(factors, rank ^ block), two, barriers[block]);
     }
   }
   publish_to_async();
   __syncwarp();
-  constexpr int kSent = (L::sharers - 1) * L::own_rows * (kTile * 2 + 4);  // bytes that come from the other blocks
+  constexpr int kSent = (L::blocks - 1) * L::own_rows * (kTile * 2 + 4);  // bytes that come from the other blocks
   if (threadIdx.x % kGroup == 0 && kSent > 0)
     arrive_expecting(there, kSent);
   else if (lane_here() == 0)
@@ -224,9 +236,9 @@ __device__ __forceinline__ void write_weights(const Shared<L>& shared, const Wei
 
 // A tile's weights from its scores. real: whether the thread's two tokens are.
 template <class L>
-__device__ __forceinline__ void weigh(const Shared<L>& shared, const WeightPlaces<L>& places,
-                                      RingPlace<L::weight_places>& at, uint32_t rank, const bool (&real)[2],
-                                      float (&score)[L::own_values], Softmax<L>& softmax) {
+__device__ __forceinline__ void weigh(const Shared<L>& shared, const WeightPlaces<L>& places, RingPlace<L::places>& at,
+                                      uint32_t rank, const bool (&real)[2], float (&score)[L::own_values],
+                                      Softmax<L>& softmax) {
   float factor[L::own_columns];
   bool grew = false;
 #pragma unroll
@@ -245,6 +257,29 @@ __device__ __forceinline__ void weigh(const Shared<L>& shared, const WeightPlace
     softmax.total[column] += score[i];
   }
   write_weights(shared, places, at, rank, score, factor);
+}
+
+// Leaves the block's own rows' statistics of a piece.
+template <class L>
+__device__ __forceinline__ void write_statistics(const Parts& parts, const Piece& piece, const Shared<L>& shared,
+                                                 int first_row, const Softmax<L>& softmax) {
+  float* const totals = shared.highest;  // (4, rows); the last tile's renewal is over for all once they meet here
+  synchronise_group<kGroup>(1);
+#pragma unroll
+  for (int i = 0; i < L::own_columns; ++i) {
+    float in_warp = softmax.total[i];
+#pragma unroll
+    for (int lanes = 4; lanes < 32; lanes *= 2) in_warp += __shfl_xor_sync(~0u, in_warp, lanes);
+    if (lane_here() < 4) totals[warp_here() * L::rows + row_of(i)] = in_warp;
+    if (threadIdx.x % kGroup < 4) parts.highest_of(piece.slot)[first_row + row_of(i)] = softmax.highest[i];
+  }
+  synchronise_group<kGroup>(1);
+  const int row = static_cast<int>(threadIdx.x) % kGroup;
+  if (row < L::own_rows) {
+    const float sum = totals[row] + totals[L::rows + row] + totals[2 * L::rows + row] + totals[3 * L::rows + row];
+    parts.total_of(piece.slot)[first_row + row] = sum;
+  }
+  synchronise_group<kGroup>(1);  // `highest` may be written again
 }
 
 // The first warpgroup's work. The first piece's query is on its way.
@@ -277,11 +312,11 @@ __device__ __forceinline__ void score_pieces(const Maps& maps, const Problem& p,
 template <class L>
 __device__ __forceinline__ void weigh_pieces(const Maps& maps, const Problem& p, const Shared<L>& shared,
                                              uint32_t rank) {
-  const int first_row = L::split ? static_cast<int>(rank) * L::own_rows : 0;
+  const int first_row = static_cast<int>(rank) * L::own_rows;
   const int first_token = warp_here() * 16 + lane_here() / 4;  // of this thread's two in a tile
   const WeightPlaces<L> places(shared, rank);
   RingPlace<L::places> added_at;
-  RingPlace<L::weight_places> weights_at;
+  RingPlace<L::places> weights_at;
   Softmax<L> softmax;
   for_each_piece(maps, p, [&](const Piece& piece) {
     softmax.clear();
@@ -297,9 +332,7 @@ __device__ __forceinline__ void weigh_pieces(const Maps& maps, const Problem& p,
       weigh(shared, places, weights_at, rank, real, score, softmax);
     }
     cudaGridDependencySynchronize();  // earlier work may still read what this writes
-    write_statistics(
-        p.parts, piece, shared, first_row, softmax.total, [&](int i) { return softmax.highest[i]; },
-        [](int, float total) { return total; });
+    write_statistics(p.parts, piece, shared, first_row, softmax);
   });
 }
 

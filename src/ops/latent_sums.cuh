@@ -11,40 +11,20 @@
 
 namespace cepe::latent_kernel {
 
-// The sums of a piece, as they lie in registers (Parts).
+// The sums of a piece, as they lie in registers (Parts). chunks: of 64 values of the width, the thread's.
 template <class L>
-__device__ __forceinline__ void write_sums(const Parts& parts, const Piece& piece, const Span& span,
+__device__ __forceinline__ void write_sums(const Parts& parts, const Piece& piece, const Span& chunks,
                                            const float (&sums)[L::sum_tiles][L::values]) {
   constexpr int kGroups = L::rows / 8;
   auto* const to =
-      reinterpret_cast<float4*>(parts.sums_of(piece.slot)) + span.first * kGroups * kGroup + threadIdx.x % kGroup;
+      reinterpret_cast<float4*>(parts.sums_of(piece.slot)) + chunks.first * kGroups * kGroup + threadIdx.x % kGroup;
 #pragma unroll
-  for (int chunk = 0; chunk < L::chunks; ++chunk) {
+  for (int chunk = 0; chunk < L::sum_tiles; ++chunk) {
 #pragma unroll
     for (int i = 0; i < kGroups; ++i) {
       const float* const of = sums[chunk] + 4 * i;
-      if (chunk < span.count && i * 8 < piece.rows)
+      if (chunk < chunks.count && i * 8 < piece.rows)
         to[(chunk * kGroups + i) * kGroup] = float4{of[0], of[1], of[2], of[3]};
-    }
-  }
-}
-// The same where states are in 8 bits, row by row.
-template <class L>
-__device__ __forceinline__ void write_byte_sums(const Parts& parts, const Piece& piece, int rank, int adder,
-                                                const float (&sums)[L::sum_tiles][L::values]) {
-  const int thread = threadIdx.x % kGroup, warp = thread / 32, lane = thread % 32;
-  float* const to = parts.sums_of(piece.slot);
-#pragma unroll
-  for (int i_word = 0; i_word < L::own_words; ++i_word) {
-    const int word = adder * L::own_words + i_word;
-    if (word >= L::chunks / 2) break;
-    const int64_t column = rank * L::chunks * kChunk + (warp * (L::chunks / 2) + word) * 32 + lane / 4 * 4;
-#pragma unroll
-    for (int i = 0; i < L::values; i += i % 4 == 0 ? 1 : 3) {
-      const int row = i / 4 * 8 + 2 * (lane % 4) + i % 2;
-      const float4 four{sums[2 * i_word][i], sums[2 * i_word][i + 2], sums[2 * i_word + 1][i],
-                        sums[2 * i_word + 1][i + 2]};
-      if (column < parts.width && row < piece.rows) *reinterpret_cast<float4*>(to + row * parts.width + column) = four;
     }
   }
 }
@@ -76,73 +56,72 @@ __device__ __forceinline__ void add_chunks(const Shared<L>& shared, RingPlace<L:
   at.skip(chunks);
 }
 
-// The same for bytes, which pass through registers. The 32 values of a group are a word of four to a lane, rows lane /
-// 4 and lane / 4 + 8 of two products. A warp has chunks / 2 groups of its block's width, and an adder own_words of
-// those of each warp.
+// The same of bytes, which pass through registers: the tile's part that a thread adds. An adding group has sum_tiles
+// chunks of 64 values, of which a warp takes 16 bytes of every token; one load of matrices brings them of 32 tokens.
 template <class L>
-struct AddedWords {
-  static constexpr int kWords = L::chunks / 2, kOwn = L::own_words;
-  int slot[kOwn], early_place[kOwn], late_place[kOwn];  // which slot of a tile, and where in it: see load_words()
-  const char *early[kOwn], *late[kOwn];                 // the same of the present tile
-  Words next[kOwn];
+class ByteTile {
+ public:
+  static constexpr int kChunks = L::sum_tiles, kLoads = kTile / 32 * kChunks;
 
-  __device__ __forceinline__ explicit AddedWords(int adder) {
-    const int warp = threadIdx.x % kGroup / 32, lane = threadIdx.x % 32, x = lane % 4 + lane % 2 * 4;
+  // first_chunk: the group's, of the block's.
+  __device__ __forceinline__ explicit ByteTile(int first_chunk) : first_chunk_(first_chunk) {
+    const int lane = threadIdx.x % 32, warp = threadIdx.x % kGroup / 32;
 #pragma unroll
-    for (int i = 0; i < kOwn; ++i) {
-      // A word that is none is the warp's first.
-      const bool has = kWords % L::adders == 0 || adder * kOwn + i < kWords;
-      const int group = warp * kWords + (has ? adder * kOwn + i : 0), column = group % 4 * 32 + lane / 4 * 4;
-      slot[i] = group / 4;
-      early_place[i] = place_in_slot(x, column), late_place[i] = place_in_slot(x ^ 4, column);
-    }
+    for (int half = 0; half < 2; ++half)
+      of_lane_[half] = static_cast<uint32_t>(place_in_slot(lane, half * kChunk + warp * 16));
   }
-  // The tile's first words, once they are there.
+  // Waits for the tile that begins at a place of the ring.
   __device__ __forceinline__ void begin(const Shared<L>& shared, const RingPlace<L::slots>& at) {
 #pragma unroll
-    for (int i = 0; i < kOwn; ++i) {
+    for (int i = 0; i < kChunks; ++i) {
+      const int chunk = first_chunk_ + i;
       RingPlace<L::slots> place = at;
-      place.skip(slot[i]);
-      if (i == 0 || kWords % 4 != 0) wait(shared.full + place.slot, place.parity);  // otherwise all are in one slot
-      early[i] = shared.ring + place.slot * kSlotBytes + early_place[i];
-      late[i] = shared.ring + place.slot * kSlotBytes + late_place[i];
+      place.skip(chunk / 2);
+      wait(shared.full + place.slot, place.parity);
+      from_[i] = shared_address(shared.ring + place.slot * kSlotBytes) + (chunk % 2 ? of_lane_[1] : of_lane_[0]);
     }
-#pragma unroll
-    for (int i = 0; i < kOwn; ++i) load(i, 0);
   }
-  __device__ __forceinline__ void load(int i, int first_token) { next[i] = load_words(early[i], late[i], first_token); }
+  // The words of chunk `load % kChunks` and 32 tokens.
+  __device__ __forceinline__ void load(int load, uint32_t (&words)[4]) const {
+    load_transposed(from_[load % kChunks] + load / kChunks * (32 * kSlotWidth8), words);
+  }
+
+ private:
+  int first_chunk_;
+  uint32_t of_lane_[2], from_[kChunks];
 };
-// more: another tile follows, whose first words are loaded meanwhile.
+
+// words: of the tile's first load. more: another tile follows, whose first words are loaded meanwhile.
 template <class L>
 __device__ __forceinline__ void add_bytes(const Shared<L>& shared, RingPlace<L::slots>& at, uint64_t weights,
-                                          bool first, bool more, AddedWords<L>& words,
+                                          bool first, bool more, ByteTile<L>& tile, uint32_t (&words)[2][4],
                                           float (&sums)[L::sum_tiles][L::values]) {
-  const int lane = threadIdx.x % 32;
-  uint32_t values[2][2][4];  // of a word, in turn: while the products of one run, the next is prepared
+  constexpr int kLoads = ByteTile<L>::kLoads;
+  uint32_t values[2][2][4];  // of two loads in turn: while the products of one run, the next is prepared
 #pragma unroll
-  for (int k = 0; k < kTile / 16; ++k) {
+  for (int load = 0; load < kLoads; ++load) {
+    auto& a = values[load % 2];
+    if (load + 1 < kLoads) tile.load(load + 1, words[(load + 1) % 2]);
+    values_of(words[load % 2], a);
+    begin_products();
+    // Also of a chunk that is none: its sums are not written, and a condition would make the products wait for each
+    // other.
+    const int chunk = load % L::sum_tiles, tokens = load / L::sum_tiles * 2;  // in steps of 16
 #pragma unroll
-    for (int i = 0; i < L::own_words; ++i) {
-      auto& a = values[(k * L::own_words + i) % 2];
-      values_of(words.next[i], a);
-      if (k + 1 < kTile / 16) words.load(i, (k + 1) * 16);
-      begin_products();
-      // Also of a word that is none: its sums are not written, and a condition would make the products wait for each
-      // other.
-      multiply_registers(sums[2 * i], a[0], weights + k * 2, !(first && k == 0));
-      multiply_registers(sums[2 * i + 1], a[1], weights + k * 2, !(first && k == 0));
-      commit_products();
-      if (k + 1 < kTile / 16 || i + 1 < L::own_words) wait_products<1>();
-    }
+    for (int k = 0; k < 2; ++k)
+      multiply_registers(sums[chunk], a[k], weights + (tokens + k) * 2, !(first && tokens + k == 0));
+    commit_products();
+    if (load + 1 < kLoads) wait_products<1>();
   }
   __syncwarp();
+  const int lane = threadIdx.x % 32;
   if (lane < L::most_slots) {
     RingPlace<L::slots> place = at;
     place.skip(lane);
     arrive(shared.empty + place.slot);
   }
   at.skip(L::most_slots);
-  if (more) words.begin(shared, at);
+  if (more) tile.begin(shared, at), tile.load(0, words[0]);
   wait_products<0>();
 }
 
@@ -166,51 +145,52 @@ __device__ __forceinline__ void renew_sums(const float* factors, float (&sums)[L
 }
 
 // An adding warpgroup's work: sums (width x rows) = sums * factors + (width x 64 tokens) (64 tokens x rows) for each
-// tile. Other blocks may write some of the weights.
-template <class L>
-__device__ __forceinline__ void add_pieces(const Maps& maps, const Problem& p, const Shared<L>& shared, uint32_t rank) {
-  const Span span = span_of<L>(p, static_cast<int>(rank));
-  RingPlace<L::slots> at;
-  RingPlace<L::weight_places> weights_at;
-  float sums[L::sum_tiles][L::values] = {};
+// tile, of the chunks that are its own. begin(): at the beginning of a piece; add(weights, first, more): a tile's
+// products.
+template <class L, class Begin, class Add>
+__device__ __forceinline__ void add_pieces(const Maps& maps, const Problem& p, const Shared<L>& shared,
+                                           const Span& chunks, float (&sums)[L::sum_tiles][L::values], Begin begin,
+                                           Add add) {
+  RingPlace<L::places> weights_at;
   for_each_piece(maps, p, [&](const Piece& piece) {
+    begin();
     for (int i = 0; i < piece.tiles; ++i) {
       wait_cluster(shared.weights_there + weights_at.slot, weights_at.parity);
-      if (L::split) publish_to_async();
+      if (L::split) publish_to_async();  // other blocks wrote some of the weights
       if (i > 0) renew_sums<L>(shared.factors + weights_at.slot * L::rows, sums);
-      const int place = __shfl_sync(~0u, weights_at.slot, 0);
-      const uint64_t weights = operand(shared_address(shared.weights + place * L::weight_bytes));
-      add_chunks(shared, at, span.count, weights, i == 0, sums);
+      const int place = __shfl_sync(~0u, weights_at.slot, 0);  // which the compiler then keeps once for a warp
+      add(operand(shared_address(shared.weights + place * L::weight_bytes)), i == 0, i + 1 < piece.tiles);
       if (threadIdx.x % 32 == 0) arrive(shared.weights_free + weights_at.slot);
       weights_at.advance();
     }
     cudaGridDependencySynchronize();  // earlier work may still read what this writes
-    write_sums<L>(p.parts, piece, span, sums);
+    write_sums<L>(p.parts, piece, chunks, sums);
   });
 }
-// The same where states are in 8 bits.
+// adder: which of the block's groups.
 template <class L>
-__device__ __forceinline__ void add_byte_pieces(const Maps& maps, const Problem& p, const Shared<L>& shared,
-                                                uint32_t rank, int adder) {
-  const int lane = threadIdx.x % 32;
+__device__ __forceinline__ void add_pieces(const Maps& maps, const Problem& p, const Shared<L>& shared, uint32_t rank,
+                                           int adder) {
   RingPlace<L::slots> at;
-  RingPlace<L::weight_places> weights_at;
-  AddedWords<L> words(adder);
   float sums[L::sum_tiles][L::values] = {};
-  for_each_piece(maps, p, [&](const Piece& piece) {
-    words.begin(shared, at);
-    for (int i = 0; i < piece.tiles; ++i) {
-      wait_cluster(shared.weights_there + weights_at.slot, weights_at.parity);
-      if (L::split) publish_to_async();
-      if (i > 0) renew_sums<L>(shared.factors + weights_at.slot * L::rows, sums);
-      const int place = __shfl_sync(~0u, weights_at.slot, 0);  // which the compiler then keeps once for a warp
-      const uint64_t weights = operand(shared_address(shared.weights + place * L::weight_bytes));
-      add_bytes(shared, at, weights, i == 0, i + 1 < piece.tiles, words, sums);
-      if (lane < L::writers) arrive_in_block(address_in_block(shared.weights_free + weights_at.slot, rank ^ lane));
-      weights_at.advance();
-    }
-    write_byte_sums<L>(p.parts, piece, static_cast<int>(rank), adder, sums);
-  });
+  const int block_first = static_cast<int>(rank) * L::chunks, first = adder * L::sum_tiles;
+  if constexpr (L::eight_bits) {
+    const int left = static_cast<int>(p.parts.width) / kChunk - block_first - first;
+    ByteTile<L> tile(first);
+    uint32_t words[2][4];
+    add_pieces(
+        maps, p, shared, Span{block_first + first, left}, sums, [&] { tile.begin(shared, at), tile.load(0, words[0]); },
+        [&](uint64_t weights, bool first_tile, bool more) {
+          add_bytes(shared, at, weights, first_tile, more, tile, words, sums);
+        });
+  } else {
+    const Span span = span_of<L>(p, static_cast<int>(rank));
+    add_pieces(
+        maps, p, shared, span, sums, [] {},
+        [&](uint64_t weights, bool first_tile, bool) {
+          add_chunks(shared, at, span.count, weights, first_tile, sums);
+        });
+  }
 }
 
 }  // namespace cepe::latent_kernel
