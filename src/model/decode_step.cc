@@ -20,19 +20,29 @@ at::Tensor step_feed_forward(const FeedForward& weights, const at::Tensor& norme
   return feed_forward(weights, normed_BD);
 }
 
-// Whether every product of the decoder's layers is one for a few rows, which takes in what stands around it.
-bool products_join(const Cepe& model, int64_t batch) {
+// Whether a layer's products are so large that kernels which go through all multiprocessors pay (chains, and tiles of more
+// than kFewRows rows): what they lose at their edges must be little beside what their weights take.
+bool large_layers(const StackConfig& config) {
+  constexpr int64_t kLeastWeights = 40'000'000;
+  const int64_t heads = 2 * (config.num_heads + config.num_kv_heads) * config.head_dim;
+  return (heads + 3 * config.intermediate_size) * config.hidden_size >= kLeastWeights;
+}
+
+// Whether every product of the decoder's layers is one of our kernels, which takes in what stands around it.
+bool products_join(const Cepe& model, int64_t batch, StepChain chain = StepChain::automatic) {
   const Decoder& decoder = model.decoder;
-  const auto joins = [&](const Linear& linear) {
+  const bool tiles = chain == StepChain::automatic ? large_layers(decoder.stack.config) : chain == StepChain::always;
+  const auto joins = [&](const Linear& linear, bool gated = false) {
     if (!linear.packed && !linear.weight.defined()) return false;
     const int64_t inputs = linear.packed ? linear.packed->in : linear.weight.size(1);
     const at::Tensor x = at::empty({batch, inputs}, model.any_weight().options());
-    return linear.packed ? row_product_applies(x, *linear.packed) : row_product_applies(x, linear.weight);
+    if (linear.packed) return row_product_applies(x, *linear.packed);
+    return row_product_applies(x, linear.weight) || (tiles && tile_product_applies(x, linear.weight, gated));
   };
   return std::all_of(decoder.stack.layers.begin(), decoder.stack.layers.end(), [&](const Layer& layer) {
     const SelfAttention& self = layer.self_attention;
     const FeedForward& mlp = layer.feed_forward;
-    return joins(self.qkv) && joins(self.o) && joins(mlp.gate_up) && joins(mlp.down) &&
+    return joins(self.qkv) && joins(self.o) && joins(mlp.gate_up, /*gated=*/true) && joins(mlp.down) &&
            (!layer.cross_attention || (joins(layer.cross_attention->q) && joins(layer.cross_attention->o)));
   });
 }
@@ -104,7 +114,7 @@ DecodeStep::DecodeStep(const Cepe& model, const KeyValueCache& cache, const Deco
   contexts_ = read_contexts_of(options.contexts);
   check_contexts(contexts_, B);
   table_batch_ = table_batch(model, B);
-  joined_ = products_join(model, B);
+  joined_ = products_join(model, B, options.chain);
   rotary_ = stack.rotary.table(stack.config, cache.capacity, model.any_weight());
   const at::TensorOptions integers = at::TensorOptions().device(model.device()).dtype(at::kLong);
   positions_.assign(B, 0);
@@ -116,17 +126,16 @@ DecodeStep::DecodeStep(const Cepe& model, const KeyValueCache& cache, const Deco
 
 // A product costs a chain some 5 us until the next one has its result, in which the weights of what follows come: large
 // ones hide that, small ones do not. Nor was a step with a context faster where seven query heads share a key-value head;
-// with four it was (docs/kernels/product_chain.md has what was measured). Packed weights are not made for chains.
+// with four it was (docs/kernels/product_chain.md has what was measured). Packed weights and more sequences are not made for
+// chains.
 bool DecodeStep::chains() const {
-  if (!joined_ || options_.chain == StepChain::never) return false;
+  const bool few = static_cast<int64_t>(positions_.size()) <= kFewRows;
+  if (!joined_ || !few || options_.chain == StepChain::never) return false;
   if (options_.chain == StepChain::always) return true;
-  constexpr int64_t kLeastWeights = 40'000'000;  // of a layer
   const StackConfig& config = model_.config.decoder;
-  const int64_t heads = 2 * (config.num_heads + config.num_kv_heads) * config.head_dim;
   const bool widely_shared = config.num_heads > 4 * config.num_kv_heads;
   const bool packed = model_.decoder.stack.layers.at(0).self_attention.qkv.packed != nullptr;
-  return !packed && (heads + 3 * config.intermediate_size) * config.hidden_size >= kLeastWeights &&
-         !(widely_shared && reads_contexts());
+  return !packed && large_layers(config) && !(widely_shared && reads_contexts());
 }
 
 // The form, the table and the graph for the contexts that are there.

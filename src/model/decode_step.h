@@ -32,7 +32,8 @@ struct StepContext {
   int64_t first = 0, count = 1;
 };
 
-// On a CUDA device: products that follow each other as one kernel (ops/product_chain.h), or each as one of its own.
+// On a CUDA device: products that follow each other as one kernel (ops/product_chain.h), or each as one of its own. Of more
+// sequences than chains are made for: products as kernels of ours (tile_product_applies()), or LibTorch's.
 enum class StepChain {
   automatic,  // where that was measured to be faster
   always,     // where the kernel is made for the sizes

@@ -111,7 +111,15 @@ at::Tensor ProductChain::product(const at::Tensor& x, const at::Tensor& weight_O
     if (pending_->add(product, rows, out, {x, weight_OI, norm, bias, residual})) return out;
   }
   run();
-  return row_product(x, weight_OI, options);
+  if (!tile_product_applies(x, weight_OI, options.gated)) return row_product(x, weight_OI, options);
+  if (!arrivals_.defined() || arrivals_.device() != x.device()) {
+    require(at::cuda::currentStreamCaptureStatus() == at::cuda::CaptureStatus::None,
+            "product chain: a CUDA graph is recorded before the same products have run once");
+    arrivals_ = make_arrivals(x.device());
+  }
+  RowProductOptions with = options;
+  with.arrivals = arrivals_;
+  return row_product(x, weight_OI, with);
 }
 
 at::Tensor ProductChain::head_products(const at::Tensor& x_BHI, const at::Tensor& matrices, bool transposed) {

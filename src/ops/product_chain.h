@@ -30,7 +30,7 @@ class ProductChain {
   ~ProductChain();
   ProductChain(const ProductChain&) = delete;
 
-  // row_product(). The result may be read by others after run(), and be x or residual, whole, of what is added to this
+  // row_product(), of more than kFewRows rows with signals of its own. The result may be read by others after run(), and be x or residual, whole, of what is added to this
   // chain later. The chain keeps what it reads and writes until then.
   at::Tensor product(const at::Tensor& x, const at::Tensor& weight_OI, const RowProductOptions& options = {});
   at::Tensor product(const at::Tensor& x, const PackedWeight& weight_OI, const RowProductOptions& options = {});
@@ -51,6 +51,7 @@ class ProductChain {
  private:
   struct Pending;
   std::unique_ptr<Pending> pending_;  // null: every product is computed when it is added
+  at::Tensor arrivals_;               // RowProductOptions::arrivals, once one was wanted
 };
 
 // While it exists, this thread starts chains on the device's current stream, alone or in a graph; those that other

@@ -50,7 +50,11 @@ void launch(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& out
   args.x = x.const_data_ptr();
   args.weight = weight.const_data_ptr();
   args.out = out.mutable_data_ptr();
-  row_product_kernel::row_product(args, at::cuda::getCurrentCUDAStream(x.device().index()).stream());
+  void* const stream = at::cuda::getCurrentCUDAStream(x.device().index()).stream();
+  if (args.arrivals != nullptr)
+    row_product_kernel::tile_product(args, stream);
+  else
+    row_product_kernel::row_product(args, stream);
 }
 
 // matrix: of `outputs` rows; args: its format and scales.
@@ -66,6 +70,11 @@ at::Tensor joined_product(const at::Tensor& x, const at::Tensor& matrix, const R
   args.rows = rows_of(x), args.inputs = x.size(-1), args.outputs = matrix.size(0);
   args.norm = pointer(options.norm), args.eps = static_cast<float>(options.eps);
   args.bias = pointer(options.bias), args.residual = pointer(options.residual), args.gated = options.gated;
+  at::Tensor parts;
+  if (args.rows > kFewRows) {
+    parts = at::empty({row_product_kernel::tile_part_bytes(args)}, x.options().dtype(at::kByte));
+    args.parts = parts.mutable_data_ptr(), args.arrivals = options.arrivals.mutable_data_ptr();
+  }
   launch(x, matrix, out, args);
   return out;
 }
@@ -160,6 +169,29 @@ bool row_product_applies(const at::Tensor& x, const PackedWeight& weight) {
 #endif
 }
 
+bool tile_product_applies(const at::Tensor& x, const at::Tensor& weight, bool gated) {
+#ifdef CEPE_CUDA
+  const bool trains = c10::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad());
+  if (!x.is_cuda() || x.scalar_type() != at::kBFloat16 || weight.scalar_type() != at::kBFloat16 || trains) return false;
+  if (weight.dim() != 2 || x.dim() == 0 || x.size(-1) != weight.size(1) || !in_pieces(x) || !in_pieces(weight)) return false;
+  static_assert(kFewRows == row_product_kernel::kMostRows && kTiledRows == row_product_kernel::kMostTileRows);
+  return row_product_kernel::tiles_fit(
+      {.rows = rows_of(x), .inputs = x.size(-1), .outputs = weight.size(0), .gated = gated});
+#else
+  (void)x, (void)weight, (void)gated;
+  return false;
+#endif
+}
+
+at::Tensor make_arrivals(const c10::Device& device) {
+#ifdef CEPE_CUDA
+  return at::zeros({row_product_kernel::kMostTiles}, at::TensorOptions().device(device).dtype(at::kInt));
+#else
+  (void)device;
+  return {};
+#endif
+}
+
 at::Tensor row_product(const at::Tensor& x, const at::Tensor& weight_OI, const RowProductOptions& options) {
   require(!options.gated || !options.residual.defined(), "row product: a gated one has no residual");
   if (fits_cpu(x, weight_OI) && whole_tiles(weight_OI.size(0), options)) {
@@ -168,6 +200,13 @@ at::Tensor row_product(const at::Tensor& x, const at::Tensor& weight_OI, const R
   }
 #ifdef CEPE_CUDA
   if (row_product_applies(x, weight_OI)) return joined_product(x, weight_OI, options, {});
+  const at::Tensor& residual = options.residual;
+  const bool lies = !residual.defined() || reinterpret_cast<uintptr_t>(residual.const_data_ptr()) % 8 == 0;
+  if (options.arrivals.defined() && lies && tile_product_applies(x, weight_OI, options.gated)) {
+    RowProductOptions rest = options;
+    rest.norm = at::Tensor();
+    return joined_product(normed(x, options), weight_OI, rest, {});
+  }
 #endif
   return with_rest(at::linear(normed(x, options), weight_OI, options.bias), options);
 }

@@ -6,11 +6,14 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
 
 namespace cepe {
 
 // The most rows that either kernel takes at once.
 constexpr int64_t kFewRows = 4;
+// The same of the kernel for more rows of a CUDA device, which wants RowProductOptions::arrivals.
+constexpr int64_t kTiledRows = 16;
 
 struct PackedWeight;  // packed_weight.h
 
@@ -19,12 +22,20 @@ struct PackedWeight;  // packed_weight.h
 bool row_product_applies(const at::Tensor& x, const at::Tensor& weight);
 bool row_product_applies(const at::Tensor& x, const PackedWeight& weight);
 
-// What a product does besides, in the same kernel. For the CPU's these are in bfloat16 too.
+// Whether row_product() with `arrivals` is our kernel for more rows: bfloat16 on a CUDA device, more than kFewRows and at
+// most kTiledRows rows, no gradient wanted, inputs in multiples of 64, outputs (half of the matrix's rows where gated) of 8.
+bool tile_product_applies(const at::Tensor& x, const at::Tensor& weight, bool gated = false);
+// For `arrivals`, on a CUDA device.
+at::Tensor make_arrivals(const c10::Device& device);
+
+// What a product does besides, in the same kernel (the norm of more than kFewRows rows in one before it). For the CPU's
+// these are in bfloat16 too.
 struct RowProductOptions {
   at::Tensor norm = {};      // (I): rms_norm(x, norm, eps) is multiplied instead of x
   double eps = 0;
   at::Tensor bias = {};      // (O): added
   at::Tensor residual = {};  // (..., O): added; not where gated
+  at::Tensor arrivals = {};  // make_arrivals(), which calls that may run at the same time do not share
   bool gated = false;        // weight holds the rows of gate and then of up: the result is swiglu(gate, up), (..., O / 2)
 };
 // x (..., I), weight (O, I) -> (..., O) = x weight^T

@@ -33,7 +33,10 @@ struct Args {
   const void* bias = nullptr;    // (outputs): added
   const void* residual = nullptr;  // (rows, outputs): added
   bool gated = false;            // outputs 0 .. n and n .. 2 n are gate and up: out (rows, n) = silu(gate) up
+  void* parts = nullptr;         // of tile_product(): tile_part_bytes(args) bytes, aligned to 16
+  void* arrivals = nullptr;      // of tile_product(): kMostTiles 32-bit zeros, and zeros again when it has ended
 };
+constexpr int64_t kMostRows = 4;  // of row_product()
 constexpr int64_t kMaxInputs = 24576;  // the rows of x lie in shared memory
 constexpr bool width_fits(int64_t inputs) { return inputs > 0 && inputs % 8 == 0 && inputs <= kMaxInputs; }
 constexpr bool width_fits(Format format, int64_t inputs) {
@@ -42,6 +45,13 @@ constexpr bool width_fits(Format format, int64_t inputs) {
 }
 void row_product(const Args& args, void* stream);
 void packed_row_product(const Args& args, void* stream);  // row_product() of the other formats
+
+// More rows of bfloat16, up to kMostTileRows, of one head: tiles of 128 outputs on all multiprocessors, whose blocks share
+// some of them. No norm; inputs are a multiple of 64, outputs (of `out`) one of 8. The result is the same in every run.
+constexpr int64_t kMostTileRows = 16, kMostTiles = 8192;
+bool tiles_fit(const Args& args);  // whatever its pointers, but norm
+int64_t tile_part_bytes(const Args& args);
+void tile_product(const Args& args, void* stream);
 
 // int4 (values, scales as above) -> out (outputs, inputs) bfloat16, aligned to 16 bytes
 void widen_int4(const void* values, const void* scales, void* out, int64_t weights, void* stream);

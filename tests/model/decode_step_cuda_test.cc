@@ -65,6 +65,9 @@ TEST_P(CudaSteps, AreAsExactAsDecode) {
     check({12, 1, 40}, {{context(1, 300), 0, 3}}, "three that share a context");
     check({12, 1, 40}, {{context(3, 300), 0, 3}}, "three with a context each");
     check({12, 1, 40, 3}, {{context(1, 300), 0, 2}, {context(1, 77), 3, 1}}, "contexts of different lengths, and none");
+    check({12, 1, 40, 3, 7, 2}, {{context(1, 300), 0, 2}, {context(1, 77), 3, 2}}, "six");
+    check(std::vector<int64_t>(16, 5), {{context(1, 300), 0, 16}}, "sixteen that share a context");
+    check(std::vector<int64_t>(17, 5), {{context(1, 300), 0, 17}}, "seventeen");
   }
 }
 

@@ -144,6 +144,42 @@ TEST_F(CudaStepEdges, ProductsOfAFewRowsWithWhatStandsAround) {
   }
 }
 
+// More rows: tiles that one block has whole, that many share, that end within the outputs.
+TEST_F(CudaStepEdges, ProductsOfMoreRowsWithWhatStandsAround) {
+  const at::NoGradGuard no_gradients;
+  const at::Tensor arrivals = make_arrivals(at::kCUDA);
+  for (const auto& [rows, inputs, outputs] : std::vector<std::array<int64_t, 3>>{{5, 4096, 4096}, {8, 4096, 12288},
+           {16, 4096, 22016}, {13, 11008, 4096}, {9, 64, 16}, {16, 576, 3072}, {7, 1536, 208}, {15, 128, 49152}, {6, 8192, 8}}) {
+    const at::Tensor x = at::randn({rows, 1, inputs}, kOnDevice), weight = at::randn({outputs, inputs}, kOnDevice) / 64;
+    const at::Tensor norm = at::rand({inputs}, kOnDevice).add(0.5), residual = at::randn({rows, 1, outputs}, kOnDevice);
+    const at::Tensor bias = at::randn({outputs + 1}, kOnDevice).narrow(0, 1, outputs);
+    const auto wide = [](const at::Tensor& t) { return t.to(at::kDouble); };
+    const at::Tensor x64 = wide(x), normed = x64 / (x64.square().mean(-1, true) + 1e-5).sqrt() * wide(norm);
+    const at::Tensor plain = at::matmul(x64, wide(weight).t()), from_norm = at::matmul(normed, wide(weight).t());
+    const std::string where = fmt::format("{} x {} to {}", rows, inputs, outputs);
+    const auto error = [&](RowProductOptions options, const at::Tensor& expected) {
+      EXPECT_TRUE(tile_product_applies(x, weight, options.gated)) << where;
+      options.arrivals = arrivals;
+      const at::Tensor found = row_product(x, weight, options);
+      EXPECT_TRUE(at::equal(found, row_product(x, weight, options))) << where << ", the same again";
+      EXPECT_EQ(arrivals.count_nonzero().item<int64_t>(), 0) << where;
+      return error_of(found, expected);
+    };
+    EXPECT_LT(error({}, plain), kRounded) << where;
+    EXPECT_LT(error({.norm = norm, .eps = 1e-5}, from_norm), 4e-3) << where;  // x is rounded once more
+    EXPECT_LT(error({.bias = bias, .residual = residual}, plain + wide(bias) + wide(residual)), kRounded) << where;
+    if (outputs % 16 != 0) continue;
+    const at::Tensor merged = plain + wide(bias);
+    const at::Tensor gate = merged.narrow(-1, 0, outputs / 2), up = merged.narrow(-1, outputs / 2, outputs / 2);
+    EXPECT_LT(error({.bias = bias, .gated = true}, gate / (1 + (-gate).exp()) * up), 4e-3) << where;
+  }
+  const at::Tensor x = at::randn({8, 64}, kOnDevice);
+  EXPECT_FALSE(tile_product_applies(x.narrow(0, 0, 4), at::randn({8, 64}, kOnDevice)));
+  EXPECT_FALSE(tile_product_applies(at::randn({17, 64}, kOnDevice), at::randn({8, 64}, kOnDevice)));
+  EXPECT_FALSE(tile_product_applies(x, at::randn({12, 64}, kOnDevice)));
+  EXPECT_FALSE(tile_product_applies(at::randn({8, 96}, kOnDevice), at::randn({8, 96}, kOnDevice)));
+}
+
 TEST_F(CudaStepEdges, ProductsByHead) {
   const at::NoGradGuard no_gradients;
   for (const auto& [batch, heads, inputs, outputs] : std::vector<std::array<int64_t, 4>>{
