@@ -149,7 +149,7 @@ void DecodeStep::prepare() {
   } else {
     form_ = chosen_form();
   }
-  chain_ = std::make_unique<ProductChain>(chains());
+  chain_ = std::make_unique<ProductChain>(chains(), /*tiles=*/joined_);
   // The scratch memory of materialised keys and values, a block of them, would stay with a graph.
   const bool graph = options_.graph && form_ != CrossAttentionForm::materialised;
   work_.emplace(model_.device(), graph, [this] { compute(); });

@@ -89,7 +89,8 @@ struct ProductChain::Pending {
   }
 };
 
-ProductChain::ProductChain(bool joins) : pending_(joins ? std::make_unique<Pending>() : nullptr) {}
+ProductChain::ProductChain(bool joins, bool tiles)
+    : pending_(joins ? std::make_unique<Pending>() : nullptr), tiles_(tiles) {}
 
 at::Tensor ProductChain::product(const at::Tensor& x, const at::Tensor& weight_OI, const RowProductOptions& options) {
   const at::Tensor &norm = options.norm, &bias = options.bias, &residual = options.residual;
@@ -111,15 +112,19 @@ at::Tensor ProductChain::product(const at::Tensor& x, const at::Tensor& weight_O
     if (pending_->add(product, rows, out, {x, weight_OI, norm, bias, residual})) return out;
   }
   run();
-  if (!tile_product_applies(x, weight_OI, options.gated)) return row_product(x, weight_OI, options);
-  if (!arrivals_.defined() || arrivals_.device() != x.device()) {
+  RowProductOptions with = options;
+  with.arrivals = arrivals(x.device(), x.numel() / std::max<int64_t>(1, x.size(-1)));
+  return row_product(x, weight_OI, with);
+}
+
+at::Tensor ProductChain::arrivals(const c10::Device& device, int64_t rows) {
+  if (!tiles_ || !device.is_cuda() || rows <= kFewRows || rows > kTiledRows) return {};
+  if (!arrivals_.defined() || arrivals_.device() != device) {
     require(at::cuda::currentStreamCaptureStatus() == at::cuda::CaptureStatus::None,
             "product chain: a CUDA graph is recorded before the same products have run once");
-    arrivals_ = make_arrivals(x.device());
+    arrivals_ = make_arrivals(device);
   }
-  RowProductOptions with = options;
-  with.arrivals = arrivals_;
-  return row_product(x, weight_OI, with);
+  return arrivals_;
 }
 
 at::Tensor ProductChain::head_products(const at::Tensor& x_BHI, const at::Tensor& matrices, bool transposed) {
@@ -136,7 +141,7 @@ at::Tensor ProductChain::head_products(const at::Tensor& x_BHI, const at::Tensor
     if (pending_->add(product, B, out, {x_BHI, matrices})) return out;
   }
   run();
-  return cepe::head_products(x_BHI, matrices, transposed);
+  return cepe::head_products(x_BHI, matrices, transposed, arrivals(x_BHI.device(), B));
 }
 
 void ProductChain::run() {
@@ -186,7 +191,7 @@ ChainTurn::~ChainTurn() {
 #else
 struct ProductChain::Pending {};
 
-ProductChain::ProductChain(bool) {}
+ProductChain::ProductChain(bool, bool tiles) : tiles_(tiles) {}
 
 at::Tensor ProductChain::product(const at::Tensor& x, const at::Tensor& weight_OI, const RowProductOptions& options) {
   return row_product(x, weight_OI, options);

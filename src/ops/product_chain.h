@@ -26,11 +26,13 @@ namespace cepe {
 class ProductChain {
  public:
   // joins: whether products become one kernel where they can; else each is a call of row_product() or head_products().
-  explicit ProductChain(bool joins = true);
+  // tiles: whether those of more than kFewRows rows are given the memory that our kernel for them wants
+  // (RowProductOptions::arrivals).
+  explicit ProductChain(bool joins = true, bool tiles = false);
   ~ProductChain();
   ProductChain(const ProductChain&) = delete;
 
-  // row_product(), of more than kFewRows rows with signals of its own. The result may be read by others after run(), and be x or residual, whole, of what is added to this
+  // row_product(). The result may be read by others after run(), and be x or residual, whole, of what is added to this
   // chain later. The chain keeps what it reads and writes until then.
   at::Tensor product(const at::Tensor& x, const at::Tensor& weight_OI, const RowProductOptions& options = {});
   at::Tensor product(const at::Tensor& x, const PackedWeight& weight_OI, const RowProductOptions& options = {});
@@ -49,9 +51,13 @@ class ProductChain {
   bool joins() const { return pending_ != nullptr; }
 
  private:
+  // What a product of so many rows is given; undefined: nothing.
+  at::Tensor arrivals(const c10::Device& device, int64_t rows);
+
   struct Pending;
   std::unique_ptr<Pending> pending_;  // null: every product is computed when it is added
-  at::Tensor arrivals_;               // RowProductOptions::arrivals, once one was wanted
+  bool tiles_;
+  at::Tensor arrivals_;  // once they were wanted
 };
 
 // While it exists, this thread starts chains on the device's current stream, alone or in a graph; those that other

@@ -57,6 +57,20 @@ void launch(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& out
     row_product_kernel::row_product(args, stream);
 }
 
+// What a product of tiles writes besides, for as long as it lives.
+at::Tensor tile_parts(const at::Tensor& x, const at::Tensor& arrivals, Args& args) {
+  const at::Tensor parts = at::empty({row_product_kernel::tile_part_bytes(args)}, x.options().dtype(at::kByte));
+  args.parts = parts.mutable_data_ptr(), args.arrivals = arrivals.mutable_data_ptr();
+  return parts;
+}
+
+// Whether they are what products of tiles read, of any size.
+bool tiled(const at::Tensor& x, const at::Tensor& weight) {
+  const bool trains = c10::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad());
+  return x.is_cuda() && x.scalar_type() == at::kBFloat16 && weight.scalar_type() == at::kBFloat16 && !trains &&
+         in_pieces(x) && in_pieces(weight);
+}
+
 // matrix: of `outputs` rows; args: its format and scales.
 at::Tensor joined_product(const at::Tensor& x, const at::Tensor& matrix, const RowProductOptions& options, Args args) {
   require(!options.norm.defined() || in_pieces(options.norm), "row product: the norm does not lie in 16-byte pieces");
@@ -71,10 +85,7 @@ at::Tensor joined_product(const at::Tensor& x, const at::Tensor& matrix, const R
   args.norm = pointer(options.norm), args.eps = static_cast<float>(options.eps);
   args.bias = pointer(options.bias), args.residual = pointer(options.residual), args.gated = options.gated;
   at::Tensor parts;
-  if (args.rows > kFewRows) {
-    parts = at::empty({row_product_kernel::tile_part_bytes(args)}, x.options().dtype(at::kByte));
-    args.parts = parts.mutable_data_ptr(), args.arrivals = options.arrivals.mutable_data_ptr();
-  }
+  if (args.rows > kFewRows) parts = tile_parts(x, options.arrivals, args);
   launch(x, matrix, out, args);
   return out;
 }
@@ -171,10 +182,8 @@ bool row_product_applies(const at::Tensor& x, const PackedWeight& weight) {
 
 bool tile_product_applies(const at::Tensor& x, const at::Tensor& weight, bool gated) {
 #ifdef CEPE_CUDA
-  const bool trains = c10::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad());
-  if (!x.is_cuda() || x.scalar_type() != at::kBFloat16 || weight.scalar_type() != at::kBFloat16 || trains) return false;
-  if (weight.dim() != 2 || x.dim() == 0 || x.size(-1) != weight.size(1) || !in_pieces(x) || !in_pieces(weight)) return false;
   static_assert(kFewRows == row_product_kernel::kMostRows && kTiledRows == row_product_kernel::kMostTileRows);
+  if (weight.dim() != 2 || x.dim() == 0 || x.size(-1) != weight.size(1) || !tiled(x, weight)) return false;
   return row_product_kernel::tiles_fit(
       {.rows = rows_of(x), .inputs = x.size(-1), .outputs = weight.size(0), .gated = gated});
 #else
@@ -224,7 +233,8 @@ at::Tensor row_product(const at::Tensor& x, const PackedWeight& weight_OI, const
   return with_rest(options.bias.defined() ? y + options.bias : y, options);
 }
 
-at::Tensor head_products(const at::Tensor& x_BHI, const at::Tensor& matrices, bool transposed) {
+at::Tensor head_products(const at::Tensor& x_BHI, const at::Tensor& matrices, bool transposed,
+                         const at::Tensor& arrivals) {
   const int64_t B = x_BHI.size(0), H = x_BHI.size(1), I = x_BHI.size(2), O = matrices.size(transposed ? 2 : 1);
   const int64_t G = matrices.size(0), R = H / G;
   if (R > 1) {  // rows of the heads that share a matrix stand together: (G, B R, I)
@@ -238,6 +248,14 @@ at::Tensor head_products(const at::Tensor& x_BHI, const at::Tensor& matrices, bo
     launch(x_BHI, matrices, out, {.rows = B, .heads = H, .inputs = I, .outputs = O, .transposed = transposed});
     return out;
   }
+  Args args{.rows = B, .heads = H, .inputs = I, .outputs = O, .transposed = transposed};
+  if (arrivals.defined() && tiled(x_BHI, matrices) && row_product_kernel::tiles_fit(args)) {
+    const at::Tensor parts = tile_parts(x_BHI, arrivals, args);
+    launch(x_BHI, matrices, out, args);
+    return out;
+  }
+#else
+  (void)arrivals;
 #endif
   at::Tensor heads_first = out.transpose(0, 1);
   at::bmm_out(heads_first, x_BHI.transpose(0, 1), transposed ? matrices : matrices.transpose(1, 2));

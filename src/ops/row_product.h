@@ -47,6 +47,8 @@ at::Tensor row_product(const at::Tensor& x, const PackedWeight& weight_OI, const
 
 // A product for each head. x (B, H, I), matrices (G, O, I), transposed (G, I, O) -> (B, H, O): each H / G heads that follow
 // each other take one matrix.
-at::Tensor head_products(const at::Tensor& x_BHI, const at::Tensor& matrices, bool transposed);
+// arrivals: as in RowProductOptions, where each head has a matrix of its own.
+at::Tensor head_products(const at::Tensor& x_BHI, const at::Tensor& matrices, bool transposed,
+                         const at::Tensor& arrivals = {});
 
 }  // namespace cepe

@@ -46,8 +46,8 @@ constexpr bool width_fits(Format format, int64_t inputs) {
 void row_product(const Args& args, void* stream);
 void packed_row_product(const Args& args, void* stream);  // row_product() of the other formats
 
-// More rows of bfloat16, up to kMostTileRows, of one head: tiles of 128 outputs on all multiprocessors, whose blocks share
-// some of them. No norm; inputs are a multiple of 64, outputs (of `out`) one of 8. The result is the same in every run.
+// More rows of bfloat16, up to kMostTileRows: tiles of 128 outputs on all multiprocessors, whose blocks share some of them.
+// No norm; inputs are a multiple of 64, outputs (of `out`) one of 8, transposed of 64. The result is the same in every run.
 constexpr int64_t kMostTileRows = 16, kMostTiles = 8192;
 bool tiles_fit(const Args& args);  // whatever its pointers, but norm
 int64_t tile_part_bytes(const Args& args);

@@ -42,14 +42,17 @@ struct Layout {
 };
 
 struct Problem {
-  CUtensorMap weight, x;  // (64, outputs, chunks of inputs), boxes of 64 x 64; (64, rows, chunks), boxes of kRows x 64
+  // (64, outputs, chunks of inputs, heads), transposed (64, inputs, chunks of outputs, heads), boxes of 64 x 64; (64,
+  // rows, chunks of inputs, heads), boxes of kRows x 64.
+  CUtensorMap weight, x;
   const bf16 *bias, *residual;  // the latter aligned to 8 bytes
   bf16* out;
-  float* parts;        // (blocks + tiles, kRows, 128)
-  unsigned* arrivals;  // (tiles)
-  int rows, outputs;   // of `out`
-  int steps, tiles;    // of a tile: 64 inputs each
-  int share, longer;   // steps of a block; of the first blocks one more
+  float* parts;              // (blocks + tiles, kRows, 128)
+  unsigned* arrivals;        // (tiles)
+  int rows, heads, outputs;  // of `out`
+  int steps;                 // of a tile: 64 inputs each
+  int tiles_of_head;
+  int share, longer;  // steps of a block; of the first blocks one more
   bool gated;
 
   __device__ int begin_of(int block) const { return block * share + min(block, longer); }
@@ -67,9 +70,10 @@ struct Shared {
   int* last;  // whether this block came last to its tile
 };
 
-// The steps of one tile that a block takes.
+// The steps of one tile that a block takes, and where the tile's outputs begin.
 struct Span {
   int tile, first, end;
+  int head, output;
 };
 // Calls work(span) for all of them.
 template <class Work>
@@ -78,25 +82,30 @@ __device__ __forceinline__ void for_spans(const Problem& p, Work work) {
   const int end = p.begin_of(blockIdx.x + 1);
   while (at < end) {
     const int tile = at / p.steps, first = at - tile * p.steps, count = min(end - at, p.steps - first);
-    work(Span{tile, first, first + count});
+    const int head = tile / p.tiles_of_head;
+    work(Span{tile, first, first + count, head,
+              (tile - head * p.tiles_of_head) * (p.gated ? kGroupOutputs : kTileOutputs)});
     at += count;
   }
 }
 
 // One thread. Weights wait for nobody, x for the kernel before.
-template <class L>
+template <class L, bool kTransposed>
 __device__ __forceinline__ void copy_stages(const Problem& p, const Shared& shared) {
   const uint64_t policy = read_once();
   const auto copy_weights = [&](const Span& span, int step, int slot) {
-    char* const to = shared.ring + slot * L::stage_bytes;
-    const int first = span.tile * (p.gated ? kGroupOutputs : kTileOutputs);
     arrive_expecting(shared.full + slot, L::stage_bytes);
-    copy_box(to, p.weight, {0, first, step, 0}, shared.full + slot, policy);
-    copy_box(to + kBoxBytes, p.weight, {0, first + (p.gated ? p.outputs : kGroupOutputs), step, 0}, shared.full + slot,
-             policy);
+#pragma unroll
+    for (int group = 0; group < kGroups; ++group) {
+      const int output = span.output + group * (p.gated ? p.outputs : kGroupOutputs);
+      const Box4 box =
+          kTransposed ? Box4{0, step * kChunk, output / kChunk, span.head} : Box4{0, output, step, span.head};
+      copy_box(shared.ring + slot * L::stage_bytes + group * kBoxBytes, p.weight, box, shared.full + slot, policy);
+    }
   };
-  const auto copy_x = [&](int step, int slot) {
-    copy_box(shared.ring + slot * L::stage_bytes + kGroups * kBoxBytes, p.x, {0, 0, step, 0}, shared.full + slot);
+  const auto copy_x = [&](const Span& span, int step, int slot) {
+    copy_box(shared.ring + slot * L::stage_bytes + kGroups * kBoxBytes, p.x, {0, 0, step, span.head},
+             shared.full + slot);
   };
   int ahead = 0;
   for_spans(p, [&](const Span& span) {
@@ -112,7 +121,7 @@ __device__ __forceinline__ void copy_stages(const Problem& p, const Shared& shar
         wait(shared.empty + at.slot, at.parity ^ 1);
         copy_weights(span, step, at.slot);
       }
-      copy_x(step, at.slot);
+      copy_x(span, step, at.slot);
       at.advance();
     }
   });
@@ -122,14 +131,13 @@ __device__ __forceinline__ void copy_stages(const Problem& p, const Shared& shar
 struct Addends {
   bf16 bias[4], up_bias[4];
   uint2 residual;
-  __device__ __forceinline__ Addends(const Problem& p, int row, int output) : residual{} {
+  __device__ __forceinline__ Addends(const Problem& p, int output, int64_t place) : residual{} {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {  // which may lie anywhere
       bias[i] = p.bias != nullptr ? p.bias[output + i] : __float2bfloat16_rn(0);
       up_bias[i] = p.bias != nullptr && p.gated ? p.bias[p.outputs + output + i] : __float2bfloat16_rn(0);
     }
-    if (p.residual != nullptr)
-      residual = __ldcg(reinterpret_cast<const uint2*>(p.residual + static_cast<int64_t>(row) * p.outputs + output));
+    if (p.residual != nullptr) residual = __ldcg(reinterpret_cast<const uint2*>(p.residual + place));
   }
   static __device__ __forceinline__ float4 sum(const float4& x, const bf16* y) {
     return {x.x + __bfloat162float(y[0]), x.y + __bfloat162float(y[1]), x.z + __bfloat162float(y[2]),
@@ -140,13 +148,14 @@ __device__ __forceinline__ float gated(float gate, float up) { return gate * sig
 
 // The multiplying threads: a tile's outputs from its sums, sum(row, output): four of them from there on.
 template <class Sum>
-__device__ __forceinline__ void finish_tile(const Problem& p, int tile, Sum sum) {
-  const int wide = p.gated ? kGroupOutputs : kTileOutputs, fours = wide / 4;
+__device__ __forceinline__ void finish_tile(const Problem& p, const Span& span, Sum sum) {
+  const int fours = (p.gated ? kGroupOutputs : kTileOutputs) / 4;
 #pragma unroll 1
   for (int i = threadIdx.x; i < p.rows * fours; i += kMultipliers) {
-    const int row = i / fours, in_tile = i % fours * 4, output = tile * wide + in_tile;
+    const int row = i / fours, in_tile = i % fours * 4, output = span.output + in_tile;
     if (output >= p.outputs) continue;
-    const Addends added(p, row, output);
+    const int64_t place = (static_cast<int64_t>(row) * p.heads + span.head) * p.outputs + output;
+    const Addends added(p, output, place);
     float4 x = Addends::sum(sum(row, in_tile), added.bias);
     if (p.gated) {
       const float4 up = Addends::sum(sum(row, kGroupOutputs + in_tile), added.up_bias);
@@ -154,33 +163,32 @@ __device__ __forceinline__ void finish_tile(const Problem& p, int tile, Sum sum)
     }
     x = Addends::sum(x, reinterpret_cast<const bf16*>(&added.residual));
     const __nv_bfloat162 pairs[2] = {__floats2bfloat162_rn(x.x, x.y), __floats2bfloat162_rn(x.z, x.w)};
-    *reinterpret_cast<uint2*>(p.out + static_cast<int64_t>(row) * p.outputs + output) =
-        *reinterpret_cast<const uint2*>(pairs);
+    *reinterpret_cast<uint2*>(p.out + place) = *reinterpret_cast<const uint2*>(pairs);
   }
 }
 
 // Leaves this block's part of a tile, and where all others have, adds them up.
 template <int kRows>
-__device__ __forceinline__ void join_parts(const Problem& p, const Shared& shared, int tile) {
+__device__ __forceinline__ void join_parts(const Problem& p, const Shared& shared, const Span& span) {
   constexpr int kPitch = Layout<kRows>::pitch, kPart = kRows * kTileOutputs;
-  float* const own = p.parts + (static_cast<int64_t>(blockIdx.x) + tile) * kPart;
+  float* const own = p.parts + (static_cast<int64_t>(blockIdx.x) + span.tile) * kPart;
   for (int i = threadIdx.x; i < p.rows * (kTileOutputs / 4); i += kMultipliers) {
     const int row = i / (kTileOutputs / 4), output = i % (kTileOutputs / 4) * 4;
     __stcg(reinterpret_cast<float4*>(own) + i, *reinterpret_cast<const float4*>(shared.sums + row * kPitch + output));
   }
   synchronise_group<kMultipliers>(1);
-  const int first = p.block_of(tile * p.steps), count = p.block_of((tile + 1) * p.steps - 1) - first + 1;
+  const int first = p.block_of(span.tile * p.steps), count = p.block_of((span.tile + 1) * p.steps - 1) - first + 1;
   if (threadIdx.x == 0) {
     __threadfence();  // what the others wrote before the barrier is there for whoever sees this arrival
-    const bool last = atomicAdd(p.arrivals + tile, 1) + 1 == static_cast<unsigned>(count);
+    const bool last = atomicAdd(p.arrivals + span.tile, 1) + 1 == static_cast<unsigned>(count);
     __threadfence();
-    if (last) p.arrivals[tile] = 0;  // for the next launch
+    if (last) p.arrivals[span.tile] = 0;  // for the next launch
     *shared.last = last;
   }
   synchronise_group<kMultipliers>(1);
   if (!*shared.last) return;
-  const float* const parts = p.parts + (static_cast<int64_t>(first) + tile) * kPart;
-  finish_tile(p, tile, [&](int row, int output) {
+  const float* const parts = p.parts + (static_cast<int64_t>(first) + span.tile) * kPart;
+  finish_tile(p, span, [&](int row, int output) {
     constexpr int kAtOnce = 6;
     const auto* const of = reinterpret_cast<const float4*>(parts + row * kTileOutputs + output);
     float4 sum{0, 0, 0, 0};
@@ -196,7 +204,7 @@ __device__ __forceinline__ void join_parts(const Problem& p, const Shared& share
   });
 }
 
-template <int kRows>
+template <int kRows, bool kTransposed>
 __device__ __forceinline__ void multiply_spans(const Problem& p, const Shared& shared) {
   using L = Layout<kRows>;
   const int group = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kGroup, 0), lane = threadIdx.x % kWarp;
@@ -211,7 +219,8 @@ __device__ __forceinline__ void multiply_spans(const Problem& p, const Shared& s
       const uint64_t weights = operand(stage + group * kBoxBytes), x = operand(stage + kGroups * kBoxBytes);
       begin_products();
 #pragma unroll
-      for (int k = 0; k < kChunk / 16; ++k) multiply<0>(sums, weights + k * 2, x + k * 2, step > span.first || k > 0);
+      for (int k = 0; k < kChunk / 16; ++k)
+        multiply<kTransposed>(sums, weights + k * (kTransposed ? 128 : 2), x + k * 2, step > span.first || k > 0);
       commit_products();
       if (step > span.first) {
         wait_products<1>();
@@ -232,16 +241,16 @@ __device__ __forceinline__ void multiply_spans(const Problem& p, const Shared& s
       for (int i = 0; i < 4; ++i) to[(n * 8 + i % 2) * L::pitch + i / 2 * 8] = sums[4 * n + i];
     }
     synchronise_group<kMultipliers>(1);
-    if (span.first > 0 || span.end < p.steps) return join_parts<kRows>(p, shared, span.tile);
-    finish_tile(p, span.tile, [&](int row, int output) {
+    if (span.first > 0 || span.end < p.steps) return join_parts<kRows>(p, shared, span);
+    finish_tile(p, span, [&](int row, int output) {
       return *reinterpret_cast<const float4*>(shared.sums + row * L::pitch + output);
     });
   });
 }
 
-// Bounds of two blocks a multiprocessor, though there is room for one: without them nvcc 13.0 keeps fewer loads of
-// parts on their way.
-template <int kRows>
+// Bounds of two blocks a multiprocessor, though there is room for one: without them nvcc 13.0 gives a thread fewer
+// registers, and a step takes 2 % longer.
+template <int kRows, bool kTransposed>
 __global__ void __launch_bounds__(kThreads, 2) multiply_tiles(const __grid_constant__ Problem p) {
   using L = Layout<kRows>;
   extern __shared__ __align__(1024) char memory[];
@@ -260,54 +269,59 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_tiles(const __grid_const
   }
   __syncthreads();
   if (warp == kMultipliers / kWarp) {
-    if (threadIdx.x % kWarp == 0) copy_stages<L>(p, shared);
+    if (threadIdx.x % kWarp == 0) copy_stages<L, kTransposed>(p, shared);
     return;
   }
   wait_for_earlier();  // residual, and whoever reads what this writes
-  multiply_spans<kRows>(p, shared);
+  multiply_spans<kRows, kTransposed>(p, shared);
 }
 
 // ---- The host's side
 
-int tiles_of(const Args& a) {
+int tiles_of_head(const Args& a) {
   return static_cast<int>(a.gated ? (a.outputs / 2 + kGroupOutputs - 1) / kGroupOutputs
                                   : (a.outputs + kTileOutputs - 1) / kTileOutputs);
 }
+int tiles_of(const Args& a) { return tiles_of_head(a) * static_cast<int>(a.heads); }
 int rows_of(const Args& a) { return a.rows <= 8 ? 8 : 16; }
 int blocks_of(const Args& a) {
   const int64_t all = tiles_of(a) * (a.inputs / kChunk);
   return static_cast<int>(std::clamp<int64_t>(all / kLeastSteps, 1, multiprocessors()));
 }
 
-template <int kRows>
+template <int kRows, bool kTransposed>
 void launch(const Args& a, cudaStream_t stream) {
   using L = Layout<kRows>;
   static_assert(L::stages >= 4 && L::stages <= kWarp && L::bytes > kHalf);
+  const auto kernel = multiply_tiles<kRows, kTransposed>;
   const cudaError_t status =  // of the current device
-      cudaFuncSetAttribute(multiply_tiles<kRows>, cudaFuncAttributeMaxDynamicSharedMemorySize, L::bytes);
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, L::bytes);
   if (status != cudaSuccess) fused::refuse("row product", cudaGetErrorString(status));
   Problem p{};
-  p.weight = map_of_chunks({a.weight, 1, a.outputs, a.inputs}, kGroupOutputs, 1);
-  p.x = map_of_chunks({a.x, 1, a.rows, a.inputs}, kRows, 1);
+  p.weight = map_of_chunks({a.weight, a.heads, kTransposed ? a.inputs : a.outputs, kTransposed ? a.outputs : a.inputs},
+                           kGroupOutputs, 1);
+  p.x = map_of_heads({a.x, a.heads, a.rows, a.inputs}, kRows);
   p.bias = static_cast<const bf16*>(a.bias), p.residual = static_cast<const bf16*>(a.residual);
-  p.out = static_cast<bf16*>(a.out), p.parts = static_cast<float*>(a.parts),
-  p.arrivals = static_cast<unsigned*>(a.arrivals);
-  p.rows = static_cast<int>(a.rows), p.outputs = static_cast<int>(a.gated ? a.outputs / 2 : a.outputs);
-  p.steps = static_cast<int>(a.inputs / kChunk), p.tiles = tiles_of(a), p.gated = a.gated;
-  const int blocks = blocks_of(a);
-  p.share = p.tiles * p.steps / blocks, p.longer = p.tiles * p.steps % blocks;
-  launch_early("row product", multiply_tiles<kRows>,
+  p.out = static_cast<bf16*>(a.out);
+  p.parts = static_cast<float*>(a.parts), p.arrivals = static_cast<unsigned*>(a.arrivals);
+  p.rows = static_cast<int>(a.rows), p.heads = static_cast<int>(a.heads);
+  p.outputs = static_cast<int>(a.gated ? a.outputs / 2 : a.outputs);
+  p.steps = static_cast<int>(a.inputs / kChunk), p.tiles_of_head = tiles_of_head(a), p.gated = a.gated;
+  const int blocks = blocks_of(a), all = tiles_of(a) * p.steps;
+  p.share = all / blocks, p.longer = all % blocks;
+  launch_early("row product", kernel,
                {dim3(static_cast<unsigned>(blocks)), kThreads, static_cast<size_t>(L::bytes), stream}, p);
 }
 
 }  // namespace
 
 bool tiles_fit(const Args& a) {
-  const int64_t outputs = a.gated ? a.outputs / 2 : a.outputs;
-  const int64_t all = a.outputs / kGroupOutputs + 1;
-  return a.format == Format::bf16 && !a.transposed && a.heads == 1 && a.norm == nullptr && a.rows > kMostRows &&
-         a.rows <= kMostTileRows && a.inputs > 0 && a.inputs % kChunk == 0 && outputs > 0 && outputs % 8 == 0 &&
-         (!a.gated || a.outputs % 2 == 0) && all <= kMostTiles && all * (a.inputs / kChunk) < (int64_t{1} << 30);
+  const int64_t outputs = a.gated ? a.outputs / 2 : a.outputs, all = (a.outputs / kGroupOutputs + 1) * a.heads;
+  const bool plain = a.bias == nullptr && a.residual == nullptr && !a.gated;
+  return a.format == Format::bf16 && a.heads > 0 && (a.heads == 1 || plain) && a.norm == nullptr &&
+         a.rows > kMostRows && a.rows <= kMostTileRows && a.inputs > 0 && a.inputs % kChunk == 0 && outputs > 0 &&
+         outputs % 8 == 0 && (!a.gated || a.outputs % 2 == 0) && (!a.transposed || (plain && outputs % kChunk == 0)) &&
+         all <= kMostTiles && all * (a.inputs / kChunk) < (int64_t{1} << 30);
 }
 
 int64_t tile_part_bytes(const Args& a) {
@@ -316,8 +330,9 @@ int64_t tile_part_bytes(const Args& a) {
 
 void tile_product(const Args& a, void* stream) {
   if (!tiles_fit(a)) fused::refuse("row product", "its sizes are not those that tiles are made for");
-  if (a.rows <= 8) return launch<8>(a, as_stream(stream));
-  launch<16>(a, as_stream(stream));
+  const cudaStream_t on = as_stream(stream);
+  if (a.transposed) return a.rows <= 8 ? launch<8, true>(a, on) : launch<16, true>(a, on);
+  a.rows <= 8 ? launch<8, false>(a, on) : launch<16, false>(a, on);
 }
 
 }  // namespace cepe::row_product_kernel

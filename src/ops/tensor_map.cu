@@ -43,6 +43,12 @@ CUtensorMap map_of_chunks(const Array& a, int box_rows, int box_chunks) {
                 {kChunk, static_cast<cuuint32_t>(box_rows), static_cast<cuuint32_t>(box_chunks), 1});
 }
 
+CUtensorMap map_of_heads(const Array& a, int box_rows) {
+  return map_of(CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, a.data, {kChunk, size(a.rows), size(a.width / kChunk), size(a.count)},
+                {size(a.count * a.width * 2), kRowBytes, size(a.width * 2)},
+                {kChunk, static_cast<cuuint32_t>(box_rows), 1, 1});
+}
+
 CUtensorMap map_of_bytes(const Array& a, int box_rows) {
   return map_of(CU_TENSOR_MAP_DATA_TYPE_UINT8, a.data, {size(a.width), size(a.rows), size(a.count), 1},
                 {size(a.width), size(a.rows * a.width), size(a.count * a.rows * a.width)},

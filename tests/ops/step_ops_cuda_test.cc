@@ -182,12 +182,18 @@ TEST_F(CudaStepEdges, ProductsOfMoreRowsWithWhatStandsAround) {
 
 TEST_F(CudaStepEdges, ProductsByHead) {
   const at::NoGradGuard no_gradients;
-  for (const auto& [batch, heads, inputs, outputs] : std::vector<std::array<int64_t, 4>>{
-           {1, 32, 128, 1024}, {4, 32, 128, 1024}, {2, 9, 64, 576}, {16, 32, 128, 1024}, {1, 3, 1024, 128}}) {
+  const at::Tensor arrivals = make_arrivals(at::kCUDA);
+  for (const auto& [batch, heads, inputs, outputs] : std::vector<std::array<int64_t, 4>>{{1, 32, 128, 1024},
+           {4, 32, 128, 1024}, {2, 9, 64, 576}, {16, 32, 128, 1024}, {1, 3, 1024, 128}, {16, 32, 1024, 128},
+           {5, 9, 64, 576}, {8, 9, 576, 64}, {7, 3, 192, 320}, {20, 3, 64, 64}}) {
     const at::Tensor x = at::randn({batch, heads, inputs}, kOnDevice), m = at::randn({heads, inputs, outputs}, kOnDevice);
+    const at::Tensor turned = m.transpose(1, 2).contiguous();
     const at::Tensor expected = at::einsum("bhi,hio->bho", {x.to(at::kDouble), m.to(at::kDouble)});
-    EXPECT_LT(error_of(head_products(x, m, true), expected), kRounded) << batch << " x " << heads << ", transposed";
-    EXPECT_LT(error_of(head_products(x, m.transpose(1, 2).contiguous(), false), expected), kRounded) << batch << " x " << heads;
+    for (const at::Tensor& given : {at::Tensor(), arrivals}) {
+      EXPECT_LT(error_of(head_products(x, m, true, given), expected), kRounded) << batch << " x " << heads << ", transposed";
+      EXPECT_LT(error_of(head_products(x, turned, false, given), expected), kRounded) << batch << " x " << heads;
+    }
+    EXPECT_EQ(arrivals.count_nonzero().item<int64_t>(), 0) << batch << " x " << heads;
   }
 }
 
