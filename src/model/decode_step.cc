@@ -20,8 +20,8 @@ at::Tensor step_feed_forward(const FeedForward& weights, const at::Tensor& norme
   return feed_forward(weights, normed_BD);
 }
 
-// Whether a layer's products are so large that kernels which go through all multiprocessors pay (chains, and tiles of more
-// than kFewRows rows): what they lose at their edges must be little beside what their weights take.
+// Whether a layer's products are so large that kernels which go through all multiprocessors pay (chains, and tiles of
+// more than kFewRows rows): what they lose at their edges must be little beside what their weights take.
 bool large_layers(const StackConfig& config) {
   constexpr int64_t kLeastWeights = 40'000'000;
   const int64_t heads = 2 * (config.num_heads + config.num_kv_heads) * config.head_dim;
@@ -125,9 +125,9 @@ DecodeStep::DecodeStep(const Cepe& model, const KeyValueCache& cache, const Deco
 }
 
 // A product costs a chain some 5 us until the next one has its result, in which the weights of what follows come: large
-// ones hide that, small ones do not. Nor was a step with a context faster where seven query heads share a key-value head;
-// with four it was (docs/kernels/product_chain.md has what was measured). Packed weights and more sequences are not made for
-// chains.
+// ones hide that, small ones do not. Nor was a step with a context faster where seven query heads share a key-value
+// head; with four it was (docs/kernels/product_chain.md has what was measured). Packed weights and more sequences are
+// not made for chains.
 bool DecodeStep::chains() const {
   const bool few = static_cast<int64_t>(positions_.size()) <= kFewRows;
   if (!joined_ || !few || options_.chain == StepChain::never) return false;
@@ -161,8 +161,10 @@ void DecodeStep::set_contexts(const std::vector<StepContext>& contexts) {
   check_contexts(read, static_cast<int64_t>(positions_.size()));
   contexts_ = std::move(read);
   const std::vector<TableRange> ranges = table_ranges();
-  if (table_ && table_->takes(ranges) && context_table_pays(table_batch_, ranges)) table_->set(ranges);
-  else prepare();
+  if (table_ && table_->takes(ranges) && context_table_pays(table_batch_, ranges))
+    table_->set(ranges);
+  else
+    prepare();
 }
 
 std::vector<TableRange> DecodeStep::table_ranges() const {
@@ -235,8 +237,13 @@ const at::Tensor& DecodeStep::run() {
 
 StepAttention DecodeStep::attention_input(const SelfAttention& weights, size_t layer) const {
   const LayerCache& cache = cache_.layers[layer];
-  return {rotary_,        positions_B_,   cache.k_BSGK, cache.v_BSGK, weights.q_norm,
-          weights.k_norm, model_.config.decoder.rms_norm_eps};
+  return {rotary_,
+          positions_B_,
+          cache.k_BSGK,
+          cache.v_BSGK,
+          weights.q_norm,
+          weights.k_norm,
+          model_.config.decoder.rms_norm_eps};
 }
 
 at::Tensor DecodeStep::attend(const Layer& layer, size_t index, const at::Tensor& normed_BD) const {
@@ -265,8 +272,8 @@ at::Tensor DecodeStep::hidden_states() const {
     h = add_rms_norm(h.sum, attend(layer, i, h.normed), reads ? layer.cross_attention->norm : layer.post_attention_norm,
                      eps);
     if (reads) {
-      const at::Tensor read_BTD = cross_attention(*layer.cross_attention, stack.config, h.normed.unsqueeze(1),
-                                                  context_rows(i), form_);
+      const at::Tensor read_BTD =
+          cross_attention(*layer.cross_attention, stack.config, h.normed.unsqueeze(1), context_rows(i), form_);
       h = add_rms_norm(h.sum, read_BTD.squeeze(1), layer.post_attention_norm, eps);
     }
     const bool last = i + 1 == stack.layers.size();
@@ -311,8 +318,8 @@ at::Tensor DecodeStep::joined_logits() const {
   }
   const Decoder& decoder = model_.decoder;
   const RowProductOptions last{.norm = stack.norm, .eps = eps};
-  const at::Tensor logits = decoder.packed_head ? chain.product(h, *decoder.packed_head, last)
-                                                : chain.product(h, decoder.lm_head, last);
+  const at::Tensor logits =
+      decoder.packed_head ? chain.product(h, *decoder.packed_head, last) : chain.product(h, decoder.lm_head, last);
   chain.run();
   return logits;
 }
@@ -320,8 +327,10 @@ at::Tensor DecodeStep::joined_logits() const {
 void DecodeStep::compute() {
   const at::NoGradGuard no_gradients;
   logits_BV_.copy_(joined_ ? joined_logits() : logits(model_, hidden_states()));
-  if (options_.sampler) options_.sampler->sample(logits_BV_, ids_B_);
-  else at::argmax_out(ids_B_, logits_BV_, -1);
+  if (options_.sampler)
+    options_.sampler->sample(logits_BV_, ids_B_);
+  else
+    at::argmax_out(ids_B_, logits_BV_, -1);
   positions_B_.add_(1);
 }
 

@@ -7,9 +7,9 @@
 //   step.place(ids, positions);
 //   for (...) step.run();
 //
-// Where sequences come and go, step_buckets.h keeps a step for each of some sizes. A place in a batch that no sequence has
-// stays without a context, with any token, and is placed at position 0 whenever the others are placed; it writes over
-// itself alone.
+// Where sequences come and go, step_buckets.h keeps a step for each of some sizes. A place in a batch that no sequence
+// has stays without a context, with any token, and is placed at position 0 whenever the others are placed; it writes
+// over itself alone.
 #pragma once
 
 #include <memory>
@@ -28,12 +28,12 @@ namespace cepe {
 
 // A context, and the sequences first .. first + count of the batch that read it.
 struct StepContext {
-  Latents latents;             // one that they share, or one for each of them
+  Latents latents;  // one that they share, or one for each of them
   int64_t first = 0, count = 1;
 };
 
-// On a CUDA device: products that follow each other as one kernel (ops/product_chain.h), or each as one of its own. Of more
-// sequences than chains are made for: products as kernels of ours (tile_product_applies()), or LibTorch's.
+// On a CUDA device: products that follow each other as one kernel (ops/product_chain.h), or each as one of its own. Of
+// more sequences than chains are made for: products as kernels of ours (tile_product_applies()), or LibTorch's.
 enum class StepChain {
   automatic,  // where that was measured to be faster
   always,     // where the kernel is made for the sizes
@@ -43,16 +43,16 @@ enum class StepChain {
 StepChain step_chain_from_name(const std::string& name);
 
 struct DecodeStepOptions {
-  std::vector<StepContext> contexts;   // in the order of their sequences; a sequence in none has no context
+  std::vector<StepContext> contexts;  // in the order of their sequences; a sequence in none has no context
   // absorbed, materialised or cached (every context then has its cache); automatic: what the cost model finds fastest
   // without keeping more than is kept already.
   CrossAttentionForm form = CrossAttentionForm::automatic;
-  bool contexts_change = false;        // set_contexts() follows: contexts are read through a table from the first run on
-  // Chooses the tokens that run() places, in the same graph; null: the best ones. Of the batch's size, on the device; must
-  // outlive the step.
+  bool contexts_change = false;  // set_contexts() follows: contexts are read through a table from the first run on
+  // Chooses the tokens that run() places, in the same graph; null: the best ones. Of the batch's size, on the device;
+  // must outlive the step.
   DeviceSampler* sampler = nullptr;
   StepChain chain = StepChain::automatic;
-  bool graph = true;                   // on a CUDA device: all runs but the first are one graph (ops/captured_work.h)
+  bool graph = true;  // on a CUDA device: all runs but the first are one graph (ops/captured_work.h)
 };
 
 // Not thread-safe. No gradients.
@@ -64,10 +64,11 @@ class DecodeStep {
   DecodeStep(const Cepe& model, const KeyValueCache& cache, const DecodeStepOptions& options = {});
   DecodeStep(const DecodeStep&) = delete;
 
-  // Replaces all contexts, of any lengths, shared or none. The graph stays where they are read through a table before and
-  // after: in the absorbed form on a CUDA device, where contexts differ or the step was made with `contexts_change`, unless so
-  // many sequences share one that matrix products are faster. Otherwise the form is chosen anew, and the next runs record
-  // another graph. Throws Error when contexts do not fit the batch; those before then stay.
+  // Replaces all contexts, of any lengths, shared or none. The graph stays where they are read through a table before
+  // and after: in the absorbed form on a CUDA device, where contexts differ or the step was made with
+  // `contexts_change`, unless so many sequences share one that matrix products are faster. Otherwise the form is chosen
+  // anew, and the next runs record another graph. Throws Error when contexts do not fit the batch; those before then
+  // stay.
   void set_contexts(const std::vector<StepContext>& contexts);
 
   // The token that each sequence reads next, and its position: the number of tokens that the cache holds before it.
@@ -79,10 +80,10 @@ class DecodeStep {
   // Error when a sequence's cache is full.
   const at::Tensor& run();
 
-  const at::Tensor& ids() const { return ids_B_; }              // (B) int64, on the device: placed next
+  const at::Tensor& ids() const { return ids_B_; }  // (B) int64, on the device: placed next
   const std::vector<int64_t>& positions() const { return positions_; }
   CrossAttentionForm form() const { return form_; }
-  bool has_table() const { return table_ != nullptr; }          // contexts are read in one pass
+  bool has_table() const { return table_ != nullptr; }  // contexts are read in one pass
 
  private:
   bool chains() const;
@@ -100,15 +101,15 @@ class DecodeStep {
 
   const Cepe& model_;
   KeyValueCache cache_;
-  DecodeStepOptions options_;                 // but for the contexts
+  DecodeStepOptions options_;  // but for the contexts
   std::vector<StepContext> contexts_;
   TableBatch table_batch_;
-  std::unique_ptr<ContextTable> table_;       // of contexts_
+  std::unique_ptr<ContextTable> table_;  // of contexts_
   std::unique_ptr<ProductChain> chain_;
   RotaryTable rotary_;
   CrossAttentionForm form_ = CrossAttentionForm::absorbed;
-  bool joined_ = false;                       // norms, SwiGLU and residual additions are part of the products
-  std::vector<int64_t> positions_;            // as on the device
+  bool joined_ = false;             // norms, SwiGLU and residual additions are part of the products
+  std::vector<int64_t> positions_;  // as on the device
   at::Tensor ids_B_, positions_B_, logits_BV_;
   std::optional<CapturedWork> work_;
 };

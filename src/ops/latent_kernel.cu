@@ -118,7 +118,7 @@ __global__ void __launch_bounds__(L::threads, 1)
   const uint32_t rank = L::blocks > 1 ? __shfl_sync(~0u, cluster_rank(), 0) : 0;
   const int role = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kGroup, 0);
   if (threadIdx.x == 2 * kGroup && !p.parts.table.entries) prefetch_map(maps.states);
-  if (threadIdx.x == kGroup) prefetch_map(maps.query);
+  if (!L::eight_bits && threadIdx.x == kGroup) prefetch_map(maps.query);
   read_pieces(maps, p, shared, rank, role);
 }
 

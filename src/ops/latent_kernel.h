@@ -13,7 +13,7 @@ namespace cepe::latent_kernel {
 // recorded launch reads the contexts that the table holds when it runs. It is written on the host and copied.
 struct TableShape {
   int64_t sequences, rows, width;  // rows of one sequence
-  int block_rows;                  // 8 to 64: a context is read once for so many (block_rows_for)
+  int block_rows;                  // 16 to 64: a context is read once for so many (block_rows_for)
   bool eight_bits;                 // of all contexts
   int reader_blocks;               // thread blocks that share the width (reader_blocks_for)
 };

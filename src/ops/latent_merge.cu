@@ -61,6 +61,7 @@ struct Scale {
     highest = all;
   }
 };
+
 __device__ __forceinline__ void add_scaled(float4& sum, float weight, const float4& x) {
   sum.x += weight * x.x, sum.y += weight * x.y, sum.z += weight * x.z, sum.w += weight * x.w;
 }

@@ -36,7 +36,8 @@ struct Layout {
   // Warpgroups: one scores, one weighs, and one adds; bytes pass through registers on their way to being added, which
   // takes one group too long: two share the width.
   static constexpr int adders = kEightBits ? 2 : 1;
-  // Where groups are not alike in need of registers a whole group copies, and gives up its own.
+  // Where groups are not alike in need of registers a whole group copies, and gives up its own. Of bytes two of its
+  // warps describe tokens.
   static constexpr bool moves_registers = kEightBits || kRows * kChunks > 128;
   static constexpr int copiers = moves_registers ? kGroup : 32;  // threads
   static constexpr int threads = (2 + adders) * kGroup + copiers;
@@ -109,10 +110,10 @@ struct Problem {
   bool read_once;  // they are too many for the second-level cache to keep until the next call
 };
 struct Maps {
-  CUtensorMap states;  // (64, tokens, chunks, contexts), boxes of 64 x 64 tokens; of 8 bits (width, tokens, contexts,
-                       // 1), 128 x 64
-  CUtensorMap query;  // (64, rows, chunks, contexts), boxes of 64 x own_rows; with a table as if of one context. Not of
-                      // 8 bits
+  // (64, tokens, chunks, contexts), boxes of 64 x 64 tokens; of 8 bits (width, tokens, contexts, 1), 128 x 64.
+  CUtensorMap states;
+  // (64, rows, chunks, contexts), boxes of 64 x own_rows; with a table as if of one context. Not of 8 bits.
+  CUtensorMap query;
 };
 
 // Which slots of a tile's width a block takes. In 8 bits each takes as many as fit, the last what is left; chunks of

@@ -14,8 +14,9 @@
 #ifdef CEPE_CUDA
 #include <ATen/cuda/CUDAContext.h>
 #include <ATen/cuda/CUDAEvent.h>
-#include <ATen/cuda/CUDAGraphsUtils.cuh>
 #include <c10/cuda/CUDAGuard.h>
+
+#include <ATen/cuda/CUDAGraphsUtils.cuh>
 
 #include "ops/product_chain_kernel.h"
 #endif

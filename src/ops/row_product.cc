@@ -92,10 +92,14 @@ at::Tensor joined_product(const at::Tensor& x, const at::Tensor& matrix, const R
 
 Format format_of(WeightType type) {
   switch (type) {
-    case WeightType::int8: return Format::int8;
-    case WeightType::int4: return Format::int4;
-    case WeightType::fp8: return Format::fp8;
-    case WeightType::stored: break;
+    case WeightType::int8:
+      return Format::int8;
+    case WeightType::int4:
+      return Format::int4;
+    case WeightType::fp8:
+      return Format::fp8;
+    case WeightType::stored:
+      break;
   }
   return Format::bf16;
 }
@@ -141,8 +145,10 @@ at::Tensor cpu_product(const at::Tensor& x, const RowProductOptions& options, ro
 row_product_cpu::Args packed_matrix(const PackedWeight& weight) {
   const bool int4 = weight.type == WeightType::int4;
   return {.format = int4 ? row_product_cpu::Format::int4 : row_product_cpu::Format::int8,
-          .values = weight.values.const_data_ptr(), .scales = weight.scales.const_data_ptr(),
-          .inputs = weight.in, .outputs = weight.out};
+          .values = weight.values.const_data_ptr(),
+          .scales = weight.scales.const_data_ptr(),
+          .inputs = weight.in,
+          .outputs = weight.out};
 }
 
 // A gated product computes a tile of gate together with one of up.
@@ -172,7 +178,8 @@ bool row_product_applies(const at::Tensor& x, const at::Tensor& weight) {
 bool row_product_applies(const at::Tensor& x, const PackedWeight& weight) {
   if (fits_cpu(x, weight)) return true;
 #ifdef CEPE_CUDA
-  const bool scales_lie = weight.scales.is_contiguous() && reinterpret_cast<uintptr_t>(weight.scales.const_data_ptr()) % 4 == 0;
+  const bool scales_lie =
+      weight.scales.is_contiguous() && reinterpret_cast<uintptr_t>(weight.scales.const_data_ptr()) % 4 == 0;
   return x.dim() > 0 && few_rows(x, rows_of(x)) && x.size(-1) == weight.in &&
          row_product_kernel::width_fits(format_of(weight.type), weight.in) && in_pieces(weight.values) && scales_lie;
 #else
@@ -204,8 +211,11 @@ at::Tensor make_arrivals(const c10::Device& device) {
 at::Tensor row_product(const at::Tensor& x, const at::Tensor& weight_OI, const RowProductOptions& options) {
   require(!options.gated || !options.residual.defined(), "row product: a gated one has no residual");
   if (fits_cpu(x, weight_OI) && whole_tiles(weight_OI.size(0), options)) {
-    return cpu_product(x, options, {.format = row_product_cpu::Format::bfloat16, .values = weight_OI.const_data_ptr(),
-                                    .inputs = weight_OI.size(1), .outputs = weight_OI.size(0)});
+    return cpu_product(x, options,
+                       {.format = row_product_cpu::Format::bfloat16,
+                        .values = weight_OI.const_data_ptr(),
+                        .inputs = weight_OI.size(1),
+                        .outputs = weight_OI.size(0)});
   }
 #ifdef CEPE_CUDA
   if (row_product_applies(x, weight_OI)) return joined_product(x, weight_OI, options, {});
@@ -222,7 +232,8 @@ at::Tensor row_product(const at::Tensor& x, const at::Tensor& weight_OI, const R
 
 at::Tensor row_product(const at::Tensor& x, const PackedWeight& weight_OI, const RowProductOptions& options) {
   require(!options.gated || !options.residual.defined(), "row product: a gated one has no residual");
-  if (fits_cpu(x, weight_OI) && whole_tiles(weight_OI.out, options)) return cpu_product(x, options, packed_matrix(weight_OI));
+  if (fits_cpu(x, weight_OI) && whole_tiles(weight_OI.out, options))
+    return cpu_product(x, options, packed_matrix(weight_OI));
 #ifdef CEPE_CUDA
   if (row_product_applies(x, weight_OI)) {
     return joined_product(x, weight_OI.values, options,

@@ -22,32 +22,32 @@ struct PackedWeight;  // packed_weight.h
 bool row_product_applies(const at::Tensor& x, const at::Tensor& weight);
 bool row_product_applies(const at::Tensor& x, const PackedWeight& weight);
 
-// Whether row_product() with `arrivals` is our kernel for more rows: bfloat16 on a CUDA device, more than kFewRows and at
-// most kTiledRows rows, no gradient wanted, inputs in multiples of 64, outputs (half of the matrix's rows where gated) of 8.
+// Whether row_product() with `arrivals` is our kernel for more rows: bfloat16 on a CUDA device, more than kFewRows and
+// at most kTiledRows rows, no gradient wanted, inputs in multiples of 64, outputs (half of the matrix's rows where
+// gated) of 8.
 bool tile_product_applies(const at::Tensor& x, const at::Tensor& weight, bool gated = false);
-// For `arrivals`, on a CUDA device.
+// Zeros for `arrivals`, on a CUDA device; each product leaves zeros there.
 at::Tensor make_arrivals(const c10::Device& device);
 
 // What a product does besides, in the same kernel (the norm of more than kFewRows rows in one before it). For the CPU's
 // these are in bfloat16 too.
 struct RowProductOptions {
-  at::Tensor norm = {};      // (I): rms_norm(x, norm, eps) is multiplied instead of x
+  at::Tensor norm = {};  // (I): rms_norm(x, norm, eps) is multiplied instead of x
   double eps = 0;
   at::Tensor bias = {};      // (O): added
   at::Tensor residual = {};  // (..., O): added; not where gated
   at::Tensor arrivals = {};  // make_arrivals(), which calls that may run at the same time do not share
-  bool gated = false;        // weight holds the rows of gate and then of up: the result is swiglu(gate, up), (..., O / 2)
+  bool gated = false;  // weight holds the rows of gate and then of up: the result is swiglu(gate, up), (..., O / 2)
 };
 // x (..., I), weight (O, I) -> (..., O) = x weight^T
 at::Tensor row_product(const at::Tensor& x, const at::Tensor& weight_OI, const RowProductOptions& options = {});
 
-// The same with a packed matrix. The activations are never rounded to fp8 here: its products of few rows gain by the narrow
-// weights alone.
+// The same with a packed matrix. The activations are never rounded to fp8 here: its products of few rows gain by the
+// narrow weights alone.
 at::Tensor row_product(const at::Tensor& x, const PackedWeight& weight_OI, const RowProductOptions& options = {});
 
-// A product for each head. x (B, H, I), matrices (G, O, I), transposed (G, I, O) -> (B, H, O): each H / G heads that follow
-// each other take one matrix.
-// arrivals: as in RowProductOptions, where each head has a matrix of its own.
+// A product for each head. x (B, H, I), matrices (G, O, I), transposed (G, I, O) -> (B, H, O): each H / G heads that
+// follow each other take one matrix. arrivals: as in RowProductOptions, where each head has a matrix of its own.
 at::Tensor head_products(const at::Tensor& x_BHI, const at::Tensor& matrices, bool transposed,
                          const at::Tensor& arrivals = {});
 

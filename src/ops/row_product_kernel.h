@@ -1,7 +1,7 @@
 // CUDA kernels of products with a few rows, as raw pointers and plain structs: no torch here. bfloat16 in and out,
 // float32 inside. Asynchronous on the given stream (a cudaStream_t) of the current device; a launch that CUDA refuses
-// throws Error. The weights are read before earlier work on the stream ends: the last work before this one must not have
-// written them. Built only with CEPE_CUDA. docs/kernels/decode_step.md derives them.
+// throws Error. The weights are read before earlier work on the stream ends: the last work before this one must not
+// have written them. Built only with CEPE_CUDA. docs/kernels/decode_step.md derives them.
 #pragma once
 
 #include <cstdint>
@@ -13,12 +13,13 @@ enum class Format {
   bf16,
   int8,  // scales (outputs) float32; inputs a multiple of 16
   fp8,   // e4m3, the same
-  int4,  // values (outputs, inputs / 2), scales (outputs, inputs / 32, 2) bfloat16, aligned to 4 bytes; inputs a multiple of 32
+  int4,  // values (outputs, inputs / 2), scales (outputs, inputs / 32, 2) bfloat16, aligned to 4 bytes; inputs a
+         // multiple of 32
 };
 
 // out[b, h, o] = sum over i of x[b, h, i] weight[h, o, i], or weight[h, i, o] where transposed. All pointers but
-// bias, residual and scales are aligned to 16 bytes; inputs, and outputs where transposed, are multiples of 8. norm, bias,
-// residual, gated and the formats but bf16 are for one head, not transposed.
+// bias, residual and scales are aligned to 16 bytes; inputs, and outputs where transposed, are multiples of 8. norm,
+// bias, residual, gated and the formats but bf16 are for one head, not transposed.
 struct Args {
   const void* x = nullptr;       // (rows, heads, inputs)
   Format format = Format::bf16;  // of weight
@@ -27,16 +28,16 @@ struct Args {
   void* out = nullptr;           // (rows, heads, outputs)
   int64_t rows = 0;              // at most 4
   int64_t heads = 1, inputs = 0, outputs = 0;
-  bool transposed = false;       // made for few inputs
-  const void* norm = nullptr;    // (inputs): x / sqrt(mean(x^2) + eps) * norm is what is multiplied
+  bool transposed = false;     // made for few inputs
+  const void* norm = nullptr;  // (inputs): x / sqrt(mean(x^2) + eps) * norm is what is multiplied
   float eps = 0;
-  const void* bias = nullptr;    // (outputs): added
+  const void* bias = nullptr;      // (outputs): added
   const void* residual = nullptr;  // (rows, outputs): added
-  bool gated = false;            // outputs 0 .. n and n .. 2 n are gate and up: out (rows, n) = silu(gate) up
-  void* parts = nullptr;         // of tile_product(): tile_part_bytes(args) bytes, aligned to 16
-  void* arrivals = nullptr;      // of tile_product(): kMostTiles 32-bit zeros, and zeros again when it has ended
+  bool gated = false;              // outputs 0 .. n and n .. 2 n are gate and up: out (rows, n) = silu(gate) up
+  void* parts = nullptr;           // of tile_product(): tile_part_bytes(args) bytes, aligned to 16
+  void* arrivals = nullptr;        // of tile_product(): kMostTiles 32-bit zeros, and zeros again when it has ended
 };
-constexpr int64_t kMostRows = 4;  // of row_product()
+constexpr int64_t kMostRows = 4;       // of row_product()
 constexpr int64_t kMaxInputs = 24576;  // the rows of x lie in shared memory
 constexpr bool width_fits(int64_t inputs) { return inputs > 0 && inputs % 8 == 0 && inputs <= kMaxInputs; }
 constexpr bool width_fits(Format format, int64_t inputs) {
@@ -46,8 +47,9 @@ constexpr bool width_fits(Format format, int64_t inputs) {
 void row_product(const Args& args, void* stream);
 void packed_row_product(const Args& args, void* stream);  // row_product() of the other formats
 
-// More rows of bfloat16, up to kMostTileRows: tiles of 128 outputs on all multiprocessors, whose blocks share some of them.
-// No norm; inputs are a multiple of 64, outputs (of `out`) one of 8, transposed of 64. The result is the same in every run.
+// More rows of bfloat16, up to kMostTileRows: tiles of 128 outputs on all multiprocessors, whose blocks share some of
+// them. No norm; inputs are a multiple of 64, outputs (of `out`) one of 8, transposed of 64. The result is the same in
+// every run.
 constexpr int64_t kMostTileRows = 16, kMostTiles = 8192;
 bool tiles_fit(const Args& args);  // whatever its pointers, but norm
 int64_t tile_part_bytes(const Args& args);

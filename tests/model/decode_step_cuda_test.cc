@@ -94,7 +94,8 @@ TEST_P(CudaSteps, PaddingInAContextIsNotRead) {
 TEST_P(CudaSteps, ContextsAreReplacedUnderARecordedGraph) {
   Latents padded = context(1, 200);
   padded.mask_BS = at::rand({1, 200}, at::TensorOptions().device(at::kCUDA)) < 0.5;
-  const std::vector<StepContext> lengths = {{context(1, 300), 0, 1}, {context(1, 1), 1, 1}, {padded, 2, 1}, {context(1, 4100), 3, 1}};
+  const std::vector<StepContext> lengths = {
+      {context(1, 300), 0, 1}, {context(1, 1), 1, 1}, {padded, 2, 1}, {context(1, 4100), 3, 1}};
   const std::vector<StepContext> shared = {{context(1, 90), 1, 3}}, alike = {{context(4, 500), 0, 4}};
   const std::vector<std::vector<StepContext>> all = {lengths, shared, alike, {}};
   for (const auto& before : all) {
@@ -126,13 +127,15 @@ TEST_P(CudaSteps, ASequenceGoesOnWhileAnothersContextIsReplaced) {
     std::vector<at::Tensor> written;
     for (int64_t i = 0; i < 20; ++i) {
       step.place(std::vector<int64_t>{5, 7 + i, 0, 0}, std::vector<int64_t>{i, i, 0, 0});
-      if (replace && i % 3 == 2) step.set_contexts(i % 2 == 0 ? std::vector<StepContext>{other, kept} : std::vector<StepContext>{kept});
+      if (replace && i % 3 == 2)
+        step.set_contexts(i % 2 == 0 ? std::vector<StepContext>{other, kept} : std::vector<StepContext>{kept});
       written.push_back(step.run()[1].clone());
     }
     EXPECT_EQ(step.has_table(), fits);
     return at::stack(written);
   };
-  EXPECT_LT(norm_error(write(true), write(false)), 2e-2);  // readers share the context otherwise, so sums are rounded otherwise
+  EXPECT_LT(norm_error(write(true), write(false)),
+            2e-2);  // readers share the context otherwise, so sums are rounded otherwise
 }
 
 // Many greedy tokens without the host: the graph gives what the same kernels give one by one.

@@ -66,10 +66,9 @@ INSTANTIATE_TEST_SUITE_P(
                     StepProblem{1, 20, 1, 64, 1500, {1499}}, StepProblem{2, 14, 2, 64, 1100, {33, 1099}},
                     StepProblem{1, 16, 2, 256, 1100, {1099}}, StepProblem{3, 9, 3, 64, 1200, {0, 31, 1199}},
                     StepProblem{2, 4, 2, 256, 1100, {1099, 1}, true}, StepProblem{2, 28, 4, 128, 1100, {1099, 5}},
-                    StepProblem{2, 6, 2, 48, 1100, {64, 1099}},
-                    StepProblem{5, 4, 2, 32, 1, {0, 0, 0, 0, 0}},
-                    StepProblem{16, 32, 32, 128, 300,
-                                {0, 1, 2, 3, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200, 298, 299}}));
+                    StepProblem{2, 6, 2, 48, 1100, {64, 1099}}, StepProblem{5, 4, 2, 32, 1, {0, 0, 0, 0, 0}},
+                    StepProblem{
+                        16, 32, 32, 128, 300, {0, 1, 2, 3, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200, 298, 299}}));
 
 using CudaStepEdges = OnCuda;
 
@@ -109,8 +108,13 @@ constexpr double kRounded = 3e-3;
 
 TEST_F(CudaStepEdges, ProductsOfAFewRows) {
   const at::NoGradGuard no_gradients;
-  for (const auto& [rows, inputs, outputs] : std::vector<std::array<int64_t, 3>>{
-           {1, 4096, 4096}, {1, 11008, 4096}, {2, 4096, 12288}, {3, 576, 577}, {4, 11008, 64}, {1, 8, 1}, {4, 1536, 49152}}) {
+  for (const auto& [rows, inputs, outputs] : std::vector<std::array<int64_t, 3>>{{1, 4096, 4096},
+                                                                                 {1, 11008, 4096},
+                                                                                 {2, 4096, 12288},
+                                                                                 {3, 576, 577},
+                                                                                 {4, 11008, 64},
+                                                                                 {1, 8, 1},
+                                                                                 {4, 1536, 49152}}) {
     const at::Tensor x = at::randn({rows, 1, inputs}, kOnDevice), weight = at::randn({outputs, inputs}, kOnDevice);
     ASSERT_TRUE(row_product_applies(x, weight));
     const at::Tensor expected = at::matmul(x.to(at::kDouble), weight.to(at::kDouble).t());
@@ -122,11 +126,17 @@ TEST_F(CudaStepEdges, ProductsOfAFewRows) {
 // The norm before, and bias, residual or SwiGLU after a product, in the same kernel.
 TEST_F(CudaStepEdges, ProductsOfAFewRowsWithWhatStandsAround) {
   const at::NoGradGuard no_gradients;
-  for (const auto& [rows, inputs, outputs] : std::vector<std::array<int64_t, 3>>{
-           {1, 4096, 4096}, {2, 4096, 12288}, {3, 576, 578}, {4, 11008, 64}, {1, 8, 2}, {1, 4096, 22016}, {4, 1536, 98}}) {
+  for (const auto& [rows, inputs, outputs] : std::vector<std::array<int64_t, 3>>{{1, 4096, 4096},
+                                                                                 {2, 4096, 12288},
+                                                                                 {3, 576, 578},
+                                                                                 {4, 11008, 64},
+                                                                                 {1, 8, 2},
+                                                                                 {1, 4096, 22016},
+                                                                                 {4, 1536, 98}}) {
     const at::Tensor x = at::randn({rows, inputs}, kOnDevice), weight = at::randn({outputs, inputs}, kOnDevice) / 64;
     const at::Tensor norm = at::rand({inputs}, kOnDevice).add(0.5);
-    const at::Tensor bias = at::randn({outputs + 1}, kOnDevice).narrow(0, 1, outputs);  // as views of merged ones may lie
+    const at::Tensor bias =
+        at::randn({outputs + 1}, kOnDevice).narrow(0, 1, outputs);  // as views of merged ones may lie
     const at::Tensor residual = at::randn({rows, outputs}, kOnDevice);
     const auto wide = [](const at::Tensor& t) { return t.cpu().to(at::kDouble); };
     const at::Tensor x64 = wide(x), normed = x64 / (x64.square().mean(-1, true) + 1e-5).sqrt() * wide(norm);
@@ -140,7 +150,8 @@ TEST_F(CudaStepEdges, ProductsOfAFewRowsWithWhatStandsAround) {
     EXPECT_LT(error({.bias = bias, .residual = residual}, plain + wide(bias) + wide(residual)), kRounded) << where;
     const at::Tensor merged = from_norm + wide(bias);
     const at::Tensor gate = merged.narrow(1, 0, outputs / 2), up = merged.narrow(1, outputs / 2, outputs / 2);
-    EXPECT_LT(error({.norm = norm, .eps = 1e-5, .bias = bias, .gated = true}, gate / (1 + (-gate).exp()) * up), 4e-3) << where;
+    EXPECT_LT(error({.norm = norm, .eps = 1e-5, .bias = bias, .gated = true}, gate / (1 + (-gate).exp()) * up), 4e-3)
+        << where;
   }
 }
 
@@ -148,8 +159,15 @@ TEST_F(CudaStepEdges, ProductsOfAFewRowsWithWhatStandsAround) {
 TEST_F(CudaStepEdges, ProductsOfMoreRowsWithWhatStandsAround) {
   const at::NoGradGuard no_gradients;
   const at::Tensor arrivals = make_arrivals(at::kCUDA);
-  for (const auto& [rows, inputs, outputs] : std::vector<std::array<int64_t, 3>>{{5, 4096, 4096}, {8, 4096, 12288},
-           {16, 4096, 22016}, {13, 11008, 4096}, {9, 64, 16}, {16, 576, 3072}, {7, 1536, 208}, {15, 128, 49152}, {6, 8192, 8}}) {
+  for (const auto& [rows, inputs, outputs] : std::vector<std::array<int64_t, 3>>{{5, 4096, 4096},
+                                                                                 {8, 4096, 12288},
+                                                                                 {16, 4096, 22016},
+                                                                                 {13, 11008, 4096},
+                                                                                 {9, 64, 16},
+                                                                                 {16, 576, 3072},
+                                                                                 {7, 1536, 208},
+                                                                                 {15, 128, 49152},
+                                                                                 {6, 8192, 8}}) {
     const at::Tensor x = at::randn({rows, 1, inputs}, kOnDevice), weight = at::randn({outputs, inputs}, kOnDevice) / 64;
     const at::Tensor norm = at::rand({inputs}, kOnDevice).add(0.5), residual = at::randn({rows, 1, outputs}, kOnDevice);
     const at::Tensor bias = at::randn({outputs + 1}, kOnDevice).narrow(0, 1, outputs);
@@ -184,13 +202,22 @@ TEST_F(CudaStepEdges, ProductsByHead) {
   const at::NoGradGuard no_gradients;
   const at::Tensor arrivals = make_arrivals(at::kCUDA);
   for (const auto& [batch, heads, inputs, outputs] : std::vector<std::array<int64_t, 4>>{{1, 32, 128, 1024},
-           {4, 32, 128, 1024}, {2, 9, 64, 576}, {16, 32, 128, 1024}, {1, 3, 1024, 128}, {16, 32, 1024, 128},
-           {5, 9, 64, 576}, {8, 9, 576, 64}, {7, 3, 192, 320}, {20, 3, 64, 64}}) {
-    const at::Tensor x = at::randn({batch, heads, inputs}, kOnDevice), m = at::randn({heads, inputs, outputs}, kOnDevice);
+                                                                                         {4, 32, 128, 1024},
+                                                                                         {2, 9, 64, 576},
+                                                                                         {16, 32, 128, 1024},
+                                                                                         {1, 3, 1024, 128},
+                                                                                         {16, 32, 1024, 128},
+                                                                                         {5, 9, 64, 576},
+                                                                                         {8, 9, 576, 64},
+                                                                                         {7, 3, 192, 320},
+                                                                                         {20, 3, 64, 64}}) {
+    const at::Tensor x = at::randn({batch, heads, inputs}, kOnDevice),
+                     m = at::randn({heads, inputs, outputs}, kOnDevice);
     const at::Tensor turned = m.transpose(1, 2).contiguous();
     const at::Tensor expected = at::einsum("bhi,hio->bho", {x.to(at::kDouble), m.to(at::kDouble)});
     for (const at::Tensor& given : {at::Tensor(), arrivals}) {
-      EXPECT_LT(error_of(head_products(x, m, true, given), expected), kRounded) << batch << " x " << heads << ", transposed";
+      EXPECT_LT(error_of(head_products(x, m, true, given), expected), kRounded)
+          << batch << " x " << heads << ", transposed";
       EXPECT_LT(error_of(head_products(x, turned, false, given), expected), kRounded) << batch << " x " << heads;
     }
     EXPECT_EQ(arrivals.count_nonzero().item<int64_t>(), 0) << batch << " x " << heads;
