@@ -66,11 +66,6 @@ __device__ __forceinline__ uint32_t cluster_rank() {
   asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
   return rank;
 }
-__device__ __forceinline__ uint32_t cluster_index() {
-  uint32_t index;
-  asm volatile("mov.u32 %0, %%clusterid.x;" : "=r"(index));
-  return index;
-}
 // In two steps: every thread of the cluster announces itself, and each waits for all where it needs the others.
 __device__ __forceinline__ void arrive_in_cluster() { asm volatile("barrier.cluster.arrive.release;" ::: "memory"); }
 __device__ __forceinline__ void wait_for_cluster() { asm volatile("barrier.cluster.wait.acquire;" ::: "memory"); }
@@ -105,7 +100,7 @@ __device__ __forceinline__ void send_8(uint32_t to, const uint32_t (&x)[2], uint
 __device__ __forceinline__ void send_4(uint32_t to, uint32_t x, uint32_t barrier) {
   asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(to), "r"(x), "r"(barrier) : "memory");
 }
-// 16, 8 and 4 bytes into this block's.
+// 16 and 8 bytes into this block's.
 __device__ __forceinline__ void write_16(uint32_t to, const float (&x)[4]) {
   asm volatile("st.shared.v4.f32 [%0], {%1,%2,%3,%4};" ::"r"(to), "f"(x[0]), "f"(x[1]), "f"(x[2]), "f"(x[3]) : "memory");
 }
@@ -114,9 +109,6 @@ __device__ __forceinline__ void write_16(uint32_t to, const uint32_t (&x)[4]) {
 }
 __device__ __forceinline__ void write_8(uint32_t to, const uint32_t (&x)[2]) {
   asm volatile("st.shared.v2.b32 [%0], {%1,%2};" ::"r"(to), "r"(x[0]), "r"(x[1]) : "memory");
-}
-__device__ __forceinline__ void write_4(uint32_t to, uint32_t x) {
-  asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(x) : "memory");
 }
 // An arrival at the barrier of any block, at the address that address_in_block() gives. It says that this thread has read, and
 // publishes nothing that it wrote to the other block.
@@ -272,6 +264,23 @@ __device__ __forceinline__ void multiply(float (&d)[128], uint64_t a, uint64_t b
 __device__ __forceinline__ void store_tiles(uint32_t to, const uint32_t (&x)[4]) {
   asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3])
                : "memory");
+}
+
+// The other way ("ldmatrix"): lane l gives the address of row l % 8 of tile l / 8. x[i] of lane l holds of tile i row l / 4,
+// columns 2 (l % 4) and the next, or where kTransposed rows 2 (l % 4) and the next of column l / 4.
+template <bool kTransposed>
+__device__ __forceinline__ void load_tiles(uint32_t (&x)[4], uint32_t from) {
+  if constexpr (kTransposed) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
+                 : "r"(from)
+                 : "memory");
+  } else {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
+                 : "r"(from)
+                 : "memory");
+  }
 }
 
 // ---- Registers ("setmaxnreg"): a warpgroup gives up what it does not need, others take it. Executed by all its threads.

@@ -74,15 +74,9 @@ __device__ __forceinline__ void multiply_registers(float (&d)[16], const uint32_
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(add)));
 }
 
-// Of four groups of 8 tokens 16 bytes each, lane l giving the address of token l's ("ldmatrix.trans"): words[i] of lane
-// l holds of tokens 2t and 2t + 1 of group i bytes 2g and 2g + 1 each, g = l / 4 and t = l % 4.
-__device__ __forceinline__ void load_transposed(uint32_t from, uint32_t (&words)[4]) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
-               : "r"(from)
-               : "memory");
-}
-// As A of two products of 16 tokens, whose rows 16w + g and 16w + g + 8 are values 16w + 2g and 16w + 2g + 1.
+// words: of 32 tokens 16 bytes each, as load_tiles<true>() loads them, words[i] of lane l holding of tokens 8i + 2t and
+// the next bytes 2g and 2g + 1 each, g = l / 4 and t = l % 4. As A of two products of 16 tokens, whose rows 16w + g and
+// 16w + g + 8 are values 16w + 2g and 16w + 2g + 1.
 __device__ __forceinline__ void values_of(const uint32_t (&words)[4], uint32_t (&a)[2][4]) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) {

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "ops/equal_shares.cuh"
 #include "ops/latent_table.cuh"
 
 namespace cepe::latent_kernel {
@@ -15,16 +16,13 @@ namespace cepe::latent_kernel {
 struct Shares {
   int tiles = 0;  // of one pair; 0: there are none, or a table says it
   int readers = 0;
-  int share = 0, longer = 0;  // tiles of a reader; of the first `longer` readers one more
+  cuda::EqualShares of_reader;
 
   // Of so many tiles, for readers of so many blocks.
   static Shares of(int tiles_of_pair, int64_t all, int blocks);
-  __host__ __device__ int begin(int reader) const { return reader * share + (reader < longer ? reader : longer); }
+  __host__ __device__ int begin(int reader) const { return of_reader.begin(reader); }
   // The reader whose share holds this tile.
-  __host__ __device__ int reader_of(int tile) const {
-    const int in_longer = longer * (share + 1);
-    return tile < in_longer ? tile / (share + 1) : longer + (tile - in_longer) / share;
-  }
+  __host__ __device__ int reader_of(int tile) const { return of_reader.taker_of(tile); }
   __host__ __device__ int first_reader(int pair) const { return reader_of(pair * tiles); }
   __host__ __device__ int parts_of(int pair) const {
     return reader_of((pair + 1) * tiles - 1) - first_reader(pair) + 1;
@@ -54,7 +52,7 @@ struct Parts {
   Table table;  // where contexts differ in length; `contexts` are then sequences
 
   __device__ Shares shares_now() const {
-    return table.entries ? Shares{0, table.totals->readers, table.totals->share, table.totals->longer} : shares;
+    return table.entries ? Shares{0, table.totals->readers, table.totals->of_reader} : shares;
   }
 
   // Of the part that a reader leaves for a pair: from one piece to the next the reader, the pair or both move on by

@@ -83,7 +83,7 @@ class ByteTile {
   }
   // The words of chunk `load % kChunks` and 32 tokens.
   __device__ __forceinline__ void load(int load, uint32_t (&words)[4]) const {
-    load_transposed(from_[load % kChunks] + load / kChunks * (32 * kSlotWidth8), words);
+    load_tiles<true>(words, from_[load % kChunks] + load / kChunks * (32 * kSlotWidth8));
   }
 
  private:

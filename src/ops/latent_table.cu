@@ -40,7 +40,7 @@ Shares Shares::of(int tiles_of_pair, int64_t all, int blocks) {
   // As few as make the longest share no longer: each leaves parts.
   const int64_t most = most_readers(blocks), longest = std::max(kLeastTiles, (all + most - 1) / most);
   shares.readers = static_cast<int>((all + longest - 1) / longest);
-  shares.share = static_cast<int>(all / shares.readers), shares.longer = static_cast<int>(all % shares.readers);
+  shares.of_reader = cuda::EqualShares::of(static_cast<int>(all), shares.readers);
   return shares;
 }
 
@@ -83,7 +83,7 @@ void write_table(const TableShape& shape, const std::vector<TableContext>& conte
   }
   const Shares shares = Shares::of(0, tiles, shape.reader_blocks);
   *reinterpret_cast<TableTotals*>(bytes + layout.totals) = {static_cast<int>(contexts.size()), shares.readers,
-                                                            shares.share, shares.longer};
+                                                            shares.of_reader};
 }
 
 }  // namespace cepe::latent_kernel

@@ -1,40 +1,42 @@
-// Contexts of different lengths in one launch: what the latent kernel and its merge find about them in device memory, and
-// what its host side shares with the one that writes it. Included by latent_*.cu only.
+// Contexts of different lengths in one launch: what the latent kernel and its merge find about them in device memory,
+// and what its host side shares with the one that writes it. Included by latent_*.cu only.
 #pragma once
 
 #include <cuda.h>
 
 #include <cstdint>
 
+#include "ops/equal_shares.cuh"
 #include "ops/tensor_map.cuh"
 
 namespace cepe::latent_kernel {
 
-constexpr int kTile = 64;     // tokens between two synchronisations of the warpgroups
+constexpr int kTile = 64;  // tokens between two synchronisations of the warpgroups
 using hopper::kChunk;
 using hopper::kRowBytes;
 
-// One context, and the rows of the query that read it. Contexts stand in the order of their rows; the tiles of a context's
-// blocks of rows follow each other, and those of the next context.
+// One context, and the rows of the query that read it. Contexts stand in the order of their rows; the tiles of a
+// context's blocks of rows follow each other, and those of the next context.
 struct alignas(128) TableEntry {
-  CUtensorMap states;    // of this context alone
-  const bool* mask;      // (tokens), or null
-  const float* scales;   // (tokens) of states in 8 bits
-  int64_t first_pair;    // of a context and a block of rows
+  CUtensorMap states;   // of this context alone
+  const bool* mask;     // (tokens), or null
+  const float* scales;  // (tokens) of states in 8 bits
+  int64_t first_pair;   // of a context and a block of rows
   int first_row, rows, tokens, tiles;
 };
 // What one sequence reads, as the merge wants it.
 struct TableSequence {
   int64_t first_tile, first_pair;
-  int tiles;             // of a pair; 0: the sequence has no context
-  int row;               // its first one among its context's
+  int tiles;  // of a pair; 0: the sequence has no context
+  int row;    // its first one among its context's
 };
 struct TableTotals {
   int contexts;
-  int readers, share, longer;  // as in Shares
+  int readers;  // as in Shares
+  cuda::EqualShares of_reader;
 };
 struct Table {
-  const TableEntry* entries;   // (contexts); null: there is no table, all contexts are of one length
+  const TableEntry* entries;  // (contexts); null: there is no table, all contexts are of one length
   const TableSequence* sequences;
   const int64_t* first_tiles;  // (contexts)
   const TableTotals* totals;
@@ -44,8 +46,10 @@ struct Table {
     int low = 0, high = totals->contexts - 1;
     while (low < high) {
       const int middle = (low + high + 1) / 2;
-      if (first_tiles[middle] <= tile) low = middle;
-      else high = middle - 1;
+      if (first_tiles[middle] <= tile)
+        low = middle;
+      else
+        high = middle - 1;
     }
     return low;
   }

@@ -148,7 +148,7 @@ Step step_of(const Product& p) {
   const auto longest = [](int units) { return (units + multiprocessors() - 1) / multiprocessors(); };
   s.unit = longest(s.tiles) * s.stages == longest(s.tiles * s.stages) ? s.stages : 1;
   const int units = s.tiles * s.stages / s.unit;
-  s.share = units / multiprocessors(), s.longer_shares = units % multiprocessors();
+  s.shares = EqualShares::of(units, multiprocessors());
   return s;
 }
 

@@ -10,6 +10,7 @@
 
 #include "ops/bf16_vector.cuh"
 #include "ops/cache_policy.cuh"
+#include "ops/equal_shares.cuh"
 #include "ops/hopper.cuh"
 #include "ops/product_chain_kernel.h"
 #include "ops/tensor_map.cuh"
@@ -51,9 +52,9 @@ struct Step {
   float eps;
   int heads, group, inputs, outputs;  // outputs: of `out`
   int tiles, tiles_of_head;
-  int stages;                // of a tile
-  int unit;                  // stages that shares are whole to
-  int share, longer_shares;  // units of a block; of the first blocks one more
+  int stages;          // of a tile
+  int unit;            // stages that shares are whole to
+  EqualShares shares;  // units of a block
   bool transposed, gated;
 };
 struct Chain {
@@ -75,9 +76,7 @@ struct Share {
   int head, in_head;           // of the first tile
   int heads;                   // that its tiles touch
 };
-__host__ __device__ inline int begin_of_share(const Step& s, int block) {
-  return (block * s.share + min(block, s.longer_shares)) * s.unit;
-}
+__host__ __device__ inline int begin_of_share(const Step& s, int block) { return s.shares.begin(block) * s.unit; }
 __host__ __device__ inline Share share_of(const Step& s, int block) {
   const int begin = begin_of_share(s, block), end = begin_of_share(s, block + 1);
   if (begin == end) return {};

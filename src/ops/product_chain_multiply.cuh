@@ -95,20 +95,6 @@ __device__ __forceinline__ void stage_rows(const Step& s, const Share& share, in
   }
 }
 
-template <bool kTransposed>
-__device__ __forceinline__ void load_matrices(uint32_t (&to)[4], uint32_t address) {
-  if constexpr (kTransposed) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"(address)
-                 : "memory");
-  } else {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"(address)
-                 : "memory");
-  }
-}
 // d (16 x 8) += a (16 x 16) b (16 x 8)
 __device__ __forceinline__ void multiply_add(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
@@ -144,9 +130,9 @@ __device__ __forceinline__ void multiply_chunk(uint32_t stage, int input, const 
   const uint32_t rows = stage + lane / 8 % 2 * kBoxBytes + warp * (kBoxRows * kRowBytes) + lane % 8 * kRowBytes;
   uint32_t a[4][4], b[2][4];
 #pragma unroll
-  for (int k = 0; k < 4; ++k) load_matrices<false>(a[k], rows + ((2 * k + lane / 16 ^ lane % 8) << 4));
+  for (int k = 0; k < 4; ++k) load_tiles<false>(a[k], rows + ((2 * k + lane / 16 ^ lane % 8) << 4));
 #pragma unroll
-  for (int half = 0; half < 2; ++half) load_matrices<false>(b[half], x.at(input + half * 32));
+  for (int half = 0; half < 2; ++half) load_tiles<false>(b[half], x.at(input + half * 32));
 #pragma unroll
   for (int k = 0; k < 4; ++k) multiply_add(sums.of[k % 2], a[k], b[k / 2][k % 2 * 2], b[k / 2][k % 2 * 2 + 1]);
 }
@@ -157,11 +143,11 @@ __device__ __forceinline__ void multiply_transposed(uint32_t stage, int inputs, 
 #pragma unroll 1
   for (int input = warp / 4 * 32; input < inputs; input += 64) {
     uint32_t a[2][4], b[4];
-    load_matrices<false>(b, x.at(input));
+    load_tiles<false>(b, x.at(input));
 #pragma unroll
     for (int k = 0; k < 2; ++k) {
       const int row = input + k * 16 + lane / 16 * 8 + lane % 8, part = warp % 4 * 2 + lane / 8 % 2;
-      load_matrices<true>(a[k], stage + row * kRowBytes + ((part ^ row % 8) << 4));
+      load_tiles<true>(a[k], stage + row * kRowBytes + ((part ^ row % 8) << 4));
     }
 #pragma unroll
     for (int k = 0; k < 2; ++k) multiply_add(sums.of[k], a[k], b[2 * k], b[2 * k + 1]);

@@ -220,8 +220,8 @@ at::Tensor row_product(const at::Tensor& x, const at::Tensor& weight_OI, const R
 #ifdef CEPE_CUDA
   if (row_product_applies(x, weight_OI)) return joined_product(x, weight_OI, options, {});
   const at::Tensor& residual = options.residual;
-  const bool lies = !residual.defined() || reinterpret_cast<uintptr_t>(residual.const_data_ptr()) % 8 == 0;
-  if (options.arrivals.defined() && lies && tile_product_applies(x, weight_OI, options.gated)) {
+  const bool aligned = !residual.defined() || reinterpret_cast<uintptr_t>(residual.const_data_ptr()) % 8 == 0;
+  if (options.arrivals.defined() && aligned && tile_product_applies(x, weight_OI, options.gated)) {
     RowProductOptions rest = options;
     rest.norm = at::Tensor();
     return joined_product(normed(x, options), weight_OI, rest, {});

@@ -51,7 +51,7 @@ void packed_row_product(const Args& args, void* stream);  // row_product() of th
 // them. No norm; inputs are a multiple of 64, outputs (of `out`) one of 8, transposed of 64. The result is the same in
 // every run.
 constexpr int64_t kMostTileRows = 16, kMostTiles = 8192;
-bool tiles_fit(const Args& args);  // whatever its pointers, but norm
+bool tiles_fit(const Args& args);  // whatever x, weight, out, parts and arrivals
 int64_t tile_part_bytes(const Args& args);
 void tile_product(const Args& args, void* stream);
 

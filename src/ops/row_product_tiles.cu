@@ -9,6 +9,7 @@
 
 #include "ops/bf16_vector.cuh"
 #include "ops/cache_policy.cuh"
+#include "ops/equal_shares.cuh"
 #include "ops/hopper.cuh"
 #include "ops/row_product_kernel.h"
 #include "ops/tensor_map.cuh"
@@ -52,15 +53,8 @@ struct Problem {
   int rows, heads, outputs;  // of `out`
   int steps;                 // of a tile: 64 inputs each
   int tiles_of_head;
-  int share, longer;  // steps of a block; of the first blocks one more
+  EqualShares shares;  // steps of a block
   bool gated;
-
-  __device__ int begin_of(int block) const { return block * share + min(block, longer); }
-  // The block that takes this step.
-  __device__ int block_of(int step) const {
-    const int in_longer = longer * (share + 1);
-    return step < in_longer ? step / (share + 1) : longer + (step - in_longer) / share;
-  }
 };
 
 struct Shared {
@@ -78,8 +72,8 @@ struct Span {
 // Calls work(span) for all of them.
 template <class Work>
 __device__ __forceinline__ void for_spans(const Problem& p, Work work) {
-  int at = p.begin_of(blockIdx.x);
-  const int end = p.begin_of(blockIdx.x + 1);
+  int at = p.shares.begin(blockIdx.x);
+  const int end = p.shares.begin(blockIdx.x + 1);
   while (at < end) {
     const int tile = at / p.steps, first = at - tile * p.steps, count = min(end - at, p.steps - first);
     const int head = tile / p.tiles_of_head;
@@ -177,7 +171,8 @@ __device__ __forceinline__ void join_parts(const Problem& p, const Shared& share
     __stcg(reinterpret_cast<float4*>(own) + i, *reinterpret_cast<const float4*>(shared.sums + row * kPitch + output));
   }
   synchronise_group<kMultipliers>(1);
-  const int first = p.block_of(span.tile * p.steps), count = p.block_of((span.tile + 1) * p.steps - 1) - first + 1;
+  const int first = p.shares.taker_of(span.tile * p.steps),
+            count = p.shares.taker_of((span.tile + 1) * p.steps - 1) - first + 1;
   if (threadIdx.x == 0) {
     __threadfence();  // what the others wrote before the barrier is there for whoever sees this arrival
     const bool last = atomicAdd(p.arrivals + span.tile, 1) + 1 == static_cast<unsigned>(count);
@@ -307,8 +302,8 @@ void launch(const Args& a, cudaStream_t stream) {
   p.rows = static_cast<int>(a.rows), p.heads = static_cast<int>(a.heads);
   p.outputs = static_cast<int>(a.gated ? a.outputs / 2 : a.outputs);
   p.steps = static_cast<int>(a.inputs / kChunk), p.tiles_of_head = tiles_of_head(a), p.gated = a.gated;
-  const int blocks = blocks_of(a), all = tiles_of(a) * p.steps;
-  p.share = all / blocks, p.longer = all % blocks;
+  const int blocks = blocks_of(a);
+  p.shares = EqualShares::of(tiles_of(a) * p.steps, blocks);
   launch_early("row product", kernel,
                {dim3(static_cast<unsigned>(blocks)), kThreads, static_cast<size_t>(L::bytes), stream}, p);
 }
