@@ -153,12 +153,9 @@ void measure_in_cache(const Device& on, const Shape& shape, int64_t sequences, i
   const cepe::ContextTable table({on.device, at::kBFloat16, sequences, shape.heads, shape.width}, ranges);
   at::Tensor out;
   const double taken = seconds_recorded(on, [&] { out = cepe::latent_attention(query, table, 0.125); });
-  std::printf(
-      "%-12s %-9s %ld x %ld tokens from the cache: %.1f us, %.0f GB/s, %.3f us for 64 tokens of a multiprocessor "
-      "pair\n",
-      shape.name, eight_bits ? "int8" : "bfloat16", static_cast<long>(sequences), static_cast<long>(context),
-      taken * 1e6, static_cast<double>(sequences * states.states_BSE.nbytes()) / taken / 1e9,
-      taken * 1e6 * 66 * 64 / static_cast<double>(sequences * context));
+  std::printf("%-12s %-9s %ld contexts that are one piece of %ld tokens in the cache: %.1f us, %.0f GB/s\n", shape.name,
+              eight_bits ? "int8" : "bfloat16", static_cast<long>(sequences), static_cast<long>(context), taken * 1e6,
+              static_cast<double>(sequences * states.states_BSE.nbytes()) / taken / 1e9);
 }
 
 // How much of the attention goes to each chunk of 256 tokens, as a CUDA graph on a GPU.

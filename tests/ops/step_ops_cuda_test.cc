@@ -123,6 +123,29 @@ TEST_F(CudaStepEdges, ProductsOfAFewRows) {
   EXPECT_FALSE(row_product_applies(at::randn({5, 64}, kOnDevice), at::randn({8, 64}, kOnDevice)));
 }
 
+// A product of random rows, what may stand around it, and both in float64.
+struct ProductAround {
+  at::Tensor x, weight, norm, bias, residual;
+  at::Tensor plain, from_norm;  // without bias
+  static constexpr double kEps = 1e-5;
+
+  ProductAround(int64_t rows, int64_t inputs, int64_t outputs)
+      : x(at::randn({rows, 1, inputs}, kOnDevice)),
+        weight(at::randn({outputs, inputs}, kOnDevice) / 64),
+        norm(at::rand({inputs}, kOnDevice).add(0.5)),
+        bias(at::randn({outputs + 1}, kOnDevice).narrow(0, 1, outputs)),  // as views of merged ones may lie
+        residual(at::randn({rows, 1, outputs}, kOnDevice)) {
+    const at::Tensor x64 = wide(x), normed = x64 / (x64.square().mean(-1, true) + kEps).sqrt() * wide(norm);
+    plain = at::matmul(x64, wide(weight).t()), from_norm = at::matmul(normed, wide(weight).t());
+  }
+  static at::Tensor wide(const at::Tensor& t) { return t.to(at::kDouble); }
+  // SwiGLU of a product with its bias.
+  at::Tensor gated(const at::Tensor& product) const {
+    const std::vector<at::Tensor> halves = (product + wide(bias)).chunk(2, -1);
+    return halves[0] / (1 + (-halves[0]).exp()) * halves[1];
+  }
+};
+
 // The norm before, and bias, residual or SwiGLU after a product, in the same kernel.
 TEST_F(CudaStepEdges, ProductsOfAFewRowsWithWhatStandsAround) {
   const at::NoGradGuard no_gradients;
@@ -133,25 +156,18 @@ TEST_F(CudaStepEdges, ProductsOfAFewRowsWithWhatStandsAround) {
                                                                                  {1, 8, 2},
                                                                                  {1, 4096, 22016},
                                                                                  {4, 1536, 98}}) {
-    const at::Tensor x = at::randn({rows, inputs}, kOnDevice), weight = at::randn({outputs, inputs}, kOnDevice) / 64;
-    const at::Tensor norm = at::rand({inputs}, kOnDevice).add(0.5);
-    const at::Tensor bias =
-        at::randn({outputs + 1}, kOnDevice).narrow(0, 1, outputs);  // as views of merged ones may lie
-    const at::Tensor residual = at::randn({rows, outputs}, kOnDevice);
-    const auto wide = [](const at::Tensor& t) { return t.cpu().to(at::kDouble); };
-    const at::Tensor x64 = wide(x), normed = x64 / (x64.square().mean(-1, true) + 1e-5).sqrt() * wide(norm);
-    const at::Tensor plain = at::matmul(x64, wide(weight).t()), from_norm = at::matmul(normed, wide(weight).t());
+    const ProductAround of(rows, inputs, outputs);
     const auto error = [&](const RowProductOptions& options, const at::Tensor& expected) {
-      return error_of(row_product(x, weight, options).cpu(), expected);
+      EXPECT_TRUE(row_product_applies(of.x, of.weight));
+      return error_of(row_product(of.x, of.weight, options), expected);
     };
+    const at::Tensor added = of.plain + of.wide(of.bias);
     const std::string where = fmt::format("{} x {} to {}", rows, inputs, outputs);
-    EXPECT_LT(error({.norm = norm, .eps = 1e-5}, from_norm), kRounded) << where;
-    EXPECT_LT(error({.bias = bias}, plain + wide(bias)), kRounded) << where;
-    EXPECT_LT(error({.bias = bias, .residual = residual}, plain + wide(bias) + wide(residual)), kRounded) << where;
-    const at::Tensor merged = from_norm + wide(bias);
-    const at::Tensor gate = merged.narrow(1, 0, outputs / 2), up = merged.narrow(1, outputs / 2, outputs / 2);
-    EXPECT_LT(error({.norm = norm, .eps = 1e-5, .bias = bias, .gated = true}, gate / (1 + (-gate).exp()) * up), 4e-3)
-        << where;
+    EXPECT_LT(error({.norm = of.norm, .eps = of.kEps}, of.from_norm), kRounded) << where;
+    EXPECT_LT(error({.bias = of.bias}, added), kRounded) << where;
+    EXPECT_LT(error({.bias = of.bias, .residual = of.residual}, added + of.wide(of.residual)), kRounded) << where;
+    const RowProductOptions gated{.norm = of.norm, .eps = of.kEps, .bias = of.bias, .gated = true};
+    EXPECT_LT(error(gated, of.gated(of.from_norm)), 4e-3) << where;
   }
 }
 
@@ -168,28 +184,22 @@ TEST_F(CudaStepEdges, ProductsOfMoreRowsWithWhatStandsAround) {
                                                                                  {7, 1536, 208},
                                                                                  {15, 128, 49152},
                                                                                  {6, 8192, 8}}) {
-    const at::Tensor x = at::randn({rows, 1, inputs}, kOnDevice), weight = at::randn({outputs, inputs}, kOnDevice) / 64;
-    const at::Tensor norm = at::rand({inputs}, kOnDevice).add(0.5), residual = at::randn({rows, 1, outputs}, kOnDevice);
-    const at::Tensor bias = at::randn({outputs + 1}, kOnDevice).narrow(0, 1, outputs);
-    const auto wide = [](const at::Tensor& t) { return t.to(at::kDouble); };
-    const at::Tensor x64 = wide(x), normed = x64 / (x64.square().mean(-1, true) + 1e-5).sqrt() * wide(norm);
-    const at::Tensor plain = at::matmul(x64, wide(weight).t()), from_norm = at::matmul(normed, wide(weight).t());
+    const ProductAround of(rows, inputs, outputs);
     const std::string where = fmt::format("{} x {} to {}", rows, inputs, outputs);
     const auto error = [&](RowProductOptions options, const at::Tensor& expected) {
-      EXPECT_TRUE(tile_product_applies(x, weight, options.gated)) << where;
+      EXPECT_TRUE(tile_product_applies(of.x, of.weight, options.gated)) << where;
       options.arrivals = arrivals;
-      const at::Tensor found = row_product(x, weight, options);
-      EXPECT_TRUE(at::equal(found, row_product(x, weight, options))) << where << ", the same again";
+      const at::Tensor found = row_product(of.x, of.weight, options);
+      EXPECT_TRUE(at::equal(found, row_product(of.x, of.weight, options))) << where << ", the same again";
       EXPECT_EQ(arrivals.count_nonzero().item<int64_t>(), 0) << where;
       return error_of(found, expected);
     };
-    EXPECT_LT(error({}, plain), kRounded) << where;
-    EXPECT_LT(error({.norm = norm, .eps = 1e-5}, from_norm), 4e-3) << where;  // x is rounded once more
-    EXPECT_LT(error({.bias = bias, .residual = residual}, plain + wide(bias) + wide(residual)), kRounded) << where;
+    const at::Tensor added = of.plain + of.wide(of.bias);
+    EXPECT_LT(error({}, of.plain), kRounded) << where;
+    EXPECT_LT(error({.norm = of.norm, .eps = of.kEps}, of.from_norm), 4e-3) << where;  // x is rounded once more
+    EXPECT_LT(error({.bias = of.bias, .residual = of.residual}, added + of.wide(of.residual)), kRounded) << where;
     if (outputs % 16 != 0) continue;
-    const at::Tensor merged = plain + wide(bias);
-    const at::Tensor gate = merged.narrow(-1, 0, outputs / 2), up = merged.narrow(-1, outputs / 2, outputs / 2);
-    EXPECT_LT(error({.bias = bias, .gated = true}, gate / (1 + (-gate).exp()) * up), 4e-3) << where;
+    EXPECT_LT(error({.bias = of.bias, .gated = true}, of.gated(of.plain)), 4e-3) << where;
   }
   const at::Tensor x = at::randn({8, 64}, kOnDevice);
   EXPECT_FALSE(tile_product_applies(x.narrow(0, 0, 4), at::randn({8, 64}, kOnDevice)));
