@@ -163,7 +163,8 @@ void add_bench_command(CLI::App& app) {
   command->add_option("--warmup", options.warmup, "repetitions before those")->capture_default_str();
   command
       ->add_option("--chain", given->chain,
-                   "tg on a CUDA device: products that follow each other as one kernel: automatic, always or never")
+                   "tg on a CUDA device: products that follow each other as one kernel, those of 5 to 16 sequences as "
+                   "kernels of ours: automatic, always or never")
       ->capture_default_str();
   command->add_flag("!--no-graph", options.graph, "tg on a CUDA device: start every kernel by itself, without a graph");
   command->add_option("--csv", given->csv, "write a line a test to this file");
