@@ -155,7 +155,8 @@ void add_bench_command(CLI::App& app) {
                    "of cross-attention: automatic, absorbed, materialised or cached; several separated by commas")
       ->delimiter(',')
       ->capture_default_str();
-  command->add_option("--latents", given->latents, "contexts in the model's type (stored) or int8")->capture_default_str();
+  command->add_option("--latents", given->latents, "contexts in the model's type (stored) or int8")
+      ->capture_default_str();
   BenchOptions& options = given->options;
   command->add_option("--window-tokens", options.window_tokens, "tokens in the decoder's window before tg writes")
       ->capture_default_str();

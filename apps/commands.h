@@ -22,10 +22,10 @@ void add_bench_command(CLI::App& app);
 
 // The options that every command with a model shares.
 struct ModelOptions {
-  std::string model;             // --model or the positional MODEL
-  std::string base;              // --base: the decoder of a trained-parts directory
-  std::string device = "auto";   // --device: auto, cpu, cuda, cuda:N
-  std::string dtype = "auto";    // --dtype: float32, bfloat16, or auto, see add_model_options
+  std::string model;               // --model or the positional MODEL
+  std::string base;                // --base: the decoder of a trained-parts directory
+  std::string device = "auto";     // --device: auto, cpu, cuda, cuda:N
+  std::string dtype = "auto";      // --dtype: float32, bfloat16, or auto, see add_model_options
   std::string weights = "stored";  // --weights: stored, int8, int4 or fp8 (weight_type.h)
 };
 // Adds --model (required; positional when asked for), --base, --device and --dtype to a command.

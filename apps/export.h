@@ -15,8 +15,8 @@ SaveOptions::Weights weights_from_name(const std::string& name);
 void require_separate_output(const std::filesystem::path& model, const std::filesystem::path& out);
 
 // Writes the published layout, and beside it the tokenizer's files: copied where the model, or its base, is a directory
-// with some, made from the vocabulary of a GGUF file where that is a byte-level BPE. Prints what was written to standard
-// output.
+// with some, made from the vocabulary of a GGUF file where that is a byte-level BPE. Prints what was written to
+// standard output.
 void write_published(OpenedModel& opened, const std::filesystem::path& out, SaveOptions::Weights weights);
 
 }  // namespace cepe

@@ -56,7 +56,8 @@ std::string summary(const Generation& made, const Prompt& prompt, int64_t contex
   return fmt::format(
       "{} context tokens, {} prompt tokens, {} generated tokens; {:.2f} s to encode, {:.2f} s to the first token, {}{}",
       format_count(static_cast<uint64_t>(context_tokens)), format_count(prompt.tokens.size()),
-      format_count(made.tokens.size()), encode_seconds, made.first_token_seconds, speed, context_note(made, context_tokens));
+      format_count(made.tokens.size()), encode_seconds, made.first_token_seconds, speed,
+      context_note(made, context_tokens));
 }
 
 nlohmann::json as_json(const Generation& made, const Prompt& prompt, int64_t context_tokens, double encode_seconds) {
@@ -69,7 +70,8 @@ nlohmann::json as_json(const Generation& made, const Prompt& prompt, int64_t con
       {"generated_tokens", made.tokens.size()},
       {"encode_seconds", encode_seconds},
       {"first_token_seconds", made.first_token_seconds},
-      {"cross_attention", context_tokens > 0 ? nlohmann::json(cross_attention_form_name(made.context_choice.form)) : nlohmann::json()},
+      {"cross_attention",
+       context_tokens > 0 ? nlohmann::json(cross_attention_form_name(made.context_choice.form)) : nlohmann::json()},
       {"context_cache_bytes", context_tokens > 0 ? made.context_choice.cost.bytes : 0},
       {"tokens_per_second", made.tokens_per_second > 0 ? nlohmann::json(made.tokens_per_second) : nlohmann::json()}};
 }
@@ -77,8 +79,12 @@ nlohmann::json as_json(const Generation& made, const Prompt& prompt, int64_t con
 nlohmann::json as_json(const std::vector<ChunkMass>& most) {
   nlohmann::json list = nlohmann::json::array();
   for (const ChunkMass& c : most) {
-    list.push_back({{"chunk", c.chunk}, {"source", c.source}, {"first_token", c.first_token}, {"tokens", c.tokens},
-                    {"mass", c.mass}, {"text", c.text}});
+    list.push_back({{"chunk", c.chunk},
+                    {"source", c.source},
+                    {"first_token", c.first_token},
+                    {"tokens", c.tokens},
+                    {"mass", c.mass},
+                    {"text", c.text}});
   }
   return list;
 }
@@ -88,16 +94,18 @@ void print_mass(const std::vector<ChunkMass>& most, int64_t chunks) {
   std::fprintf(stderr, "cepe: attention mass by chunk, the greatest of %lld (an even share is %.2f%%)\n",
                static_cast<long long>(chunks), 100.0 / static_cast<double>(chunks));
   for (const ChunkMass& c : most) {
-    std::fprintf(stderr, "%s\n", fmt::format("  {:6.2f}%  {}, tokens {} to {}: {}", 100 * c.mass, c.source, c.first_token,
-                                             c.first_token + c.tokens - 1, c.text).c_str());
+    std::fprintf(stderr, "%s\n",
+                 fmt::format("  {:6.2f}%  {}, tokens {} to {}: {}", 100 * c.mass, c.source, c.first_token,
+                             c.first_token + c.tokens - 1, c.text)
+                     .c_str());
   }
 }
 
 // --cross-attention and --context-cache.
 ContextReading context_reading(const GenerateCommand& given) {
   ContextReading reading;
-  require(given.context_cache >= 0 && given.context_cache <= 1e6, "--context-cache: expected gigabytes, 0 or more, found {}",
-          given.context_cache);
+  require(given.context_cache >= 0 && given.context_cache <= 1e6,
+          "--context-cache: expected gigabytes, 0 or more, found {}", given.context_cache);
   reading.memory_budget = static_cast<int64_t>(given.context_cache * 1e9);
   reading.form = cross_attention_form_from_name(given.form, "--cross-attention");
   return reading;
@@ -142,7 +150,8 @@ void run(const CLI::App& command, GenerateCommand& given) {
   if (!given.json) options.on_text = write_out;
   const Generation made = generate({opened.model, *opened.tokenizer, prompt.tokens, &latents}, options);
   std::vector<ChunkMass> most;
-  if (given.mass) most = most_read_chunks(opened, {prompt.tokens, made.tokens, latents, chunks, sources}, given.mass_top);
+  if (given.mass)
+    most = most_read_chunks(opened, {prompt.tokens, made.tokens, latents, chunks, sources}, given.mass_top);
   nlohmann::json object;
   if (given.json) object = as_json(made, prompt, chunks.tokens(), encode_seconds);
   if (given.json && given.mass) object["attention_mass"] = as_json(most);
@@ -154,7 +163,9 @@ void run(const CLI::App& command, GenerateCommand& given) {
                  static_cast<long long>(opened.model.config.decoder.max_positions));
   }
   if (const int64_t bytes = made.context_choice.bytes_over_budget; bytes > 0) {
-    std::fprintf(stderr, "cepe: keeping the context's keys and values would write faster, and takes %.2f GB: --context-cache allows %g\n",
+    std::fprintf(stderr,
+                 "cepe: keeping the context's keys and values would write faster, and takes %.2f GB: --context-cache "
+                 "allows %g\n",
                  static_cast<double>(bytes) / 1e9, given.context_cache);
   }
   std::fprintf(stderr, "cepe: %s\n", summary(made, prompt, chunks.tokens(), encode_seconds).c_str());
@@ -197,15 +208,18 @@ void add_generate_command(CLI::App& app) {
   command->add_flag("--json", given->json,
                     "one JSON object on standard output at the end, instead of text as it is made");
   command
-      ->add_option("--context-cache", given->context_cache,
-                   "GB of memory in which the context's keys and values may be kept, where that writes faster; 0: never")
+      ->add_option(
+          "--context-cache", given->context_cache,
+          "GB of memory in which the context's keys and values may be kept, where that writes faster; 0: never")
       ->capture_default_str();
   command
-      ->add_option("--latents", given->latents, "how the context's states are held: in the model's type (stored) or int8")
+      ->add_option("--latents", given->latents,
+                   "how the context's states are held: in the model's type (stored) or int8")
       ->capture_default_str();
   command
       ->add_option("--cross-attention", given->form,
-                   "how the context is read: automatic (what the cost model finds fastest), absorbed, materialised, or cached (keys "
+                   "how the context is read: automatic (what the cost model finds fastest), absorbed, materialised, or "
+                   "cached (keys "
                    "and values kept, whatever that takes)")
       ->capture_default_str();
   command->add_flag("--attention-mass", given->mass, "after the text, the chunks of the context that were read most");

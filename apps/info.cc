@@ -26,10 +26,10 @@ const char* rope_name(RopeKind kind) {
 }
 
 json stack_record(const StackConfig& config) {
-  return {{"layers", config.num_layers},      {"width", config.hidden_size},
-          {"heads", config.num_heads},        {"kv_heads", config.num_kv_heads},
-          {"head_size", config.head_dim},     {"feed_forward", config.intermediate_size},
-          {"vocabulary", config.vocab_size},  {"window", config.max_positions}};
+  return {{"layers", config.num_layers},     {"width", config.hidden_size},
+          {"heads", config.num_heads},       {"kv_heads", config.num_kv_heads},
+          {"head_size", config.head_dim},    {"feed_forward", config.intermediate_size},
+          {"vocabulary", config.vocab_size}, {"window", config.max_positions}};
 }
 
 struct Counts {

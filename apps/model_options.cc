@@ -8,17 +8,22 @@
 namespace cepe {
 
 void add_model_options(CLI::App& command, ModelOptions& options, bool positional) {
-  command.add_option(positional ? "model,--model" : "--model", options.model,
-                     "a GGUF file, a Hugging Face directory, or a directory of trained parts")->required();
-  command.add_option("--base", options.base, "the decoder that trained parts belong to (else $CEPE_MODELS, then what setup.sh fetched)");
+  command
+      .add_option(positional ? "model,--model" : "--model", options.model,
+                  "a GGUF file, a Hugging Face directory, or a directory of trained parts")
+      ->required();
+  command.add_option("--base", options.base,
+                     "the decoder that trained parts belong to (else $CEPE_MODELS, then what setup.sh fetched)");
   command.add_option("--device", options.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
   command
       .add_option("--dtype", options.dtype,
-                  "float32, bfloat16, or auto: bfloat16 on CUDA; on a CPU with avx512_bf16 too, unless the decoder's are float32")
+                  "float32, bfloat16, or auto: bfloat16 on CUDA; on a CPU with avx512_bf16 too, unless the decoder's "
+                  "are float32")
       ->capture_default_str();
   command
       .add_option("--weights", options.weights,
-                  "stored (as --dtype); int8, or int4 in groups of 32, of the decoder's matrices: less to read for each written token; "
+                  "stored (as --dtype); int8, or int4 in groups of 32, of the decoder's matrices: less to read for "
+                  "each written token; "
                   "fp8 of all layers' matrices and their inputs: faster arithmetic, on a Hopper GPU")
       ->capture_default_str();
 }
@@ -27,7 +32,8 @@ at::Device resolve_device(const ModelOptions& options) {
   const bool cuda = at::globalContext().hasCUDA() && at::getNumGPUs() > 0;
   if (options.device == "auto") return cuda ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
   if (options.device == "cpu") return at::kCPU;
-  require(options.device.rfind("cuda", 0) == 0, "--device: expected auto, cpu, cuda or cuda:N, found \"{}\"", options.device);
+  require(options.device.rfind("cuda", 0) == 0, "--device: expected auto, cpu, cuda or cuda:N, found \"{}\"",
+          options.device);
   require(cuda, "--device {}: this build or machine has no CUDA device", options.device);
   if (options.device == "cuda") return at::Device(at::kCUDA, 0);
   const std::string index = options.device.size() > 5 && options.device[4] == ':' ? options.device.substr(5) : "";

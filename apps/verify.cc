@@ -20,14 +20,17 @@ bool verify_one(const std::string& directory, const VerifyOptions& options) {
   const VerifyReport report = verify_fixture(directory, options);
   Table table({"quantity", "max absolute error", "max relative error", "error / norm", ""});
   for (const VerifyResult& result : report.results) {
-    table.add_row({result.quantity, fmt::format("{:.2e}", result.max_absolute), fmt::format("{:.2e}", result.max_relative),
-                   fmt::format("{:.2e}", result.norm_error), result.passed ? "ok" : "FAILED"});
+    table.add_row({result.quantity, fmt::format("{:.2e}", result.max_absolute),
+                   fmt::format("{:.2e}", result.max_relative), fmt::format("{:.2e}", result.norm_error),
+                   result.passed ? "ok" : "FAILED"});
   }
   std::printf("%s\n%s", directory.c_str(), table.str().c_str());
-  for (const std::string& name : report.unknown) std::printf("FAILED: recorded quantity %s is unknown to verify\n", name.c_str());
-  const auto failed = std::count_if(report.results.begin(), report.results.end(), [](const VerifyResult& result) { return !result.passed; });
-  std::printf("%zu quantities, %td beyond %.0e of the norm, %zu unknown: %s\n\n", report.results.size(), failed, options.tolerance,
-              report.unknown.size(), report.passed() ? "passed" : "FAILED");
+  for (const std::string& name : report.unknown)
+    std::printf("FAILED: recorded quantity %s is unknown to verify\n", name.c_str());
+  const auto failed = std::count_if(report.results.begin(), report.results.end(),
+                                    [](const VerifyResult& result) { return !result.passed; });
+  std::printf("%zu quantities, %td beyond %.0e of the norm, %zu unknown: %s\n\n", report.results.size(), failed,
+              options.tolerance, report.unknown.size(), report.passed() ? "passed" : "FAILED");
   return report.passed();
 }
 
@@ -36,14 +39,23 @@ bool verify_one(const std::string& directory, const VerifyOptions& options) {
 void add_verify_command(CLI::App& app) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("verify", "recompute what fixture directories recorded and compare");
-  command->add_option("directory", options->directories, "directories with config.json, model.safetensors and expected.safetensors")->required();
-  command->add_option("--tolerance", options->verify.tolerance, "largest |found - expected| / |expected| that passes")->capture_default_str();
+  command
+      ->add_option("directory", options->directories,
+                   "directories with config.json, model.safetensors and expected.safetensors")
+      ->required();
+  command->add_option("--tolerance", options->verify.tolerance, "largest |found - expected| / |expected| that passes")
+      ->capture_default_str();
   command->add_option("--device", options->verify.device, "cpu or cuda")->capture_default_str();
   command->add_flag("--float64", options->verify.float64, "compute in float64");
-  command->add_option("--form", options->form, "of cross-attention: automatic, materialised, absorbed or cached")->capture_default_str();
-  command->add_option("--block-tokens", options->verify.block_tokens, "context tokens of a block of the materialised form; 0: as memory allows")->capture_default_str();
+  command->add_option("--form", options->form, "of cross-attention: automatic, materialised, absorbed or cached")
+      ->capture_default_str();
+  command
+      ->add_option("--block-tokens", options->verify.block_tokens,
+                   "context tokens of a block of the materialised form; 0: as memory allows")
+      ->capture_default_str();
   command->callback([options] {
-    require(options->verify.block_tokens >= 0, "--block-tokens: expected 0 or more, found {}", options->verify.block_tokens);
+    require(options->verify.block_tokens >= 0, "--block-tokens: expected 0 or more, found {}",
+            options->verify.block_tokens);
     options->verify.form = cross_attention_form_from_name(options->form, "--form");
     bool passed = true;
     for (const std::string& directory : options->directories) passed = verify_one(directory, options->verify) && passed;

@@ -1,5 +1,5 @@
-// One layer's cross-attention on a CPU in its forms, beside LibTorch's attention: SmolLM2's and Llama-2-7B's shapes, few
-// and many tokens. Where the rates of model/cost_model.cc come from.
+// One layer's cross-attention on a CPU in its forms, beside LibTorch's attention: SmolLM2's and Llama-2-7B's shapes,
+// few and many tokens. Where the rates of model/cost_model.cc come from.
 //
 //   build/bench/context_attention_bench [CONTEXT_TOKENS]
 #include <ATen/ATen.h>
@@ -47,15 +47,19 @@ void measure(const Shape& shape, at::ScalarType type, int64_t context) {
   std::printf("%s, %s\n", shape.name, toString(type));
   const double projected = 2.0 * static_cast<double>(S * E * G * K);
   at::Tensor keys;
-  print("projection", S, seconds([&] { keys = at::linear(states, weight); }), projected, static_cast<double>(states.nbytes()));
+  print("projection", S, seconds([&] { keys = at::linear(states, weight); }), projected,
+        static_cast<double>(states.nbytes()));
   const at::Tensor k = keys.view({1, S, G, K}), v = k * 0.5;
   cepe::ContextKeysValues kept = cepe::make_context_keys_values({1, G, S, K}, k.options());
-  print("keeping keys and values", S, seconds([&] { cepe::write_keys_values(kept, 0, k, v); }), 0, static_cast<double>(kept.bytes()));
+  print("keeping keys and values", S, seconds([&] { cepe::write_keys_values(kept, 0, k, v); }), 0,
+        static_cast<double>(kept.bytes()));
   for (const int64_t tokens : {1, 4, 16, 64, 256}) {
     const at::Tensor q = at::randn({1, tokens, H, K}).to(type), moved = at::randn({1, tokens * H, E}).to(type) / 10;
-    const double heads = 4.0 * static_cast<double>(S * tokens * H * K), latent = 4.0 * static_cast<double>(S * tokens * H * E);
+    const double heads = 4.0 * static_cast<double>(S * tokens * H * K),
+                 latent = 4.0 * static_cast<double>(S * tokens * H * E);
     const auto bytes = static_cast<double>(kept.bytes());
-    print("absorbed", tokens, seconds([&] { cepe::latent_attention(moved, {states}, 0.1); }), latent, static_cast<double>(states.nbytes()));
+    print("absorbed", tokens, seconds([&] { cepe::latent_attention(moved, {states}, 0.1); }), latent,
+          static_cast<double>(states.nbytes()));
     print("kept keys and values", tokens, seconds([&] { cepe::context_attention(q, kept, {}); }), heads, bytes);
     print("kept, LibTorch's in parts", tokens,
           seconds([&] { cepe::context_attention(q, kept, {}, cepe::ContextKernel::none); }), heads, bytes);

@@ -86,9 +86,8 @@ void measure(const Device& on, const Shape& shape, at::ScalarType type, const As
   at::Tensor out;
   const double kernel = seconds_recorded(on, [&] { out = cepe::latent_attention(query, {states}, scale); });
   const cepe::Int8States bytes8 = cepe::quantize_states(states);
-  const double narrow = seconds_recorded(on, [&] {
-    out = cepe::latent_attention(query, {bytes8.values, {}, bytes8.scales}, scale);
-  });
+  const double narrow =
+      seconds_recorded(on, [&] { out = cepe::latent_attention(query, {bytes8.values, {}, bytes8.scales}, scale); });
   const double products = seconds(on, [&] {
     const at::Tensor scores = at::matmul(query, states.transpose(1, 2)).mul(scale).to(at::kFloat);
     at::matmul(scores.softmax(-1).to(type), states);

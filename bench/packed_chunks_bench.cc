@@ -64,9 +64,9 @@ Asked parse(int argc, char** argv) {
   int64_t* const numbers[] = {&asked.chunks, &asked.shortest, &asked.longest, &asked.padded_to};
   cepe::require(argc <= 6, "expected at most 5 arguments, found {}", argc - 1);
   for (int i = 2; i < argc; ++i) *numbers[i - 2] = std::atoll(argv[i]);
-  cepe::require(asked.chunks > 0 && asked.shortest > 0 && asked.shortest <= asked.longest &&
-                    asked.longest <= asked.padded_to,
-                "expected 0 < CHUNKS, 0 < SHORTEST <= LONGEST <= PADDED_TO");
+  cepe::require(
+      asked.chunks > 0 && asked.shortest > 0 && asked.shortest <= asked.longest && asked.longest <= asked.padded_to,
+      "expected 0 < CHUNKS, 0 < SHORTEST <= LONGEST <= PADDED_TO");
   return asked;
 }
 
@@ -107,11 +107,12 @@ void run(const Asked& asked) {
               device.str().c_str(), static_cast<long>(asked.chunks), static_cast<long>(asked.shortest),
               static_cast<long>(asked.longest), static_cast<long>(tokens), static_cast<long>(asked.padded_to),
               static_cast<long>(asked.chunks * asked.padded_to));
-  std::printf("padded %.2f ms, packed %.2f ms, packed / padded %.3f (tokens %.3f), %.0f real tokens/s, states apart by "
-              "%.1e of their norm\n",
-              median(of_padded) * 1e3, median(of_packed) * 1e3, median(ratios),
-              static_cast<double>(tokens) / static_cast<double>(asked.chunks * asked.padded_to),
-              static_cast<double>(tokens) / median(of_packed), apart);
+  std::printf(
+      "padded %.2f ms, packed %.2f ms, packed / padded %.3f (tokens %.3f), %.0f real tokens/s, states apart by "
+      "%.1e of their norm\n",
+      median(of_padded) * 1e3, median(of_packed) * 1e3, median(ratios),
+      static_cast<double>(tokens) / static_cast<double>(asked.chunks * asked.padded_to),
+      static_cast<double>(tokens) / median(of_packed), apart);
 }
 
 }  // namespace

@@ -61,8 +61,8 @@ struct Pair {
 };
 
 struct Ratio {
-  double median = 0;                           // of peer / ours: times as fast
-  double ours_seconds = 0, peer_seconds = 0;   // medians
+  double median = 0;                          // of peer / ours: times as fast
+  double ours_seconds = 0, peer_seconds = 0;  // medians
 };
 
 Instructions instructions() {
@@ -217,12 +217,11 @@ Pair rotary_pair(int64_t tokens, at::ScalarType type, const Limits& limits) {
 Pair cross_entropy_pair(at::ScalarType type, const Limits& limits) {
   const at::Tensor hidden = random({64, 256}, type) / 16, head = random({16384, 256}, type);
   const at::Tensor labels = at::randint(16384, {64}, at::kLong);
-  return {fmt::format("cross-entropy of 64 rows, vocabulary 16384, {}", type_name(type)),
-          [=] { return cepe::linear_cross_entropy(hidden, head, labels); },
-          [=] {
-            return at::cross_entropy_loss(at::linear(hidden, head).to(at::kFloat), labels, {}, at::Reduction::None);
-          },
-          tolerance(type), limits};
+  return {
+      fmt::format("cross-entropy of 64 rows, vocabulary 16384, {}", type_name(type)),
+      [=] { return cepe::linear_cross_entropy(hidden, head, labels); },
+      [=] { return at::cross_entropy_loss(at::linear(hidden, head).to(at::kFloat), labels, {}, at::Reduction::None); },
+      tolerance(type), limits};
 }
 
 std::vector<std::function<Pair()>> pairs() {
@@ -261,10 +260,13 @@ Verdict judge(const Pair& pair, double scale) {
   const bool good = ratio.median >= limit;
   const std::string bound = limit > 0 ? fmt::format("{:.2f}", limit) : "none";
   std::printf("%-72s %9.1f %9.1f %7.2f %7s  %s\n", pair.what.c_str(), ratio.ours_seconds * 1e6,
-              ratio.peer_seconds * 1e6, ratio.median, bound.c_str(), limit <= 0 ? "shown" : good ? "good" : "too slow");
+              ratio.peer_seconds * 1e6, ratio.median, bound.c_str(),
+              limit <= 0 ? "shown"
+              : good     ? "good"
+                         : "too slow");
   std::fflush(stdout);
-  return {good, fmt::format("{}: expected at least {} times LibTorch's speed, found {:.2f}", pair.what, bound,
-                            ratio.median)};
+  return {good,
+          fmt::format("{}: expected at least {} times LibTorch's speed, found {:.2f}", pair.what, bound, ratio.median)};
 }
 
 double scale_of(int argc, char** argv) {

@@ -35,9 +35,9 @@ class Config {
   std::string used_as_toml() const;
 
  private:
-  std::map<std::string, std::string> values_;   // key -> TOML literal
-  std::map<std::string, std::string> origin_;   // key -> the file, variable or option it came from
-  std::map<std::string, std::string> used_;     // key -> TOML literal of the value used
+  std::map<std::string, std::string> values_;  // key -> TOML literal
+  std::map<std::string, std::string> origin_;  // key -> the file, variable or option it came from
+  std::map<std::string, std::string> used_;    // key -> TOML literal of the value used
   bool environment_ = false;
 };
 

@@ -74,7 +74,7 @@ void sync_directory(const std::filesystem::path& directory, const std::filesyste
 
 std::string read_file(const std::filesystem::path& path) {
   Descriptor descriptor(open_for_reading(path));
-  struct stat status {};
+  struct stat status{};
   std::string content;
   // The size is only a hint: pipes and files of /proc report none.
   if (::fstat(descriptor.get(), &status) == 0 && S_ISREG(status.st_mode)) {
@@ -93,7 +93,7 @@ std::string read_file(const std::filesystem::path& path) {
 
 MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
   Descriptor descriptor(open_for_reading(path));
-  struct stat status {};
+  struct stat status{};
   if (::fstat(descriptor.get(), &status) != 0) fail("{}: cannot read the file's size: {}", path.string(), reason());
   require(S_ISREG(status.st_mode), "{}: expected a regular file, found a {}", path.string(),
           S_ISDIR(status.st_mode) ? "directory" : "device or pipe");
@@ -129,7 +129,7 @@ AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
     auto target = std::filesystem::weakly_canonical(path_, error);
     if (!error) path_ = target;
   }
-  struct stat status {};
+  struct stat status{};
   bool exists = ::stat(path_.c_str(), &status) == 0;
   // Renaming over a device such as /dev/full would replace the device itself.
   require(!exists || S_ISREG(status.st_mode), "{}: cannot write: expected a regular file, found a {}", path_.string(),

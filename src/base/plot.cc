@@ -115,8 +115,8 @@ std::string draw_axes(const Axes& axes, const PlotOptions& options) {
     double y = axes.py(tick);
     svg += fmt::format("<line x1=\"{}\" y1=\"{:.1f}\" x2=\"{}\" y2=\"{:.1f}\" stroke=\"#dddddd\"/>\n", kLeft, y,
                        kWidth - kRight, y);
-    svg += fmt::format("<text x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\">{}</text>\n", kLeft - 8, y + 4,
-                       tick_label(tick));
+    svg +=
+        fmt::format("<text x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\">{}</text>\n", kLeft - 8, y + 4, tick_label(tick));
   }
   double free_from = -1e9;
   for (double tick : axes.x_ticks) {
@@ -127,8 +127,8 @@ std::string draw_axes(const Axes& axes, const PlotOptions& options) {
     double half = static_cast<double>(label.size()) * 3.6;
     if (x - half < free_from) continue;  // the tick stays, a label that would run into its neighbour does not
     free_from = x + half + 4;
-    svg += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\">{}</text>\n", x, axes.bottom + 19,
-                       label);
+    svg +=
+        fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\">{}</text>\n", x, axes.bottom + 19, label);
   }
   svg += fmt::format("<path d=\"M{0} {1} V{2:.1f} H{3}\" fill=\"none\" stroke=\"black\"/>\n", kLeft, kTop, axes.bottom,
                      kWidth - kRight);
@@ -152,9 +152,9 @@ std::string draw_series(const Axes& axes, const PlotSeries& series, const char* 
     gap = false;
     if (double error = error_at(series, i); error > 0) {
       double low = axes.py(series.y[i] - error), high = axes.py(series.y[i] + error);
-      marks += fmt::format(
-          "<path d=\"M{0:.1f} {2:.1f} H{1:.1f} M{3:.1f} {2:.1f} V{4:.1f} M{0:.1f} {4:.1f} H{1:.1f}\"/>\n", x - 4,
-          x + 4, low, x, high);
+      marks +=
+          fmt::format("<path d=\"M{0:.1f} {2:.1f} H{1:.1f} M{3:.1f} {2:.1f} V{4:.1f} M{0:.1f} {4:.1f} H{1:.1f}\"/>\n",
+                      x - 4, x + 4, low, x, high);
     }
     if (series.x.size() <= 60) marks += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\"/>\n", x, y);
   }

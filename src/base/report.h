@@ -48,14 +48,14 @@ struct PlotOptions {
 void write_svg_plot(const std::filesystem::path& path, const PlotOptions& options,
                     const std::vector<PlotSeries>& series);
 
-std::string format_bytes(uint64_t bytes);      // "1.25 GB": powers of 1000
-std::string format_count(uint64_t count);      // "134,515,008"
-std::string format_percent(double fraction);   // "-3.5 %"; with a sign
+std::string format_bytes(uint64_t bytes);     // "1.25 GB": powers of 1000
+std::string format_count(uint64_t count);     // "134,515,008"
+std::string format_percent(double fraction);  // "-3.5 %"; with a sign
 // "-3.52 % +- 0.41": change and standard error, both fractions.
 std::string format_change(double change, std::optional<double> standard_error);
 
-double seconds_now();          // a monotonic clock
-uint64_t peak_resident_bytes();     // the process's high-water mark (VmHWM)
-void reset_peak_resident_bytes();   // starts a new mark where the kernel allows it (/proc/self/clear_refs)
+double seconds_now();              // a monotonic clock
+uint64_t peak_resident_bytes();    // the process's high-water mark (VmHWM)
+void reset_peak_resident_bytes();  // starts a new mark where the kernel allows it (/proc/self/clear_refs)
 
 }  // namespace cepe

@@ -112,7 +112,8 @@ std::function<void()> prepare_encode(const Cepe& model, const BenchCase& what) {
 }
 
 // The encoded contexts of a test; with their keys and values where those are kept.
-std::shared_ptr<Latents> encoded_contexts(const Cepe& model, const BenchCase& what, CrossAttentionForm form, bool int8) {
+std::shared_ptr<Latents> encoded_contexts(const Cepe& model, const BenchCase& what, CrossAttentionForm form,
+                                          bool int8) {
   auto latents = std::make_shared<Latents>(random_latents(model, what, int8));
   if (form == CrossAttentionForm::cached && what.contexts() > 0) {
     latents->cache = cache_context(model.decoder.stack, *latents);
@@ -122,13 +123,11 @@ std::shared_ptr<Latents> encoded_contexts(const Cepe& model, const BenchCase& wh
 
 std::function<void()> prepare_prefill(const Cepe& model, const BenchCase& what, bool int8) {
   const auto latents = encoded_contexts(model, what, what.form, int8);
-  const auto cache =
-      std::make_shared<KeyValueCache>(make_cache(model.decoder.stack, what.batch, what.test.tokens));
+  const auto cache = std::make_shared<KeyValueCache>(make_cache(model.decoder.stack, what.batch, what.test.tokens));
   const at::Tensor ids = random_ids(model, what.batch, what.test.tokens);
   return [&model, latents, cache, ids, form = what.form] {
     cache->length = 0;
-    const DecodeInput input{
-        .ids_BT = ids, .context = latents.get(), .cache = cache.get(), .form = form, .last = 1};
+    const DecodeInput input{.ids_BT = ids, .context = latents.get(), .cache = cache.get(), .form = form, .last = 1};
     logits(model, decode(model, input));
   };
 }
@@ -159,11 +158,8 @@ std::function<void()> prepare_decoding(const Cepe& model, const BenchCase& what,
     plan.cache->length = plan.window;
     at::Tensor ids_B1 = plan.first_B1;
     for (int64_t i = 0; i < what.test.tokens; ++i) {
-      const DecodeInput step{.ids_BT = ids_B1,
-                             .context = plan.latents.get(),
-                             .cache = plan.cache.get(),
-                             .form = plan.form,
-                             .last = 1};
+      const DecodeInput step{
+          .ids_BT = ids_B1, .context = plan.latents.get(), .cache = plan.cache.get(), .form = plan.form, .last = 1};
       ids_B1 = logits(model, decode(model, step)).argmax(-1);  // greedy, on the device
     }
   };
@@ -219,7 +215,8 @@ double counted_tokens(const BenchCase& what) {
 // A context token's latent, and its keys and values where they are kept.
 int64_t context_token_bytes(const CepeConfig& config, const BenchCase& what, const BenchOptions& options,
                             const WorkBasis& basis) {
-  const int64_t latent = config.encoder->hidden_size * static_cast<int64_t>(basis.latent_bytes) + (options.int8_latents ? 4 : 0);
+  const int64_t latent =
+      config.encoder->hidden_size * static_cast<int64_t>(basis.latent_bytes) + (options.int8_latents ? 4 : 0);
   const bool reads = what.test.kind != Kind::encode;
   if (reads && form_taken(config, what, options, basis) == CrossAttentionForm::cached) {
     const int64_t numbers = config.num_cross_attn_layers * 2 * config.decoder.num_kv_heads * config.decoder.head_dim;
@@ -270,7 +267,8 @@ BenchTest parse_bench_test(const std::string& spelling) {
   }
   require(first && *first > 0 && context && text.empty(),
           "test \"{}\": expected enc<S>, pp<T>@c<S>, score<T>@c<S> or tg<N>@c<S> with numbers of tokens, such as "
-          "enc4096, pp512@c32768 or tg32", spelling);
+          "enc4096, pp512@c32768 or tg32",
+          spelling);
   test.tokens = test.kind == Kind::encode ? 0 : *first;
   test.context = *context;
   return test;

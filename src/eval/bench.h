@@ -24,8 +24,8 @@ namespace cepe {
 struct BenchTest {
   enum class Kind { encode, prefill, score, generate };
   Kind kind = Kind::prefill;
-  int64_t tokens = 0;   // T or N; 0 for enc
-  int64_t context = 0;  // S
+  int64_t tokens = 0;        // T or N; 0 for enc
+  int64_t context = 0;       // S
   std::string name() const;  // the canonical spelling
 };
 // Error when the spelling is none of those above.
@@ -47,8 +47,8 @@ struct BenchOptions {
   int64_t warmup = 1;           // so many that are not
   // tg with an automatic form: bytes that the context's kept keys and values may take, as in `cepe generate`.
   int64_t context_cache_bytes = 4'000'000'000;
-  bool int8_latents = false;    // contexts are kept in 8 bits a number (model/cross_attention.h)
-  bool graph = true;            // tg on a CUDA device: steps are a graph (model/decode_step.h)
+  bool int8_latents = false;               // contexts are kept in 8 bits a number (model/cross_attention.h)
+  bool graph = true;                       // tg on a CUDA device: steps are a graph (model/decode_step.h)
   StepChain chain = StepChain::automatic;  // whether products that follow each other are one kernel
 };
 
@@ -74,7 +74,8 @@ struct Work {
 // What a count goes by, beside the sizes.
 struct WorkBasis {
   // All of one size: nothing is packed. Forms are chosen by operation counts.
-  WorkBasis(double bytes) : element_bytes(bytes), matrix_bytes(bytes), encoder_bytes(bytes), head_bytes(bytes), latent_bytes(bytes) {}
+  WorkBasis(double bytes)
+      : element_bytes(bytes), matrix_bytes(bytes), encoder_bytes(bytes), head_bytes(bytes), latent_bytes(bytes) {}
   double element_bytes;  // of a key or value, and a weight that is not packed
   double matrix_bytes;   // of a weight of the decoder's layers, packed or not (weight_type.h), with its scales
   double encoder_bytes;  // of a weight of the encoder's layers
@@ -111,15 +112,15 @@ Ceilings measure_ceilings(const c10::Device& device, c10::ScalarType dtype);
 // What came out. Times are of a repetition; of tg, of one step (a token of each sequence).
 struct BenchRecord {
   BenchCase what;
-  std::string form;                   // of cross-attention, as taken; empty where none is
-  std::vector<double> seconds;        // of each repetition, in order; empty: see failure
+  std::string form;             // of cross-attention, as taken; empty where none is
+  std::vector<double> seconds;  // of each repetition, in order; empty: see failure
   double median_seconds = 0;
-  double tokens_per_second = 0;       // of the whole batch: encoded, read or written tokens; score: both kinds
+  double tokens_per_second = 0;  // of the whole batch: encoded, read or written tokens; score: both kinds
   double operations_per_second = 0;
   double bytes_per_second = 0;
-  uint64_t peak_bytes = 0;            // weights included; on a CPU of the process, on a GPU of tensors (eval/meter.h)
-  int64_t context_token_bytes = 0;    // what a context token costs while it is kept; 0 without context
-  std::string failure;                // "out of memory" on a GPU
+  uint64_t peak_bytes = 0;          // weights included; on a CPU of the process, on a GPU of tensors (eval/meter.h)
+  int64_t context_token_bytes = 0;  // what a context token costs while it is kept; 0 without context
+  std::string failure;              // "out of memory" on a GPU
 };
 // Token ids and, where encoding is no part of the test, latents are random: made before the clock runs. Latents are
 // normalised as the encoder's last norm leaves them.
@@ -136,14 +137,14 @@ PeakShare peak_share(const BenchRecord& record, const Ceilings& ceilings);
 struct BenchReport {
   std::string model, version, device, dtype;
   uint64_t parameters = 0, weight_bytes = 0;
-  int64_t chunk_length = 0;           // 0: no encoder
+  int64_t chunk_length = 0;  // 0: no encoder
   Ceilings ceilings;
   BenchOptions options;
   std::vector<BenchRecord> records;
 };
 std::string bench_heading(const BenchReport& report);  // model, device and ceilings, a line each
 std::string bench_table(const BenchReport& report);
-std::string bench_csv(const BenchReport& report);      // a header and a line a record
+std::string bench_csv(const BenchReport& report);  // a header and a line a record
 std::string bench_json(const BenchReport& report);
 
 }  // namespace cepe

@@ -68,11 +68,11 @@ std::vector<std::string> table_row(const BenchRecord& record, const Ceilings& ce
     return row;
   }
   const PeakShare peak = peak_share(record, ceilings);
-  row.insert(row.end(), {three_digits(1e3 * record.median_seconds), three_digits(record.tokens_per_second),
-                         three_digits(1e-12 * record.operations_per_second),
-                         three_digits(1e-9 * record.bytes_per_second),
-                         fmt::format("{:.0f} % {}", 100 * peak.share, peak.by_bytes ? "bytes" : "operations"),
-                         format_bytes(record.peak_bytes), token});
+  row.insert(row.end(),
+             {three_digits(1e3 * record.median_seconds), three_digits(record.tokens_per_second),
+              three_digits(1e-12 * record.operations_per_second), three_digits(1e-9 * record.bytes_per_second),
+              fmt::format("{:.0f} % {}", 100 * peak.share, peak.by_bytes ? "bytes" : "operations"),
+              format_bytes(record.peak_bytes), token});
   return row;
 }
 
@@ -135,11 +135,10 @@ std::string bench_csv(const BenchReport& report) {
     } else {
       out += ",,,,,,,,";
     }
-    out += fmt::format("{:.6g},{:.6g},{},{},{}\n", 1e-12 * ceilings.operations_per_second,
-                       1e-9 * ceilings.bytes_per_second,
-                       record.failure.empty() ? std::to_string(record.peak_bytes) : "",
-                       record.context_token_bytes > 0 ? std::to_string(record.context_token_bytes) : "",
-                       record.failure);
+    out +=
+        fmt::format("{:.6g},{:.6g},{},{},{}\n", 1e-12 * ceilings.operations_per_second,
+                    1e-9 * ceilings.bytes_per_second, record.failure.empty() ? std::to_string(record.peak_bytes) : "",
+                    record.context_token_bytes > 0 ? std::to_string(record.context_token_bytes) : "", record.failure);
   }
   return out;
 }

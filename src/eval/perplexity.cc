@@ -213,7 +213,7 @@ class DomainScorer {
     row.nll.insert(row.nll.end(), means.const_data_ptr<double>(), means.const_data_ptr<double>() + B);
     row.seconds += before.seconds + decoding.seconds;
     row.peak_bytes = std::max({row.peak_bytes, before.peak_bytes, decoding.peak_bytes});
-    (*advance_)(B * work_of(row));
+    (*advance_)(B* work_of(row));
   }
 
   const Cepe& model_;

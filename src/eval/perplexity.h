@@ -24,11 +24,11 @@ struct PerplexityOptions {
   int64_t scored_tokens = 256;                // the last so many of the decoder's labels
   bool other_document = false;                // also another document's context of the same lengths
   bool shuffled = false;                      // also the own chunks in another order
-  bool full_window = false;  // also the plain decoder with the context in its own window, where it fits
+  bool full_window = false;   // also the plain decoder with the context in its own window, where it fits
   bool int8_latents = false;  // the encoder's states in 8 bits, as they would be kept (model/cross_attention.h)
-  int64_t windows = 100;     // at most so many a domain; 0: as many as fit at the stride
-  int64_t stride = 2048;     // the least distance of two windows; at least scored_tokens
-  int64_t batch = 0;         // windows at once; 0: 1 on a CPU (least memory), 8 on a GPU
+  int64_t windows = 100;      // at most so many a domain; 0: as many as fit at the stride
+  int64_t stride = 2048;      // the least distance of two windows; at least scored_tokens
+  int64_t batch = 0;          // windows at once; 0: 1 on a CPU (least memory), 8 on a GPU
   std::function<void(int64_t done, int64_t total)> progress;  // called after each row of each batch; may be empty
 };
 

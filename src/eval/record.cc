@@ -13,16 +13,11 @@ using Rows = std::vector<PerplexityRow>;
 
 const char* control_label(Control control) {
   switch (control) {
-    case Control::own:
-      return "own";
-    case Control::other_document:
-      return "other document";
-    case Control::shuffled:
-      return "own, shuffled";
-    case Control::full_window:
-      return "full window";
-    case Control::full_window_other:
-      return "full window, other document";
+    case Control::own: return "own";
+    case Control::other_document: return "other document";
+    case Control::shuffled: return "own, shuffled";
+    case Control::full_window: return "full window";
+    case Control::full_window_other: return "full window, other document";
   }
   return "";
 }
@@ -129,16 +124,11 @@ PlotSeries make_series(const PerplexityRecord& record, const std::string& domain
 
 const char* control_name(Control control) {
   switch (control) {
-    case Control::own:
-      return "own";
-    case Control::other_document:
-      return "other-document";
-    case Control::shuffled:
-      return "shuffled";
-    case Control::full_window:
-      return "full-window";
-    case Control::full_window_other:
-      return "full-window-other-document";
+    case Control::own: return "own";
+    case Control::other_document: return "other-document";
+    case Control::shuffled: return "shuffled";
+    case Control::full_window: return "full-window";
+    case Control::full_window_other: return "full-window-other-document";
   }
   return "";
 }

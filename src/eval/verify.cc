@@ -66,7 +66,10 @@ class Recorded {
 class Verifier {
  public:
   Verifier(const fs::path& directory, const VerifyOptions& options)
-      : directory_(directory), options_(options), device_(options.device), type_(options.float64 ? at::kDouble : at::kFloat),
+      : directory_(directory),
+        options_(options),
+        device_(options.device),
+        type_(options.float64 ? at::kDouble : at::kFloat),
         recorded_(directory / "expected.safetensors", device_, type_) {}
 
   VerifyReport run() {
@@ -193,13 +196,16 @@ class Verifier {
     }
     for (const std::string& name : modes) {
       DistillMode mode;
-      if (name.rfind("smooth_", 0) == 0) mode = {false, std::stod(name.substr(7))};
-      else if (name != "drop") continue;  // reported as unknown
+      if (name.rfind("smooth_", 0) == 0)
+        mode = {false, std::stod(name.substr(7))};
+      else if (name != "drop")
+        continue;  // reported as unknown
       const std::vector<Parameter> trained = trainable_parameters(model_);
       require_gradients(trained);
       const Latents context = encode(model_, *chunks("padded"));
       const at::Tensor hidden = decode(model_, {.ids_BT = ids, .context = &context, .form = training_form()});
-      const at::Tensor loss = lm * next_token_loss(model_, hidden, labels) + kl * distill_loss(logits(model_, hidden), teacher, mode);
+      const at::Tensor loss =
+          lm * next_token_loss(model_, hidden, labels) + kl * distill_loss(logits(model_, hidden), teacher, mode);
       loss.backward();
       compare("distill." + name + ".loss", loss);
       compare_gradients("distill." + name + ".grad.", trained);
@@ -229,7 +235,8 @@ class Verifier {
     if (model.stack.config.tie_embeddings) model.head = model.stack.embedding;
     require_gradients(list);
     const at::Tensor labels = recorded_.get("labels");
-    const at::Tensor mask = recorded_.has("attention_mask") ? recorded_.get("attention_mask").to(at::kBool) : at::Tensor();
+    const at::Tensor mask =
+        recorded_.has("attention_mask") ? recorded_.get("attention_mask").to(at::kBool) : at::Tensor();
     const at::Tensor out = masked_lm_logits(model, recorded_.get("input_ids"), mask);
     const at::Tensor loss = at::cross_entropy_loss(out.view({-1, out.size(-1)}), labels.view({-1}));
     loss.backward();
@@ -258,7 +265,8 @@ bool VerifyReport::passed() const {
 }
 
 VerifyReport verify_fixture(const fs::path& directory, const VerifyOptions& options) {
-  require(fs::exists(directory / "expected.safetensors"), "{}: not a fixture directory, expected.safetensors is missing", directory.string());
+  require(fs::exists(directory / "expected.safetensors"),
+          "{}: not a fixture directory, expected.safetensors is missing", directory.string());
   return Verifier(directory, options).run();
 }
 

@@ -21,8 +21,10 @@ std::string first_words(const Tokenizer& tokenizer, const Chunks& chunks, int64_
   bool space = true;
   for (const char c : tokenizer.decode(ids)) {
     const bool white = c == ' ' || c == '\n' || c == '\t' || c == '\r';
-    if (!white) line += c;
-    else if (!space) line += ' ';
+    if (!white)
+      line += c;
+    else if (!space)
+      line += ' ';
     space = white;
   }
   return line;
@@ -34,15 +36,18 @@ std::vector<ChunkMass> most_read_chunks(const OpenedModel& opened, const Written
   const at::NoGradGuard no_gradients;
   const Cepe& model = opened.model;
   if (written.context.tokens() == 0) return {};
-  require(written.chunks.tokens() == written.context.tokens() && written.sources.size() == written.chunks.lengths.size(),
-          "attention mass: {} chunks of {} tokens and {} sources for a context of {} tokens", written.chunks.count(),
-          written.chunks.tokens(), written.sources.size(), written.context.tokens());
+  require(
+      written.chunks.tokens() == written.context.tokens() && written.sources.size() == written.chunks.lengths.size(),
+      "attention mass: {} chunks of {} tokens and {} sources for a context of {} tokens", written.chunks.count(),
+      written.chunks.tokens(), written.sources.size(), written.context.tokens());
   std::vector<int64_t> ids(written.prompt.begin(), written.prompt.end());
   if (!written.tokens.empty()) ids.insert(ids.end(), written.tokens.begin(), written.tokens.end() - 1);
   AttentionMass mass{.chunks = ChunkBounds(written.chunks.lengths, model.device()),
                      .last = std::max<int64_t>(1, static_cast<int64_t>(written.tokens.size()))};
-  decode(model, {.ids_BT = at::tensor(ids, at::kLong).unsqueeze(0).to(model.device()), .context = &written.context,
-                 .last = mass.last, .mass = &mass});
+  decode(model, {.ids_BT = at::tensor(ids, at::kLong).unsqueeze(0).to(model.device()),
+                 .context = &written.context,
+                 .last = mass.last,
+                 .mass = &mass});
   const at::Tensor mean_M = mass.mean()[0].contiguous();
   const double* const means = mean_M.const_data_ptr<double>();
   std::vector<int64_t> order(static_cast<size_t>(written.chunks.count()));
@@ -52,8 +57,8 @@ std::vector<ChunkMass> most_read_chunks(const OpenedModel& opened, const Written
   std::vector<ChunkMass> most;
   for (const int64_t chunk : order) {
     const ChunkSource& source = written.sources[static_cast<size_t>(chunk)];
-    most.push_back({chunk, source.document, source.first_token, written.chunks.lengths[static_cast<size_t>(chunk)], means[chunk],
-                    first_words(*opened.tokenizer, written.chunks, chunk)});
+    most.push_back({chunk, source.document, source.first_token, written.chunks.lengths[static_cast<size_t>(chunk)],
+                    means[chunk], first_words(*opened.tokenizer, written.chunks, chunk)});
   }
   return most;
 }

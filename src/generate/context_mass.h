@@ -9,12 +9,12 @@
 namespace cepe {
 
 struct ChunkMass {
-  int64_t chunk = 0;       // of the context, from 0
-  std::string source;      // its document's name
-  int64_t first_token = 0; // of the chunk, in the document
+  int64_t chunk = 0;        // of the context, from 0
+  std::string source;       // its document's name
+  int64_t first_token = 0;  // of the chunk, in the document
   int64_t tokens = 0;
-  double mass = 0;         // the share of cross-attention that it got; 1 over all chunks
-  std::string text;        // its first words
+  double mass = 0;   // the share of cross-attention that it got; 1 over all chunks
+  std::string text;  // its first words
 };
 
 // What was written, and from what.
@@ -22,13 +22,13 @@ struct WrittenText {
   const std::vector<TokenId>& prompt;
   const std::vector<TokenId>& tokens;
   const Latents& context;
-  const Chunks& chunks;                      // that the context was encoded from, by encode_context()
-  const std::vector<ChunkSource>& sources;   // of the same chunks, by read_context()
+  const Chunks& chunks;                     // that the context was encoded from, by encode_context()
+  const std::vector<ChunkSource>& sources;  // of the same chunks, by read_context()
 };
-// The chunks with the greatest mass, at most `count` of them, the greatest first: a mean over the rows that chose the written
-// tokens (the prompt's last and every written token's but the last), heads and cross-attention layers. Costs one pass of the
-// decoder over prompt and text after the text is written, and a read of the latents for each layer and 32 rows (tokens x heads).
-// Empty where there is no context. Throws Error when the chunks are not the context's.
+// The chunks with the greatest mass, at most `count` of them, the greatest first: a mean over the rows that chose the
+// written tokens (the prompt's last and every written token's but the last), heads and cross-attention layers. Costs
+// one pass of the decoder over prompt and text after the text is written, and a read of the latents for each layer and
+// 32 rows (tokens x heads). Empty where there is no context. Throws Error when the chunks are not the context's.
 std::vector<ChunkMass> most_read_chunks(const OpenedModel& opened, const WrittenText& written, int64_t count);
 
 }  // namespace cepe

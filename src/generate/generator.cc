@@ -52,7 +52,8 @@ int64_t room(const GenerateInput& input, const GenerateOptions& options) {
   require(prompt > 0, "the prompt has no tokens");
   require(prompt < window,
           "the prompt has {} tokens, which leaves no room for an answer in the decoder's window of {}: shorten it, "
-          "or give the longer part as context", prompt, window);
+          "or give the longer part as context",
+          prompt, window);
   return options.max_tokens < window - prompt ? prompt + options.max_tokens : window;
 }
 
@@ -60,7 +61,9 @@ int64_t room(const GenerateInput& input, const GenerateOptions& options) {
 
 DecodingSession::DecodingSession(const Cepe& model, const Latents* context, int64_t capacity,
                                  const ContextReading& reading)
-    : model_(model), context_(context ? *context : Latents{}), reading_(reading),
+    : model_(model),
+      context_(context ? *context : Latents{}),
+      reading_(reading),
       cache_(make_cache(model.decoder.stack, 1, capacity)) {}
 
 void DecodingSession::choose_form(int64_t tokens) {
@@ -94,8 +97,9 @@ at::Tensor DecodingSession::step(int64_t id) {
 
 at::Tensor DecodingSession::read(const std::vector<int64_t>& ids) {
   const at::Tensor ids_BT = at::tensor(ids, at::kLong).unsqueeze(0).to(model_.device());
-  return logits(model_, decode(model_, {.ids_BT = ids_BT, .context = &context_, .cache = &cache_, .form = reading_.form,
-                                        .last = 1}));
+  return logits(
+      model_,
+      decode(model_, {.ids_BT = ids_BT, .context = &context_, .cache = &cache_, .form = reading_.form, .last = 1}));
 }
 
 at::Tensor DecodingSession::forward(std::span<const TokenId> tokens) {
@@ -142,7 +146,8 @@ TokenId DecodingSession::next(std::span<const TokenId> tokens) {
   const int64_t steps_before = step_ ? step_->positions()[0] : -1;
   const at::Tensor logits = forward(tokens);
   const bool stepped = step_ && step_->positions()[0] != steps_before;
-  at::Tensor id_1 = stepped ? step_->ids() : at::empty({1}, at::TensorOptions().device(model_.device()).dtype(at::kLong));
+  at::Tensor id_1 =
+      stepped ? step_->ids() : at::empty({1}, at::TensorOptions().device(model_.device()).dtype(at::kLong));
   if (!stepped) device_sampler_->sample(logits.reshape({1, -1}).contiguous(), id_1);
   const at::Tensor found = at::cat({id_1, device_sampler_->failed_B().to(at::kLong)}).to(at::kCPU);
   require(found[1].item<int64_t>() == 0,

@@ -37,34 +37,34 @@ class DecodingSession {
   // others takes a step (model/decode_step.h) where that is faster.
   std::span<const float> append(std::span<const TokenId> tokens);
 
-  // Before the first next(): how it chooses, among tokens below `vocabulary`, and those that the repetition penalty counts
-  // from the beginning. Throws Error for options out of range.
+  // Before the first next(): how it chooses, among tokens below `vocabulary`, and those that the repetition penalty
+  // counts from the beginning. Throws Error for options out of range.
   void sample_with(const SamplerOptions& options, int64_t vocabulary, std::span<const TokenId> seen);
   // Reads tokens as append() does -> the one chosen to follow. On a CUDA device it is chosen there, by a step's own
-  // graph where steps are taken, and 16 bytes come to the host instead of the logits. Throws Error as append(), and when
-  // a logit is NaN or +infinity, or none is finite.
+  // graph where steps are taken, and 16 bytes come to the host instead of the logits. Throws Error as append(), and
+  // when a logit is NaN or +infinity, or none is finite.
   TokenId next(std::span<const TokenId> tokens);
 
-  int64_t length() const { return cache_.length; }      // tokens read
+  int64_t length() const { return cache_.length; }  // tokens read
   int64_t capacity() const { return cache_.capacity; }
   // What the first append() chose, for its tokens and for those to be written; absorbed where there is no context.
   const CrossAttentionChoice& context_choice() const { return choice_; }
 
  private:
   void choose_form(int64_t tokens);
-  at::Tensor forward(std::span<const TokenId> tokens);   // -> logits, V of them
+  at::Tensor forward(std::span<const TokenId> tokens);  // -> logits, V of them
   at::Tensor step(int64_t id);
   at::Tensor read(const std::vector<int64_t>& ids);
 
   const Cepe& model_;
-  Latents context_;        // shares the given one's memory
+  Latents context_;  // shares the given one's memory
   ContextReading reading_;
   CrossAttentionChoice choice_;
   KeyValueCache cache_;
   std::unique_ptr<DecodeStep> step_;  // made with the first token that takes one
   at::Tensor logits_V_;
   int64_t vocabulary_ = 0;
-  std::unique_ptr<Sampler> sampler_;               // one of the two, when next() is used
+  std::unique_ptr<Sampler> sampler_;  // one of the two, when next() is used
   std::unique_ptr<DeviceSampler> device_sampler_;
 };
 
@@ -80,26 +80,26 @@ struct GenerateInput {
   const Cepe& model;
   const Tokenizer& tokenizer;
   std::span<const TokenId> prompt;
-  const Latents* context = nullptr;    // null or without tokens: a plain decoder
+  const Latents* context = nullptr;  // null or without tokens: a plain decoder
 };
 
 struct GenerateOptions {
   int64_t max_tokens = 256;
   SamplerOptions sampling;
   std::vector<TokenId> end_tokens;
-  std::vector<std::string> stop;       // stop strings; see StopFilter
+  std::vector<std::string> stop;  // stop strings; see StopFilter
   ContextReading context;
-  bool continues_prompt = false;       // the text goes on from the prompt's: a leading space is part of it
+  bool continues_prompt = false;  // the text goes on from the prompt's: a leading space is part of it
   // Called with text as it is made: whole UTF-8 characters; what might be the beginning of a stop string waits.
   std::function<void(std::string_view)> on_text;
 };
 
 struct Generation {
-  std::vector<TokenId> tokens;         // without the end token
-  std::string text;                    // all that on_text was given
+  std::vector<TokenId> tokens;  // without the end token
+  std::string text;             // all that on_text was given
   StopReason reason = StopReason::max_tokens;
-  double first_token_seconds = 0;      // reading the prompt and choosing the first token
-  double seconds = 0;                  // in all
+  double first_token_seconds = 0;  // reading the prompt and choosing the first token
+  double seconds = 0;              // in all
   // How the context was read (DecodingSession::context_choice).
   CrossAttentionChoice context_choice;
   // Tokens chosen after the first (an end token counts) a second after the first; 0 when there was only one.

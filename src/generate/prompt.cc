@@ -118,7 +118,8 @@ Latents encode_context(const Cepe& model, const Chunks& chunks, const ContextOpt
   const int64_t width = model.encoder->stack.config.hidden_size;
   // Written into place, so that the states are held once, however long the context is.
   const at::TensorOptions stored = model.any_weight().options();
-  Latents latents{.states_BSE = at::empty({1, chunks.tokens(), width}, options.int8 ? stored.dtype(at::kByte) : stored)};
+  Latents latents{.states_BSE =
+                      at::empty({1, chunks.tokens(), width}, options.int8 ? stored.dtype(at::kByte) : stored)};
   if (options.int8) latents.scales_BS = at::empty({1, chunks.tokens()}, stored.dtype(at::kFloat));
   int64_t written = 0;
   for (int64_t first = 0, count = 0; first < chunks.count(); first += count) {

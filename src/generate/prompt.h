@@ -13,9 +13,9 @@
 namespace cepe {
 
 struct PromptInput {
-  std::string text;                    // the user's message; raw: the text to go on with
-  std::optional<std::string> system;   // a system message before it
-  bool raw = false;                    // no chat template, even where the model has one
+  std::string text;                   // the user's message; raw: the text to go on with
+  std::optional<std::string> system;  // a system message before it
+  bool raw = false;                   // no chat template, even where the model has one
 };
 
 struct Prompt {
@@ -43,11 +43,12 @@ Chunks read_context(const OpenedModel& opened, const std::vector<std::filesystem
                     std::vector<ChunkSource>* sources = nullptr);
 
 struct ContextOptions {
-  bool int8 = false;                      // states in 8 bits a number: half of bfloat16's memory (model/cross_attention.h)
+  bool int8 = false;  // states in 8 bits a number: half of bfloat16's memory (model/cross_attention.h)
   std::function<void(int64_t)> progress;  // called with the chunks read since its last call; may be empty
 };
 // -> the encoder's states of the real tokens, without those of padding, so that no mask is needed: (1, S, E) with
-// S = chunks.tokens(). No gradients. Progress comes dozens of times for a book. Throws Error when the model has no encoder.
+// S = chunks.tokens(). No gradients. Progress comes dozens of times for a book. Throws Error when the model has no
+// encoder.
 Latents encode_context(const Cepe& model, const Chunks& chunks, const ContextOptions& options = {});
 
 // Of --latents: whether "int8" is asked for; "stored" is the other. Error otherwise.

@@ -97,7 +97,8 @@ std::vector<Sampler::Weighted> Sampler::weigh(std::span<const float> logits) con
   std::vector<Weighted> result;
   for (const Scored& s : tokens) {
     const uint64_t weight = weight_of(s.logit, best.logit, options_.temperature);
-    if (weight > 0 && static_cast<double>(weight) >= options_.min_p * kSampleWeightOne) result.push_back({s.token, weight});
+    if (weight > 0 && static_cast<double>(weight) >= options_.min_p * kSampleWeightOne)
+      result.push_back({s.token, weight});
   }
   return result;
 }

@@ -43,7 +43,7 @@ class Sampler {
   std::vector<Weighted> weigh(std::span<const float> logits) const;
 
   SamplerOptions options_;
-  std::vector<bool> seen_;    // by token id
+  std::vector<bool> seen_;  // by token id
   uint64_t draws_ = 0;
 };
 

@@ -187,8 +187,8 @@ void decode_to_f32(const TensorView& tensor, float* out) {
     case DType::q4_k: return decode_blocks<DType::q4_k, block_q4_k>(in, out, count);
     case DType::q5_k: return decode_blocks<DType::q5_k, block_q5_k>(in, out, count);
     case DType::q6_k: return decode_blocks<DType::q6_k, block_q6_k>(in, out, count);
-    default: fail("tensor {} holds {} values, expected a floating-point or block type", tensor.name,
-                  dtype_name(tensor.dtype));
+    default:
+      fail("tensor {} holds {} values, expected a floating-point or block type", tensor.name, dtype_name(tensor.dtype));
   }
 }
 

@@ -33,7 +33,7 @@ class GgufFile : public TensorSource {
   std::string string(const std::string& key) const;
   int64_t integer(const std::string& key) const;
   int64_t integer(const std::string& key, int64_t fallback) const;
-  double number(const std::string& key, double fallback) const;   // accepts integers too
+  double number(const std::string& key, double fallback) const;  // accepts integers too
   double number(const std::string& key) const;
   bool boolean(const std::string& key, bool fallback) const;
   const std::vector<std::string>& strings(const std::string& key) const;

@@ -12,12 +12,12 @@ namespace cepe {
 
 struct HfDirectory {
   std::filesystem::path path;
-  nlohmann::json config;                                // config.json, an object
-  nlohmann::json generation_config;                     // generation_config.json, or an empty object
-  nlohmann::json tokenizer_config;                      // tokenizer_config.json, or an empty object
-  std::optional<std::filesystem::path> tokenizer_json;  // byte-level BPE
-  std::optional<std::filesystem::path> tokenizer_model; // SentencePiece
-  std::unique_ptr<TensorSource> weights;                // null when open_weights was false
+  nlohmann::json config;                                 // config.json, an object
+  nlohmann::json generation_config;                      // generation_config.json, or an empty object
+  nlohmann::json tokenizer_config;                       // tokenizer_config.json, or an empty object
+  std::optional<std::filesystem::path> tokenizer_json;   // byte-level BPE
+  std::optional<std::filesystem::path> tokenizer_model;  // SentencePiece
+  std::unique_ptr<TensorSource> weights;                 // null when open_weights was false
 };
 
 // Throws Error when config.json or the weights are missing or unreadable.

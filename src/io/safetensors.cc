@@ -67,8 +67,8 @@ class HeaderReader {
     } else if (in_metadata_) {
       require(!metadata_.count(name), "{}: the metadata names {} twice", path_, printable(name));
     } else {
-      require(name == "dtype" || name == "shape" || name == "data_offsets",
-              "{}: tensor {} has an unknown field {}", path_, entries_.back().name, printable(name));
+      require(name == "dtype" || name == "shape" || name == "data_offsets", "{}: tensor {} has an unknown field {}",
+              path_, entries_.back().name, printable(name));
       require(entries_.back().fields.insert(name).second, "{}: tensor {} has two fields {}", path_,
               entries_.back().name, name);
     }
@@ -257,9 +257,8 @@ void write_safetensors(const std::filesystem::path& path, const std::vector<Tens
                        const std::map<std::string, std::string>& metadata) {
   std::vector<size_t> order(tensors.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    return block_bytes(tensors[a].dtype) > block_bytes(tensors[b].dtype);
-  });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return block_bytes(tensors[a].dtype) > block_bytes(tensors[b].dtype); });
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header[std::string(kMetadata)] = metadata;
   std::set<std::string> names;
@@ -273,9 +272,8 @@ void write_safetensors(const std::filesystem::path& path, const std::vector<Tens
     require(!is_quantized(tensor.dtype) && bytes == tensor.bytes.size(),
             "{}: cannot write tensor {}: dtype {} and shape {} do not fit its {} bytes", path.string(), tensor.name,
             dtype_name(tensor.dtype), shape_text(tensor.shape), tensor.bytes.size());
-    header[tensor.name] = {{"dtype", dtype_name(tensor.dtype)},
-                           {"shape", tensor.shape},
-                           {"data_offsets", {end, end + *bytes}}};
+    header[tensor.name] = {
+        {"dtype", dtype_name(tensor.dtype)}, {"shape", tensor.shape}, {"data_offsets", {end, end + *bytes}}};
     end += *bytes;
   }
   std::string text;

@@ -14,13 +14,29 @@ namespace cepe {
 
 // Element types of safetensors and GGUF files. The Q types are GGUF's block formats.
 enum class DType {
-  f64, f32, f16, bf16, i64, i32, i16, i8, u8, boolean,  // plain
-  q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k,       // blocks
+  f64,
+  f32,
+  f16,
+  bf16,
+  i64,
+  i32,
+  i16,
+  i8,
+  u8,
+  boolean,  // plain
+  q4_0,
+  q4_1,
+  q5_0,
+  q5_1,
+  q8_0,
+  q4_k,
+  q5_k,
+  q6_k,  // blocks
 };
 
-std::string_view dtype_name(DType type);       // "F32", "Q4_K", ...
-size_t block_elements(DType type);             // elements in a block; 1 for plain types
-size_t block_bytes(DType type);                // bytes of a block
+std::string_view dtype_name(DType type);  // "F32", "Q4_K", ...
+size_t block_elements(DType type);        // elements in a block; 1 for plain types
+size_t block_bytes(DType type);           // bytes of a block
 inline bool is_quantized(DType type) { return block_elements(type) > 1; }
 
 // One tensor as it lies in a file. Row-major; the last dimension is contiguous. The bytes belong to the
@@ -38,9 +54,9 @@ struct TensorView {
 class TensorSource {
  public:
   virtual ~TensorSource() = default;
-  virtual const std::vector<TensorView>& tensors() const = 0;    // in file order
+  virtual const std::vector<TensorView>& tensors() const = 0;       // in file order
   virtual const TensorView* find(std::string_view name) const = 0;  // null when absent
-  virtual const std::filesystem::path& path() const = 0;         // for messages
+  virtual const std::filesystem::path& path() const = 0;            // for messages
 };
 
 // Decodes a tensor into elements() floats (row-major). Throws Error for integer and boolean types.

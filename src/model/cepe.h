@@ -16,13 +16,13 @@
 namespace cepe {
 
 struct Encoder {
-  Stack stack;                 // embedding undefined unless EncoderEmbeddings::own
-  Linear embed_projection;     // (E, D), EncoderEmbeddings::decoder_projected only
+  Stack stack;              // embedding undefined unless EncoderEmbeddings::own
+  Linear embed_projection;  // (E, D), EncoderEmbeddings::decoder_projected only
 };
 
 struct Decoder {
   Stack stack;
-  at::Tensor lm_head;          // (V, D); the embedding itself when tied; undefined where packed and not tied
+  at::Tensor lm_head;  // (V, D); the embedding itself when tied; undefined where packed and not tied
   std::shared_ptr<const PackedWeight> packed_head;  // the head in 8 or 4 bits (weight_type.h), used instead
 };
 
@@ -39,8 +39,8 @@ struct Cepe {
 // Contexts cut into chunks of one length, padded where they are shorter: each is encoded by itself, its positions
 // starting at 0.
 struct ContextChunks {
-  at::Tensor ids_BML;          // int64
-  at::Tensor mask_BML;         // bool, true = a real token; undefined: all are. A chunk may be wholly padding.
+  at::Tensor ids_BML;   // int64
+  at::Tensor mask_BML;  // bool, true = a real token; undefined: all are. A chunk may be wholly padding.
 };
 
 struct ContextEncodeOptions {
@@ -68,14 +68,14 @@ Latents encode_packed(const Cepe& model, const PackedChunks& chunks, const Conte
 at::Tensor encode_embedded(const Stack& stack, at::Tensor x_BLE, const at::Tensor& mask_BL);
 
 struct DecodeInput {
-  at::Tensor ids_BT;                    // int64
-  const Latents* context = nullptr;     // null or empty: a plain decoder
-  KeyValueCache* cache = nullptr;       // appended to when given
+  at::Tensor ids_BT;                 // int64
+  const Latents* context = nullptr;  // null or empty: a plain decoder
+  KeyValueCache* cache = nullptr;    // appended to when given
   CrossAttentionForm form = CrossAttentionForm::automatic;
-  int64_t last = 0;                     // only the last so many tokens' states are wanted; 0: all
-  at::Tensor below_BTD;                 // decode_below() of these ids, where it is at hand; not together with a cache
-  int64_t block_tokens = 0;             // of the context in materialised cross-attention; 0: as memory allows
-  AttentionMass* mass = nullptr;        // of these tokens on the context's chunks, to be added to
+  int64_t last = 0;               // only the last so many tokens' states are wanted; 0: all
+  at::Tensor below_BTD;           // decode_below() of these ids, where it is at hand; not together with a cache
+  int64_t block_tokens = 0;       // of the context in materialised cross-attention; 0: as memory allows
+  AttentionMass* mass = nullptr;  // of these tokens on the context's chunks, to be added to
 };
 // The decoder's layers below its first cross-attention, (B, T, D): nothing in them depends on the context, so that the
 // same tokens can be decoded with one context after another for the price of the upper layers.
@@ -94,10 +94,10 @@ at::Tensor logits(const Cepe& model, const at::Tensor& hidden);
 // One named parameter of a model: the only description, used to load, save, count, freeze and optimise.
 struct Parameter {
   enum class Part { decoder, encoder, cross_attention };
-  std::string name;                 // as published: model.layers.3.cross_attn.k_proj.weight
+  std::string name;  // as published: model.layers.3.cross_attn.k_proj.weight
   std::vector<int64_t> shape;
   Part part;
-  at::Tensor* value;                // inside the model
+  at::Tensor* value;  // inside the model
 };
 // In checkpoint order. With tied embeddings lm_head is not listed. Layers, encoder and cross-attention are created
 // (empty) as the config says, so that a default Cepe with its config set can be loaded into.

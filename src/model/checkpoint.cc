@@ -26,7 +26,8 @@ void tie_head(Cepe& model) {
 // took), a tied head stored twice.
 bool ignorable(const std::string& name, const CepeConfig& config) {
   const std::string suffix = "rotary_emb.inv_freq";
-  if (name.size() >= suffix.size() && name.compare(name.size() - suffix.size(), suffix.size(), suffix) == 0) return true;
+  if (name.size() >= suffix.size() && name.compare(name.size() - suffix.size(), suffix.size(), suffix) == 0)
+    return true;
   if (name == "rope_freqs.weight") return true;
   return config.decoder.tie_embeddings && (name == "lm_head.weight" || name == "output.weight");
 }
@@ -43,7 +44,8 @@ void note_unused(const std::vector<std::string>& unused, OpenedModel& opened) {
 void check_tokenizer(const OpenedModel& opened) {
   if (!opened.tokenizer) return;
   const int64_t tokens = opened.tokenizer->vocabulary_size(), rows = opened.model.config.decoder.vocab_size;
-  require(tokens <= rows, "{}: the tokenizer has {} tokens and the model's embedding {} rows: they do not belong together",
+  require(tokens <= rows,
+          "{}: the tokenizer has {} tokens and the model's embedding {} rows: they do not belong together",
           opened.path.string(), tokens, rows);
 }
 
@@ -93,7 +95,8 @@ std::string chat_template_of(const HfDirectory& directory, std::vector<std::stri
     if (name == "default") return entry["template"].get<std::string>();
     names += (names.empty() ? "" : ", ") + name;
   }
-  if (!names.empty()) notes.push_back(fmt::format("of the chat templates {} none is called default: none is used", names));
+  if (!names.empty())
+    notes.push_back(fmt::format("of the chat templates {} none is called default: none is used", names));
   return "";
 }
 
@@ -103,7 +106,8 @@ void add_generation_end_tokens(const nlohmann::json& generation, StackConfig& co
   const auto add = [&](const nlohmann::json& id) {
     if (!id.is_number_integer()) return;
     const int64_t token = id.get<int64_t>();
-    if (std::find(config.end_tokens.begin(), config.end_tokens.end(), token) == config.end_tokens.end()) config.end_tokens.push_back(token);
+    if (std::find(config.end_tokens.begin(), config.end_tokens.end(), token) == config.end_tokens.end())
+      config.end_tokens.push_back(token);
   };
   if (value.is_array()) {
     for (const auto& id : value) add(id);
@@ -123,11 +127,14 @@ OpenedModel open_hf(const fs::path& path, const OpenOptions& options) {
   const LoadInput input{*directory.weights, options.device, dtype_for(*directory.weights, options)};
   note_unused(load_parameters(parameters(out.model), input), out);
   if (options.trained_dtype) {
-    for (Parameter& parameter : trainable_parameters(out.model)) *parameter.value = parameter.value->to(*options.trained_dtype);
+    for (Parameter& parameter : trainable_parameters(out.model))
+      *parameter.value = parameter.value->to(*options.trained_dtype);
   }
   tie_head(out.model);
-  if (directory.tokenizer_json) out.tokenizer = load_tokenizer_json(*directory.tokenizer_json);
-  else if (directory.tokenizer_model) out.tokenizer = load_sentencepiece(*directory.tokenizer_model);
+  if (directory.tokenizer_json)
+    out.tokenizer = load_tokenizer_json(*directory.tokenizer_json);
+  else if (directory.tokenizer_model)
+    out.tokenizer = load_sentencepiece(*directory.tokenizer_model);
   out.chat_template = chat_template_of(directory, out.notes);
   check_tokenizer(out);
   return out;
@@ -140,14 +147,16 @@ OpenedModel open_trained_parts(const fs::path& path, const nlohmann::json& confi
   }
   const fs::path base = resolve_base(config["base_model_name_or_path"].get<std::string>(), options.base);
   const std::string expected = config["base_model_sha256"].get<std::string>(), found = hash_weights(base);
-  require(expected == found, "{}: the trained parts belong to a base with SHA-256 {}, found {} in {}", where, expected, found, base.string());
+  require(expected == found, "{}: the trained parts belong to a base with SHA-256 {}, found {} in {}", where, expected,
+          found, base.string());
 
   OpenOptions base_options = options;
   base_options.base.reset();
   OpenedModel out = open_model(base, base_options);
   require(!out.model.config.encoder, "{}: the base {} is itself a CEPE model", where, base.string());
   nlohmann::json merged = stack_config_to_json(out.model.config.decoder);
-  for (const char* key : {"encoder_config", "encoder_hidden_size", "num_cross_attn_layers", "encoder_embeddings", "chunk_length"}) {
+  for (const char* key :
+       {"encoder_config", "encoder_hidden_size", "num_cross_attn_layers", "encoder_embeddings", "chunk_length"}) {
     require(config.contains(key), "{}: \"{}\" is missing", where, key);
     merged[key] = config[key];
   }
@@ -162,8 +171,10 @@ OpenedModel open_trained_parts(const fs::path& path, const nlohmann::json& confi
 
   const SafetensorsFile weights(path / "model.safetensors");
   const at::ScalarType dtype = options.trained_dtype.value_or(out.model.dtype());
-  const std::vector<std::string> unused = load_parameters(trainable_parameters(out.model), {weights, options.device, dtype});
-  require(unused.empty(), "{}: tensor {} is not part of this model", weights.path().string(), unused.empty() ? "" : unused[0]);
+  const std::vector<std::string> unused =
+      load_parameters(trainable_parameters(out.model), {weights, options.device, dtype});
+  require(unused.empty(), "{}: tensor {} is not part of this model", weights.path().string(),
+          unused.empty() ? "" : unused[0]);
   return out;
 }
 
@@ -179,10 +190,13 @@ GgufVocabulary gguf_vocabulary(const GgufFile& file) {
     for (double score : file.numbers("tokenizer.ggml.scores")) out.scores.push_back(static_cast<float>(score));
   }
   if (file.value("tokenizer.ggml.token_type")) {
-    for (int64_t type : file.integers("tokenizer.ggml.token_type")) out.token_types.push_back(static_cast<int32_t>(type));
+    for (int64_t type : file.integers("tokenizer.ggml.token_type"))
+      out.token_types.push_back(static_cast<int32_t>(type));
   }
-  if (file.value("tokenizer.ggml.bos_token_id")) out.bos = static_cast<TokenId>(file.integer("tokenizer.ggml.bos_token_id"));
-  if (file.value("tokenizer.ggml.eos_token_id")) out.eos = static_cast<TokenId>(file.integer("tokenizer.ggml.eos_token_id"));
+  if (file.value("tokenizer.ggml.bos_token_id"))
+    out.bos = static_cast<TokenId>(file.integer("tokenizer.ggml.bos_token_id"));
+  if (file.value("tokenizer.ggml.eos_token_id"))
+    out.eos = static_cast<TokenId>(file.integer("tokenizer.ggml.eos_token_id"));
   // Absent means the family's habit, which the tokenizer knows.
   if (file.value("tokenizer.ggml.add_bos_token")) out.add_bos = file.boolean("tokenizer.ggml.add_bos_token", false);
   if (file.value("tokenizer.ggml.add_eos_token")) out.add_eos = file.boolean("tokenizer.ggml.add_eos_token", false);
@@ -197,7 +211,8 @@ OpenedModel open_model(const fs::path& path, const OpenOptions& options) {
     return open_gguf(path, options);
   }
   const nlohmann::json config = read_json(path / "config.json");
-  if (config.is_object() && config.value("cepe_format", "") == "trained-parts") return open_trained_parts(path, config, options);
+  if (config.is_object() && config.value("cepe_format", "") == "trained-parts")
+    return open_trained_parts(path, config, options);
   return open_hf(path, options);
 }
 
@@ -210,13 +225,15 @@ fs::path resolve_base(const std::string& name, const std::optional<fs::path>& gi
   if (fs::path(name).is_absolute()) places.push_back(name);
   const fs::path leaf = fs::path(name).filename();
   if (const char* models = std::getenv("CEPE_MODELS"); models && *models) places.push_back(fs::path(models) / leaf);
-  if (const char* home = std::getenv("HOME"); home && *home) places.push_back(fs::path(home) / ".cache/cepe/models" / leaf);
+  if (const char* home = std::getenv("HOME"); home && *home)
+    places.push_back(fs::path(home) / ".cache/cepe/models" / leaf);
   std::string looked;
   for (const fs::path& place : places) {
     if (fs::exists(place)) return place;
     looked += (looked.empty() ? "" : ", ") + place.string();
   }
-  fail("the base model {} was not found (looked at {}): give it with --base, set CEPE_MODELS, or run scripts/setup.sh", name, looked);
+  fail("the base model {} was not found (looked at {}): give it with --base, set CEPE_MODELS, or run scripts/setup.sh",
+       name, looked);
 }
 
 std::string hash_weights(const fs::path& path) {

@@ -2,7 +2,7 @@
 //
 //   a GGUF file                         a plain decoder
 //   a Hugging Face directory            a plain decoder, or a published CEPE model (LlamaForCausalContextLM)
-//   a trained-parts directory           encoder and cross-attention of cepe's own training, and the name and hash of the base
+//   a trained-parts directory           encoder and cross-attention of cepe's own training; its base by name and hash
 #pragma once
 
 #include <filesystem>
@@ -21,22 +21,22 @@ namespace cepe {
 class GgufFile;
 
 struct OpenOptions {
-  std::optional<std::filesystem::path> base;        // the decoder of a trained-parts directory; see resolve_base
+  std::optional<std::filesystem::path> base;  // the decoder of a trained-parts directory; see resolve_base
   at::Device device = at::kCPU;
-  at::ScalarType dtype = at::kFloat;                // of all weights
-  bool keep_float32 = false;                        // float32 instead of dtype where the decoder's file holds float32
-  std::optional<at::ScalarType> trained_dtype;      // of encoder and cross-attention where different (training: float32)
+  at::ScalarType dtype = at::kFloat;            // of all weights
+  bool keep_float32 = false;                    // float32 instead of dtype where the decoder's file holds float32
+  std::optional<at::ScalarType> trained_dtype;  // of encoder and cross-attention where different (training: float32)
 };
 
 struct OpenedModel {
   Cepe model;
-  std::shared_ptr<const Tokenizer> tokenizer;       // null where the directory has none (fixtures)
-  std::string chat_template;                        // Jinja source, empty where there is none
-  std::string kind;                                 // "GGUF", "Hugging Face directory", "published CEPE", "trained parts"
+  std::shared_ptr<const Tokenizer> tokenizer;  // null where the directory has none (fixtures)
+  std::string chat_template;                   // Jinja source, empty where there is none
+  std::string kind;                            // "GGUF", "Hugging Face directory", "published CEPE", "trained parts"
   std::filesystem::path path;
-  std::optional<std::filesystem::path> base_path;   // trained parts: the base that was found
-  std::string base_sha256;                          // of the decoder's weights (see hash_weights)
-  std::vector<std::string> notes;                   // what a user should know: ignored tensors, fallbacks
+  std::optional<std::filesystem::path> base_path;  // trained parts: the base that was found
+  std::string base_sha256;                         // of the decoder's weights (see hash_weights)
+  std::vector<std::string> notes;                  // what a user should know: ignored tensors, fallbacks
 };
 
 // Opens a model. Errors name the file, the tensor, expected and found.
@@ -51,9 +51,9 @@ std::string hash_weights(const std::filesystem::path& path);
 // How trained parts are written.
 struct SaveOptions {
   enum class Weights { f32, bf16, int8 } weights = Weights::bf16;  // int8: one float32 scale an output channel (row)
-  std::string base_name;                            // base_model_name_or_path
+  std::string base_name;                                           // base_model_name_or_path
   std::string base_sha256;
-  nlohmann::json training;                          // recorded in config.json as "training"
+  nlohmann::json training;  // recorded in config.json as "training"
 };
 // Writes config.json and model.safetensors of the trained parts into a directory, each atomically.
 void save_trained_parts(Cepe& model, const std::filesystem::path& directory, const SaveOptions& options);
@@ -65,8 +65,8 @@ GgufVocabulary gguf_vocabulary(const GgufFile& file);
 
 struct TensorNames;  // tensor_names.h
 
-// Loads every listed parameter from a source: found, of the listed shape, decoded to dtype on the device. int8 tensors are
-// multiplied by "<name>_scale". Returns the names in the source that nothing asked for.
+// Loads every listed parameter from a source: found, of the listed shape, decoded to dtype on the device. int8 tensors
+// are multiplied by "<name>_scale". Returns the names in the source that nothing asked for.
 struct LoadInput {
   const TensorSource& source;
   at::Device device;

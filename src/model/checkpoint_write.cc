@@ -58,7 +58,8 @@ void save_trained_parts(Cepe& model, const fs::path& directory, const SaveOption
   require(model.encoder.has_value(), "{}: the model has no trained parts to save", directory.string());
   make_directory(directory);
   Collection tensors;
-  for (const Parameter& parameter : trainable_parameters(model)) tensors.add_weight(parameter.name, *parameter.value, options.weights);
+  for (const Parameter& parameter : trainable_parameters(model))
+    tensors.add_weight(parameter.name, *parameter.value, options.weights);
   nlohmann::json config = {
       {"cepe_format", "trained-parts"},
       {"cepe_format_version", 1},

@@ -29,7 +29,8 @@ class Reader {
   // A size: positive and small enough that products of two do not overflow.
   int64_t size(const char* key) const {
     const int64_t value = integer(key);
-    require(value > 0 && value < (int64_t{1} << 31), "{}: \"{}\" should be a positive size, found {}", where_, key, value);
+    require(value > 0 && value < (int64_t{1} << 31), "{}: \"{}\" should be a positive size, found {}", where_, key,
+            value);
     return value;
   }
   int64_t size(const char* key, int64_t fallback) const { return has(key) ? size(key) : fallback; }
@@ -40,7 +41,8 @@ class Reader {
   }
   bool boolean(const char* key, bool fallback) const {
     if (!has(key)) return fallback;
-    require(object_[key].is_boolean(), "{}: \"{}\" should be true or false, found {}", where_, key, object_[key].dump());
+    require(object_[key].is_boolean(), "{}: \"{}\" should be true or false, found {}", where_, key,
+            object_[key].dump());
     return object_[key].get<bool>();
   }
   std::string string(const char* key, const std::string& fallback) const {
@@ -50,7 +52,8 @@ class Reader {
   }
   std::vector<double> numbers(const char* key) const {
     if (!has(key)) return {};
-    require(object_[key].is_array(), "{}: \"{}\" should be a list of numbers, found {}", where_, key, object_[key].dump());
+    require(object_[key].is_array(), "{}: \"{}\" should be a list of numbers, found {}", where_, key,
+            object_[key].dump());
     std::vector<double> out;
     for (const Json& item : object_[key]) {
       require(item.is_number(), "{}: \"{}\" should hold numbers, found {}", where_, key, item.dump());
@@ -88,11 +91,16 @@ RopeConfig rope_from_json(const Reader& config) {
   rope.theta = scaling.number("rope_theta", rope.theta);
   const std::string kind = scaling.string("rope_type", scaling.string("type", "default"));
   if (kind == "default") return rope;
-  if (kind == "linear") rope.kind = RopeKind::linear;
-  else if (kind == "dynamic") rope.kind = RopeKind::dynamic;
-  else if (kind == "yarn") rope.kind = RopeKind::yarn;
-  else if (kind == "llama3") rope.kind = RopeKind::llama3;
-  else fail("{}: unknown kind \"{}\", expected default, linear, dynamic, yarn or llama3", scaling.where(), kind);
+  if (kind == "linear")
+    rope.kind = RopeKind::linear;
+  else if (kind == "dynamic")
+    rope.kind = RopeKind::dynamic;
+  else if (kind == "yarn")
+    rope.kind = RopeKind::yarn;
+  else if (kind == "llama3")
+    rope.kind = RopeKind::llama3;
+  else
+    fail("{}: unknown kind \"{}\", expected default, linear, dynamic, yarn or llama3", scaling.where(), kind);
   require(scaling.has("factor"), "{}: \"factor\" is missing", scaling.where());
   rope.factor = scaling.number("factor", 1.0);
   rope.original_positions = scaling.size("original_max_position_embeddings", 0);
@@ -108,22 +116,25 @@ RopeConfig rope_from_json(const Reader& config) {
 void check(const StackConfig& config, const std::string& where) {
   require(config.num_heads % config.num_kv_heads == 0, "{}: {} attention heads cannot share {} key-value heads", where,
           config.num_heads, config.num_kv_heads);
-  require(config.head_dim > 0 && config.head_dim % 2 == 0, "{}: head size {} should be even and positive", where, config.head_dim);
+  require(config.head_dim > 0 && config.head_dim % 2 == 0, "{}: head size {} should be even and positive", where,
+          config.head_dim);
   require(config.num_layers < 10000, "{}: {} layers are more than any model has", where, config.num_layers);
   const RopeConfig& rope = config.rope;
   require(rope.theta > 0, "{}: rope base {} should be positive", where, rope.theta);
-  require(rope.factor >= 1.0 && std::isfinite(rope.factor), "{}: the rope scaling factor should be at least 1, found {}",
-          where, rope.factor);
+  require(rope.factor >= 1.0 && std::isfinite(rope.factor),
+          "{}: the rope scaling factor should be at least 1, found {}", where, rope.factor);
   const auto& divisors = rope.frequency_divisors;
   require(divisors.empty() || static_cast<int64_t>(divisors.size()) == config.head_dim / 2,
-          "{}: {} divisors of rotary frequencies, expected half the head size {}", where, divisors.size(), config.head_dim);
+          "{}: {} divisors of rotary frequencies, expected half the head size {}", where, divisors.size(),
+          config.head_dim);
   require(std::all_of(divisors.begin(), divisors.end(), [](double d) { return d > 0 && std::isfinite(d); }),
           "{}: a divisor of a rotary frequency is not a positive number", where);
   require(config.rms_norm_eps >= 0, "{}: rms_norm_eps {} should not be negative", where, config.rms_norm_eps);
 }
 
 int64_t head_dim_of(int64_t hidden, int64_t heads, const std::string& where) {
-  require(hidden % heads == 0, "{}: width {} is not a multiple of {} heads and no head size is given", where, hidden, heads);
+  require(hidden % heads == 0, "{}: width {} is not a multiple of {} heads and no head size is given", where, hidden,
+          heads);
   return hidden / heads;
 }
 
@@ -134,8 +145,8 @@ StackConfig stack_config_from_json(const Json& json, const std::string& where) {
   const Reader in(json, where);
   StackConfig config;
   config.family = in.string("model_type", "llama");
-  require(families.count(config.family), "{}: architecture \"{}\" is not supported, expected llama, mistral, qwen2 or qwen3", where,
-          config.family);
+  require(families.count(config.family),
+          "{}: architecture \"{}\" is not supported, expected llama, mistral, qwen2 or qwen3", where, config.family);
   const std::string activation = in.string("hidden_act", "silu");
   require(activation == "silu", "{}: activation \"{}\" is not supported, expected silu", where, activation);
   config.vocab_size = in.size("vocab_size");
@@ -151,7 +162,8 @@ StackConfig stack_config_from_json(const Json& json, const std::string& where) {
   const bool biased = in.boolean("attention_bias", false);
   config.qkv_bias = in.boolean("qkv_bias", biased || config.family == "qwen2");
   config.output_bias = biased && config.family != "qwen2";
-  require(!in.boolean("mlp_bias", false), "{}: biases in the feed-forward part (\"mlp_bias\") are not supported", where);
+  require(!in.boolean("mlp_bias", false), "{}: biases in the feed-forward part (\"mlp_bias\") are not supported",
+          where);
   config.qk_norm = config.family == "qwen3";
   config.tie_embeddings = in.boolean("tie_word_embeddings", false);
   // A sliding window ends what the model can read; Qwen2 carries the number without using it.
@@ -173,15 +185,17 @@ CepeConfig cepe_config_from_json(const Json& json, const std::string& where) {
   config.encoder = stack_config_from_json(in.at("encoder_config"), where + ": \"encoder_config\"");
   config.num_cross_attn_layers = in.integer("num_cross_attn_layers", config.decoder.num_layers);
   require(config.num_cross_attn_layers >= 1 && config.num_cross_attn_layers <= config.decoder.num_layers,
-          "{}: \"num_cross_attn_layers\" is {}, the decoder has {} layers", where, config.num_cross_attn_layers, config.decoder.num_layers);
+          "{}: \"num_cross_attn_layers\" is {}, the decoder has {} layers", where, config.num_cross_attn_layers,
+          config.decoder.num_layers);
   const int64_t states = in.integer("num_cross_attn_hidden_states", 1);
   require(states == 1, "{}: \"num_cross_attn_hidden_states\" is {}, only 1 is supported", where, states);
   const int64_t width = in.integer("encoder_hidden_size", config.encoder->hidden_size);
-  require(width == config.encoder->hidden_size, "{}: \"encoder_hidden_size\" is {}, the encoder's hidden_size {}", where, width,
-          config.encoder->hidden_size);
+  require(width == config.encoder->hidden_size, "{}: \"encoder_hidden_size\" is {}, the encoder's hidden_size {}",
+          where, width, config.encoder->hidden_size);
   config.encoder_embeddings = encoder_embeddings_from_name(in.string("encoder_embeddings", "own"), where);
   if (config.encoder_embeddings == EncoderEmbeddings::decoder) {
-    require(width == config.decoder.hidden_size, "{}: the encoder reads the decoder's embedding of width {}, its own width is {}", where,
+    require(width == config.decoder.hidden_size,
+            "{}: the encoder reads the decoder's embedding of width {}, its own width is {}", where,
             config.decoder.hidden_size, width);
   }
   config.chunk_length = in.size("chunk_length", std::min<int64_t>(256, config.encoder->max_positions));
@@ -218,11 +232,13 @@ std::vector<int64_t> end_tokens_from_gguf(const GgufFile& file) {
 StackConfig stack_config_from_gguf(const GgufFile& file) {
   static const std::set<std::string> families = {"llama", "qwen2", "qwen3"};
   const std::string where = file.path().string(), family = file.string("general.architecture");
-  require(families.count(family), "{}: architecture \"{}\" is not supported, expected llama, qwen2 or qwen3", where, family);
+  require(families.count(family), "{}: architecture \"{}\" is not supported, expected llama, qwen2 or qwen3", where,
+          family);
   const auto key = [&](const char* name) { return family + "." + name; };
   const auto size = [&](const std::string& name) {
     const int64_t value = file.integer(name);
-    require(value > 0 && value < (int64_t{1} << 31), "{}: \"{}\" should be a positive size, found {}", where, name, value);
+    require(value > 0 && value < (int64_t{1} << 31), "{}: \"{}\" should be a positive size, found {}", where, name,
+            value);
     return value;
   };
   StackConfig config;
@@ -239,9 +255,13 @@ StackConfig stack_config_from_gguf(const GgufFile& file) {
   config.rms_norm_eps = file.number(key("attention.layer_norm_rms_epsilon"), 1e-5);
   config.rope.theta = file.number(key("rope.freq_base"), 10000.0);
   const std::string scaling = file.value(key("rope.scaling.type")) ? file.string(key("rope.scaling.type")) : "none";
-  if (scaling == "linear") config.rope.kind = RopeKind::linear;
-  else if (scaling == "yarn") config.rope.kind = RopeKind::yarn;
-  else require(scaling == "none", "{}: rope scaling \"{}\" is not supported, expected none, linear or yarn", where, scaling);
+  if (scaling == "linear")
+    config.rope.kind = RopeKind::linear;
+  else if (scaling == "yarn")
+    config.rope.kind = RopeKind::yarn;
+  else
+    require(scaling == "none", "{}: rope scaling \"{}\" is not supported, expected none, linear or yarn", where,
+            scaling);
   // Some writers give a factor of 0 where nothing is scaled.
   if (config.rope.kind != RopeKind::none) config.rope.factor = file.number(key("rope.scaling.factor"), 1.0);
   config.rope.original_positions = file.integer(key("rope.scaling.original_context_length"), 0);
@@ -265,12 +285,19 @@ StackConfig stack_config_from_gguf(const GgufFile& file) {
 }
 
 Json stack_config_to_json(const StackConfig& config) {
-  Json out = {{"model_type", config.family}, {"hidden_act", "silu"}, {"vocab_size", config.vocab_size},
-              {"hidden_size", config.hidden_size}, {"intermediate_size", config.intermediate_size},
-              {"num_hidden_layers", config.num_layers}, {"num_attention_heads", config.num_heads},
-              {"num_key_value_heads", config.num_kv_heads}, {"head_dim", config.head_dim},
-              {"max_position_embeddings", config.max_positions}, {"rms_norm_eps", config.rms_norm_eps},
-              {"rope_theta", config.rope.theta}, {"attention_bias", config.output_bias},
+  Json out = {{"model_type", config.family},
+              {"hidden_act", "silu"},
+              {"vocab_size", config.vocab_size},
+              {"hidden_size", config.hidden_size},
+              {"intermediate_size", config.intermediate_size},
+              {"num_hidden_layers", config.num_layers},
+              {"num_attention_heads", config.num_heads},
+              {"num_key_value_heads", config.num_kv_heads},
+              {"head_dim", config.head_dim},
+              {"max_position_embeddings", config.max_positions},
+              {"rms_norm_eps", config.rms_norm_eps},
+              {"rope_theta", config.rope.theta},
+              {"attention_bias", config.output_bias},
               {"tie_word_embeddings", config.tie_embeddings}};
   // Words of our own, for what only a GGUF file can be: a Llama with biases on q, k and v alone.
   if (config.qkv_bias != (config.output_bias || config.family == "qwen2")) out["qkv_bias"] = config.qkv_bias;
@@ -281,9 +308,12 @@ Json stack_config_to_json(const StackConfig& config) {
   if (config.end_tokens.size() > 1) out["eos_token_id"] = config.end_tokens;
   if (config.rope.kind == RopeKind::none) return out;
   static const char* kinds[] = {"default", "linear", "dynamic", "yarn", "llama3"};
-  Json rope = {{"rope_type", kinds[static_cast<int>(config.rope.kind)]}, {"factor", config.rope.factor},
-               {"low_freq_factor", config.rope.low_freq_factor}, {"high_freq_factor", config.rope.high_freq_factor},
-               {"beta_fast", config.rope.beta_fast}, {"beta_slow", config.rope.beta_slow}};
+  Json rope = {{"rope_type", kinds[static_cast<int>(config.rope.kind)]},
+               {"factor", config.rope.factor},
+               {"low_freq_factor", config.rope.low_freq_factor},
+               {"high_freq_factor", config.rope.high_freq_factor},
+               {"beta_fast", config.rope.beta_fast},
+               {"beta_slow", config.rope.beta_slow}};
   if (config.rope.original_positions) rope["original_max_position_embeddings"] = config.rope.original_positions;
   if (config.rope.attention_factor) rope["attention_factor"] = config.rope.attention_factor;
   out["rope_scaling"] = rope;
@@ -307,11 +337,15 @@ Json cepe_config_to_published_json(const CepeConfig& config) {
     require(stack.family == "llama" || stack.family == "mistral",
             "the published layout is a Llama model; the {} is of the family {}", part, stack.family);
     require(stack.head_dim * stack.num_heads == stack.hidden_size,
-            "the published layout needs {} heads of {} to make up the {}'s width {}", stack.num_heads, stack.head_dim, part, stack.hidden_size);
-    require(!stack.qkv_bias || stack.output_bias, "the published layout has no biases on q, k and v alone, as the {} has", part);
-    require(stack.rope.kind == RopeKind::none || stack.rope.kind == RopeKind::linear || stack.rope.kind == RopeKind::dynamic,
+            "the published layout needs {} heads of {} to make up the {}'s width {}", stack.num_heads, stack.head_dim,
+            part, stack.hidden_size);
+    require(!stack.qkv_bias || stack.output_bias,
+            "the published layout has no biases on q, k and v alone, as the {} has", part);
+    require(stack.rope.kind == RopeKind::none || stack.rope.kind == RopeKind::linear ||
+                stack.rope.kind == RopeKind::dynamic,
             "the published code knows no rotary scaling but linear and dynamic; the {} has another", part);
-    require(stack.rope.frequency_divisors.empty(), "the published layout has no divisors of rotary frequencies; the {} has", part);
+    require(stack.rope.frequency_divisors.empty(),
+            "the published layout has no divisors of rotary frequencies; the {} has", part);
     require(stack.rope.kind != RopeKind::dynamic || stack.rope.factor > 1.0,
             "the published code refuses dynamic rotary scaling by a factor of 1, as the {} has", part);
     require(stack.rope.kind != RopeKind::dynamic || stack.rope.original_positions == 0 ||
@@ -365,7 +399,8 @@ const char* encoder_embeddings_name(EncoderEmbeddings embeddings) {
 }
 
 EncoderEmbeddings encoder_embeddings_from_name(const std::string& name, const std::string& where) {
-  for (EncoderEmbeddings kind : {EncoderEmbeddings::own, EncoderEmbeddings::decoder, EncoderEmbeddings::decoder_projected}) {
+  for (EncoderEmbeddings kind :
+       {EncoderEmbeddings::own, EncoderEmbeddings::decoder, EncoderEmbeddings::decoder_projected}) {
     if (name == encoder_embeddings_name(kind)) return kind;
   }
   fail("{}: \"encoder_embeddings\" is \"{}\", expected own, decoder or decoder_projected", where, name);

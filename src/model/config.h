@@ -17,14 +17,14 @@ enum class RopeKind { none, linear, dynamic, yarn, llama3 };
 
 struct RopeConfig {
   RopeKind kind = RopeKind::none;
-  double theta = 10000.0;            // base of the frequencies theta^(-2i/K)
-  double factor = 1.0;               // window extension
-  int64_t original_positions = 0;    // window before extension (dynamic, yarn, llama3); 0: max_positions
-  double low_freq_factor = 1.0;      // llama3
-  double high_freq_factor = 4.0;     // llama3
-  double beta_fast = 32.0;           // yarn
-  double beta_slow = 1.0;            // yarn
-  double attention_factor = 0.0;     // yarn: scale of cos and sin; 0: 0.1 ln(factor) + 1
+  double theta = 10000.0;          // base of the frequencies theta^(-2i/K)
+  double factor = 1.0;             // window extension
+  int64_t original_positions = 0;  // window before extension (dynamic, yarn, llama3); 0: max_positions
+  double low_freq_factor = 1.0;    // llama3
+  double high_freq_factor = 4.0;   // llama3
+  double beta_fast = 32.0;         // yarn
+  double beta_slow = 1.0;          // yarn
+  double attention_factor = 0.0;   // yarn: scale of cos and sin; 0: 0.1 ln(factor) + 1
   // K/2 numbers by which the frequencies are divided, beside the kind's own scaling; empty: none. How GGUF files hold
   // llama3 (rope_freqs.weight).
   std::vector<double> frequency_divisors;
@@ -32,21 +32,21 @@ struct RopeConfig {
 
 // A stack of Llama-style layers: a decoder, or the encoder.
 struct StackConfig {
-  std::string family = "llama";      // model_type: llama, mistral, qwen2, qwen3
+  std::string family = "llama";  // model_type: llama, mistral, qwen2, qwen3
   int64_t vocab_size = 0;
-  int64_t hidden_size = 0;           // D (E for an encoder)
-  int64_t intermediate_size = 0;     // F
+  int64_t hidden_size = 0;        // D (E for an encoder)
+  int64_t intermediate_size = 0;  // F
   int64_t num_layers = 0;
-  int64_t num_heads = 0;             // H
-  int64_t num_kv_heads = 0;          // G, divides H
-  int64_t head_dim = 0;              // K, even; H * K need not be D
-  int64_t max_positions = 0;         // the window trained on
+  int64_t num_heads = 0;      // H
+  int64_t num_kv_heads = 0;   // G, divides H
+  int64_t head_dim = 0;       // K, even; H * K need not be D
+  int64_t max_positions = 0;  // the window trained on
   double rms_norm_eps = 1e-6;
   RopeConfig rope;
-  bool qkv_bias = false;             // biases on q, k and v (Qwen2; Llama's attention_bias)
-  bool output_bias = false;          // a bias on o (Llama's attention_bias)
-  bool qk_norm = false;              // RMSNorm over each head of q and k before rotation (Qwen3)
-  bool tie_embeddings = false;       // lm_head is the embedding
+  bool qkv_bias = false;        // biases on q, k and v (Qwen2; Llama's attention_bias)
+  bool output_bias = false;     // a bias on o (Llama's attention_bias)
+  bool qk_norm = false;         // RMSNorm over each head of q and k before rotation (Qwen3)
+  bool tie_embeddings = false;  // lm_head is the embedding
   std::optional<int64_t> bos_token;
   // eos_token_id of config.json and generation_config.json. Of a GGUF file: its eos, eot and eom tokens, and control
   // tokens spelled as an end of the listed families: </s>, <|endoftext|>, <|end_of_text|>, <|im_end|>, <|eot_id|>,
@@ -68,7 +68,7 @@ struct CepeConfig {
   std::optional<StackConfig> encoder;
   int64_t num_cross_attn_layers = 0;  // cross-attention stands in the last so many decoder layers
   EncoderEmbeddings encoder_embeddings = EncoderEmbeddings::own;
-  int64_t chunk_length = 256;         // tokens of a context chunk that the encoder was trained on
+  int64_t chunk_length = 256;  // tokens of a context chunk that the encoder was trained on
 };
 
 // From a Hugging Face config.json; `where` names the file in errors. Unknown model_type, head counts that do not

@@ -11,10 +11,9 @@
 namespace cepe {
 namespace {
 
-constexpr std::array kForms = {std::pair(CrossAttentionForm::automatic, "automatic"),
-                               std::pair(CrossAttentionForm::materialised, "materialised"),
-                               std::pair(CrossAttentionForm::absorbed, "absorbed"),
-                               std::pair(CrossAttentionForm::cached, "cached")};
+constexpr std::array kForms = {
+    std::pair(CrossAttentionForm::automatic, "automatic"), std::pair(CrossAttentionForm::materialised, "materialised"),
+    std::pair(CrossAttentionForm::absorbed, "absorbed"), std::pair(CrossAttentionForm::cached, "cached")};
 
 // One call on one context in one layer.
 struct Call {
@@ -28,8 +27,12 @@ Call attend(double operations, double rate, double bytes, const DeviceRates& rat
 
 struct Sizes {
   explicit Sizes(const CrossAttentionWork& w)
-      : E(static_cast<double>(w.latent_width)), H(static_cast<double>(w.heads)), G(static_cast<double>(w.kv_heads)),
-        K(static_cast<double>(w.head_dim)), S(static_cast<double>(w.context_tokens)), element(static_cast<double>(w.element_bytes)),
+      : E(static_cast<double>(w.latent_width)),
+        H(static_cast<double>(w.heads)),
+        G(static_cast<double>(w.kv_heads)),
+        K(static_cast<double>(w.head_dim)),
+        S(static_cast<double>(w.context_tokens)),
+        element(static_cast<double>(w.element_bytes)),
         latent(static_cast<double>(w.latent_bytes > 0 ? w.latent_bytes : w.element_bytes)) {}
   double E, H, G, K, S, element, latent;
   double keys_values() const { return 2 * S * G * K; }
@@ -80,29 +83,35 @@ CrossAttentionForm cross_attention_form_from_name(const std::string& name, const
 }
 
 DeviceRates equal_rates() {
-  return {.product = 1e12, .attention = {1e12}, .latent = {1e12}, .kept = {1e12}, .bytes = std::numeric_limits<double>::infinity()};
+  return {.product = 1e12,
+          .attention = {1e12},
+          .latent = {1e12},
+          .kept = {1e12},
+          .bytes = std::numeric_limits<double>::infinity()};
 }
 
 DeviceRates device_rates(const at::Device& device, at::ScalarType type) {
   if (device.is_cuda()) {
-    // One H200. Measured: a product of 8192 x 8192 x 8192, cuDNN's attention of 4096 x 126,976 tokens with 32 heads of 128,
-    // a copy of device memory (read and written), and attention on latents with 32 rows (215 TFLOP/s) and with 512 and
-    // 1024 (469 and 448).
+    // One H200. Measured: a product of 8192 x 8192 x 8192, cuDNN's attention of 4096 x 126,976 tokens with 32 heads of
+    // 128, a copy of device memory (read and written), and attention on latents with 32 rows (215 TFLOP/s) and with 512
+    // and 1024 (469 and 448).
     return {.product = 794e12, .attention = {626e12, 0}, .latent = {460e12, 37}, .kept = {357e12, 0}, .bytes = 4.25e12};
   }
   // Two threads of an AVX-512 server processor with avx512_bf16; docs/kernels/latent_attention.md and
   // bench/context_attention_bench. A quarter-filled tile costs as much as a whole one, hence half_rows.
   const double pairs = at::get_num_threads() / 2.0;
-  DeviceRates rates = type == at::kBFloat16
-                          ? DeviceRates{.product = 440e9, .attention = {155e9, 20}, .latent = {178e9, 15}, .kept = {170e9, 7}}
-                          : DeviceRates{.product = 200e9, .attention = {130e9, 20}, .latent = {150e9, 8}, .kept = {170e9, 8}};
+  DeviceRates rates =
+      type == at::kBFloat16
+          ? DeviceRates{.product = 440e9, .attention = {155e9, 20}, .latent = {178e9, 15}, .kept = {170e9, 7}}
+          : DeviceRates{.product = 200e9, .attention = {130e9, 20}, .latent = {150e9, 8}, .kept = {170e9, 8}};
   rates.product *= pairs;
   for (AttentionRate* rate : {&rates.attention, &rates.latent, &rates.kept}) rate->rate *= pairs;
   rates.bytes = 25e9;
   return rates;
 }
 
-CrossAttentionCost cross_attention_cost(const CrossAttentionWork& work, const DeviceRates& rates, CrossAttentionForm form) {
+CrossAttentionCost cross_attention_cost(const CrossAttentionWork& work, const DeviceRates& rates,
+                                        CrossAttentionForm form) {
   if (form == CrossAttentionForm::automatic) return choose_cross_attention(work, rates).cost;
   const Sizes z(work);
   const auto now = static_cast<double>(work.query_rows), later = static_cast<double>(work.step_rows);

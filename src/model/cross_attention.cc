@@ -137,8 +137,7 @@ at::Tensor absorbed(const CrossAttention& weights, const StackConfig& config, co
   }
   chain.run();
   const at::Tensor read_BNE = read(moved_queries(weights, config, q_BTHK), scale);
-  const at::Tensor read_GNE =
-      read_BNE.view({B, T, G, R, E}).permute({2, 0, 1, 3, 4}).reshape({G, B * T * R, E});
+  const at::Tensor read_GNE = read_BNE.view({B, T, G, R, E}).permute({2, 0, 1, 3, 4}).reshape({G, B * T * R, E});
   const at::Tensor out_GNK = at::bmm(read_GNE, v_GKE.transpose(1, 2));
   return out_GNK.view({G, B, T, R, K}).permute({1, 2, 0, 3, 4}).reshape({B, T, H, K});
 }
@@ -148,7 +147,8 @@ bool wants_gradient(const CrossAttention& weights, const at::Tensor& q, const La
                                          weights.k.weight.requires_grad() || weights.v.weight.requires_grad());
 }
 
-CrossAttentionForm chosen(const CrossAttention& weights, const StackConfig& decoder, const Latents& latents, int64_t rows, bool kept) {
+CrossAttentionForm chosen(const CrossAttention& weights, const StackConfig& decoder, const Latents& latents,
+                          int64_t rows, bool kept) {
   CrossAttentionWork work = cross_attention_work(decoder, latents, rows);
   work.kept = kept;
   return choose_cross_attention(work, device_rates(latents.states_BSE.device(), weights.k.weight.scalar_type())).form;
@@ -176,7 +176,8 @@ Latents quantize(const Latents& latents) {
 
 at::Tensor dense_states(const Latents& latents, int64_t first, int64_t count, at::ScalarType dtype) {
   const at::Tensor states = latents.states_BSE.narrow(1, first, count);
-  return latents.scales_BS.defined() ? dequantize_states({states, latents.scales_BS.narrow(1, first, count)}, dtype) : states;
+  return latents.scales_BS.defined() ? dequantize_states({states, latents.scales_BS.narrow(1, first, count)}, dtype)
+                                     : states;
 }
 
 std::shared_ptr<const ContextCache> cache_context(const Stack& decoder, const Latents& latents) {

@@ -31,7 +31,7 @@ struct ContextCache {
 // The encoder's states of a context: all a context token costs, E numbers, read by every layer.
 struct Latents {
   at::Tensor states_BSE;
-  at::Tensor mask_BS;     // bool, true = a real token; undefined: all are
+  at::Tensor mask_BS;  // bool, true = a real token; undefined: all are
   // Keys and values of exactly these states, where they are kept (cache_context): whoever changes the states drops it.
   std::shared_ptr<const ContextCache> cache = nullptr;
   // (B, S) float32 where states are in 8 bits (quantize); undefined: they are of the model's type.
@@ -39,8 +39,8 @@ struct Latents {
   int64_t tokens() const { return states_BSE.defined() ? states_BSE.size(1) : 0; }
 };
 
-// The same states in 8 bits a number (ops/latent_int8.h): E + 4 bytes a context token. No gradients. Kept keys and values are
-// left behind.
+// The same states in 8 bits a number (ops/latent_int8.h): E + 4 bytes a context token. No gradients. Kept keys and
+// values are left behind.
 Latents quantize(const Latents& latents);
 // Tokens first .. first + count as numbers of the type: (B, count, E).
 at::Tensor dense_states(const Latents& latents, int64_t first, int64_t count, at::ScalarType dtype);
@@ -48,9 +48,10 @@ at::Tensor dense_states(const Latents& latents, int64_t first, int64_t count, at
 // Projects a context's keys and values for all layers, block by block, for the cached form. No gradients.
 std::shared_ptr<const ContextCache> cache_context(const Stack& decoder, const Latents& latents);
 
-// How much of what tokens read goes to each chunk of their context: the softmax weights of a chunk's tokens, summed, as a mean over
-// heads, layers and tokens. It is always computed from absorbed scores, whatever the form, so it costs a read of the latents for
-// each layer and 32 rows (tokens x heads); what cross-attention itself gives does not change. No gradients.
+// How much of what tokens read goes to each chunk of their context: the softmax weights of a chunk's tokens, summed, as
+// a mean over heads, layers and tokens. It is always computed from absorbed scores, whatever the form, so it costs a
+// read of the latents for each layer and 32 rows (tokens x heads); what cross-attention itself gives does not change.
+// No gradients.
 struct AttentionMass {
   ChunkBounds chunks;
   int64_t last = 1;        // of each call so many tokens count, from its end; 0: all
@@ -62,9 +63,9 @@ struct AttentionMass {
 
 struct CrossAttentionOptions {
   CrossAttentionForm form = CrossAttentionForm::automatic;
-  int64_t block_tokens = 0;                  // of a block of the materialised form; 0: what bounds memory on the device
-  const ContextKeysValues* kept = nullptr;   // this layer's, of the same latents; cached needs them
-  AttentionMass* mass = nullptr;             // to be added to
+  int64_t block_tokens = 0;                 // of a block of the materialised form; 0: what bounds memory on the device
+  const ContextKeysValues* kept = nullptr;  // this layer's, of the same latents; cached needs them
+  AttentionMass* mass = nullptr;            // to be added to
 };
 // x (B, T, D), normed by weights.norm already -> (B, T, D), to be added to the residual. Latents may have batch 1
 // for a context that all rows of the batch share. Error when the cached form is asked for and nothing is kept, or
@@ -74,23 +75,23 @@ at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& dec
 
 // Sequences first .. first + count of a batch, and the context that they read.
 struct ContextRows {
-  const Latents* latents = nullptr;          // one that they share, or one for each of them
-  const ContextKeysValues* kept = nullptr;   // this layer's, for the cached form
+  const Latents* latents = nullptr;         // one that they share, or one for each of them
+  const ContextKeysValues* kept = nullptr;  // this layer's, for the cached form
   int64_t first = 0, count = 0;
 };
 // What the sequences of a batch read, in the order of the sequences.
 struct BatchContexts {
   std::vector<ContextRows> rows;
-  const ContextTable* table = nullptr;       // of the same contexts: the absorbed form reads them in one pass
+  const ContextTable* table = nullptr;  // of the same contexts: the absorbed form reads them in one pass
 };
 // The same for a batch whose sequences read contexts of different lengths, or none: those outside all ranges get zeros.
-// What the model's matrices do is done once for the batch. form: not automatic. No gradients. As in a decoding step, whose
-// first operation is LibTorch's and waits for all before it, the contexts' states are settled (LatentStates): between the
-// work that wrote them and this call stands an operation that is not one of our kernels.
+// What the model's matrices do is done once for the batch. form: not automatic. No gradients. As in a decoding step,
+// whose first operation is LibTorch's and waits for all before it, the contexts' states are settled (LatentStates):
+// between the work that wrote them and this call stands an operation that is not one of our kernels.
 at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& x_BTD,
                            const BatchContexts& contexts, CrossAttentionForm form);
-// What lies between the products with q and with o: q (B, T, H, K) -> (B, T, H, K). q may be a result that the chain has
-// not started; so may be what is returned.
+// What lies between the products with q and with o: q (B, T, H, K) -> (B, T, H, K). q may be a result that the chain
+// has not started; so may be what is returned.
 at::Tensor read_contexts(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& q_BTHK,
                          const BatchContexts& contexts, CrossAttentionForm form, ProductChain& chain);
 

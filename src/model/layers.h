@@ -37,33 +37,33 @@ class SharedInput {
 };
 
 struct SelfAttention {
-  Linear q;            // (H*K, D)
-  Linear k, v;         // (G*K, D)
-  Linear o;            // (D, H*K)
-  at::Tensor q_norm;   // (K), Qwen3 only
-  at::Tensor k_norm;   // (K), Qwen3 only
-  Linear qkv;          // ((H + 2 G)*K, D): q, k and v in one, where merge_projections() made them views of it
+  Linear q;           // (H*K, D)
+  Linear k, v;        // (G*K, D)
+  Linear o;           // (D, H*K)
+  at::Tensor q_norm;  // (K), Qwen3 only
+  at::Tensor k_norm;  // (K), Qwen3 only
+  Linear qkv;         // ((H + 2 G)*K, D): q, k and v in one, where merge_projections() made them views of it
 };
 
 // Reads the encoder's states: no positions, no causal mask (method: section "Architecture").
 struct CrossAttention {
-  at::Tensor norm;     // (D), cross_attn.layernorm
-  Linear q;            // (H*K, D)
-  Linear k, v;         // (G*K, E)
-  Linear o;            // (D, H*K)
+  at::Tensor norm;  // (D), cross_attn.layernorm
+  Linear q;         // (H*K, D)
+  Linear k, v;      // (G*K, E)
+  Linear o;         // (D, H*K)
 };
 
 struct FeedForward {
-  Linear gate, up;     // (F, D)
-  Linear down;         // (D, F)
-  Linear gate_up;      // (2 F, D): gate and up in one, where merge_projections() made them views of it
+  Linear gate, up;  // (F, D)
+  Linear down;      // (D, F)
+  Linear gate_up;   // (2 F, D): gate and up in one, where merge_projections() made them views of it
 };
 
 struct Layer {
-  at::Tensor input_norm;                // (D)
+  at::Tensor input_norm;  // (D)
   SelfAttention self_attention;
   std::optional<CrossAttention> cross_attention;  // between self-attention and feed-forward
-  at::Tensor post_attention_norm;       // (D)
+  at::Tensor post_attention_norm;                 // (D)
   FeedForward feed_forward;
 };
 
@@ -81,15 +81,15 @@ class RotaryCache {
 
 struct Stack {
   StackConfig config;
-  at::Tensor embedding;        // (V, D)
+  at::Tensor embedding;  // (V, D)
   std::vector<Layer> layers;
-  at::Tensor norm;             // (D)
+  at::Tensor norm;  // (D)
   mutable RotaryCache rotary;
 };
 
 // Keys and values of one layer for the tokens decoded so far.
 struct LayerCache {
-  at::Tensor k_BSGK, v_BSGK;   // allocated for the whole capacity
+  at::Tensor k_BSGK, v_BSGK;  // allocated for the whole capacity
 };
 
 // A decoder's key-value cache: `length` tokens of `capacity` are filled. decode() appends.
@@ -104,10 +104,10 @@ KeyValueCache make_cache(const Stack& stack, int64_t batch, int64_t capacity);
 struct SelfAttentionInput {
   const StackConfig& config;
   const RotaryTable& rotary;
-  AttentionMask mask;          // causal for a decoder; the chunk's padding for an encoder
-  LayerCache* cache = nullptr; // decoder only
-  int64_t first = 0;           // position of the first token; tokens in the cache
-  int64_t queries = 0;         // the last so many of the T tokens ask, all are read; 0: all ask
+  AttentionMask mask;           // causal for a decoder; the chunk's padding for an encoder
+  LayerCache* cache = nullptr;  // decoder only
+  int64_t first = 0;            // position of the first token; tokens in the cache
+  int64_t queries = 0;          // the last so many of the T tokens ask, all are read; 0: all ask
 };
 // x (B, T, D), normed -> (B, queries, D)
 at::Tensor self_attention(const SelfAttention& weights, const at::Tensor& x_BTD, const SelfAttentionInput& input);

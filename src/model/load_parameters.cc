@@ -28,7 +28,8 @@ at::Tensor decode_int8(const TensorView& view, const TensorSource& source) {
   const TensorView* scale = source.find(view.name + "_scale");
   const std::string where = source.path().string();
   require(scale && scale->dtype == DType::f32 && scale->shape == std::vector<int64_t>{view.shape.at(0)},
-          "{}: tensor {} is int8 and its scales \"{}_scale\" are missing or not F32 of shape ({})", where, view.name, view.name, view.shape.at(0));
+          "{}: tensor {} is int8 and its scales \"{}_scale\" are missing or not F32 of shape ({})", where, view.name,
+          view.name, view.shape.at(0));
   at::Tensor values = at::empty(view.shape, at::kChar), scales = at::empty({view.shape[0]}, at::kFloat);
   std::memcpy(values.data_ptr(), view.bytes.data(), view.bytes.size());
   std::memcpy(scales.data_ptr(), scale->bytes.data(), scale->bytes.size());
@@ -57,9 +58,10 @@ std::vector<std::string> load_parameters(const std::vector<Parameter>& list, con
   for (const Parameter& parameter : list) {
     const std::string name = input.names ? input.names->file_name(parameter.name) : parameter.name;
     const TensorView* view = input.source.find(name);
-    require(view != nullptr, "{}: tensor {} is missing, expected with shape {}", where, name, shape_text(parameter.shape));
-    require(view->shape == parameter.shape, "{}: tensor {} has shape {}, expected {}", where, name, shape_text(view->shape),
+    require(view != nullptr, "{}: tensor {} is missing, expected with shape {}", where, name,
             shape_text(parameter.shape));
+    require(view->shape == parameter.shape, "{}: tensor {} has shape {}, expected {}", where, name,
+            shape_text(view->shape), shape_text(parameter.shape));
     at::Tensor value = decode_tensor(*view, input);
     const int64_t heads = input.names ? input.names->permuted_heads(parameter.name) : 0;
     if (heads > 0) {

@@ -6,11 +6,11 @@
 namespace cepe {
 
 struct MaskedLm {
-  Stack stack;               // model.*
-  Linear dense;              // lm_dense (E, E) with bias
-  at::Tensor layer_norm;     // lm_layer_norm (E)
-  at::Tensor head;           // lm_head.weight (V, E); the embedding when tied
-  at::Tensor bias;           // lm_bias (V)
+  Stack stack;            // model.*
+  Linear dense;           // lm_dense (E, E) with bias
+  at::Tensor layer_norm;  // lm_layer_norm (E)
+  at::Tensor head;        // lm_head.weight (V, E); the embedding when tied
+  at::Tensor bias;        // lm_bias (V)
 };
 
 std::vector<Parameter> parameters(MaskedLm& model);

@@ -8,11 +8,12 @@ namespace cepe {
 
 // Merges the decoder's layers. Their own matrices become views of the merged ones, so that memory stays what it was and
 // everything that reads them goes on. So do packed weights (weight_type.h); in LibTorch's own layout of int4 (a CPU
-// without our kernels), and with biases on some of q, k and v alone, they stay as they are. For inference: pack, cast or
-// train before. Returns the layers in which something was merged.
+// without our kernels), and with biases on some of q, k and v alone, they stay as they are. For inference: pack, cast
+// or train before. Returns the layers in which something was merged.
 int64_t merge_projections(Cepe& model);
 
-// Whether few rows are then read faster: where kernels of ours read the matrices (row_product.h), and where they are packed.
+// Whether few rows are then read faster: where kernels of ours read the matrices (row_product.h), and where they are
+// packed.
 bool merging_pays(const Cepe& model);
 
 }  // namespace cepe

@@ -18,15 +18,18 @@ struct Collector {
   void add(const std::string& name, std::vector<int64_t> shape, at::Tensor& value, std::optional<Part> other = {}) {
     out.push_back({name, std::move(shape), other.value_or(part), &value});
   }
-  void add_linear(const std::string& name, std::vector<int64_t> shape, Linear& linear, bool bias, std::optional<Part> other = {}) {
+  void add_linear(const std::string& name, std::vector<int64_t> shape, Linear& linear, bool bias,
+                  std::optional<Part> other = {}) {
     const int64_t rows = shape[0];
     add(name + ".weight", std::move(shape), linear.weight, other);
     if (bias) add(name + ".bias", {rows}, linear.bias, other);
   }
 };
 
-void collect_cross_attention(const std::string& prefix, const StackConfig& config, CrossAttention& cross, Collector& collect) {
-  const int64_t D = config.hidden_size, HK = config.num_heads * config.head_dim, GK = config.num_kv_heads * config.head_dim;
+void collect_cross_attention(const std::string& prefix, const StackConfig& config, CrossAttention& cross,
+                             Collector& collect) {
+  const int64_t D = config.hidden_size, HK = config.num_heads * config.head_dim,
+                GK = config.num_kv_heads * config.head_dim;
   const Part part = Part::cross_attention;
   const int64_t E = collect.encoder_width;
   collect.add_linear(prefix + "q_proj", {HK, D}, cross.q, false, part);
@@ -58,7 +61,8 @@ void collect_layer(const std::string& prefix, const StackConfig& config, Layer& 
 void collect_stack(const std::string& prefix, Stack& stack, bool with_embedding, Collector& collect) {
   const StackConfig& config = stack.config;
   stack.layers.resize(config.num_layers);
-  if (with_embedding) collect.add(prefix + "embed_tokens.weight", {config.vocab_size, config.hidden_size}, stack.embedding);
+  if (with_embedding)
+    collect.add(prefix + "embed_tokens.weight", {config.vocab_size, config.hidden_size}, stack.embedding);
   for (size_t i = 0; i < stack.layers.size(); ++i) {
     collect_layer(prefix + "layers." + std::to_string(i) + ".", config, stack.layers[i], collect);
   }
@@ -89,11 +93,11 @@ Layer cast(const Layer& layer, at::ScalarType dtype) {
   Layer out;
   out.input_norm = tensor(layer.input_norm);
   out.post_attention_norm = tensor(layer.post_attention_norm);
-  out.self_attention = {cast(self.q, dtype), cast(self.k, dtype), cast(self.v, dtype), cast(self.o, dtype),
-                        tensor(self.q_norm), tensor(self.k_norm)};
+  out.self_attention = {cast(self.q, dtype), cast(self.k, dtype), cast(self.v, dtype),
+                        cast(self.o, dtype), tensor(self.q_norm), tensor(self.k_norm)};
   if (const auto& cross = layer.cross_attention) {
-    out.cross_attention = CrossAttention{tensor(cross->norm), cast(cross->q, dtype), cast(cross->k, dtype), cast(cross->v, dtype),
-                                         cast(cross->o, dtype)};
+    out.cross_attention = CrossAttention{tensor(cross->norm), cast(cross->q, dtype), cast(cross->k, dtype),
+                                         cast(cross->v, dtype), cast(cross->o, dtype)};
   }
   const FeedForward& mlp = layer.feed_forward;
   out.feed_forward = {cast(mlp.gate, dtype), cast(mlp.up, dtype), cast(mlp.down, dtype)};
@@ -112,7 +116,8 @@ Stack cast(const Stack& stack, at::ScalarType dtype) {
 
 }  // namespace
 
-void append_stack_parameters(Stack& stack, const std::string& prefix, Part part, bool with_embedding, std::vector<Parameter>& out) {
+void append_stack_parameters(Stack& stack, const std::string& prefix, Part part, bool with_embedding,
+                             std::vector<Parameter>& out) {
   Collector collect{out, part};
   collect_stack(prefix, stack, with_embedding, collect);
 }
@@ -123,11 +128,15 @@ std::vector<Parameter> parameters(Cepe& model) {
   Collector decoder_parts{out, Part::decoder, model.config.encoder ? model.config.encoder->hidden_size : 0};
   collect_stack("model.", model.decoder.stack, true, decoder_parts);
   const StackConfig& decoder = model.config.decoder;
-  if (!decoder.tie_embeddings) out.push_back({"lm_head.weight", {decoder.vocab_size, decoder.hidden_size}, Part::decoder, &model.decoder.lm_head});
+  if (!decoder.tie_embeddings)
+    out.push_back({"lm_head.weight", {decoder.vocab_size, decoder.hidden_size}, Part::decoder, &model.decoder.lm_head});
   if (!model.encoder) return out;
-  append_stack_parameters(model.encoder->stack, "encoder.", Part::encoder, model.config.encoder_embeddings == EncoderEmbeddings::own, out);
+  append_stack_parameters(model.encoder->stack, "encoder.", Part::encoder,
+                          model.config.encoder_embeddings == EncoderEmbeddings::own, out);
   if (model.config.encoder_embeddings == EncoderEmbeddings::decoder_projected) {
-    out.push_back({"encoder.embed_projection.weight", {model.config.encoder->hidden_size, decoder.hidden_size}, Part::encoder,
+    out.push_back({"encoder.embed_projection.weight",
+                   {model.config.encoder->hidden_size, decoder.hidden_size},
+                   Part::encoder,
                    &model.encoder->embed_projection.weight});
   }
   return out;
@@ -165,7 +174,8 @@ Cepe cast(const Cepe& model, at::ScalarType dtype) {
   if (model.encoder) {
     out.encoder.emplace();
     out.encoder->stack = cast(model.encoder->stack, dtype);
-    if (model.encoder->embed_projection.weight.defined()) out.encoder->embed_projection = cast(model.encoder->embed_projection, dtype);
+    if (model.encoder->embed_projection.weight.defined())
+      out.encoder->embed_projection = cast(model.encoder->embed_projection, dtype);
   }
   return out;
 }
@@ -173,11 +183,13 @@ Cepe cast(const Cepe& model, at::ScalarType dtype) {
 void add_cepe_parts(Cepe& model, const AdditionOptions& options) {
   const StackConfig decoder = model.config.decoder;
   require(options.encoder_layers >= 1 && options.encoder_layers <= decoder.num_layers,
-          "encoder layers: {} asked for, the decoder has {} to take them from", options.encoder_layers, decoder.num_layers);
+          "encoder layers: {} asked for, the decoder has {} to take them from", options.encoder_layers,
+          decoder.num_layers);
   require(options.cross_attention_layers >= 1 && options.cross_attention_layers <= decoder.num_layers,
-          "cross-attention layers: {} asked for, the decoder has {}", options.cross_attention_layers, decoder.num_layers);
-  require(options.chunk_length >= 1 && options.chunk_length <= options.encoder_window, "chunks of {} tokens exceed the encoder's window of {}",
-          options.chunk_length, options.encoder_window);
+          "cross-attention layers: {} asked for, the decoder has {}", options.cross_attention_layers,
+          decoder.num_layers);
+  require(options.chunk_length >= 1 && options.chunk_length <= options.encoder_window,
+          "chunks of {} tokens exceed the encoder's window of {}", options.chunk_length, options.encoder_window);
   StackConfig encoder = decoder;
   encoder.num_layers = options.encoder_layers;
   encoder.max_positions = options.encoder_window;
@@ -189,7 +201,9 @@ void add_cepe_parts(Cepe& model, const AdditionOptions& options) {
   model.encoder.emplace();
 
   // Copies, in float32: the decoder stays untouched whatever happens to them.
-  const auto copy = [](const at::Tensor& value) { return value.detach().to(at::kFloat, /*non_blocking=*/false, /*copy=*/true); };
+  const auto copy = [](const at::Tensor& value) {
+    return value.detach().to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);
+  };
   const std::vector<Parameter> all = parameters(model);
   std::map<std::string, at::Tensor> source;
   for (const Parameter& parameter : all) {
@@ -200,7 +214,8 @@ void add_cepe_parts(Cepe& model, const AdditionOptions& options) {
     return at == std::string::npos ? text : text.replace(at, from.size(), to);
   };
   for (const Parameter& parameter : all) {
-    if (parameter.part == Part::encoder) *parameter.value = copy(source.at(replaced(parameter.name, "encoder.", "model.")));
+    if (parameter.part == Part::encoder)
+      *parameter.value = copy(source.at(replaced(parameter.name, "encoder.", "model.")));
     if (parameter.part != Part::cross_attention) continue;
     // Weights alone: cross-attention has no biases and no norms of heads, whatever self-attention has.
     std::string name = replaced(parameter.name, "cross_attn.layernorm", "post_attention_layernorm");

@@ -15,7 +15,8 @@ at::Tensor replug_log_probs(const Cepe& model, const ReplugInput& input) {
   at::Tensor mixture;
   for (int64_t n = 0; n < contexts.size(1); ++n) {
     const at::Tensor ids = at::cat({contexts.select(1, n), input.ids_BT}, 1);
-    const at::Tensor log_probs = logits(model, decode(model, {ids})).log_softmax(-1) + weights_BN.select(1, n).view({-1, 1, 1});
+    const at::Tensor log_probs =
+        logits(model, decode(model, {ids})).log_softmax(-1) + weights_BN.select(1, n).view({-1, 1, 1});
     mixture = mixture.defined() ? at::logaddexp(mixture, log_probs) : log_probs;
   }
   return mixture;

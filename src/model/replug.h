@@ -1,5 +1,5 @@
-// RePlug (Shi et al. 2023, arXiv 2301.12652), a baseline: each context stands before the input in a forward of its own, and
-// the next-token distributions are mixed by the softmax of the retrieval scores.
+// RePlug (Shi et al. 2023, arXiv 2301.12652), a baseline: each context stands before the input in a forward of its own,
+// and the next-token distributions are mixed by the softmax of the retrieval scores.
 #pragma once
 
 #include "model/cepe.h"

@@ -24,13 +24,15 @@ void scale_llama3(const RopeConfig& rope, int64_t original, std::vector<double>&
     if (wavelength > longest) {
       f /= rope.factor;
     } else if (wavelength >= shortest) {
-      const double smooth = (original / wavelength - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor);
+      const double smooth =
+          (original / wavelength - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor);
       f = (1 - smooth) * f / rope.factor + smooth * f;
     }
   }
 }
 
-// YaRN (Peng et al. 2023, arXiv 2309.00071): dimensions that turn often are kept, slow ones interpolated, a ramp between.
+// YaRN (Peng et al. 2023, arXiv 2309.00071): dimensions that turn often are kept, slow ones interpolated, a ramp
+// between.
 void scale_yarn(const StackConfig& config, int64_t original, std::vector<double>& frequencies) {
   const RopeConfig& rope = config.rope;
   const auto dimension = [&](double turns) {
@@ -53,7 +55,8 @@ RotaryTable rotary_table(const StackConfig& config, int64_t positions) {
   double theta = rope.theta, scale = 1.0;
   if (rope.kind == RopeKind::dynamic && positions > original) {
     // NTK-aware scaling that grows with the sequence.
-    theta *= std::pow(rope.factor * positions / original - (rope.factor - 1), config.head_dim / (config.head_dim - 2.0));
+    theta *=
+        std::pow(rope.factor * positions / original - (rope.factor - 1), config.head_dim / (config.head_dim - 2.0));
   }
   std::vector<double> frequencies = base_frequencies(theta, config.head_dim);
   if (rope.kind == RopeKind::linear) {

@@ -84,7 +84,8 @@ void add_encoder(CepeConfig& config, const std::string& encoder, const std::stri
   const auto cross = by == std::string::npos ? std::nullopt : whole_number(encoder.substr(by + 1));
   require(layers && cross,
           "shape {}: after the + expected mlm-large, or <encoder layers>x<cross-attention layers> such as 8x15, found "
-          "\"{}\"", name, encoder);
+          "\"{}\"",
+          name, encoder);
   const int64_t most = config.decoder.num_layers;
   require(*layers >= 1 && *layers <= most && *cross >= 1 && *cross <= most,
           "shape {}: encoder and cross-attention layers should be 1 to {}, as many as the decoder has; found {} and {}",

@@ -59,8 +59,8 @@ class StepBuckets {
   const Cepe& model_;
   KeyValueCache cache_;
   StepBucketsOptions options_;
-  std::vector<int64_t> sizes_;    // the last one is the cache's batch
-  std::vector<Bucket> buckets_;   // one a size; made when it is first placed
+  std::vector<int64_t> sizes_;   // the last one is the cache's batch
+  std::vector<Bucket> buckets_;  // one a size; made when it is first placed
 };
 
 }  // namespace cepe

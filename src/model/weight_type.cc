@@ -78,7 +78,8 @@ PackedSizes pack_weights(Cepe& model, WeightType type) {
 
 int64_t weight_bytes(Cepe& model) {
   int64_t sum = 0;
-  for (const Parameter& parameter : parameters(model)) sum += parameter.value->defined() ? bytes_of(*parameter.value) : 0;
+  for (const Parameter& parameter : parameters(model))
+    sum += parameter.value->defined() ? bytes_of(*parameter.value) : 0;
   const auto add = [&](const Linear& linear) { sum += linear.packed ? linear.packed->bytes() : 0; };
   const auto add_stack = [&](Stack& stack) {
     for (Layer& layer : stack.layers) {

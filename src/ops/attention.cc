@@ -123,10 +123,9 @@ const char* attention_backend(const at::Device& device) {
 }
 
 void configure_attention_backends() {
-  at::globalContext().setSDPPriorityOrder({static_cast<int64_t>(at::SDPBackend::cudnn_attention),
-                                           static_cast<int64_t>(at::SDPBackend::flash_attention),
-                                           static_cast<int64_t>(at::SDPBackend::efficient_attention),
-                                           static_cast<int64_t>(at::SDPBackend::math)});
+  at::globalContext().setSDPPriorityOrder(
+      {static_cast<int64_t>(at::SDPBackend::cudnn_attention), static_cast<int64_t>(at::SDPBackend::flash_attention),
+       static_cast<int64_t>(at::SDPBackend::efficient_attention), static_cast<int64_t>(at::SDPBackend::math)});
 }
 
 }  // namespace cepe

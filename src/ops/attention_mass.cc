@@ -13,8 +13,8 @@ namespace cepe {
 namespace {
 
 constexpr int64_t kTile = 64;
-constexpr int64_t kBlock = 4096;                       // tokens that are widened and scored at a time
-constexpr int64_t kScoreBytes = int64_t{128} << 20;    // of scores that are kept at a time
+constexpr int64_t kBlock = 4096;                     // tokens that are widened and scored at a time
+constexpr int64_t kScoreBytes = int64_t{128} << 20;  // of scores that are kept at a time
 
 // softmax of some rows of one context, (R, E) on (S, E) -> (R, S)
 at::Tensor weights_of(const at::Tensor& query_RE, const LatentStates& context, double scale) {
@@ -40,7 +40,8 @@ at::Tensor sums_by_chunk(const at::Tensor& weights_RS, const ChunkBounds& chunks
   return sums - before;
 }
 
-at::Tensor mass_by_products(const at::Tensor& query_BNE, const LatentStates& context, const ChunkBounds& chunks, double scale) {
+at::Tensor mass_by_products(const at::Tensor& query_BNE, const LatentStates& context, const ChunkBounds& chunks,
+                            double scale) {
   const int64_t C = context.states_BSE.size(0), E = query_BNE.size(2), S = context.states_BSE.size(1);
   const at::ScalarType type = query_BNE.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const at::Tensor query_CRE = query_BNE.reshape({C, -1, E}).to(type);
@@ -56,7 +57,9 @@ at::Tensor mass_by_products(const at::Tensor& query_BNE, const LatentStates& con
     }
     for (int64_t first = 0; first < R; first += at_once) {
       const int64_t n = std::min(at_once, R - first);
-      mass[c].narrow(0, first, n).copy_(sums_by_chunk(weights_of(query_CRE[c].narrow(0, first, n), own, scale), chunks));
+      mass[c]
+          .narrow(0, first, n)
+          .copy_(sums_by_chunk(weights_of(query_CRE[c].narrow(0, first, n), own, scale), chunks));
     }
   }
   return mass.view({query_BNE.size(0), query_BNE.size(1), chunks.count()});
@@ -86,7 +89,8 @@ ChunkBounds::ChunkBounds(const std::vector<int64_t>& lengths, const at::Device& 
   first_tiles_M = at::tensor(first_tiles, at::kInt).to(device);
 }
 
-at::Tensor attention_mass(const at::Tensor& query_BNE, const LatentStates& context, const ChunkBounds& chunks, double scale) {
+at::Tensor attention_mass(const at::Tensor& query_BNE, const LatentStates& context, const ChunkBounds& chunks,
+                          double scale) {
   const at::NoGradGuard no_gradients;
   const auto& [states_BSE, mask_BS, scales_BS, settled] = context;
   const int64_t B = query_BNE.size(0), E = query_BNE.size(2), S = states_BSE.size(1), contexts = states_BSE.size(0);

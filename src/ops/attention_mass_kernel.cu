@@ -1,6 +1,6 @@
-// Scores of a tile of tokens are products of a warpgroup (wgmma) that stay in its registers: a warp reduces its 16 tokens to
-// the highest score and the sum of exponentials of each row. Tiles lie within chunks, so a second kernel makes them into
-// masses in a fixed order.
+// Scores of a tile of tokens are products of a warpgroup (wgmma) that stay in its registers: a warp reduces its 16
+// tokens to the highest score and the sum of exponentials of each row. Tiles lie within chunks, so a second kernel
+// makes them into masses in a fixed order.
 #include "ops/attention_mass_kernel.h"
 
 #include <cuda_bf16.h>
@@ -21,9 +21,9 @@ using namespace hopper;
 using latent_kernel::check;
 using latent_kernel::kTile;
 
-constexpr int kGroup = 128;            // threads of a warpgroup
+constexpr int kGroup = 128;  // threads of a warpgroup
 constexpr int kWarps = kGroup / 32;
-constexpr int kSlots = 18;             // of the ring: 64 tokens x 64 values each
+constexpr int kSlots = 18;  // of the ring: 64 tokens x 64 values each
 constexpr int kSlotBytes = kTile * kRowBytes;
 constexpr int kThreads = kGroup + 32;  // those that score, and a warp whose first thread copies
 constexpr float kLn2 = 0.693147181f;
@@ -36,7 +36,7 @@ struct Problem {
   const int2* tiles;
   float* statistics;  // (row blocks, all tiles, warps, 2, rows of a block)
   int row_blocks, chunks, first_token, first_tile, count, all_tiles;
-  float scale;        // of scores in powers of two
+  float scale;  // of scores in powers of two
 };
 // Rows of the query that one block scores at a time.
 int rows_of_block(int64_t rows) { return rows <= 8 ? 8 : rows <= 16 ? 16 : 32; }
@@ -77,9 +77,11 @@ __device__ void copy_tiles(const Maps& maps, const Problem& p, const Shared& sha
   }
 }
 
-// (64 tokens x width) (width x rows). A place of the ring is free when the products after its own have begun and its own are done.
+// (64 tokens x width) (width x rows). A place of the ring is free when the products after its own have begun and its
+// own are done.
 template <int kRows>
-__device__ __forceinline__ void multiply_tile(const Problem& p, const Shared& shared, RingPlace<kSlots>& at, float (&score)[kRows / 2]) {
+__device__ __forceinline__ void multiply_tile(const Problem& p, const Shared& shared, RingPlace<kSlots>& at,
+                                              float (&score)[kRows / 2]) {
   int previous = 0;
   for (int i = 0; i < p.chunks; ++i) {
     wait(shared.full + at.slot, at.parity);
@@ -102,7 +104,8 @@ __device__ __forceinline__ void multiply_tile(const Problem& p, const Shared& sh
 
 // A warp's 16 tokens of the tile: highest score of each row in powers of two, and the sum of exponentials.
 template <int kRows>
-__device__ __forceinline__ void write_statistics(const Problem& p, const int2& tile, float* to, float (&score)[kRows / 2]) {
+__device__ __forceinline__ void write_statistics(const Problem& p, const int2& tile, float* to,
+                                                 float (&score)[kRows / 2]) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, first = warp * 16 + lane / 4;
   bool real[2];
 #pragma unroll
@@ -155,7 +158,8 @@ __device__ void score_share(const Maps& maps, const Problem& p, const Shared& sh
 }
 
 template <int kRows>
-__global__ void __launch_bounds__(kThreads, 1) score_states(const __grid_constant__ Maps maps, const __grid_constant__ Problem p) {
+__global__ void __launch_bounds__(kThreads, 1)
+    score_states(const __grid_constant__ Maps maps, const __grid_constant__ Problem p) {
   extern __shared__ __align__(1024) char memory[];
   const Shared shared(memory);
   if (threadIdx.x == 0) {
@@ -166,8 +170,10 @@ __global__ void __launch_bounds__(kThreads, 1) score_states(const __grid_constan
     publish_barriers();
   }
   __syncthreads();
-  if (threadIdx.x < kGroup) score_share<kRows>(maps, p, shared);
-  else if (threadIdx.x == kGroup) copy_tiles(maps, p, shared);
+  if (threadIdx.x < kGroup)
+    score_share<kRows>(maps, p, shared);
+  else if (threadIdx.x == kGroup)
+    copy_tiles(maps, p, shared);
 }
 
 // The log-sum-exp of each chunk, natural; minus infinity where it has no real token. A thread one chunk of one row.
@@ -248,7 +254,8 @@ int64_t statistics_floats(int64_t rows, int64_t tiles) {
 }
 
 void score_tiles(const ScoreArgs& args, void* stream) {
-  if (args.width % kChunk != 0 || args.width > 1024) fused::refuse("attention mass", "the width is not a multiple of 64 up to 1024");
+  if (args.width % kChunk != 0 || args.width > 1024)
+    fused::refuse("attention mass", "the width is not a multiple of 64 up to 1024");
   if (args.rows == 0 || args.count == 0) return;
   const auto on = static_cast<cudaStream_t>(stream);
   switch (rows_of_block(args.rows)) {

@@ -67,9 +67,10 @@ inline void check_launch(const char* kernel) {
   if (status != cudaSuccess) fused::refuse(kernel, cudaGetErrorString(status));
 }
 
-// Kernels of a decoding step overlap at their edges ("programmatic dependent launch"): one that is launched early takes its
-// place while the one before it on the stream still runs, and calls wait_for_earlier() before it touches what others write;
-// each calls let_next_start() first of all. A kernel may be early after any other, for a wait ends when all before has.
+// Kernels of a decoding step overlap at their edges ("programmatic dependent launch"): one that is launched early takes
+// its place while the one before it on the stream still runs, and calls wait_for_earlier() before it touches what
+// others write; each calls let_next_start() first of all. A kernel may be early after any other, for a wait ends when
+// all before has.
 __device__ __forceinline__ void let_next_start() { cudaTriggerProgrammaticLaunchCompletion(); }
 __device__ __forceinline__ void wait_for_earlier() { cudaGridDependencySynchronize(); }
 

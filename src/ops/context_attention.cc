@@ -22,7 +22,8 @@ at::ScalarType wide_type(const at::Tensor& x) { return x.scalar_type() == at::kD
 double scale_of(const at::Tensor& q) { return 1.0 / std::sqrt(static_cast<double>(q.size(-1))); }
 
 // Scores as a matrix, for what no fused kernel takes; rows in pieces, so that memory stays bounded.
-PartialAttention plain_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& bias) {
+PartialAttention plain_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                 const at::Tensor& bias) {
   constexpr int64_t kScores = int64_t{1} << 26;
   const int64_t N = q.size(2), S = k.size(2);
   const int64_t piece = std::max<int64_t>(1, kScores / std::max<int64_t>(1, q.size(0) * q.size(1) * S));
@@ -37,14 +38,16 @@ PartialAttention plain_attention(const at::Tensor& q, const at::Tensor& k, const
   return {outs.size() == 1 ? outs[0] : at::cat(outs, 2), sums.size() == 1 ? sums[0] : at::cat(sums, 2)};
 }
 
-PartialAttention fused_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& bias) {
+PartialAttention fused_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                 const at::Tensor& bias) {
   const bool half = q.scalar_type() == at::kBFloat16 || q.scalar_type() == at::kHalf;
   if (q.device().is_cpu()) {
     const auto mask = bias.defined() ? std::optional<at::Tensor>(bias.to(q.scalar_type())) : std::nullopt;
     const auto [out, sum] = at::_scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, false, mask);
     return {out, sum};
   }
-  if (!q.is_cuda() || !half || bias.defined() || q.size(3) % 8 != 0 || q.size(3) > 128) return plain_attention(q, k, v, bias);
+  if (!q.is_cuda() || !half || bias.defined() || q.size(3) % 8 != 0 || q.size(3) > 128)
+    return plain_attention(q, k, v, bias);
   // cuDNN's is the faster one for many rows (on Hopper 626 against 357 TFLOP/s).
   if (q.size(2) >= 64) {
     const auto found = at::_scaled_dot_product_cudnn_attention(q, k, v, {}, /*compute_log_sumexp=*/true);
@@ -64,11 +67,15 @@ PartialAttention split_attention(const at::Tensor& q, const at::Tensor& k, const
   AttentionMerge merge;
   if (parts > 1) {
     const auto apart = [&](const at::Tensor& x) {
-      return x.narrow(2, 0, parts * length).unflatten(2, {parts, length}).permute({0, 2, 1, 3, 4}).reshape({C * parts, G, length, K});
+      return x.narrow(2, 0, parts * length)
+          .unflatten(2, {parts, length})
+          .permute({0, 2, 1, 3, 4})
+          .reshape({C * parts, G, length, K});
     };
     const at::Tensor rows = q.unsqueeze(1).expand({C, parts, G, N, K}).reshape({C * parts, G, N, K});
     const PartialAttention found = partial_attention(rows, apart(k), apart(v), {});
-    const at::Tensor outs = found.out_CGNK.unflatten(0, {C, parts}), sums = found.log_sum_exp_CGN.unflatten(0, {C, parts});
+    const at::Tensor outs = found.out_CGNK.unflatten(0, {C, parts}),
+                     sums = found.log_sum_exp_CGN.unflatten(0, {C, parts});
     const at::Tensor weights = sums.softmax(1).unsqueeze(-1);
     merge.add({(outs.to(at::kFloat) * weights).sum(1), sums.logsumexp(1)});
   }
@@ -89,7 +96,8 @@ at::Tensor unfold_queries(const at::Tensor& out, at::IntArrayRef q_sizes) {
   return out.reshape({C, G, B / C * T, H / G, K}).permute({0, 2, 1, 3, 4}).reshape({B, T, H, K});
 }
 
-PartialAttention partial_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& keys_CS) {
+PartialAttention partial_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                   const at::Tensor& keys_CS) {
   if (!keys_CS.defined()) return fused_attention(q, k, v, {});
   // Where no key is real there is no softmax: all are let in, and the result is put aside.
   const at::Tensor empty = keys_CS.any(1).logical_not().view({-1, 1, 1});
@@ -150,10 +158,13 @@ void write_keys_values(ContextKeysValues& to, int64_t first, const at::Tensor& k
     return;
   }
   if (whole > 0) {
-    to.k.narrow(2, first / kBlock, whole).copy_(keys.narrow(2, 0, whole * kBlock).unflatten(2, {whole, kBlock}).transpose(3, 4));
+    to.k.narrow(2, first / kBlock, whole)
+        .copy_(keys.narrow(2, 0, whole * kBlock).unflatten(2, {whole, kBlock}).transpose(3, 4));
   }
   if (rest > 0) {
-    to.k.select(2, first / kBlock + whole).narrow(3, 0, rest).copy_(keys.narrow(2, whole * kBlock, rest).transpose(2, 3));
+    to.k.select(2, first / kBlock + whole)
+        .narrow(3, 0, rest)
+        .copy_(keys.narrow(2, whole * kBlock, rest).transpose(2, 3));
   }
 }
 
@@ -172,8 +183,8 @@ at::Tensor context_attention(const at::Tensor& q_BTHK, const ContextKeysValues& 
   const int64_t C = context.k.size(0), G = context.k.size(1), S = context.tokens;
   require(S > 0, "context attention: the context has no tokens");
   require(C == 1 || C == q_BTHK.size(0), "context attention: {} contexts for a batch of {}", C, q_BTHK.size(0));
-  require(!mask_CS.defined() || (mask_CS.size(0) == C && mask_CS.size(1) == S), "context attention: the mask should be {} x {}",
-          C, S);
+  require(!mask_CS.defined() || (mask_CS.size(0) == C && mask_CS.size(1) == S),
+          "context attention: the mask should be {} x {}", C, S);
   const at::Tensor q = fold_queries(q_BTHK, C, G);
   if (kernel != ContextKernel::none && context_kernel_applies(q, context)) {
     return unfold_queries(run_context_kernel(q, context, mask_CS, kernel), q_BTHK.sizes()).to(q_BTHK.scalar_type());

@@ -22,8 +22,8 @@ at::Tensor unfold_queries(const at::Tensor& out_CGNK, at::IntArrayRef q_sizes);
 
 // Attention over some of the keys: what it read there, and how much those keys weigh.
 struct PartialAttention {
-  at::Tensor out_CGNK;          // softmax over these keys alone; zeros where none of them is real
-  at::Tensor log_sum_exp_CGN;   // of q.k / sqrt(K), float32 (float64 for float64); -inf where none is real
+  at::Tensor out_CGNK;         // softmax over these keys alone; zeros where none of them is real
+  at::Tensor log_sum_exp_CGN;  // of q.k / sqrt(K), float32 (float64 for float64); -inf where none is real
 };
 // k, v (C, G, S, K), any strides with the last 1. keys_CS bool, true = a real token; undefined: all are.
 PartialAttention partial_attention(const at::Tensor& q_CGNK, const at::Tensor& k_CGSK, const at::Tensor& v_CGSK,
@@ -61,8 +61,8 @@ void write_keys_values(ContextKeysValues& to, int64_t first, const at::Tensor& k
 // Tokens first .. first + n as keys and values (C, G, n, K); first and n as above.
 std::pair<at::Tensor, at::Tensor> read_keys_values(const ContextKeysValues& from, int64_t first, int64_t n);
 
-// The instruction sets that the CPU's kernel is compiled for; `best` is what the processor has. The others are for tests;
-// `none` takes LibTorch's attention part by part.
+// The instruction sets that the CPU's kernel is compiled for; `best` is what the processor has. The others are for
+// tests; `none` takes LibTorch's attention part by part.
 enum class ContextKernel { best, avx2, portable, none };
 
 // softmax(q k^T / sqrt(K)) v over the whole context. mask (C, S) bool, true = a real token; undefined: all are. A row

@@ -14,7 +14,8 @@
 namespace cepe {
 namespace {
 
-// Plain C++ on vectors of a fixed size, inlined whole into one copy for each instruction set, as in latent_attention.cc.
+// Plain C++ on vectors of a fixed size, inlined whole into one copy for each instruction set, as in
+// latent_attention.cc.
 #pragma GCC diagnostic ignored "-Wpsabi"  // of functions that return vectors: all are inlined
 #define CEPE_INLINE inline __attribute__((always_inline))
 
@@ -54,17 +55,17 @@ CEPE_INLINE Vector exp_below(Vector x, float shift) {
 // The query rows of one key-value head, and what they have read so far.
 struct Rows {
   int64_t count, head_dim;
-  const float* query;                 // (count, head_dim), scaled
-  float* sum;                         // (count, head_dim), sum of exp(score - highest) v
-  float *highest, *total;             // (count) each
+  const float* query;      // (count, head_dim), scaled
+  float* sum;              // (count, head_dim), sum of exp(score - highest) v
+  float *highest, *total;  // (count) each
 };
 
 // One block of keys and values.
 template <class Element>
 struct Block {
-  const Element *k, *v;               // (head_dim, kBlock), (kBlock, head_dim)
-  int64_t tokens;                     // the first so many are there
-  const bool* real;                   // (tokens) or null
+  const Element *k, *v;  // (head_dim, kBlock), (kBlock, head_dim)
+  int64_t tokens;        // the first so many are there
+  const bool* real;      // (tokens) or null
 };
 
 // A product of few rows: out[r] (kVectors vectors) = out[r] * factor[r] + sum over i of a[r][i] b[i]; factor null: out
@@ -170,8 +171,10 @@ template <int64_t kRows, int64_t kVectors, class Element>
 CEPE_INLINE void read_span(const Rows& rows, const Span& span) {
   for (int64_t first = 0; first < span.tokens; first += kBlock) {
     const int64_t offset = first * rows.head_dim;
-    read_rows<kRows, kVectors, Element>(rows, 0, {static_cast<const Element*>(span.k) + offset, static_cast<const Element*>(span.v) + offset,
-                                         std::min(kBlock, span.tokens - first), span.real ? span.real + first : nullptr});
+    read_rows<kRows, kVectors, Element>(
+        rows, 0,
+        {static_cast<const Element*>(span.k) + offset, static_cast<const Element*>(span.v) + offset,
+         std::min(kBlock, span.tokens - first), span.real ? span.real + first : nullptr});
   }
 }
 
@@ -220,7 +223,8 @@ void merge_head(const std::vector<const Partial*>& parts, int64_t N, int64_t K, 
     for (const Partial* part : parts) {
       if (highest == kNone) break;
       const float weight = std::exp(part->highest[row] - highest) / total;
-      for (int64_t i = 0; i < K; ++i) out[n * K + i] += weight * part->sum[row * static_cast<size_t>(K) + static_cast<size_t>(i)];
+      for (int64_t i = 0; i < K; ++i)
+        out[n * K + i] += weight * part->sum[row * static_cast<size_t>(K) + static_cast<size_t>(i)];
     }
   }
 }
@@ -229,15 +233,22 @@ void merge_head(const std::vector<const Partial*>& parts, int64_t N, int64_t K, 
 class Pass {
  public:
   Pass(const at::Tensor& query_HNK, const ContextKeysValues& context, const at::Tensor& mask_CS, Reader read)
-      : query_(query_HNK), k_(context.k), v_(context.v), mask_(mask_CS), read_(read), tokens_(context.tokens),
-        blocks_(context.k.size(2)), kv_heads_(context.k.size(1)) {}
+      : query_(query_HNK),
+        k_(context.k),
+        v_(context.v),
+        mask_(mask_CS),
+        read_(read),
+        tokens_(context.tokens),
+        blocks_(context.k.size(2)),
+        kv_heads_(context.k.size(1)) {}
 
   at::Tensor run() {
     const int64_t heads = query_.size(0), N = query_.size(1), K = query_.size(2), all = heads * blocks_;
     const int64_t spans = std::min<int64_t>(at::get_num_threads(), all);
     std::vector<std::vector<Partial>> found(static_cast<size_t>(spans));
     at::parallel_for(0, spans, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) found[static_cast<size_t>(i)] = read(all * i / spans, all * (i + 1) / spans);
+      for (int64_t i = begin; i < end; ++i)
+        found[static_cast<size_t>(i)] = read(all * i / spans, all * (i + 1) / spans);
     });
     std::vector<std::vector<const Partial*>> by_head(static_cast<size_t>(heads));
     for (const auto& parts : found) {
@@ -265,12 +276,15 @@ class Pass {
   Partial read_head(int64_t head, int64_t first, int64_t last) const {
     const int64_t N = query_.size(1), K = query_.size(2);
     const auto rows = static_cast<size_t>(N);
-    Partial part{head, std::vector<float>(rows * static_cast<size_t>(K)), std::vector<float>(rows, kNone), std::vector<float>(rows)};
+    Partial part{head, std::vector<float>(rows * static_cast<size_t>(K)), std::vector<float>(rows, kNone),
+                 std::vector<float>(rows)};
     const int64_t offset = (head * blocks_ + first) * kBlock * K * static_cast<int64_t>(k_.element_size());
-    const bool* real = mask_.defined() ? mask_.const_data_ptr<bool>() + head / kv_heads_ * tokens_ + first * kBlock : nullptr;
-    read_({N, K, query_.const_data_ptr<float>() + head * N * K, part.sum.data(), part.highest.data(), part.total.data()},
-          {static_cast<const char*>(k_.const_data_ptr()) + offset, static_cast<const char*>(v_.const_data_ptr()) + offset,
-           std::min(last * kBlock, tokens_) - first * kBlock, real});
+    const bool* real =
+        mask_.defined() ? mask_.const_data_ptr<bool>() + head / kv_heads_ * tokens_ + first * kBlock : nullptr;
+    read_(
+        {N, K, query_.const_data_ptr<float>() + head * N * K, part.sum.data(), part.highest.data(), part.total.data()},
+        {static_cast<const char*>(k_.const_data_ptr()) + offset, static_cast<const char*>(v_.const_data_ptr()) + offset,
+         std::min(last * kBlock, tokens_) - first * kBlock, real});
     return part;
   }
 
@@ -286,7 +300,8 @@ bool context_kernel_applies(const at::Tensor& q, const ContextKeysValues& contex
   return context.blocked() && (type == at::kFloat || type == at::kBFloat16) && q.size(3) % kLanes == 0;
 }
 
-at::Tensor run_context_kernel(const at::Tensor& q, const ContextKeysValues& context, const at::Tensor& mask_CS, ContextKernel wanted) {
+at::Tensor run_context_kernel(const at::Tensor& q, const ContextKeysValues& context, const at::Tensor& mask_CS,
+                              ContextKernel wanted) {
   const double scale = 1.0 / std::sqrt(static_cast<double>(q.size(3)));
   const at::Tensor query = q.to(at::kFloat).mul(scale).flatten(0, 1).contiguous();
   const at::Tensor mask = mask_CS.defined() ? mask_CS.contiguous() : mask_CS;

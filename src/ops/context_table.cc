@@ -96,13 +96,15 @@ bool ContextTable::takes(const std::vector<TableRange>& ranges) const {
 #ifdef CEPE_CUDA
 ContextTable::ContextTable(const TableBatch& batch, const std::vector<TableRange>& ranges) : batch_(batch) {
   if (!batch_.device.has_index()) batch_.device.set_index(c10::cuda::current_device());
-  require(context_table_applies(batch, ranges), "contexts of different lengths: no kernel for states of width {}", batch.width);
+  require(context_table_applies(batch, ranges), "contexts of different lengths: no kernel for states of width {}",
+          batch.width);
   eight_bits_ = !ranges.empty() && ranges[0].context.states_BSE.scalar_type() == at::kByte;
   block_rows_ = latent_kernel::block_rows_for(widest(batch, ranges), eight_bits_);
   int64_t tokens = 0;
   for (const TableRange& range : ranges) tokens += range.context.states_BSE.size(0) * range.context.states_BSE.size(1);
   reader_blocks_ = latent_kernel::reader_blocks_for(batch.width, eight_bits_, block_rows_, tokens);
-  memory_ = at::empty({latent_kernel::table_bytes(batch.sequences)}, at::TensorOptions().device(batch.device).dtype(at::kByte));
+  memory_ = at::empty({latent_kernel::table_bytes(batch.sequences)},
+                      at::TensorOptions().device(batch.device).dtype(at::kByte));
   set(ranges);
 }
 
@@ -113,7 +115,8 @@ void ContextTable::set(const std::vector<TableRange>& ranges) {
   std::vector<latent_kernel::TableContext> contexts;
   for (const TableRange& range : ranges) {
     const int64_t count = range.context.states_BSE.size(0);
-    require(count == 1 || count == range.count, "contexts of different lengths: {} contexts for {} sequences", count, range.count);
+    require(count == 1 || count == range.count, "contexts of different lengths: {} contexts for {} sequences", count,
+            range.count);
     add_contexts(held.emplace_back(readable(range)), contexts);
   }
   // New pinned memory each time: the allocator hands it out again only when the copy is over.
@@ -127,8 +130,8 @@ at::Tensor latent_attention(const at::Tensor& query_BNE, const ContextTable& tab
   const TableBatch& batch = table.batch();
   require(query_BNE.sizes() == at::IntArrayRef({batch.sequences, batch.rows, batch.width}) &&
               query_BNE.scalar_type() == batch.dtype && query_BNE.device() == batch.device,
-          "contexts of different lengths: the table is for {} sequences of {} rows of width {}", batch.sequences, batch.rows,
-          batch.width);
+          "contexts of different lengths: the table is for {} sequences of {} rows of width {}", batch.sequences,
+          batch.rows, batch.width);
   const c10::cuda::CUDAGuard guard(batch.device);
   at::Tensor query = query_BNE.contiguous();
   if (!aligned(query)) query = query.clone();

@@ -13,7 +13,7 @@ namespace cepe {
 
 // Sequences first .. first + count of a batch, and what they read.
 struct TableRange {
-  LatentStates context;        // one that they share, or one for each of them; at least one token
+  LatentStates context;  // one that they share, or one for each of them; at least one token
   int64_t first = 0, count = 0;
 };
 
@@ -24,7 +24,8 @@ struct TableBatch {
   int64_t sequences = 0, rows = 0, width = 0;
 };
 
-// Whether there is a kernel for these: on a CUDA device where latent_attention() has one, and all states are of one type.
+// Whether there is a kernel for these: on a CUDA device where latent_attention() has one, and all states are of one
+// type.
 bool context_table_applies(const TableBatch& batch, const std::vector<TableRange>& ranges);
 // Whether one pass over all ranges is the fastest way: not where so many rows share a context that products are.
 bool context_table_pays(const TableBatch& batch, const std::vector<TableRange>& ranges);

@@ -11,8 +11,8 @@ namespace {
 
 using namespace cuda;
 
-constexpr int kBlock = 256;      // threads of a block in which each warp has a row of its own
-constexpr int kWide = 512;       // threads that share a row which is too wide for a warp
+constexpr int kBlock = 256;  // threads of a block in which each warp has a row of its own
+constexpr int kWide = 512;   // threads that share a row which is too wide for a warp
 constexpr float kGreatest = 448.f, kLeast = 1e-12f;
 
 __device__ __forceinline__ float warp_max(float x) {

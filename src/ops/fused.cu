@@ -401,7 +401,8 @@ __global__ void merge_attention_kernel(const MergeAttentionArgs a, uint32_t vect
       const float4 old = a.before != nullptr ? sum[j] : float4{0.f, 0.f, 0.f, 0.f};
       // A part without a real token may hold anything where its weight is 0.
       const auto add = [&](float x, float y) { return kept * x + (weight == 0.f ? 0.f : weight * y); };
-      sum[j] = {add(old.x, out[4 * j]), add(old.y, out[4 * j + 1]), add(old.z, out[4 * j + 2]), add(old.w, out[4 * j + 3])};
+      sum[j] = {add(old.x, out[4 * j]), add(old.y, out[4 * j + 1]), add(old.z, out[4 * j + 2]),
+                add(old.w, out[4 * j + 3])};
     }
     if (part == 0) a.merged[at] = merged;
   }

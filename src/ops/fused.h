@@ -96,8 +96,8 @@ void cross_entropy(const CrossEntropyArgs& args, void* stream);
 struct PackRowsArgs {
   const void* from;
   void* to;
-  const bool* keep;      // (rows) of the padded array
-  const int32_t* rank;   // (rows)
+  const bool* keep;     // (rows) of the padded array
+  const int32_t* rank;  // (rows)
   int64_t rows, row_bytes;
 };
 // padded -> packed: packed rows beyond the last kept one are left as they are.
@@ -106,8 +106,8 @@ void pack_rows(const PackRowsArgs& args, void* stream);
 void unpack_rows(const PackRowsArgs& args, void* stream);
 
 // One more part of an attention over a context (context_attention.h): merged = log(exp(before) + exp(log_sum_exp)),
-// sum = exp(before - merged) sum + exp(log_sum_exp - merged) out for each of contexts x heads x rows rows. Where both are
-// -inf the sum is 0.
+// sum = exp(before - merged) sum + exp(log_sum_exp - merged) out for each of contexts x heads x rows rows. Where both
+// are -inf the sum is 0.
 struct MergeAttentionArgs {
   const void* out;           // bfloat16, elements of a row side by side; strides below
   const float* log_sum_exp;  // (contexts, heads, rows)

@@ -209,8 +209,12 @@ class PackRows : public torch::autograd::Function<PackRows> {
   static fused::PackRowsArgs args(const at::Tensor& from, const at::Tensor& to, const at::Tensor& keep,
                                   const at::Tensor& rank) {
     const int64_t rows = keep.numel(), row_bytes = from.numel() / rows * from.element_size();
-    return {from.const_data_ptr(), to.mutable_data_ptr(), keep.const_data_ptr<bool>(), rank.const_data_ptr<int32_t>(),
-            rows, row_bytes};
+    return {from.const_data_ptr(),
+            to.mutable_data_ptr(),
+            keep.const_data_ptr<bool>(),
+            rank.const_data_ptr<int32_t>(),
+            rows,
+            row_bytes};
   }
 };
 
@@ -244,9 +248,9 @@ at::Tensor fused_cross_entropy(at::Tensor& logits_NV, const at::Tensor& labels_N
 }
 
 bool fused_norm_applies(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& addend) {
-  const bool adds = addend.defined(), gradient = at::GradMode::is_enabled() &&
-                                                 (x.requires_grad() || weight.requires_grad() ||
-                                                  (adds && addend.requires_grad()));
+  const bool adds = addend.defined(),
+             gradient = at::GradMode::is_enabled() &&
+                        (x.requires_grad() || weight.requires_grad() || (adds && addend.requires_grad()));
   const int64_t width = x.size(-1);
   return fused_applies(x) && fused_applies(weight) && x.numel() > 0 && weight.numel() == width &&
          (gradient ? fused::norm_width_fits(width) : fused::norm_forward_width_fits(width)) &&
@@ -306,7 +310,8 @@ void fused_merge_attention(const at::Tensor& out, const at::Tensor& log_sum_exp,
   if (first) sum = at::empty_strided(out.sizes(), out.strides(), out.options().dtype(at::kFloat));
   require(sum.strides() == out.strides() && sum.sizes() == out.sizes(),
           "attention over a context: its parts differ in their layout");
-  const at::Tensor mine = log_sum_exp.contiguous(), before = first ? total : total.contiguous(), merged = at::empty_like(mine);
+  const at::Tensor mine = log_sum_exp.contiguous(), before = first ? total : total.contiguous(),
+                   merged = at::empty_like(mine);
   const Launch launch(out);
   fused::MergeAttentionArgs args{};
   args.out = out.const_data_ptr();

@@ -33,8 +33,8 @@ at::Tensor flash_masked_attention(const at::Tensor& q_BTHK, const at::Tensor& k_
 at::Tensor flash_packed_attention(const at::Tensor& q_1THK, const at::Tensor& k_1TGK, const at::Tensor& v_1TGK,
                                   const PackedSequences& sequences);
 
-// One more part of an attention over a context, in one pass over it. `sum` takes out's layout, float32; both are undefined
-// before the first part.
+// One more part of an attention over a context, in one pass over it. `sum` takes out's layout, float32; both are
+// undefined before the first part.
 bool fused_merge_applies(const at::Tensor& out_CGNK);
 void fused_merge_attention(const at::Tensor& out_CGNK, const at::Tensor& log_sum_exp_CGN, at::Tensor& sum_CGNK,
                            at::Tensor& total_CGN);

@@ -20,7 +20,8 @@ template <typename T>
 void norm_row(const T* x, const T* addend, const T* weight, T* sum, T* out, int64_t width, float eps) {
   float squares = 0;
   if (addend) {
-    for (int64_t i = 0; i < width; ++i) sum[i] = static_cast<T>(static_cast<float>(x[i]) + static_cast<float>(addend[i]));
+    for (int64_t i = 0; i < width; ++i)
+      sum[i] = static_cast<T>(static_cast<float>(x[i]) + static_cast<float>(addend[i]));
     x = sum;
   }
   for (int64_t i = 0; i < width; ++i) squares += static_cast<float>(x[i]) * static_cast<float>(x[i]);

@@ -1,5 +1,6 @@
-// The small operations of a decoding step on a CPU, each one pass over memory: at one token a step LibTorch's composites
-// of four to ten operations cost more in their starts than in their work. ops.h has the formulas. No gradients.
+// The small operations of a decoding step on a CPU, each one pass over memory: at one token a step LibTorch's
+// composites of four to ten operations cost more in their starts than in their work. ops.h has the formulas. No
+// gradients.
 #pragma once
 
 #include <ATen/core/Tensor.h>

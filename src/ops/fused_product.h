@@ -19,7 +19,7 @@ struct RotaryProduct {
   at::Tensor v_BTGK;
 };
 struct RotaryProductWeights {
-  const at::Tensor& q;     // (H*K, D)
+  const at::Tensor& q;      // (H*K, D)
   const at::Tensor &k, &v;  // (G*K, D)
 };
 // Positions first, first + 1, ... x (B, T, D); the table's width gives the head size. The three results may be views of

@@ -22,8 +22,8 @@ constexpr int kStages = 4;
 constexpr int kGroup = 128;  // threads of a warpgroup
 constexpr int kThreads = 3 * kGroup;
 constexpr int kGroupRows = 64;
-constexpr int kChunkBytes = kGroupRows * kRowBytes;    // 64 x 64 results
-constexpr int kStagedBytes = 2 * 2 * kChunkBytes;      // two of each warpgroup
+constexpr int kChunkBytes = kGroupRows * kRowBytes;  // 64 x 64 results
+constexpr int kStagedBytes = 2 * 2 * kChunkBytes;    // two of each warpgroup
 constexpr int kSharedBytes = kStages * kStageBytes + kStagedBytes + 1024;
 constexpr int kSums = kGroupRows * kColumns / kGroup;  // of a thread
 
@@ -32,9 +32,9 @@ struct Maps {
 };
 struct Problem {
   int row_tiles, column_tiles, tiles;
-  int steps;              // of 64 inputs
-  bool rows_first;        // tiles that are computed at the same time share columns, else rows
-  int ends[2];            // of q and k, in boxes of outputs
+  int steps;                        // of 64 inputs
+  bool rows_first;                  // tiles that are computed at the same time share columns, else rows
+  int ends[2];                      // of q and k, in boxes of outputs
   int rows, tokens, first, turned;  // turned: columns of q and k
   const float *cos, *sin;
 };

@@ -27,11 +27,11 @@ void swiglu_product(const SwigluArgs& args, void* stream);
 // out = (x q^T, x k^T, x v^T) side by side in each row, where heads of q and k are turned: the two halves (a, b) of a
 // head become (a cos - b sin, b cos + a sin), row r standing at position first + r % tokens.
 struct RotaryArgs {
-  const void* x;                       // (rows, inputs)
-  const void *q, *k, *v;               // (outputs of each, inputs)
-  int64_t q_outputs, kv_outputs;       // kv_outputs: of k, and of v
-  const float *cos, *sin;              // (positions, head_size / 2)
-  void* out;                           // (rows, q_outputs + 2 kv_outputs)
+  const void* x;                  // (rows, inputs)
+  const void *q, *k, *v;          // (outputs of each, inputs)
+  int64_t q_outputs, kv_outputs;  // kv_outputs: of k, and of v
+  const float *cos, *sin;         // (positions, head_size / 2)
+  void* out;                      // (rows, q_outputs + 2 kv_outputs)
   int64_t rows, inputs, head_size, tokens, first;
 };
 // As above; heads of 64 or 128, outputs of each matrix a multiple of 128, of all together of 256.

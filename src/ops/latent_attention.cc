@@ -34,10 +34,10 @@ int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / mult
 
 // The rows of one pass with what they have read so far: rows and width padded to whole tiles, with zeros.
 struct Rows {
-  int64_t count, width;               // multiples of the tile's rows and of kLanes
-  const float* query;                 // (count, width), scaled
-  float* sum;                         // (count, width), sum of exp(score - highest) state
-  float *highest, *total;             // (count) each: the highest score, the sum of exp(score - highest)
+  int64_t count, width;    // multiples of the tile's rows and of kLanes
+  const float* query;      // (count, width), scaled
+  float* sum;              // (count, width), sum of exp(score - highest) state
+  float *highest, *total;  // (count) each: the highest score, the sum of exp(score - highest)
 };
 
 // e^x for x <= 0, to 2 units in the last place: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2] (the degree-6 Taylor
@@ -179,8 +179,12 @@ struct Kernel {
 
 #if defined(__x86_64__)
 #define CEPE_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,fma")))
-CEPE_AVX512 void read_avx512_9(const Rows& rows, const Span& span, float* scratch) { read_span<9>(rows, span, scratch); }
-CEPE_AVX512 void read_avx512_8(const Rows& rows, const Span& span, float* scratch) { read_span<8>(rows, span, scratch); }
+CEPE_AVX512 void read_avx512_9(const Rows& rows, const Span& span, float* scratch) {
+  read_span<9>(rows, span, scratch);
+}
+CEPE_AVX512 void read_avx512_8(const Rows& rows, const Span& span, float* scratch) {
+  read_span<8>(rows, span, scratch);
+}
 __attribute__((target("avx2,fma"))) void read_avx2(const Rows& rows, const Span& span, float* scratch) {
   read_span<3>(rows, span, scratch);
 }
@@ -276,7 +280,8 @@ bool latent_attention_applies(const at::Tensor& query_BNE, const at::Tensor& sta
   return states_BSE.device().is_cpu() && (type == at::kFloat || type == at::kBFloat16 || type == at::kByte);
 }
 
-at::Tensor latent_attention(const at::Tensor& query_BNE, const LatentStates& context, double scale, LatentKernel wanted) {
+at::Tensor latent_attention(const at::Tensor& query_BNE, const LatentStates& context, double scale,
+                            LatentKernel wanted) {
   const auto& [states_BSE, mask_BS, scales_BS, settled] = context;
   const int64_t B = query_BNE.size(0), N = query_BNE.size(1), E = query_BNE.size(2), S = states_BSE.size(1);
   const int64_t contexts = states_BSE.size(0);
@@ -303,9 +308,11 @@ at::Tensor latent_attention(const at::Tensor& query_BNE, const LatentStates& con
   const at::Tensor out = at::empty({contexts, rows, E}, at::TensorOptions().dtype(at::kFloat));
   const int64_t element = static_cast<int64_t>(states.element_size());
   for (int64_t c = 0; c < contexts; ++c) {
-    attend(kernel, padded[c], {static_cast<const char*>(states.const_data_ptr()) + c * S * E * element, element, E, S,
-                       mask.defined() ? mask.const_data_ptr<bool>() + c * S : nullptr,
-                       scales.defined() ? scales.const_data_ptr<float>() + c * S : nullptr}, out[c]);
+    attend(kernel, padded[c],
+           {static_cast<const char*>(states.const_data_ptr()) + c * S * E * element, element, E, S,
+            mask.defined() ? mask.const_data_ptr<bool>() + c * S : nullptr,
+            scales.defined() ? scales.const_data_ptr<float>() + c * S : nullptr},
+           out[c]);
   }
   return out.view({B, N, E}).to(query_BNE.scalar_type());
 }

@@ -12,8 +12,8 @@
 namespace cepe {
 namespace {
 
-// Rows of one context from which products are faster: on an H100 over 126,976 tokens of width 1024 they take 254 us with 96 rows
-// and 279 with 128, where a pass takes 111 for every 64.
+// Rows of one context from which products are faster: on an H100 over 126,976 tokens of width 1024 they take 254 us
+// with 96 rows and 279 with 128, where a pass takes 111 for every 64.
 constexpr int64_t kManyRows = 129;
 constexpr int64_t kManyRowsOfBytes = 256;  // which products must widen first
 // Bytes of scores and weights that products keep at once, whatever the length of the context.
@@ -33,7 +33,8 @@ struct Problem {
 
 void one_pass(Problem& problem) {
   latent_kernel::Args& args = problem.args;
-  const at::Tensor scratch = at::empty({latent_kernel::scratch_floats(args)}, problem.query.options().dtype(at::kFloat));
+  const at::Tensor scratch =
+      at::empty({latent_kernel::scratch_floats(args)}, problem.query.options().dtype(at::kFloat));
   args.scratch = scratch.mutable_data_ptr<float>();
   latent_kernel::latent_attention(args, problem.stream);
 }
@@ -87,11 +88,12 @@ void products(const Problem& problem) {
 
 bool cuda_latent_attention_applies(const at::Tensor& query_BNE, const at::Tensor& states_BSE) {
   const at::ScalarType type = states_BSE.scalar_type();
-  return query_BNE.is_cuda() && query_BNE.scalar_type() == at::kBFloat16 && (type == at::kBFloat16 || type == at::kByte) &&
-         latent_kernel::width_fits(query_BNE.size(2));
+  return query_BNE.is_cuda() && query_BNE.scalar_type() == at::kBFloat16 &&
+         (type == at::kBFloat16 || type == at::kByte) && latent_kernel::width_fits(query_BNE.size(2));
 }
 
-at::Tensor cuda_latent_attention(const at::Tensor& query_BNE, const LatentStates& context, double scale, CudaLatentForm form) {
+at::Tensor cuda_latent_attention(const at::Tensor& query_BNE, const LatentStates& context, double scale,
+                                 CudaLatentForm form) {
   const auto& [states_BSE, mask_BS, scales_BS, settled] = context;
   const c10::cuda::CUDAGuard guard(query_BNE.device());
   const int64_t C = states_BSE.size(0), S = states_BSE.size(1), E = states_BSE.size(2);

@@ -16,14 +16,17 @@ namespace {
 
 #ifdef CEPE_CUDA
 bool widens(const Int8States& states, at::ScalarType dtype) {
-  return states.values.is_cuda() && dtype == at::kBFloat16 && states.values.size(-1) % 16 == 0 && states.values.numel() > 0;
+  return states.values.is_cuda() && dtype == at::kBFloat16 && states.values.size(-1) % 16 == 0 &&
+         states.values.numel() > 0;
 }
 at::Tensor widen(const Int8States& states) {
   const c10::cuda::CUDAGuard guard(states.values.device());
   at::Tensor values = states.values.contiguous();
   if (reinterpret_cast<uintptr_t>(values.const_data_ptr()) % 16 != 0) values = values.clone();
-  const at::Tensor scales = states.scales.contiguous(), out = at::empty(values.sizes(), values.options().dtype(at::kBFloat16));
-  latent_kernel::widen({values.const_data_ptr(), scales.const_data_ptr<float>(), out.mutable_data_ptr(), scales.numel(), values.size(-1)},
+  const at::Tensor scales = states.scales.contiguous(),
+                   out = at::empty(values.sizes(), values.options().dtype(at::kBFloat16));
+  latent_kernel::widen({values.const_data_ptr(), scales.const_data_ptr<float>(), out.mutable_data_ptr(), scales.numel(),
+                        values.size(-1)},
                        at::cuda::getCurrentCUDAStream(values.device().index()).stream());
   return out;
 }

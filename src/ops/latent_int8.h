@@ -12,8 +12,8 @@ struct Int8States {
   at::Tensor scales;  // (...) float32, above 0: the token's greatest magnitude / 127
 };
 
-// Rounds to the nearest. states (..., E), in pieces, so that no wide copy of a long context is made. A token with a number
-// that is none gets such a scale.
+// Rounds to the nearest. states (..., E), in pieces, so that no wide copy of a long context is made. A token with a
+// number that is none gets such a scale.
 Int8States quantize_states(const at::Tensor& states);
 
 // -> (..., E) of the given type

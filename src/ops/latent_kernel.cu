@@ -246,18 +246,12 @@ void launch_byte_rows(const Args& args, const Cut& cut, cudaStream_t stream) {
 }
 void launch_bytes(const Args& args, const Cut& cut, cudaStream_t stream) {
   switch (cut.chunks + (cut.blocks == 2 ? 100 : 0)) {
-    case 2:
-      return launch_byte_rows<2, 1>(args, cut, stream);
-    case 4:
-      return launch_byte_rows<4, 1>(args, cut, stream);
-    case 6:
-      return launch_byte_rows<6, 1>(args, cut, stream);
-    case 8:
-      return launch_byte_rows<8, 1>(args, cut, stream);
-    case 106:
-      return launch_byte_rows<6, 2>(args, cut, stream);
-    default:
-      return launch_byte_rows<8, 2>(args, cut, stream);
+    case 2: return launch_byte_rows<2, 1>(args, cut, stream);
+    case 4: return launch_byte_rows<4, 1>(args, cut, stream);
+    case 6: return launch_byte_rows<6, 1>(args, cut, stream);
+    case 8: return launch_byte_rows<8, 1>(args, cut, stream);
+    case 106: return launch_byte_rows<6, 2>(args, cut, stream);
+    default: return launch_byte_rows<8, 2>(args, cut, stream);
   }
 }
 

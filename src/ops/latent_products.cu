@@ -28,7 +28,8 @@ __global__ void __launch_bounds__(kThreads) widen_states(const WidenArgs a) {
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
     const uint32_t two = words[i / 2] >> i % 2 * 16;
-    wide[i] = __floats2bfloat162_rn((static_cast<float>(two & 255) - 128) * scale, (static_cast<float>(two >> 8 & 255) - 128) * scale);
+    wide[i] = __floats2bfloat162_rn((static_cast<float>(two & 255) - 128) * scale,
+                                    (static_cast<float>(two >> 8 & 255) - 128) * scale);
   }
   uint4* const to = reinterpret_cast<uint4*>(static_cast<bf16*>(a.out) + at);
   to[0] = reinterpret_cast<const uint4*>(wide)[0];
@@ -84,7 +85,8 @@ void widen(const WidenArgs& args, void* stream) {
   if (args.width % 16 != 0) fused::refuse("latents in 8 bits", "the width is not a multiple of 16");
   const int64_t threads = args.tokens * args.width / 16;
   if (threads == 0) return;
-  widen_states<<<static_cast<unsigned>((threads + kThreads - 1) / kThreads), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(args);
+  widen_states<<<static_cast<unsigned>((threads + kThreads - 1) / kThreads), kThreads, 0,
+                 static_cast<cudaStream_t>(stream)>>>(args);
   check(cudaGetLastError());
 }
 

@@ -33,7 +33,8 @@ NormedSum add_rms_norm(const at::Tensor& x, const at::Tensor& y, const at::Tenso
 #ifdef CEPE_CUDA
   if (fused_norm_applies(x, weight, y)) return fused_add_rms_norm(x, y, weight, eps);
 #endif
-  if (all_fused_on_cpu(x, weight) && fused_cpu_applies(y) && x.sizes() == y.sizes() && x.scalar_type() == y.scalar_type()) {
+  if (all_fused_on_cpu(x, weight) && fused_cpu_applies(y) && x.sizes() == y.sizes() &&
+      x.scalar_type() == y.scalar_type()) {
     return fused_cpu_add_rms_norm(x, y, weight, eps);
   }
   const at::Tensor sum = x + y;

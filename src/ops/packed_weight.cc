@@ -21,14 +21,15 @@ namespace {
 
 // Rows from which widened weights are faster than the kernels of few rows: measured on 2 cores with avx512_bf16 with
 // SmolLM2. Tiles of int4 in passes of four rows read 16 tokens in 19 ms instead of 32 to 39, 32 in 33 instead of 45 to
-// 49, 48 in 50 instead of 64 to 87, and 64 in as many as widened; int8 is as fast widened from 16 on. On a GPU our kernel
-// reads the weights once for kFewRows rows: twice for 8, in int8 2 bytes a weight and at half the speed, where widening
-// moves 5 (read 1, write 2, read 2).
+// 49, 48 in 50 instead of 64 to 87, and 64 in as many as widened; int8 is as fast widened from 16 on. On a GPU our
+// kernel reads the weights once for kFewRows rows: twice for 8, in int8 2 bytes a weight and at half the speed, where
+// widening moves 5 (read 1, write 2, read 2).
 constexpr int64_t kManyRows = 16, kManyRowsTiled = 64, kManyRowsCuda = 2 * kFewRows + 1;
 
 struct Grid {
-  at::Tensor values, scale, zero;  // (groups, 32) integers as floats, (groups, 1), (groups, 1) as the kernel will see them
-  at::Tensor error;                // (groups, 1): the sum of squares
+  at::Tensor values, scale,
+      zero;          // (groups, 32) integers as floats, (groups, 1), (groups, 1) as the kernel will see them
+  at::Tensor error;  // (groups, 1): the sum of squares
 };
 
 // w (groups, 32) on the grid (value - 8) * scale + zero, scale and zero rounded to bfloat16 first.
@@ -64,7 +65,8 @@ void pack_int4(const at::Tensor& weight, PackedWeight& out) {
   const Grid symmetric = on_grid(w, extreme / -8, at::zeros_like(extreme));
   const at::Tensor better = symmetric.error < whole.error;
   const at::Tensor values = at::where(better, symmetric.values, whole.values).to(at::kByte).view({out.out, out.in});
-  const at::Tensor scale = at::where(better, symmetric.scale, whole.scale), zero = at::where(better, symmetric.zero, whole.zero);
+  const at::Tensor scale = at::where(better, symmetric.scale, whole.scale),
+                   zero = at::where(better, symmetric.zero, whole.zero);
   const int64_t groups = out.in / kInt4Group;
   const at::Tensor by_row = at::cat({scale, zero}, -1).view({out.out, groups, 2});
   if (!weight.is_cuda() && row_product_cpu::available()) return tile_int4(values, by_row.to(at::kBFloat16), out);
@@ -189,7 +191,8 @@ const char* weight_type_name(WeightType type) {
 
 int64_t PackedWeight::bytes() const {
   int64_t sum = 0;
-  for (const at::Tensor& tensor : {values, scales, packed}) sum += tensor.defined() ? static_cast<int64_t>(tensor.nbytes()) : 0;
+  for (const at::Tensor& tensor : {values, scales, packed})
+    sum += tensor.defined() ? static_cast<int64_t>(tensor.nbytes()) : 0;
   return sum;
 }
 
@@ -204,9 +207,10 @@ bool can_pack(WeightType type, int64_t out, int64_t in) {
 }
 
 PackedWeight pack_weight(const at::Tensor& weight, WeightType type) {
-  require(weight.dim() == 2 && can_pack(type, weight.size(0), weight.size(1)), "a matrix of shape {} cannot be held as {}",
-          weight.dim() == 2 ? fmt::format("({}, {})", weight.size(0), weight.size(1)) : "with other than two dimensions",
-          weight_type_name(type));
+  require(
+      weight.dim() == 2 && can_pack(type, weight.size(0), weight.size(1)), "a matrix of shape {} cannot be held as {}",
+      weight.dim() == 2 ? fmt::format("({}, {})", weight.size(0), weight.size(1)) : "with other than two dimensions",
+      weight_type_name(type));
   PackedWeight out;
   out.type = type;
   out.out = weight.size(0), out.in = weight.size(1);

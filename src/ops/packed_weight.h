@@ -1,8 +1,8 @@
 // Matrices held in 8 or 4 bits a weight, multiplied with activations in bfloat16 or float32 ("weight-only"
 // quantisation): what limits writing one token after another is reading the weights. The products of few rows are
-// kernels for narrow weights: ours on a CUDA device and on a CPU with avx512_bf16 (row_product.h), else LibTorch's. For many rows the weights are
-// widened first, since arithmetic binds there. fp8 is another thing: for many rows the activations are rounded too and
-// the arithmetic itself is narrow (fp8.h).
+// kernels for narrow weights: ours on a CUDA device and on a CPU with avx512_bf16 (row_product.h), else LibTorch's. For
+// many rows the weights are widened first, since arithmetic binds there. fp8 is another thing: for many rows the
+// activations are rounded too and the arithmetic itself is narrow (fp8.h).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -31,8 +31,8 @@ struct PackedWeight {
                        // fp8: (out, in) float8_e4m3fn
   at::Tensor scales;   // int8, fp8: (out). int4: (in / 32, out, 2) bfloat16: scale, zero; on CUDA (out, in / 32, 2)
   at::Tensor packed;   // int4 on a CPU without our kernel: the values once more, as LibTorch's kernel wants them
-  bool tiled = false;  // int4 on a CPU with our kernel: values (out, in / 2) and scales (out, in / 32, 2) of each 16 rows
-                       // lie in the order of row_product_cpu.h
+  bool tiled = false;  // int4 on a CPU with our kernel: values (out, in / 2) and scales (out, in / 32, 2) of each 16
+                       // rows lie in the order of row_product_cpu.h
 
   int64_t bytes() const;  // of all of it
 };
@@ -44,20 +44,21 @@ double read_bytes_a_weight(const PackedWeight& weight);
 // fp8 that both are of 16.
 bool can_pack(WeightType type, int64_t out, int64_t in);
 
-// Rounds a matrix (out, in), float32 or bfloat16, to the nearest value. int4 tries two grids for each group and keeps the
-// closer one: from the least to the greatest weight, and symmetric as in GGUF's Q4_0; so weights that come from a Q4_0 or
-// Q4_1 file keep their values, but for the rounding of scale and zero to bfloat16. Error where can_pack() is false.
+// Rounds a matrix (out, in), float32 or bfloat16, to the nearest value. int4 tries two grids for each group and keeps
+// the closer one: from the least to the greatest weight, and symmetric as in GGUF's Q4_0; so weights that come from a
+// Q4_0 or Q4_1 file keep their values, but for the rounding of scale and zero to bfloat16. Error where can_pack() is
+// false.
 PackedWeight pack_weight(const at::Tensor& weight, WeightType type);
 
 // The matrix again, (out, in) of the given type.
 at::Tensor unpack_weight(const PackedWeight& weight, at::ScalarType dtype);
 
-// Matrices of the same `in`, one below the other. `parts` become views of it, so that memory stays what it was. Nothing, and
-// parts stay as they are, where the types differ or a layout does not allow it (`packed`).
+// Matrices of the same `in`, one below the other. `parts` become views of it, so that memory stays what it was.
+// Nothing, and parts stay as they are, where the types differ or a layout does not allow it (`packed`).
 std::optional<PackedWeight> merge_packed(const std::vector<PackedWeight*>& parts);
 
-// x (..., in) -> (..., out), x's type. fp8 asks for a Hopper GPU and x in bfloat16; an Error says so. Up to kFewRows rows of
-// x are multiplied as they are; of more, fp8 rounds x too.
+// x (..., in) -> (..., out), x's type. fp8 asks for a Hopper GPU and x in bfloat16; an Error says so. Up to kFewRows
+// rows of x are multiplied as they are; of more, fp8 rounds x too.
 at::Tensor packed_linear(const at::Tensor& x, const PackedWeight& weight);
 
 }  // namespace cepe

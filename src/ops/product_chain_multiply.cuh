@@ -76,17 +76,12 @@ __device__ __forceinline__ void stage_rows(const Step& s, const Share& share, in
     if (s.x_words != nullptr) {
       const Word* const words = s.x_words + place / 2;
       for_vectors(
-          s.inputs / kVector, sharing,
-          [&](int at) {
-            return Asked<Words>{ask_for(words + at * 4), norm_at(at)};
-          },
+          s.inputs / kVector, sharing, [&](int at) { return Asked<Words>{ask_for(words + at * 4), norm_at(at)}; },
           [&](const Asked<Words>& a, int at) { put(values_of(a.x, words + at * 4, stamp), a.norm, at); });
     } else {
       for_vectors(
           s.inputs / kVector, sharing,
-          [&](int at) {
-            return Asked<Vector>{load_fresh(s.x + place + at * kVector), norm_at(at)};
-          },
+          [&](int at) { return Asked<Vector>{load_fresh(s.x + place + at * kVector), norm_at(at)}; },
           [&](const Asked<Vector>& a, int at) { put(a.x, a.norm, at); });
     }
     if (s.norm == nullptr) continue;

@@ -92,14 +92,10 @@ at::Tensor joined_product(const at::Tensor& x, const at::Tensor& matrix, const R
 
 Format format_of(WeightType type) {
   switch (type) {
-    case WeightType::int8:
-      return Format::int8;
-    case WeightType::int4:
-      return Format::int4;
-    case WeightType::fp8:
-      return Format::fp8;
-    case WeightType::stored:
-      break;
+    case WeightType::int8: return Format::int8;
+    case WeightType::int4: return Format::int4;
+    case WeightType::fp8: return Format::fp8;
+    case WeightType::stored: break;
   }
   return Format::bf16;
 }

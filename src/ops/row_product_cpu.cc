@@ -13,9 +13,9 @@
 namespace cepe::row_product_cpu {
 namespace {
 
-constexpr int64_t kGroup = 32;                         // inputs that share a scale
+constexpr int64_t kGroup = 32;                           // inputs that share a scale
 constexpr int64_t kGroupBytes = kTileRows * kGroup / 2;  // of a tile's values
-constexpr int64_t kGroupScales = 2 * kTileRows;        // and of its scales and zeros
+constexpr int64_t kGroupScales = 2 * kTileRows;          // and of its scales and zeros
 
 #ifdef CEPE_HAS_AVX512
 using namespace avx512;
@@ -24,9 +24,7 @@ using namespace avx512;
 // 4 KB ahead a head of 49,152 rows of 576 took 1.7 ms on 2 cores instead of 2.2.
 constexpr int64_t kAhead = 4096;
 
-CEPE_AVX512_INLINE void ask_for(const void* address) {
-  _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T0);
-}
+CEPE_AVX512_INLINE void ask_for(const void* address) { _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T0); }
 
 // x as the tiles want it, made once for all of them.
 struct Inputs {
@@ -68,8 +66,8 @@ CEPE_AVX512 void prepare(const Args& args, Inputs& made) {
 
 // value - 8 in bfloat16 by the low 4 bits of an index; the fifth, which is the next nibble's, makes no difference.
 CEPE_AVX512_INLINE __m512i values_of_codes() {
-  const __m512i integers = _mm512_sub_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
-                                            _mm512_set1_epi32(8));
+  const __m512i integers =
+      _mm512_sub_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), _mm512_set1_epi32(8));
   return _mm512_broadcast_i64x4(narrow(_mm512_cvtepi32_ps(integers)));
 }
 
@@ -144,7 +142,7 @@ CEPE_AVX512_INLINE void int8_tile(const Args& args, const Inputs& inputs, int64_
   const int64_t stride = args.inputs;
   const int8_t* const values = static_cast<const int8_t*>(args.values) + first * stride;
   const float* const x = inputs.wide.data();
-  const auto add = [=](int row, int64_t i, __m512 (&dot)[kRows]) CEPE_AVX512_LAMBDA {
+  const auto add = [=](int row, int64_t i, __m512(&dot)[kRows]) CEPE_AVX512_LAMBDA {
     const int8_t* const at = values + row * stride + i;
     ask_for(at + kAhead);
     const __m512i integers = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
@@ -161,7 +159,7 @@ CEPE_AVX512_INLINE void bfloat16_tile(const Args& args, const Inputs& inputs, in
   const int64_t stride = args.inputs;
   const uint16_t* const values = static_cast<const uint16_t*>(args.values) + first * stride;
   const uint16_t* const x = inputs.narrow.data();
-  const auto add = [=](int row, int64_t i, __m512 (&dot)[kRows]) CEPE_AVX512_LAMBDA {
+  const auto add = [=](int row, int64_t i, __m512(&dot)[kRows]) CEPE_AVX512_LAMBDA {
     const uint16_t* const at = values + row * stride + i;
     ask_for(at + kAhead / 2);
     const __m512bh weights = (__m512bh)_mm512_loadu_si512(at);

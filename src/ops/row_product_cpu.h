@@ -1,7 +1,7 @@
-// Products of up to four rows with a matrix in bfloat16, 8 or 4 bits, on a CPU with AVX-512 and its bfloat16 products, as raw
-// pointers and plain structs. The norm before a product, and bias, SwiGLU or the residual addition after it, are part
-// of the pass (row_product.h says what each means). bfloat16 in and out, float32 inside. Elsewhere available() is false
-// and nothing else may be called.
+// Products of up to four rows with a matrix in bfloat16, 8 or 4 bits, on a CPU with AVX-512 and its bfloat16 products,
+// as raw pointers and plain structs. The norm before a product, and bias, SwiGLU or the residual addition after it, are
+// part of the pass (row_product.h says what each means). bfloat16 in and out, float32 inside. Elsewhere available() is
+// false and nothing else may be called.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,8 @@ namespace cepe::row_product_cpu {
 // Whether this processor can, and LibTorch was not told to leave AVX-512 alone (ATEN_CPU_CAPABILITY).
 bool available();
 
-constexpr int64_t kTileRows = 16;   // of the matrix: a tile is computed together
-constexpr int64_t kMostRows = 4;    // of x
+constexpr int64_t kTileRows = 16;  // of the matrix: a tile is computed together
+constexpr int64_t kMostRows = 4;   // of x
 constexpr bool sizes_fit(int64_t outputs, int64_t inputs) { return outputs % kTileRows == 0 && inputs % 32 == 0; }
 
 enum class Format { int4, int8, bfloat16 };
@@ -24,7 +24,7 @@ struct Args {
   const void* scales = nullptr;  // int8: float (outputs). int4: tiles. bfloat16: none
   uint16_t* out = nullptr;       // (rows, outputs), where gated (rows, outputs / 2)
   int64_t rows = 0, inputs = 0, outputs = 0;
-  const uint16_t* norm = nullptr;      // (inputs)
+  const uint16_t* norm = nullptr;  // (inputs)
   float eps = 0;
   const uint16_t* bias = nullptr;      // (outputs)
   const uint16_t* residual = nullptr;  // as out; not where gated

@@ -1,5 +1,5 @@
-// docs/kernels/decode_step.md: the matrix is read once, 16 bytes a thread, many of them on their way at any time; the rows of
-// x wait in shared memory.
+// docs/kernels/decode_step.md: the matrix is read once, 16 bytes a thread, many of them on their way at any time; the
+// rows of x wait in shared memory.
 #include "ops/row_product_kernel.h"
 
 #include "ops/bf16_vector.cuh"
@@ -37,7 +37,8 @@ __device__ __forceinline__ void load_ahead(Ahead& to, const bf16* const (&rows)[
 }
 
 template <int kRows>
-__device__ __forceinline__ void add_products(float (&sums)[kOutputs][kRows], const Ahead& from, const bf16* x, int first, int vectors) {
+__device__ __forceinline__ void add_products(float (&sums)[kOutputs][kRows], const Ahead& from, const bf16* x,
+                                             int first, int vectors) {
 #pragma unroll
   for (int i = 0; i < kAhead; ++i) {
     const int at = first + i * kWarp;
@@ -73,8 +74,8 @@ struct Outputs {
   }
 };
 
-// Rows of x of one head into shared memory, times the norm's weights where there are some: what is left of the norm is one
-// factor a row, which the sums take.
+// Rows of x of one head into shared memory, times the norm's weights where there are some: what is left of the norm is
+// one factor a row, which the sums take.
 template <int kRows>
 __device__ __forceinline__ void stage_rows(const Args& a, int64_t head, bf16* x, float (&factors)[kRows]) {
   __shared__ float squares[kRows][kWarps];
@@ -120,7 +121,8 @@ __device__ __forceinline__ float addend(const Args& a, const Outputs& outputs, i
   for (int o = 0; o < kOutputs; ++o) {
     if (lane / kRows != o || !outputs.inside[o]) continue;
     if (a.bias != nullptr) sum += __bfloat162float(static_cast<const bf16*>(a.bias)[outputs.at[o]]);
-    if (a.residual != nullptr) sum += __bfloat162float(static_cast<const bf16*>(a.residual)[lane % kRows * a.outputs + outputs.at[o]]);
+    if (a.residual != nullptr)
+      sum += __bfloat162float(static_cast<const bf16*>(a.residual)[lane % kRows * a.outputs + outputs.at[o]]);
   }
   return sum;
 }
@@ -164,7 +166,8 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_rows(const Args a) {
   if (a.gated) {
     const float up = other + __shfl_down_sync(~0u, added, kRows);
     const float gate = mine + added;
-    if (lane < kRows && outputs.inside[0]) out[lane * (a.outputs / 2) + outputs.at[0]] = __float2bfloat16_rn(gate * sigmoid(gate) * up);
+    if (lane < kRows && outputs.inside[0])
+      out[lane * (a.outputs / 2) + outputs.at[0]] = __float2bfloat16_rn(gate * sigmoid(gate) * up);
     return;
   }
 #pragma unroll
@@ -218,14 +221,15 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_columns(const Args a) {
 template <int kRows>
 void launch(const Args& args, cudaStream_t stream) {
   if (args.transposed) {
-    const dim3 grid(static_cast<unsigned>((args.outputs + kWarp * kVector - 1) / (kWarp * kVector)), static_cast<unsigned>(args.heads));
+    const dim3 grid(static_cast<unsigned>((args.outputs + kWarp * kVector - 1) / (kWarp * kVector)),
+                    static_cast<unsigned>(args.heads));
     launch_early("row product", multiply_columns<kRows>, {grid, kThreads, 0, stream}, args);
   } else {
     const int64_t outputs = kWarps * kOutputs, bytes = kRows * args.inputs * 2;
     const dim3 grid(static_cast<unsigned>((args.outputs + outputs - 1) / outputs), static_cast<unsigned>(args.heads));
     if (bytes > 48 * 1024) {
-      const cudaError_t status =
-          cudaFuncSetAttribute(multiply_rows<kRows>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+      const cudaError_t status = cudaFuncSetAttribute(multiply_rows<kRows>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                      static_cast<int>(bytes));
       if (status != cudaSuccess) fused::refuse("row product", cudaGetErrorString(status));
     }
     launch_early("row product", multiply_rows<kRows>, {grid, kThreads, static_cast<size_t>(bytes), stream}, args);
@@ -237,7 +241,8 @@ void launch(const Args& args, cudaStream_t stream) {
 void row_product(const Args& args, void* stream) {
   if (!width_fits(args.inputs)) fused::refuse("row product", "the inputs are not a multiple of 8 up to 24576");
   const bool plain = args.norm == nullptr && args.bias == nullptr && args.residual == nullptr && !args.gated;
-  if (!plain && (args.transposed || args.heads != 1)) fused::refuse("row product", "more than a product of several heads");
+  if (!plain && (args.transposed || args.heads != 1))
+    fused::refuse("row product", "more than a product of several heads");
   if (args.format != Format::bf16) return packed_row_product(args, stream);
   const auto on = static_cast<cudaStream_t>(stream);
   switch (args.rows) {

@@ -1,6 +1,6 @@
-// docs/kernels/decode_step.md, "Narrow weights": 16 outputs a block at a time on tensor cores, so that a weight costs little
-// more than its unpacking. Weights become integers (or e4m3's numbers) in bfloat16, which holds them exactly, x is bfloat16
-// already, sums are float32.
+// docs/kernels/decode_step.md, "Narrow weights": 16 outputs a block at a time on tensor cores, so that a weight costs
+// little more than its unpacking. Weights become integers (or e4m3's numbers) in bfloat16, which holds them exactly, x
+// is bfloat16 already, sums are float32.
 #include <utility>
 
 #include "ops/bf16_vector.cuh"
@@ -14,17 +14,17 @@ using namespace cuda;
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
-constexpr int kBlocks = 2;   // a multiprocessor
-constexpr int kTile = 16;    // outputs of a block at a time: the rows of one product of the tensor cores
-constexpr int kAhead = 4;    // 16-byte vectors of each of its two outputs that a thread has on their way
-constexpr int kQuad = 4;     // lanes that share an output
-constexpr int kGroup = 32;   // of int4
+constexpr int kBlocks = 2;  // a multiprocessor
+constexpr int kTile = 16;   // outputs of a block at a time: the rows of one product of the tensor cores
+constexpr int kAhead = 4;   // 16-byte vectors of each of its two outputs that a thread has on their way
+constexpr int kQuad = 4;    // lanes that share an output
+constexpr int kGroup = 32;  // of int4
 
 __device__ __forceinline__ uint32_t bits(__nv_bfloat162 x) { return reinterpret_cast<const uint32_t&>(x); }
 __device__ __forceinline__ __nv_bfloat162 two(uint32_t x) { return reinterpret_cast<const __nv_bfloat162&>(x); }
 
-// A format: how many weights a 16-byte vector holds, which two of them come together in a pair of bfloat16 values (x waits in
-// shared memory in that order), and whether groups of 32 have a scale and a zero of their own.
+// A format: how many weights a 16-byte vector holds, which two of them come together in a pair of bfloat16 values (x
+// waits in shared memory in that order), and whether groups of 32 have a scale and a zero of their own.
 struct Int8 {
   static constexpr int kValues = 16;
   static constexpr bool kGrouped = false;
@@ -65,7 +65,8 @@ struct Int4 {
   static constexpr int kValues = 32;
   static constexpr bool kGrouped = true;
   static constexpr float kBias = 128 + 8;  // what a value is too large by
-  static __device__ __forceinline__ void unpack(uint32_t word, uint32_t* pairs) {  // values 1 and 5, 0 and 4, 3 and 7, 2 and 6
+  static __device__ __forceinline__ void unpack(uint32_t word,
+                                                uint32_t* pairs) {  // values 1 and 5, 0 and 4, 3 and 7, 2 and 6
 #pragma unroll
     for (int i = 0; i < 4; ++i) pairs[i] = (word >> 4 * i & 0x000f000fu) | 0x43004300u;
   }
@@ -79,9 +80,10 @@ struct Int4 {
   }
 };
 
-// sums (16 x 8) += a (16 x 16) b (16 x 8), of which a lane has: of sums, rows lane / 4 and that + 8, columns 2 (lane % 4) and the
-// next; of a the same rows, four columns; of b column lane / 4, four rows.
-__device__ __forceinline__ void multiply_add(float (&sums)[4], const uint32_t* low, const uint32_t* high, const uint32_t* b) {
+// sums (16 x 8) += a (16 x 16) b (16 x 8), of which a lane has: of sums, rows lane / 4 and that + 8, columns 2 (lane %
+// 4) and the next; of a the same rows, four columns; of b column lane / 4, four rows.
+__device__ __forceinline__ void multiply_add(float (&sums)[4], const uint32_t* low, const uint32_t* high,
+                                             const uint32_t* b) {
   asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
       : "r"(low[0]), "r"(high[0]), "r"(low[1]), "r"(high[1]), "r"(b[0]), "r"(b[1]));
@@ -90,12 +92,16 @@ __device__ __forceinline__ void multiply_add(float (&sums)[4], const uint32_t* l
 template <class F>
 struct Sizes {
   static constexpr int kStep = kQuad * F::kValues;  // inputs that a warp multiplies at a time: 64 bytes of each output
-  int vectors, steps, batches, stride;              // stride of x's rows in shared memory: shifted by a vector, against conflicts
+  int vectors, steps, batches, stride;  // stride of x's rows in shared memory: shifted by a vector, against conflicts
   __host__ __device__ explicit Sizes(int64_t inputs)
-      : vectors(static_cast<int>(inputs) / F::kValues), steps((vectors + kQuad - 1) / kQuad),
-        batches((steps + kWarps * kAhead - 1) / (kWarps * kAhead)), stride(steps * kStep + kVector) {}
+      : vectors(static_cast<int>(inputs) / F::kValues),
+        steps((vectors + kQuad - 1) / kQuad),
+        batches((steps + kWarps * kAhead - 1) / (kWarps * kAhead)),
+        stride(steps * kStep + kVector) {}
   // The warps go through an output 128 bytes each.
-  __device__ int step(int batch, int i, int warp) const { return (batch * kAhead + i / 2 * 2) * kWarps + warp * 2 + i % 2; }
+  __device__ int step(int batch, int i, int warp) const {
+    return (batch * kAhead + i / 2 * 2) * kWarps + warp * 2 + i % 2;
+  }
   int64_t shared_bytes(int64_t rows) const { return rows * (stride * 2 + (F::kGrouped ? steps * kQuad * 4 : 0)); }
 };
 
@@ -129,7 +135,8 @@ struct Reader {
   const uint8_t *low, *high;
   const uint32_t *low_scales, *high_scales;
 
-  __device__ Reader(const Args& args, const Sizes<F>& s) : a(args), sizes(s), warp(threadIdx.x / kWarp), lane(threadIdx.x % kWarp) {}
+  __device__ Reader(const Args& args, const Sizes<F>& s)
+      : a(args), sizes(s), warp(threadIdx.x / kWarp), lane(threadIdx.x % kWarp) {}
   __device__ __forceinline__ void go_to(int64_t tile) {
     const Outputs outputs(a);
     const int row = lane / kQuad;
@@ -168,11 +175,11 @@ struct NormAhead {
   }
 };
 
-// Rows of x into shared memory in the format's order, times the norm's weights where there are some, zeros behind them; the sums
-// of their groups, and in `squares` each warp's part of the sum of the rows' squares.
+// Rows of x into shared memory in the format's order, times the norm's weights where there are some, zeros behind them;
+// the sums of their groups, and in `squares` each warp's part of the sum of the rows' squares.
 template <class F, int kRows>
-__device__ __forceinline__ void stage_rows(const Args& a, const Sizes<F>& sizes, const NormAhead& norm_ahead, bf16* x, float* sums,
-                                           float (&squares)[kRows][kWarps]) {
+__device__ __forceinline__ void stage_rows(const Args& a, const Sizes<F>& sizes, const NormAhead& norm_ahead, bf16* x,
+                                           float* sums, float (&squares)[kRows][kWarps]) {
   const int vectors = static_cast<int>(a.inputs / kVector), all = sizes.steps * Sizes<F>::kStep / kVector;
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
@@ -221,8 +228,8 @@ __device__ __forceinline__ void stage_rows(const Args& a, const Sizes<F>& sizes,
 template <class F, int kRows>
 struct PlainSums {
   float sums[2][4] = {};
-  __device__ __forceinline__ void add(const uint4& low, const uint4& high, uint32_t, uint32_t, const Sizes<F>& sizes, const bf16* x,
-                                      const float*, int step, int lane) {
+  __device__ __forceinline__ void add(const uint4& low, const uint4& high, uint32_t, uint32_t, const Sizes<F>& sizes,
+                                      const bf16* x, const float*, int step, int lane) {
     constexpr int kPairs = F::kValues / 2;
     uint32_t b[kPairs] = {};
     if (lane / kQuad < kRows) {
@@ -245,14 +252,15 @@ struct PlainSums {
   }
 };
 
-// Groups of 32. A lane's vector is one group, and the four lanes of an output have four: columns 2 j and 2 j + 1 of the product are
-// two rows of x where lane j's group stands, and zero elsewhere, so that groups stay apart.
+// Groups of 32. A lane's vector is one group, and the four lanes of an output have four: columns 2 j and 2 j + 1 of the
+// product are two rows of x where lane j's group stands, and zero elsewhere, so that groups stay apart.
 template <class F, int kRows>
 struct GroupedSums {
   static constexpr int kTwos = (kRows + 1) / 2;
   float sums[kTwos][4] = {};
   __device__ __forceinline__ void add(const uint4& low, const uint4& high, uint32_t low_scale, uint32_t high_scale,
-                                      const Sizes<F>& sizes, const bf16* x, const float* group_sums, int step, int lane) {
+                                      const Sizes<F>& sizes, const bf16* x, const float* group_sums, int step,
+                                      int lane) {
     const int column = lane / kQuad, group = step * kQuad + lane % kQuad;
     float products[kTwos][4] = {};
     const uint32_t low_words[4] = {low.x, low.y, low.z, low.w}, high_words[4] = {high.x, high.y, high.z, high.w};
@@ -301,9 +309,9 @@ using Sums = std::conditional_t<F::kGrouped, GroupedSums<F, kRows>, PlainSums<F,
 template <class F, int kRows>
 struct Finish {
   const Args& a;
-  int index, row;     // of the thread: output of the tile, row of x
+  int index, row;  // of the thread: output of the tile, row of x
   bool takes_part;
-  float factor = 1;   // of the norm
+  float factor = 1;                            // of the norm
   float scale[2] = {1, 1}, added[2] = {0, 0};  // of the output, and of what it gates
 
   __device__ explicit Finish(const Args& args) : a(args) {
@@ -328,7 +336,8 @@ struct Finish {
       const int64_t at = outputs.at(tile, index + i * 8);
       if constexpr (!F::kGrouped) scale[i] = static_cast<const float*>(a.scales)[at];
       added[i] = a.bias != nullptr ? __bfloat162float(static_cast<const bf16*>(a.bias)[at]) : 0;
-      if (a.residual != nullptr) added[i] += __bfloat162float(static_cast<const bf16*>(a.residual)[row * a.outputs + at]);
+      if (a.residual != nullptr)
+        added[i] += __bfloat162float(static_cast<const bf16*>(a.residual)[row * a.outputs + at]);
     }
   }
   __device__ __forceinline__ void write(int64_t tile, const float (&partial)[kWarps][kRows][kTile]) const {
@@ -387,7 +396,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks) multiply_packed(const Args 
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
         const uint4 low = ahead.low[i], high = ahead.high[i];
-        const uint32_t low_scale = ahead.low_scale[F::kGrouped ? i : 0], high_scale = ahead.high_scale[F::kGrouped ? i : 0];
+        const uint32_t low_scale = ahead.low_scale[F::kGrouped ? i : 0],
+                       high_scale = ahead.high_scale[F::kGrouped ? i : 0];
         if (more) reader.load(ahead, next, i);
         const int step = sizes.step(batch, i, warp);
         if (step < sizes.steps) sums.add(low, high, low_scale, high_scale, sizes, x, group_sums, step, lane);
@@ -410,8 +420,8 @@ template <class F, int kRows>
 void launch(const Args& args, cudaStream_t stream) {
   const int64_t bytes = Sizes<F>(args.inputs).shared_bytes(kRows);
   if (bytes > 40 * 1024) {
-    const cudaError_t status =
-        cudaFuncSetAttribute(multiply_packed<F, kRows>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+    const cudaError_t status = cudaFuncSetAttribute(
+        multiply_packed<F, kRows>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
     if (status != cudaSuccess) fused::refuse("packed row product", cudaGetErrorString(status));
   }
   const int64_t outputs = args.gated ? args.outputs / 2 : args.outputs, tile = args.gated ? kTile / 2 : kTile;
@@ -433,7 +443,8 @@ void launch_rows(const Args& args, cudaStream_t stream) {
 }
 
 // A thread a group.
-__global__ void __launch_bounds__(kThreads) widen_int4_kernel(const uint8_t* values, const uint32_t* scales, bf16* out, int64_t groups) {
+__global__ void __launch_bounds__(kThreads)
+    widen_int4_kernel(const uint8_t* values, const uint32_t* scales, bf16* out, int64_t groups) {
   const int64_t group = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (group >= groups) return;
   const uint4 raw = load_once(values + group * 16);
@@ -444,7 +455,8 @@ __global__ void __launch_bounds__(kThreads) widen_int4_kernel(const uint8_t* val
     float f[kVector];
 #pragma unroll
     for (int i = 0; i < kVector; ++i) {  // the even one is in a byte's high half
-      f[i] = static_cast<float>(static_cast<int>(words[w] >> (i / 2 * 8 + (i % 2 ? 0 : 4)) & 15) - 8) * scale.x + scale.y;
+      f[i] =
+          static_cast<float>(static_cast<int>(words[w] >> (i / 2 * 8 + (i % 2 ? 0 : 4)) & 15) - 8) * scale.x + scale.y;
     }
     store(out + group * kGroup + w * kVector, pack(f));
   }
@@ -453,8 +465,10 @@ __global__ void __launch_bounds__(kThreads) widen_int4_kernel(const uint8_t* val
 }  // namespace
 
 void packed_row_product(const Args& args, void* stream) {
-  if (!width_fits(args.format, args.inputs)) fused::refuse("packed row product", "the inputs are not of whole 16-byte vectors");
-  if (args.scales == nullptr || args.transposed || args.heads != 1) fused::refuse("packed row product", "not one matrix with scales");
+  if (!width_fits(args.format, args.inputs))
+    fused::refuse("packed row product", "the inputs are not of whole 16-byte vectors");
+  if (args.scales == nullptr || args.transposed || args.heads != 1)
+    fused::refuse("packed row product", "not one matrix with scales");
   const auto on = static_cast<cudaStream_t>(stream);
   switch (args.format) {
     case Format::int8: return launch_rows<Int8>(args, on);
@@ -467,7 +481,8 @@ void packed_row_product(const Args& args, void* stream) {
 void widen_int4(const void* values, const void* scales, void* out, int64_t weights, void* stream) {
   const int64_t groups = weights / kGroup;
   if (groups == 0) return;
-  widen_int4_kernel<<<static_cast<unsigned>((groups + kThreads - 1) / kThreads), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
+  widen_int4_kernel<<<static_cast<unsigned>((groups + kThreads - 1) / kThreads), kThreads, 0,
+                      static_cast<cudaStream_t>(stream)>>>(
       static_cast<const uint8_t*>(values), static_cast<const uint32_t*>(scales), static_cast<bf16*>(out), groups);
   check_launch("widening int4");
 }

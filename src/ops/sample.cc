@@ -52,15 +52,18 @@ DeviceSampler::DeviceSampler(const c10::Device& device, int64_t batch, int64_t v
 void DeviceSampler::set(int64_t sequence, const SamplerOptions& options, std::span<const int32_t> seen) {
   check_sampler_options(options);
   require(sequence >= 0 && sequence < batch_, "sampling: sequence {} of a batch of {}", sequence, batch_);
-  const sample_kernel::Settings settings{
-      .temperature = options.temperature, .top_p = options.top_p, .min_p = options.min_p,
-      .repetition_penalty = static_cast<float>(options.repetition_penalty),
-      .top_k = static_cast<int32_t>(std::min(options.top_k, vocabulary_)), .seed = options.seed};
+  const sample_kernel::Settings settings{.temperature = options.temperature,
+                                         .top_p = options.top_p,
+                                         .min_p = options.min_p,
+                                         .repetition_penalty = static_cast<float>(options.repetition_penalty),
+                                         .top_k = static_cast<int32_t>(std::min(options.top_k, vocabulary_)),
+                                         .seed = options.seed};
   at::Tensor bytes = at::empty({settings_.size(1)}, at::kByte);
   std::memcpy(bytes.mutable_data_ptr(), &settings, sizeof settings);
   at::Tensor marks = at::zeros({vocabulary_}, at::kByte);
   for (const int32_t token : seen) {
-    require(token >= 0 && token < vocabulary_, "sampling: token {} is outside the vocabulary of {}", token, vocabulary_);
+    require(token >= 0 && token < vocabulary_, "sampling: token {} is outside the vocabulary of {}", token,
+            vocabulary_);
     marks.mutable_data_ptr<uint8_t>()[token] = 1;
   }
   settings_[sequence].copy_(bytes);
@@ -73,8 +76,8 @@ void DeviceSampler::sample(const at::Tensor& logits_BV, const at::Tensor& ids_B)
   require(logits_BV.dim() == 2 && logits_BV.size(0) == batch_ && logits_BV.size(1) >= vocabulary_ &&
               logits_BV.is_contiguous() && (bf16 || logits_BV.scalar_type() == at::kFloat) &&
               logits_BV.device() == failed_B_.device(),
-          "sampling: expected contiguous logits of {} sequences and {} tokens or more on {}, float32 or bfloat16", batch_,
-          vocabulary_, failed_B_.device().str());
+          "sampling: expected contiguous logits of {} sequences and {} tokens or more on {}, float32 or bfloat16",
+          batch_, vocabulary_, failed_B_.device().str());
   require(ids_B.dim() == 1 && ids_B.size(0) == batch_ && ids_B.is_contiguous() && ids_B.scalar_type() == at::kLong &&
               ids_B.device() == failed_B_.device(),
           "sampling: expected room for {} ids, int64 on {}", batch_, failed_B_.device().str());

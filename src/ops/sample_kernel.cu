@@ -1,6 +1,6 @@
 // One block of threads a row. Thresholds of top-k and top-p are found by search: scores as ordered integers, two bits a
-// pass, each pass counting (top-k) or adding weights (top-p) at and above three values. Counts and weights are integers,
-// so that nothing depends on the order of additions. docs/kernels/decode_step.md.
+// pass, each pass counting (top-k) or adding weights (top-p) at and above three values. Counts and weights are
+// integers, so that nothing depends on the order of additions. docs/kernels/decode_step.md.
 #include "ops/sample_kernel.h"
 
 #include "ops/bf16_vector.cuh"
@@ -74,7 +74,8 @@ struct Row {
 // The greatest value at and above which there is enough: `enough(amount)`, where a token at or above `least` counts as
 // amount(its number).
 template <typename Amount, typename Enough>
-__device__ uint32_t search(const Row& row, uint32_t least, uint64_t (&shared)[3][kWarps], Amount amount, Enough enough) {
+__device__ uint32_t search(const Row& row, uint32_t least, uint64_t (&shared)[3][kWarps], Amount amount,
+                           Enough enough) {
   uint32_t found = 0;
   for (int shift = 30; shift >= 0; shift -= 2) {
     Three sums{};
@@ -100,7 +101,8 @@ __device__ uint64_t score(const Args& a, const Settings& s, int64_t row, float* 
   uint64_t best = 0;
   for (int v = threadIdx.x; v < V; v += kThreads) {
     const int64_t at = row * a.stride + v;
-    float x = a.bf16 ? __bfloat162float(static_cast<const bf16*>(a.logits)[at]) : static_cast<const float*>(a.logits)[at];
+    float x =
+        a.bf16 ? __bfloat162float(static_cast<const bf16*>(a.logits)[at]) : static_cast<const float*>(a.logits)[at];
     if (s.repetition_penalty != 1.f && seen[v]) {
       x = x < 0.f ? __fmul_rn(x, s.repetition_penalty) : __fdiv_rn(x, s.repetition_penalty);
     }
@@ -128,8 +130,9 @@ struct Kept {
 __device__ Kept keep(const Settings& s, const Row& row, uint64_t (&shared)[3][kWarps]) {
   uint32_t least = 0;
   if (s.top_k > 0 && s.top_k < row.vocabulary) {
-    least = search(row, 0, shared, [](int) { return uint64_t{1}; },
-                   [&](uint64_t count) { return count >= static_cast<uint64_t>(s.top_k); });
+    least = search(
+        row, 0, shared, [](int) { return uint64_t{1}; },
+        [&](uint64_t count) { return count >= static_cast<uint64_t>(s.top_k); });
   }
   if (s.top_p >= 1) return {least, ~uint64_t{0}};
   Three sums{};
@@ -178,7 +181,10 @@ __device__ void draw(const Args& a, Settings& s, int64_t r, const Row& row, cons
     }
   };
   uint64_t mine = 0;
-  running([&](int, uint64_t weight) { mine += weight; return false; });
+  running([&](int, uint64_t weight) {
+    mine += weight;
+    return false;
+  });
   const uint64_t of_warp = warp_total(mine);
   const Prefix sums = block_prefix(lane == 0 ? of_warp : 0, shared);
   const uint64_t before = __shfl_sync(0xffffffffu, sums.before, 0);
@@ -215,8 +221,10 @@ __global__ void __launch_bounds__(kThreads) sample_rows(const Args a) {
   if (best == 0 || s.temperature == 0) {
     if (threadIdx.x != 0) return;
     a.chosen[r] = best == 0 ? 0 : best_id;
-    if (best == 0) a.failed[r] = 1;
-    else a.seen[r * a.vocabulary + best_id] = 1;
+    if (best == 0)
+      a.failed[r] = 1;
+    else
+      a.seen[r * a.vocabulary + best_id] = 1;
     return;
   }
   const double top = scores[best_id];

@@ -43,8 +43,8 @@ CEPE_AVX512 void turn(const uint16_t* x, const uint16_t* norm, const Args& args,
 
 // What is the same for all pieces, and what they leave: a row for each piece of each head.
 struct Work {
-  std::vector<uint16_t> queries;  // (batch, heads, head_size)
-  std::vector<int64_t> pieces;    // (batch + 1): of the sequences before, so that the last is all
+  std::vector<uint16_t> queries;    // (batch, heads, head_size)
+  std::vector<int64_t> pieces;      // (batch + 1): of the sequences before, so that the last is all
   std::vector<float> highest, sum;  // (pieces, heads): the highest score, and the sum of e^(score - highest)
   std::vector<float> read;          // (pieces, heads, head_size): the values, weighted by those
 };

@@ -12,15 +12,15 @@ constexpr bool head_size_fits(int64_t head_size) {
 }
 
 struct Args {
-  const uint16_t* qkv = nullptr;       // (batch, (heads + 2 kv_heads) head_size)
-  const float* cos = nullptr;          // (positions, head_size / 2)
+  const uint16_t* qkv = nullptr;  // (batch, (heads + 2 kv_heads) head_size)
+  const float* cos = nullptr;     // (positions, head_size / 2)
   const float* sin = nullptr;
   const int64_t* positions = nullptr;  // (batch), each less than capacity
   const uint16_t* q_norm = nullptr;    // (head_size), or null: none
   const uint16_t* k_norm = nullptr;
-  uint16_t* k_cache = nullptr;         // (batch, capacity, kv_heads, head_size)
+  uint16_t* k_cache = nullptr;  // (batch, capacity, kv_heads, head_size)
   uint16_t* v_cache = nullptr;
-  uint16_t* out = nullptr;             // (batch, heads head_size)
+  uint16_t* out = nullptr;  // (batch, heads head_size)
   int64_t batch = 0, capacity = 0, heads = 0, kv_heads = 0, head_size = 0;
   float eps = 0;
 };

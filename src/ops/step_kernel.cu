@@ -151,7 +151,7 @@ __device__ __forceinline__ void add_tokens(const float (&q)[ROWS][kVector], cons
 
 // One cluster's place in the problem.
 struct Place {
-  int sequence, kv_head, first_row, rows;   // rows: of this cluster, at most ROWS
+  int sequence, kv_head, first_row, rows;  // rows: of this cluster, at most ROWS
   int64_t position;
 };
 
@@ -291,10 +291,12 @@ __device__ __forceinline__ void merge_blocks(const AttentionArgs& a, const Place
   }
 }
 
-// Blocks for which a multiprocessor must have registers. With one row that holds a block to 96 a thread, of which two fit
-// beside a block of a product chain; with more rows it is what they need.
+// Blocks for which a multiprocessor must have registers. With one row that holds a block to 96 a thread, of which two
+// fit beside a block of a product chain; with more rows it is what they need.
 template <int ROWS>
-constexpr int kLeastBlocks = ROWS == 1 ? 5 : ROWS <= 4 ? 3 : 2;
+constexpr int kLeastBlocks = ROWS == 1   ? 5
+                             : ROWS <= 4 ? 3
+                                         : 2;
 
 template <int LANES, int ROWS>
 __global__ void __launch_bounds__(kThreads, kLeastBlocks<ROWS>) attention_kernel(const AttentionArgs a) {

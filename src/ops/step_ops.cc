@@ -40,7 +40,7 @@ at::Tensor unfused_attention(const at::Tensor& qkv_BN, const StepAttention& inpu
   v_cache.scatter_(1, slot, all.narrow(1, H + G, G).unsqueeze(1));
   // What lies in the cache behind the token is never multiplied: it may be anything.
   const at::Tensor unread = at::arange(S, input.positions_B.options()).unsqueeze(0) > input.positions_B.unsqueeze(1);
-  const at::Tensor keys = k_cache.permute({0, 2, 3, 1});                                             // (B, G, K, S)
+  const at::Tensor keys = k_cache.permute({0, 2, 3, 1});                                              // (B, G, K, S)
   const at::Tensor values = v_cache.masked_fill(unread.view({B, S, 1, 1}), 0).permute({0, 2, 1, 3});  // (B, G, S, K)
   const at::Tensor queries = rotated(q, input).view({B, G, R, K});
   const at::Tensor scores = at::matmul(queries, keys).div(std::sqrt(static_cast<double>(K)));
@@ -66,13 +66,21 @@ at::Tensor cpu_attention(const at::Tensor& qkv_in, const StepAttention& input, i
   };
   const auto written = [](const at::Tensor& t) { return static_cast<uint16_t*>(t.mutable_data_ptr()); };
   const at::Tensor out = at::empty({B, heads * K}, qkv.options());
-  step_attention_cpu::attention({.qkv = bits(qkv), .cos = input.rotary.cos.const_data_ptr<float>(),
+  step_attention_cpu::attention({.qkv = bits(qkv),
+                                 .cos = input.rotary.cos.const_data_ptr<float>(),
                                  .sin = input.rotary.sin.const_data_ptr<float>(),
                                  .positions = positions.const_data_ptr<int64_t>(),
-                                 .q_norm = bits(input.q_norm), .k_norm = bits(input.k_norm),
-                                 .k_cache = written(input.k_BSGK), .v_cache = written(input.v_BSGK),
-                                 .out = written(out), .batch = B, .capacity = S, .heads = heads, .kv_heads = G,
-                                 .head_size = K, .eps = static_cast<float>(input.eps)});
+                                 .q_norm = bits(input.q_norm),
+                                 .k_norm = bits(input.k_norm),
+                                 .k_cache = written(input.k_BSGK),
+                                 .v_cache = written(input.v_BSGK),
+                                 .out = written(out),
+                                 .batch = B,
+                                 .capacity = S,
+                                 .heads = heads,
+                                 .kv_heads = G,
+                                 .head_size = K,
+                                 .eps = static_cast<float>(input.eps)});
   return out;
 }
 

@@ -26,9 +26,9 @@ CUtensorMap map_of(CUtensorMapDataType type, const void* data, const cuuint64_t 
                    const cuuint64_t (&strides)[3], const cuuint32_t (&box)[4]) {
   CUtensorMap map;
   const cuuint32_t steps[4] = {1, 1, 1, 1};
-  const CUresult result = encode_tiled()(&map, type, 4, const_cast<void*>(data), sizes, strides, box, steps,
-                                         CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                                         CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult result =
+      encode_tiled()(&map, type, 4, const_cast<void*>(data), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                     CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result != CUDA_SUCCESS) fused::refuse("bulk copies", "no tensor map can describe the array");
   return map;
 }

@@ -19,7 +19,8 @@ struct Array {
 // Of bfloat16: (64, rows, chunks of 64, count), the innermost first, in boxes of box_rows x box_chunks chunks. width: a
 // multiple of 64.
 CUtensorMap map_of_chunks(const Array& a, int box_rows, int box_chunks);
-// Of rows that are a row of each head, (rows, count, width): (64, rows, chunks of 64, count), in boxes of box_rows x 64.
+// Of rows that are a row of each head, (rows, count, width): (64, rows, chunks of 64, count), in boxes of box_rows
+// x 64.
 CUtensorMap map_of_heads(const Array& a, int box_rows);
 // Of bytes: (width, rows, count, 1), in boxes of box_rows x 128.
 CUtensorMap map_of_bytes(const Array& a, int box_rows);

@@ -24,13 +24,13 @@ std::optional<std::string> bytes_of_spelling(std::string_view token);
 std::optional<unsigned char> byte_of_fallback_token(std::string_view token);
 
 struct BpeData {
-  std::vector<std::pair<std::string, TokenId>> vocabulary;      // ids >= 0, each once; tokens each once
-  std::vector<std::pair<std::string, std::string>> merges;      // by rank, unless `ranks` gives it
-  std::vector<int32_t> ranks;                                   // of the merges, lower first; may be equal
-  bool byte_level = true;         // words are bytes in the GPT-2 alphabet; otherwise Unicode characters
-  bool ignore_merges = false;     // a word that is in the vocabulary is that token
-  bool byte_fallback = false;     // a character outside the vocabulary becomes its bytes' "<0x..>" tokens
-  bool fuse_unknown = false;      // neighbouring unknown characters give one unknown token
+  std::vector<std::pair<std::string, TokenId>> vocabulary;  // ids >= 0, each once; tokens each once
+  std::vector<std::pair<std::string, std::string>> merges;  // by rank, unless `ranks` gives it
+  std::vector<int32_t> ranks;                               // of the merges, lower first; may be equal
+  bool byte_level = true;                    // words are bytes in the GPT-2 alphabet; otherwise Unicode characters
+  bool ignore_merges = false;                // a word that is in the vocabulary is that token
+  bool byte_fallback = false;                // a character outside the vocabulary becomes its bytes' "<0x..>" tokens
+  bool fuse_unknown = false;                 // neighbouring unknown characters give one unknown token
   std::optional<std::string> unknown_token;  // none: unknown characters give no token
 };
 
@@ -89,11 +89,11 @@ class BpeModel {
   void merge_long(BpeScratch& scratch) const;
 
   std::vector<std::string> tokens_;
-  std::unordered_map<std::string_view, TokenId> ids_;       // views into tokens_
+  std::unordered_map<std::string_view, TokenId> ids_;                                  // views into tokens_
   std::unordered_map<std::string, TokenId, StringHash, std::equal_to<>> whole_words_;  // raw text, for ignore_merges
-  std::array<TokenId, 256> byte_ids_;                       // -1: not in the vocabulary
+  std::array<TokenId, 256> byte_ids_;                                                  // -1: not in the vocabulary
   std::array<TokenId, 256> fallback_ids_;
-  std::vector<Merge> merges_;                               // an open hash table, its size a power of two
+  std::vector<Merge> merges_;  // an open hash table, its size a power of two
   int shift_ = 63;
   bool byte_level_, ignore_merges_, byte_fallback_, fuse_unknown_;
   TokenId unknown_id_ = -1;

@@ -123,16 +123,15 @@ class BpeTokenizer : public Tokenizer {
   BpeParts parts_;  // without data, which is now the model's
   BpeModel model_;
   AddedTokenMatcher raw_matcher_, normalized_matcher_;
-  std::vector<std::string> texts_;           // by id
+  std::vector<std::string> texts_;  // by id
   std::unordered_map<std::string, TokenId> added_ids_;
   std::unordered_map<TokenId, std::string> decoded_spellings_;  // of normalized added tokens, as the reference decodes
-  std::vector<bool> special_;                // by id
+  std::vector<bool> special_;                                   // by id
   Detokenizer detokenizer_;
   mutable WorkspacePool workspaces_;
 };
 
-BpeTokenizer::BpeTokenizer(BpeParts parts)
-    : parts_(std::move(parts)), model_(std::move(parts_.data), parts_.where) {
+BpeTokenizer::BpeTokenizer(BpeParts parts) : parts_(std::move(parts)), model_(std::move(parts_.data), parts_.where) {
   add_tokens();
   prepare_decoding();
   for (const auto* ids : {&parts_.prefix, &parts_.suffix}) {
@@ -192,8 +191,8 @@ std::optional<TokenId> BpeTokenizer::token_id(std::string_view token) const {
   return found != added_ids_.end() ? found->second : model_.find(token);
 }
 
-void BpeTokenizer::encode_part(std::string_view text, bool at_start, const EncodeOptions& options,
-                               Workspace& workspace, WordEncoder& words, std::vector<TokenId>& out) const {
+void BpeTokenizer::encode_part(std::string_view text, bool at_start, const EncodeOptions& options, Workspace& workspace,
+                               WordEncoder& words, std::vector<TokenId>& out) const {
   std::string storage;
   const std::string_view normalized = parts_.normalizer.apply(text, storage);
   workspace.inner_parts.clear();

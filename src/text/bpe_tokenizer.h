@@ -21,15 +21,15 @@ struct BpeParts {
   BpeData data;
   Normalizer normalizer;
   PreTokenizer pre_tokenizer;
-  std::vector<AddedToken> added_tokens;   // an id may be inside the vocabulary (same spelling) or beyond it
-  std::vector<TokenId> prefix, suffix;    // what EncodeOptions::add_special_tokens puts around a text
+  std::vector<AddedToken> added_tokens;  // an id may be inside the vocabulary (same spelling) or beyond it
+  std::vector<TokenId> prefix, suffix;   // what EncodeOptions::add_special_tokens puts around a text
   std::optional<TokenId> bos, eos;
   DetokenizerStyle decoding;
   // Of tokens that always decode to something other than their spelling (SentencePiece's unknown token).
   std::unordered_map<TokenId, std::string> decoded_texts;
-  std::string kind = "byte-level BPE";    // for describe()
-  std::string source;                     // "tokenizer.json", "GGUF": for describe()
-  std::string where;                      // the file, for messages
+  std::string kind = "byte-level BPE";  // for describe()
+  std::string source;                   // "tokenizer.json", "GGUF": for describe()
+  std::string where;                    // the file, for messages
 };
 
 // Throws Error when the parts do not fit one another.

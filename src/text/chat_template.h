@@ -9,14 +9,14 @@
 namespace cepe {
 
 struct ChatMessage {
-  std::string role;     // "system", "user", "assistant"
+  std::string role;  // "system", "user", "assistant"
   std::string content;
 };
 
 struct ChatTemplateInput {
   std::vector<ChatMessage> messages;
   bool add_generation_prompt = true;
-  std::string bos_token, eos_token;   // texts of the special tokens, as the template's variables
+  std::string bos_token, eos_token;  // texts of the special tokens, as the template's variables
 };
 
 // A parsed template; immutable and thread-safe.

@@ -17,7 +17,7 @@ struct Chunks {
 
   static constexpr TokenId kPadding = 0;  // any id of the vocabulary: the mask keeps it from being read
   int64_t count() const { return static_cast<int64_t>(lengths.size()); }
-  int64_t tokens() const;        // real ones
+  int64_t tokens() const;  // real ones
 };
 
 // Appends the chunks of one document. Documents share no chunk, so that a chunk's encoding depends on its own document

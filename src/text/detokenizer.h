@@ -14,9 +14,9 @@ namespace cepe {
 
 struct DetokenizerStyle {
   enum class Kind {
-    byte_level,        // tokens spell bytes in the GPT-2 alphabet
-    sentencepiece,     // as libsentencepiece: byte tokens in a row are joined to characters one by one
-    metaspace_fused,   // as the decoder Replace, ByteFallback, Fuse: byte tokens in a row are valid as a whole or not
+    byte_level,       // tokens spell bytes in the GPT-2 alphabet
+    sentencepiece,    // as libsentencepiece: byte tokens in a row are joined to characters one by one
+    metaspace_fused,  // as the decoder Replace, ByteFallback, Fuse: byte tokens in a row are valid as a whole or not
   } kind = Kind::byte_level;
   std::string space = "\xE2\x96\x81";  // U+2581: what stands for a space (not byte_level)
   bool strip_leading_space = false;    // one space at the beginning of the text is dropped (not byte_level)

@@ -16,7 +16,7 @@ struct GgufRecipe {
   std::vector<std::string_view> patterns;  // each cuts what the one before it left; matches are pieces (isolated)
   bool nfc = false;
   bool ignore_merges = false;
-  bool add_bos = false;                    // where the file does not say
+  bool add_bos = false;  // where the file does not say
 };
 
 // Error naming `where` and the known words when `pre` is none of them.

@@ -23,12 +23,12 @@ constexpr std::string_view kTekkenPattern =
     R"(\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
 struct PreTokenizerRecipe {
-  std::string_view name;      // tokenizer.ggml.pre
-  bool digits;                // every digit by itself, before the pattern
+  std::string_view name;  // tokenizer.ggml.pre
+  bool digits;            // every digit by itself, before the pattern
   std::string_view pattern;
   bool nfc;
   bool ignore_merges;
-  bool add_bos;               // where the file does not say
+  bool add_bos;  // where the file does not say
 };
 
 constexpr std::array<PreTokenizerRecipe, 17> kRecipes = {{
@@ -54,8 +54,8 @@ constexpr std::array<PreTokenizerRecipe, 17> kRecipes = {{
 // Files written before `pre` existed, and those whose writer did not know it. No model's own tokenizer is this;
 // llama.cpp cuts them so, and the file's author has seen no other result.
 constexpr std::array<std::string_view, 4> kDefaultPatterns = {
-    R"([\p{P}\$\+<=>\^~\|]+)", R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S))",
-    R"(\p{N}+)", R"([0-9][0-9][0-9])"};
+    R"([\p{P}\$\+<=>\^~\|]+)", R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S))", R"(\p{N}+)",
+    R"([0-9][0-9][0-9])"};
 
 std::pair<std::string, std::string> cut_merge(const std::string& merge, size_t rank) {
   const size_t space = merge.find(' ', 1);

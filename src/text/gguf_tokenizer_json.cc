@@ -35,8 +35,13 @@ json added_tokens(const GgufVocabulary& vocabulary) {
   for (size_t id = 0; id < vocabulary.token_types.size(); ++id) {
     const int32_t type = vocabulary.token_types[id];
     if (!is_added_token(type)) continue;
-    out.push_back({{"id", id}, {"content", vocabulary.tokens[id]}, {"single_word", false}, {"lstrip", false},
-                   {"rstrip", false}, {"normalized", false}, {"special", type != kUserDefined}});
+    out.push_back({{"id", id},
+                   {"content", vocabulary.tokens[id]},
+                   {"single_word", false},
+                   {"lstrip", false},
+                   {"rstrip", false},
+                   {"normalized", false},
+                   {"special", type != kUserDefined}});
   }
   return out;
 }
@@ -67,9 +72,15 @@ json model(const GgufVocabulary& vocabulary, const GgufRecipe& recipe) {
   for (size_t id = 0; id < vocabulary.tokens.size(); ++id) words[vocabulary.tokens[id]] = id;
   require(words.size() == vocabulary.tokens.size(), "the GGUF vocabulary names {} of its tokens twice",
           vocabulary.tokens.size() - words.size());
-  json out = {{"type", "BPE"}, {"dropout", nullptr}, {"unk_token", nullptr}, {"continuing_subword_prefix", nullptr},
-              {"end_of_word_suffix", nullptr}, {"fuse_unk", false}, {"byte_fallback", false},
-              {"vocab", std::move(words)}, {"merges", vocabulary.merges}};
+  json out = {{"type", "BPE"},
+              {"dropout", nullptr},
+              {"unk_token", nullptr},
+              {"continuing_subword_prefix", nullptr},
+              {"end_of_word_suffix", nullptr},
+              {"fuse_unk", false},
+              {"byte_fallback", false},
+              {"vocab", std::move(words)},
+              {"merges", vocabulary.merges}};
   if (recipe.ignore_merges) out["ignore_merges"] = true;  // unknown to the library's versions before 0.20
   return out;
 }
@@ -100,11 +111,14 @@ HfTokenizerFiles hf_tokenizer_files(const GgufVocabulary& vocabulary, const HfTo
   const GgufRecipe recipe = gguf_recipe(vocabulary.pre, "GGUF vocabulary");
   json decoder = byte_level(true);
   decoder["add_prefix_space"] = true;
-  const json tokenizer = {{"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr},
+  const json tokenizer = {{"version", "1.0"},
+                          {"truncation", nullptr},
+                          {"padding", nullptr},
                           {"added_tokens", added_tokens(vocabulary)},
                           {"normalizer", recipe.nfc ? json{{"type", "NFC"}} : json()},
                           {"pre_tokenizer", pre_tokenizer(recipe)},
-                          {"post_processor", post_processor(vocabulary, recipe)}, {"decoder", std::move(decoder)},
+                          {"post_processor", post_processor(vocabulary, recipe)},
+                          {"decoder", std::move(decoder)},
                           {"model", model(vocabulary, recipe)}};
   return {tokenizer.dump(1) + "\n", tokenizer_config(vocabulary, settings).dump(2) + "\n"};
 }

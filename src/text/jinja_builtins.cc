@@ -20,28 +20,29 @@ bool one_of(std::string_view name, const std::array<std::string_view, N>& names)
 }
 
 constexpr std::array<std::string_view, 20> kFilters = {
-    "capitalize", "count", "d", "default", "first", "items", "join", "last", "length", "list", "lower", "map", "reject",
-    "rejectattr", "replace", "select", "selectattr", "string", "tojson", "trim"};
-constexpr std::array<std::string_view, 13> kPlainTests = {"boolean", "callable", "defined", "even", "false", "float",
-                                                          "integer", "iterable", "mapping", "none", "number", "odd",
-                                                          "sequence"};
+    "capitalize", "count", "d",      "default",    "first",   "items",  "join",       "last",   "length", "list",
+    "lower",      "map",   "reject", "rejectattr", "replace", "select", "selectattr", "string", "tojson", "trim"};
+constexpr std::array<std::string_view, 13> kPlainTests = {"boolean", "callable", "defined",  "even",    "false",
+                                                          "float",   "integer",  "iterable", "mapping", "none",
+                                                          "number",  "odd",      "sequence"};
 constexpr std::array<std::string_view, 3> kMorePlainTests = {"string", "true", "undefined"};
-constexpr std::array<std::string_view, 9> kComparingTests = {"divisibleby", "eq", "equalto", "ge", "gt", "in", "le",
-                                                             "lt", "ne"};
+constexpr std::array<std::string_view, 9> kComparingTests = {"divisibleby", "eq", "equalto", "ge", "gt",
+                                                             "in",          "le", "lt",      "ne"};
 constexpr std::array<std::string_view, 4> kFunctions = {"namespace", "raise_exception", "range", "strftime_now"};
 constexpr std::array<std::string_view, 4> kForeignGlobals = {"cycler", "dict", "joiner", "lipsum"};
 constexpr std::array<std::string_view, 4> kMapMethods = {"get", "items", "keys", "values"};
 constexpr std::array<std::string_view, 7> kOtherMapMethods = {"clear",   "copy",       "fromkeys", "pop",
                                                               "popitem", "setdefault", "update"};
-constexpr std::array<std::string_view, 12> kStringMethods = {"strip", "lstrip", "rstrip", "split", "startswith",
-                                                             "endswith", "lower", "upper", "capitalize", "replace",
-                                                             "join", "find"};
+constexpr std::array<std::string_view, 12> kStringMethods = {"strip",      "lstrip",   "rstrip", "split",
+                                                             "startswith", "endswith", "lower",  "upper",
+                                                             "capitalize", "replace",  "join",   "find"};
 // Python's other methods of strings and lists.
 constexpr std::array<std::string_view, 37> kOtherMethods = {
-    "append", "casefold", "center", "clear", "copy", "count", "encode", "expandtabs", "extend", "format", "format_map",
-    "index", "insert", "isalnum", "isalpha", "isascii", "isdecimal", "isdigit", "isidentifier", "islower", "isnumeric",
-    "isprintable", "isspace", "istitle", "isupper", "ljust", "maketrans", "partition", "pop", "remove", "removeprefix",
-    "removesuffix", "reverse", "rfind", "rindex", "sort", "splitlines"};
+    "append",    "casefold", "center",       "clear",     "copy",      "count",       "encode",       "expandtabs",
+    "extend",    "format",   "format_map",   "index",     "insert",    "isalnum",     "isalpha",      "isascii",
+    "isdecimal", "isdigit",  "isidentifier", "islower",   "isnumeric", "isprintable", "isspace",      "istitle",
+    "isupper",   "ljust",    "maketrans",    "partition", "pop",       "remove",      "removeprefix", "removesuffix",
+    "reverse",   "rfind",    "rindex",       "sort",      "splitlines"};
 
 // Positional and named arguments in the order of `names`, absent ones empty.
 std::vector<std::optional<Value>> bind(const Arguments& arguments, std::initializer_list<std::string_view> names) {

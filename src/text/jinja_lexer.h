@@ -9,7 +9,17 @@ namespace cepe::jinja {
 
 struct Token {
   enum class Kind {
-    kText, kBlockBegin, kBlockEnd, kOutputBegin, kOutputEnd, kName, kString, kInteger, kFloat, kOperator, kEnd
+    kText,
+    kBlockBegin,
+    kBlockEnd,
+    kOutputBegin,
+    kOutputEnd,
+    kName,
+    kString,
+    kInteger,
+    kFloat,
+    kOperator,
+    kEnd
   };
   Kind kind;
   std::string text;  // of a string: its value, escapes resolved

@@ -86,7 +86,7 @@ class Value {
 // Far above what a prompt holds, far below what a hostile template could ask for.
 constexpr size_t kMaxTextBytes = size_t{64} << 20;
 constexpr size_t kMaxElements = size_t{1} << 20;
-void require_text_size(size_t bytes);     // Error beyond kMaxTextBytes
+void require_text_size(size_t bytes);      // Error beyond kMaxTextBytes
 void require_element_count(size_t count);  // Error beyond kMaxElements
 
 const char* kind_name(Kind kind);  // for messages: "a string", "a list", ...

@@ -25,9 +25,9 @@ int utf8proc_options(Normalizer::Form form) {
 void append_form(std::string_view text, Normalizer::Form form, std::string& out) {
   if (text.empty()) return;
   utf8proc_uint8_t* result = nullptr;
-  const auto size = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                                 static_cast<utf8proc_ssize_t>(text.size()), &result,
-                                 static_cast<utf8proc_option_t>(utf8proc_options(form)));
+  const auto size =
+      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()),
+                   &result, static_cast<utf8proc_option_t>(utf8proc_options(form)));
   const std::unique_ptr<utf8proc_uint8_t, void (*)(void*)> owner(result, std::free);
   if (size < 0) fail("normalizing the text failed: {}", utf8proc_errmsg(size));
   out.append(reinterpret_cast<const char*>(result), static_cast<size_t>(size));
@@ -116,9 +116,7 @@ std::string_view Normalizer::apply(std::string_view text, std::string& storage) 
         changed.reserve(step.to.size() + text.size());
         changed.append(step.to).append(text);
         break;
-      case Step::Kind::replace:
-        replace_all(text, step.from, step.to, changed);
-        break;
+      case Step::Kind::replace: replace_all(text, step.from, step.to, changed); break;
     }
     storage = std::move(changed);
     text = storage;

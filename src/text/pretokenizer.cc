@@ -14,21 +14,13 @@ class PieceBuilder {
 
   void part(size_t begin, size_t end, bool is_match) {
     switch (behavior_) {
-      case SplitBehavior::isolated:
-        emit_(begin, end);
-        return;
+      case SplitBehavior::isolated: emit_(begin, end); return;
       case SplitBehavior::removed:
         if (!is_match) emit_(begin, end);
         return;
-      case SplitBehavior::contiguous:
-        join(begin, end, is_match == previous_);
-        break;
-      case SplitBehavior::merged_with_previous:
-        join(begin, end, is_match && !previous_);
-        break;
-      case SplitBehavior::merged_with_next:
-        join(begin, end, previous_ && !is_match);
-        break;
+      case SplitBehavior::contiguous: join(begin, end, is_match == previous_); break;
+      case SplitBehavior::merged_with_previous: join(begin, end, is_match && !previous_); break;
+      case SplitBehavior::merged_with_next: join(begin, end, previous_ && !is_match); break;
     }
     previous_ = is_match;
   }

@@ -52,9 +52,9 @@ Regex::Regex(const std::string& pcre2, const std::string& where) {
       pcre2_compile_context_create(nullptr), pcre2_compile_context_free);
   // Oniguruma's '.' stops at a line feed only, whatever PCRE2 was built to take as the end of a line.
   pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF);
-  code->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pcre2.data()), pcre2.size(),
-                             PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &offset,
-                             context.get());
+  code->code =
+      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pcre2.data()), pcre2.size(),
+                    PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &offset, context.get());
   if (code->code == nullptr) {
     fail("{}: the regular expression {} does not compile: {} at byte {}", where, pcre2, error_text(error), offset);
   }

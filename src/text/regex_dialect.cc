@@ -140,11 +140,12 @@ class Translator {
 
   void property() {
     static constexpr std::array<std::string_view, 38> kCategories = {
-        "L", "Lu", "Ll", "Lt", "Lm", "Lo", "M", "Mn", "Mc", "Me", "N", "Nd", "Nl", "No", "P", "Pc", "Pd", "Ps", "Pe",
-        "Pi", "Pf", "Po", "S", "Sm", "Sc", "Sk", "So", "Z", "Zs", "Zl", "Zp", "C", "Cc", "Cf", "Co", "Cn", "Cs", "Lu"};
-    static constexpr std::array<std::string_view, 11> kScripts = {
-        "Han",    "Hiragana", "Katakana", "Hangul", "Latin",     "Cyrillic",
-        "Greek",  "Arabic",   "Hebrew",   "Thai",   "Devanagari"};
+        "L",  "Lu", "Ll", "Lt", "Lm", "Lo", "M",  "Mn", "Mc", "Me", "N",  "Nd", "Nl",
+        "No", "P",  "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "S",  "Sm", "Sc", "Sk",
+        "So", "Z",  "Zs", "Zl", "Zp", "C",  "Cc", "Cf", "Co", "Cn", "Cs", "Lu"};
+    static constexpr std::array<std::string_view, 11> kScripts = {"Han",    "Hiragana", "Katakana",  "Hangul",
+                                                                  "Latin",  "Cyrillic", "Greek",     "Arabic",
+                                                                  "Hebrew", "Thai",     "Devanagari"};
     const size_t end = in_.find('}', at_);
     if (peek(2) != '{' || end == std::string_view::npos) refuse("a property without braces");
     std::string_view name = in_.substr(at_ + 3, end - at_ - 3);

@@ -28,7 +28,7 @@ struct Source {
   std::vector<AddedToken> added_tokens;  // beyond the model's own pieces
   std::optional<std::string> bos, eos;   // none: the model's own
   bool add_bos = true, add_eos = false;
-  std::string name, where;               // for describe(), for messages
+  std::string name, where;  // for describe(), for messages
 };
 
 // What both implementations below are made of: the pieces, special tokens, and how to decode.

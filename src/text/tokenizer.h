@@ -24,12 +24,13 @@ struct EncodeOptions {
 
 // The vocabulary of a byte-level BPE as a GGUF file holds it. Filled by model/ from the file's metadata.
 struct GgufVocabulary {
-  std::string model;                     // tokenizer.ggml.model: "gpt2" (byte-level BPE) or "llama" (SentencePiece)
-  std::string pre;                       // tokenizer.ggml.pre: "smollm", "llama-bpe", "qwen2", "gpt-2", ...
-  std::vector<std::string> tokens;       // tokenizer.ggml.tokens
-  std::vector<std::string> merges;       // tokenizer.ggml.merges, "left right" ("gpt2" only)
-  std::vector<float> scores;             // tokenizer.ggml.scores ("llama" only)
-  std::vector<int32_t> token_types;      // tokenizer.ggml.token_type: 1 normal, 2 unknown, 3 control, 4 user, 5 unused, 6 byte
+  std::string model;                // tokenizer.ggml.model: "gpt2" (byte-level BPE) or "llama" (SentencePiece)
+  std::string pre;                  // tokenizer.ggml.pre: "smollm", "llama-bpe", "qwen2", "gpt-2", ...
+  std::vector<std::string> tokens;  // tokenizer.ggml.tokens
+  std::vector<std::string> merges;  // tokenizer.ggml.merges, "left right" ("gpt2" only)
+  std::vector<float> scores;        // tokenizer.ggml.scores ("llama" only)
+  std::vector<int32_t>
+      token_types;  // tokenizer.ggml.token_type: 1 normal, 2 unknown, 3 control, 4 user, 5 unused, 6 byte
   std::optional<TokenId> bos, eos;
   std::optional<bool> add_bos, add_eos;  // tokenizer.ggml.add_bos_token, add_eos_token; absent: the family's habit
   bool add_space_prefix = true;          // tokenizer.ggml.add_space_prefix ("llama" only)
@@ -50,17 +51,19 @@ class Tokenizer {
 
   // Throws Error when the text is not valid UTF-8.
   virtual std::vector<TokenId> encode(std::string_view text, const EncodeOptions& options = {}) const = 0;
-  // skip_special: control tokens give no text. Invalid byte sequences become U+FFFD. Throws Error on an id outside the vocabulary.
+  // skip_special: control tokens give no text. Invalid byte sequences become U+FFFD. Throws Error on an id outside the
+  // vocabulary.
   virtual std::string decode(std::span<const TokenId> tokens, bool skip_special = true) const = 0;
   // The tokenizer must outlive the decoder.
   virtual std::unique_ptr<StreamingDecoder> streaming_decoder(bool skip_special = true) const = 0;
 
-  virtual int64_t vocabulary_size() const = 0;  // highest id + 1, added tokens included
+  virtual int64_t vocabulary_size() const = 0;                                // highest id + 1, added tokens included
   virtual std::optional<TokenId> token_id(std::string_view token) const = 0;  // exact token text, as in the vocabulary
   virtual std::string token_text(TokenId id) const = 0;                       // the vocabulary's spelling
   virtual std::optional<TokenId> bos() const = 0;
   virtual std::optional<TokenId> eos() const = 0;
-  virtual std::string describe() const = 0;  // one phrase for `cepe info`: "byte-level BPE, 49152 tokens (tokenizer.json)"
+  virtual std::string describe()
+      const = 0;  // one phrase for `cepe info`: "byte-level BPE, 49152 tokens (tokenizer.json)"
 };
 
 // A tokenizer.json with a BPE model; a component (normalizer, pre-tokenizer, decoder, post-processor) that is
@@ -77,9 +80,9 @@ struct HfTokenizerFiles {
   std::string tokenizer_json, tokenizer_config_json;
 };
 struct HfTokenizerSettings {
-  std::string chat_template;      // Jinja source, empty where there is none
+  std::string chat_template;  // Jinja source, empty where there is none
   std::optional<TokenId> pad;
-  int64_t model_max_length = 0;   // the decoder's window; 0: not written
+  int64_t model_max_length = 0;  // the decoder's window; 0: not written
 };
 HfTokenizerFiles hf_tokenizer_files(const GgufVocabulary& vocabulary, const HfTokenizerSettings& settings);
 

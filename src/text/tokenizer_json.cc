@@ -227,8 +227,8 @@ class Reader {
     parts_.decoding.space = literal(steps[0], "Replace decoder");
     if (text(steps[0], "content") != " ") refuse("decoder", steps[0].dump());
     if (steps.size() == 3) return;
-    const bool one_space = step_is(3, "Strip") && text(steps[3], "content") == " " &&
-                           member(steps[3], "start") == 1 && member(steps[3], "stop") == 0;
+    const bool one_space = step_is(3, "Strip") && text(steps[3], "content") == " " && member(steps[3], "start") == 1 &&
+                           member(steps[3], "stop") == 0;
     if (!one_space) refuse("decoder", steps[3].dump());
     parts_.decoding.strip_leading_space = true;
   }

@@ -45,8 +45,8 @@ class Utf8Assembler {
  private:
   void begin(unsigned char byte, std::string& out);
   Replacement replacement_;
-  std::string pending_;         // the first bytes of an unfinished character, at most 3
-  int missing_ = 0;             // continuation bytes still to come
+  std::string pending_;                     // the first bytes of an unfinished character, at most 3
+  int missing_ = 0;                         // continuation bytes still to come
   unsigned char low_ = 0x80, high_ = 0xBF;  // the range allowed for the next one
 };
 

@@ -93,7 +93,9 @@ TEST(AtomicFile, ShowsTheNewContentOnlyAfterCommit) {
 
 TEST(AtomicFile, LeavesNothingBehindWithoutCommit) {
   TemporaryDirectory directory;
-  { AtomicFile(directory / "file").write("half"); }
+  {
+    AtomicFile(directory / "file").write("half");
+  }
   EXPECT_EQ(directory.entries(), 0u);
 }
 
@@ -135,7 +137,7 @@ TEST(AtomicFile, ReplacesTheTargetOfALinkAndKeepsItsPermissions) {
   write_file(directory / "link", "new");
   EXPECT_TRUE(std::filesystem::is_symlink(directory / "link"));
   EXPECT_EQ(read_file(directory / "target"), "new");
-  struct stat status {};
+  struct stat status{};
   stat((directory / "target").c_str(), &status);
   EXPECT_EQ(status.st_mode & 0777, 0640u);
 }

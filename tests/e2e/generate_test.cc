@@ -107,8 +107,16 @@ TEST(GenerateCommand, SaysWhichChunksWereRead) {
   const TemporaryDirectory directory;
   std::string text;
   for (int i = 0; i < 60; ++i) text += "House " + std::to_string(i) + " stood on the hill.\n";
-  const Words words = {"generate", "--model", golden("published"), "--prompt", "Who goes there?", "--max-tokens", "6",
-                       "--context", directory.write("first.txt", text), directory.write("second.txt", "The boats said nothing.")};
+  const Words words = {"generate",
+                       "--model",
+                       golden("published"),
+                       "--prompt",
+                       "Who goes there?",
+                       "--max-tokens",
+                       "6",
+                       "--context",
+                       directory.write("first.txt", text),
+                       directory.write("second.txt", "The boats said nothing.")};
   const CommandResult plain = run_cepe(with(words, {"--json"}));
   const CommandResult all = run_cepe(with(words, {"--json", "--attention-mass", "--attention-mass-top", "1000"}));
   ASSERT_EQ(all.status, 0) << all.err;
@@ -134,7 +142,9 @@ TEST(GenerateCommand, SaysWhichChunksWereRead) {
 
   const CommandResult table = run_cepe(with(words, {"--attention-mass", "--attention-mass-top", "1"}));
   ASSERT_EQ(table.status, 0) << table.err;
-  EXPECT_NE(table.err.find("attention mass by chunk, the greatest of " + std::to_string(list.size())), std::string::npos) << table.err;
+  EXPECT_NE(table.err.find("attention mass by chunk, the greatest of " + std::to_string(list.size())),
+            std::string::npos)
+      << table.err;
   EXPECT_NE(run_cepe({"generate", "--model", golden("published"), "--prompt", "Who?", "--attention-mass"}).status, 0);
 }
 

@@ -49,8 +49,9 @@ TEST(BenchTest, Spellings) {
   EXPECT_EQ(test.kind, BenchTest::Kind::generate);
   EXPECT_EQ(test.tokens, 32);
   EXPECT_EQ(test.context, 1048576);
-  for (const char* wrong : {"", "enc", "enc0", "enc12@c3", "pp", "pp0", "pp@c5", "pp5@", "pp5@c", "pp5@c-1", "pp5@c1 ", " pp5",
-                            "tg5x", "tg-5", "PP5", "score", "pp5@d4", "tg99999999999999999999", "tg1@c99999999999999999999"}) {
+  for (const char* wrong :
+       {"", "enc", "enc0", "enc12@c3", "pp", "pp0", "pp@c5", "pp5@", "pp5@c", "pp5@c-1", "pp5@c1 ", " pp5", "tg5x",
+        "tg-5", "PP5", "score", "pp5@d4", "tg99999999999999999999", "tg1@c99999999999999999999"}) {
     EXPECT_THAT(refusal([&] { parse_bench_test(wrong); }), HasSubstr("expected enc<S>, pp<T>@c<S>")) << wrong;
   }
 }
@@ -63,15 +64,16 @@ TEST(BenchSweep, LeavesOutWhatMakesNoDifference) {
   sweep.forms = {Form::absorbed, Form::materialised};
   std::vector<std::string> found;
   for (const BenchCase& one : bench_cases(sweep)) {
-    found.push_back(fmt::format("{} x{} {} {}", one.test.name(), one.batch, one.contexts(), cross_attention_form_name(one.form)));
+    found.push_back(
+        fmt::format("{} x{} {} {}", one.test.name(), one.batch, one.contexts(), cross_attention_form_name(one.form)));
   }
-  EXPECT_THAT(found, ElementsAre("enc8 x1 1 automatic", "enc8 x4 4 automatic", "pp4@c0 x1 0 automatic", "pp4@c0 x4 0 automatic",
-                                 "tg2@c8 x1 1 absorbed", "tg2@c8 x1 1 materialised", "tg2@c8 x4 1 absorbed",
-                                 "tg2@c8 x4 1 materialised", "tg2@c8 x4 4 absorbed", "tg2@c8 x4 4 materialised"));
+  EXPECT_THAT(
+      found, ElementsAre("enc8 x1 1 automatic", "enc8 x4 4 automatic", "pp4@c0 x1 0 automatic", "pp4@c0 x4 0 automatic",
+                         "tg2@c8 x1 1 absorbed", "tg2@c8 x1 1 materialised", "tg2@c8 x4 1 absorbed",
+                         "tg2@c8 x4 1 materialised", "tg2@c8 x4 4 absorbed", "tg2@c8 x4 4 materialised"));
 }
 
-TEST(BenchSweep, FormsHaveNames) {
-}
+TEST(BenchSweep, FormsHaveNames) {}
 
 TEST(BenchCheck, SaysWhatAModelCannotDo) {
   const CepeConfig cepe = shape_config("llama-2-7b+mlm-large"), plain = shape_config("llama-2-7b");
@@ -92,13 +94,14 @@ TEST(BenchCheck, SaysWhatAModelCannotDo) {
   EXPECT_THAT(refusal([&] { check_bench_case(cepe, one_case("pp1", 0), {}); }), HasSubstr("batch: expected 1"));
 }
 
-// cepe-gqa-last2: D 64, F 96, 3 layers, H 4, G 2, K 16, V 128, cross-attention in the last 2; encoder E 32, F 64, 2 layers.
+// cepe-gqa-last2: D 64, F 96, 3 layers, H 4, G 2, K 16, V 128, cross-attention in the last 2; encoder E 32, F 64, 2
+// layers.
 TEST(CountWork, PrefillByHand) {
   const CepeConfig config = open_fixture("cepe-gqa-last2").config;
-  const double products = 2 * (2 * 10 * (8192 + 4096 + 18432))     // two layers: 10 tokens; q and o, k and v, feed-forward
-                          + 2 * (10 * 4096 + 8192 + 18432);        // the last: k and v for 10, the rest for 1
-  const double self = 4 * 64 * (55 + 55 + 10);                     // pairs under the causal mask
-  const double cross = 10 * 16384 + 20 * 4096 + 10 * 4 * 20 * 64   // q and o of 10 rows, k and v of 20 tokens, attention
+  const double products = 2 * (2 * 10 * (8192 + 4096 + 18432))  // two layers: 10 tokens; q and o, k and v, feed-forward
+                          + 2 * (10 * 4096 + 8192 + 18432);     // the last: k and v for 10, the rest for 1
+  const double self = 4 * 64 * (55 + 55 + 10);                  // pairs under the causal mask
+  const double cross = 10 * 16384 + 20 * 4096 + 10 * 4 * 20 * 64  // q and o of 10 rows, k and v of 20 tokens, attention
                        + 1 * 16384 + 20 * 4096 + 1 * 4 * 20 * 64;  // the last layer: 1 row
   const double head = 2 * 128 * 64;
   EXPECT_EQ(products + self + cross + head, 1811456);
@@ -134,8 +137,8 @@ TEST(CountWork, EncodingByHand) {
   EXPECT_EQ(work.bytes, 2 * 2 * (4 * 32 * 32 + 3 * 32 * 64));
 }
 
-// The counts that were worked out for the published sizes: 514 TFLOP to score 131,072 tokens; to write one token over 127k,
-// 15.9 GB of weights and 8.3 GB of latents are read (and 67 MB of keys and values).
+// The counts that were worked out for the published sizes: 514 TFLOP to score 131,072 tokens; to write one token over
+// 127k, 15.9 GB of weights and 8.3 GB of latents are read (and 67 MB of keys and values).
 TEST(CountWork, OfThePublishedSizes) {
   const CepeConfig config = shape_config("llama-2-7b+mlm-large");
   const Work score = count_work(config, one_case("score4096@c126976", 1, false, Form::materialised), {}, 2);
@@ -231,16 +234,17 @@ TEST(BenchReport, Table) {
   EXPECT_TRUE(peak.by_bytes);
   EXPECT_DOUBLE_EQ(peak.share, 0.73);
   const std::string table = bench_table(report());
-  for (const char* part : {"tg4@c70", "16", "shared", "absorbed", "2.50", "6,400", "0.100", "73.0", "73 % bytes", "1.23 GB",
-                           "2,048", "out of memory", "median of 5 after 1"}) {
+  for (const char* part : {"tg4@c70", "16", "shared", "absorbed", "2.50", "6,400", "0.100", "73.0", "73 % bytes",
+                           "1.23 GB", "2,048", "out of memory", "median of 5 after 1"}) {
     EXPECT_THAT(table, HasSubstr(part));
   }
 }
 
 TEST(BenchReport, CsvHasACellAColumn) {
   const std::string csv = bench_csv(report());
-  EXPECT_THAT(csv, HasSubstr("\"a, \"\"b\"\"\",\"cpu, 2 threads\",float32,tg4@c70,16,1,absorbed,2.5,2,3,6400,0.1,73,0.73,bytes,"
-                             "1,100,1230000000,2048,\n"));
+  EXPECT_THAT(
+      csv, HasSubstr("\"a, \"\"b\"\"\",\"cpu, 2 threads\",float32,tg4@c70,16,1,absorbed,2.5,2,3,6400,0.1,73,0.73,bytes,"
+                     "1,100,1230000000,2048,\n"));
   EXPECT_THAT(csv, HasSubstr("pp8@c70,1,1,materialised,,,,,,,,,1,100,,,out of memory\n"));
   const std::string header = csv.substr(0, csv.find('\n')), last = csv.substr(csv.rfind("pp8"));
   // The last line's first three cells hold commas in quotes; from the test on it is plain.

@@ -250,9 +250,7 @@ TEST(Perplexity, ContradictionsAreNamed) {
   EXPECT_THAT(with([](auto& o) { o.context_tokens = {0, 16, 16}; }), HasSubstr("must ascend, found 16 after 16"));
   EXPECT_THAT(with([](auto& o) { o.context_tokens = {-8, 16}; }), HasSubstr("cannot be negative"));
   EXPECT_THAT(with([](auto& o) { o.context_tokens = {}; }), HasSubstr("empty"));
-  EXPECT_THAT(with([](auto& o) {
-                o.context_tokens = {0, 20};
-              }),
+  EXPECT_THAT(with([](auto& o) { o.context_tokens = {0, 20}; }),
               HasSubstr("20 tokens is not a whole number of chunks of 8"));
   EXPECT_THAT(with([](auto& o) { o.context_tokens = {0}; }), HasSubstr("other-document needs a context"));
   EXPECT_THAT(with([](auto& o) { o.decoder_tokens = 129; }), HasSubstr("exceed the decoder's window of 128"));

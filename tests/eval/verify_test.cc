@@ -51,7 +51,8 @@ class Fixtures : public testing::TestWithParam<const char*> {};
 TEST_P(Fixtures, AreReproduced) {
   const VerifyReport report = verify_fixture(golden(GetParam()));
   EXPECT_TRUE(report.passed());
-  for (const VerifyResult& result : report.results) EXPECT_TRUE(result.passed) << result.quantity << " " << result.norm_error;
+  for (const VerifyResult& result : report.results)
+    EXPECT_TRUE(result.passed) << result.quantity << " " << result.norm_error;
   for (const std::string& name : report.unknown) ADD_FAILURE() << "unknown quantity " << name;
 }
 
@@ -66,11 +67,13 @@ TEST_P(Fixtures, AreReproducedInEveryForm) {
 
 INSTANTIATE_TEST_SUITE_P(Published, Fixtures, testing::Values("cepe-mha", "cepe-gqa-last2", "mlm", "replug"));
 INSTANTIATE_TEST_SUITE_P(Families, Fixtures,
-                         testing::Values("families/llama-mqa", "families/llama-bias", "families/llama-linear", "families/llama-dynamic",
-                                         "families/llama-yarn", "families/llama-llama3", "families/mistral", "families/qwen2", "families/qwen3"));
+                         testing::Values("families/llama-mqa", "families/llama-bias", "families/llama-linear",
+                                         "families/llama-dynamic", "families/llama-yarn", "families/llama-llama3",
+                                         "families/mistral", "families/qwen2", "families/qwen3"));
 
 TEST(Verify, FailsWhenOneWeightIsChanged) {
-  for (const char* tensor : {"encoder.layers.1.mlp.up_proj.weight", "model.layers.2.cross_attn.k_proj.weight", "model.norm.weight"}) {
+  for (const char* tensor :
+       {"encoder.layers.1.mlp.up_proj.weight", "model.layers.2.cross_attn.k_proj.weight", "model.norm.weight"}) {
     ChangedFixture fixture("cepe-gqa-last2");
     fixture.change("model.safetensors", [&](std::vector<TensorView>& views, std::vector<float>& scratch) {
       for (TensorView& view : views) {
@@ -105,7 +108,9 @@ TEST(Verify, AMissingTensorIsNamed) {
     verify_fixture(fixture.path());
     FAIL() << "a model without one of its tensors was opened";
   } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("model.layers.1.mlp.up_proj.weight is missing, expected with shape (96, 64)"), std::string::npos)
+    EXPECT_NE(
+        std::string(error.what()).find("model.layers.1.mlp.up_proj.weight is missing, expected with shape (96, 64)"),
+        std::string::npos)
         << error.what();
   }
 }

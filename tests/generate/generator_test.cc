@@ -63,7 +63,8 @@ TEST_P(Fixture, GreedyTokensEqualTheRecordedOnes) {
   }
 }
 INSTANTIATE_TEST_SUITE_P(Published, Fixture,
-                         testing::Values(Reading{"cepe-mha", CrossAttentionForm::automatic}, Reading{"cepe-mha", CrossAttentionForm::cached},
+                         testing::Values(Reading{"cepe-mha", CrossAttentionForm::automatic},
+                                         Reading{"cepe-mha", CrossAttentionForm::cached},
                                          Reading{"cepe-mha", CrossAttentionForm::absorbed},
                                          Reading{"cepe-gqa-last2", CrossAttentionForm::automatic},
                                          Reading{"cepe-gqa-last2", CrossAttentionForm::cached},
@@ -199,7 +200,8 @@ TEST(DecodingSession, KeepsKeysAndValuesWithinTheBudget) {
   const at::Tensor found = logits_with({.form = CrossAttentionForm::cached}, kept);
   EXPECT_EQ(kept.form, CrossAttentionForm::cached);
   const StackConfig& config = opened.model.config.decoder;
-  EXPECT_EQ(kept.cost.bytes, 75 * opened.model.config.num_cross_attn_layers * 2 * config.num_kv_heads * config.head_dim * 4);
+  EXPECT_EQ(kept.cost.bytes,
+            75 * opened.model.config.num_cross_attn_layers * 2 * config.num_kv_heads * config.head_dim * 4);
   EXPECT_LT((found - expected).norm().item<double>(), 2e-5 * expected.norm().item<double>());
   const at::Tensor other = logits_with({.memory_budget = kept.cost.bytes - 1}, over);
   EXPECT_NE(over.form, CrossAttentionForm::cached);

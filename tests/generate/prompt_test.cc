@@ -80,9 +80,10 @@ TEST_F(ContextFiles, EachDocumentIsCutByItself) {
 TEST_F(ContextFiles, RecordsAreDocuments) {
   const OpenedModel opened = open_model(kGolden / "published");
   const Chunks apart = read_context(opened, {write("a.txt", "The boats."), write("b.txt", "The \"harbour\".")});
-  const Chunks records = read_context(
-      opened, {write("c.jsonl", "{\"text\": \"The boats.\", \"domain\": \"sea\"}\n\n{\"text\": \"\"}\n"
-                                "{\"text\": \"The \\\"harbour\\\".\"}\n")});
+  const Chunks records =
+      read_context(opened, {write("c.jsonl",
+                                  "{\"text\": \"The boats.\", \"domain\": \"sea\"}\n\n{\"text\": \"\"}\n"
+                                  "{\"text\": \"The \\\"harbour\\\".\"}\n")});
   EXPECT_EQ(records.count(), 2);
   EXPECT_EQ(records.ids, apart.ids);
   EXPECT_EQ(records.lengths, apart.lengths);
@@ -133,7 +134,8 @@ TEST(EncodeContext, InEightBitsItIsTheSameRounded) {
   std::vector<TokenId> tokens;
   for (int i = 0; i < 75; ++i) tokens.push_back(3 + (i * 7) % 250);
   append_chunks(tokens, chunks);
-  const Latents expected = quantize(encode_context(opened.model, chunks)), found = encode_context(opened.model, chunks, {.int8 = true});
+  const Latents expected = quantize(encode_context(opened.model, chunks)),
+                found = encode_context(opened.model, chunks, {.int8 = true});
   EXPECT_TRUE(at::equal(found.states_BSE, expected.states_BSE));
   EXPECT_TRUE(at::equal(found.scales_BS, expected.scales_BS));
   EXPECT_TRUE(int8_latents_from_name("int8"));
@@ -150,9 +152,9 @@ TEST(EncodeContext, ALongContextIsReadInGroups) {
   append_chunks(document, chunks);
   int64_t reported = 0, calls = 0;
   const Latents latents = encode_context(opened.model, chunks, {.progress = [&](int64_t count) {
-    reported += count;
-    ++calls;
-  }});
+                                           reported += count;
+                                           ++calls;
+                                         }});
   EXPECT_EQ(reported, 200);
   EXPECT_GT(calls, 1);
   ASSERT_EQ(latents.tokens(), 798);

@@ -34,7 +34,9 @@ class DeviceSampling : public testing::Test {
 };
 
 SamplerOptions random_options(std::mt19937& random) {
-  const auto uniform = [&](double low, double high) { return std::uniform_real_distribution<double>(low, high)(random); };
+  const auto uniform = [&](double low, double high) {
+    return std::uniform_real_distribution<double>(low, high)(random);
+  };
   SamplerOptions options{.temperature = random() % 6 ? std::exp(uniform(-3, 2)) : 0, .seed = random()};
   if (random() % 2) options.top_k = 1 + static_cast<int64_t>(random() % 400);
   if (random() % 2) options.top_p = random() % 4 ? uniform(0.01, 1.0) : 1e-9;
@@ -43,12 +45,13 @@ SamplerOptions random_options(std::mt19937& random) {
   return options;
 }
 
-// Draws in a row, each of new logits, the chosen tokens being seen. A token may differ where the exponentials of host and
-// device round a weight to different sides of a draw; a sequence's later tokens are compared all the same.
+// Draws in a row, each of new logits, the chosen tokens being seen. A token may differ where the exponentials of host
+// and device round a weight to different sides of a draw; a sequence's later tokens are compared all the same.
 TEST_F(DeviceSampling, ChoosesWhatTheHostChooses) {
   std::mt19937 random(6);
   int64_t compared = 0, different = 0;
-  for (const auto& [V, vocabulary] : {std::pair<int64_t, int64_t>{7, 7}, {1000, 993}, {32000, 32000}, {152064, 151669}}) {
+  for (const auto& [V, vocabulary] :
+       {std::pair<int64_t, int64_t>{7, 7}, {1000, 993}, {32000, 32000}, {152064, 151669}}) {
     for (int round = 0; round < 6; ++round) {
       constexpr int64_t B = 16;
       DeviceSampler device(at::kCUDA, B, vocabulary);
@@ -84,7 +87,8 @@ TEST_F(DeviceSampling, ChoosesWhatTheHostChooses) {
 TEST_F(DeviceSampling, AGraphDrawsAnewEachTime) {
   const int64_t B = 3, V = 5, draws = 20000;
   const at::Tensor logits = at::tensor({0.0f, 1.0f, 2.0f, -1.0f, 0.5f}).to(at::kCUDA).repeat({B, 1});
-  const at::Tensor ids = at::zeros({B}, kOnDevice.dtype(at::kLong)), counts = at::zeros({B, V}, kOnDevice.dtype(at::kLong));
+  const at::Tensor ids = at::zeros({B}, kOnDevice.dtype(at::kLong)),
+                   counts = at::zeros({B, V}, kOnDevice.dtype(at::kLong));
   const at::Tensor ones = at::ones({B, 1}, counts.options());
   DeviceSampler sampler(at::kCUDA, B, V);
   for (int64_t b = 0; b < B; ++b) sampler.set(b, {.temperature = 1.0, .seed = b < 2 ? 3u : 4u});
@@ -132,7 +136,7 @@ TEST_F(DeviceSampling, ASessionWritesWhatTheHostWouldChoose) {
   const std::vector<TokenId> prompt{5, 900, 31, 77, 4};
   const int64_t vocabulary = model.config.decoder.vocab_size - 3;
   for (const SamplerOptions& options : {SamplerOptions{.temperature = 0.9, .top_k = 50, .top_p = 0.9, .seed = 12},
-                                       SamplerOptions{.repetition_penalty = 1.3}, SamplerOptions{}}) {
+                                        SamplerOptions{.repetition_penalty = 1.3}, SamplerOptions{}}) {
     DecodingSession device(model, nullptr, 64), host(model, nullptr, 64);
     device.sample_with(options, vocabulary, prompt);
     Sampler sampler(options);
@@ -153,7 +157,9 @@ TEST_F(DeviceSampling, Times) {
       const at::Tensor ids = at::zeros({B}, kOnDevice.dtype(at::kLong));
       DeviceSampler sampler(at::kCUDA, B, V);
       const auto time = [&](std::function<void()> work) {
-        CapturedWork graph(at::kCUDA, true, [&] { for (int i = 0; i < 20; ++i) work(); });
+        CapturedWork graph(at::kCUDA, true, [&] {
+          for (int i = 0; i < 20; ++i) work();
+        });
         for (int i = 0; i < 3; ++i) graph.run();
         at::cuda::CUDAEvent start(cudaEventDefault), end(cudaEventDefault);
         start.record(), graph.run(), end.record(), end.synchronize();
@@ -177,9 +183,10 @@ TEST_F(DeviceSampling, Times) {
       const at::Tensor brought = logits.to(at::kFloat).cpu();
       for (int64_t b = 0; b < B; ++b) on_host.sample(row_of(brought, b));
       const double host = (seconds_now() - started) * 1e6;
-      std::printf("%6ld tokens, %2ld rows: greedy %.1f us (argmax %.1f), temperature and min-p %.1f, top-k and top-p %.1f; "
-                  "LibTorch's sort and sums %.1f, the host %.0f\n", static_cast<long>(V), static_cast<long>(B), greedy, argmax,
-                  plain, all, library, host);
+      std::printf(
+          "%6ld tokens, %2ld rows: greedy %.1f us (argmax %.1f), temperature and min-p %.1f, top-k and top-p %.1f; "
+          "LibTorch's sort and sums %.1f, the host %.0f\n",
+          static_cast<long>(V), static_cast<long>(B), greedy, argmax, plain, all, library, host);
       EXPECT_LT(all, host);
     }
   }

@@ -7,9 +7,9 @@
 #include <fstream>
 #include <limits>
 #include <map>
-#include <random>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <random>
 
 #include "base/error.h"
 

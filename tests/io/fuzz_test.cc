@@ -67,9 +67,28 @@ class Mutator {
     file.replace(begin, end - begin, (below(8) ? "" : "-") + std::to_string(nasty(file.size())));
   }
   uint64_t nasty(size_t size) {
-    const uint64_t values[] = {0, 1, 2, 7, 8, 31, 32, 255, 256, size, size - 1, size + 1, size / 2, uint64_t{1} << 31,
-                               (uint64_t{1} << 32) - 1, uint64_t{1} << 32, uint64_t{1} << 62, uint64_t{1} << 63,
-                               UINT64_MAX, UINT64_MAX - 7, UINT64_MAX / 4, engine_()};
+    const uint64_t values[] = {0,
+                               1,
+                               2,
+                               7,
+                               8,
+                               31,
+                               32,
+                               255,
+                               256,
+                               size,
+                               size - 1,
+                               size + 1,
+                               size / 2,
+                               uint64_t{1} << 31,
+                               (uint64_t{1} << 32) - 1,
+                               uint64_t{1} << 32,
+                               uint64_t{1} << 62,
+                               uint64_t{1} << 63,
+                               UINT64_MAX,
+                               UINT64_MAX - 7,
+                               UINT64_MAX / 4,
+                               engine_()};
     return values[below(std::size(values))];
   }
 

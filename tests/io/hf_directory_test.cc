@@ -73,8 +73,9 @@ TEST_F(HfDirectoryTest, NamesWhatIsMissingOrWrong) {
   put("config.json", "{}");
   EXPECT_EQ(message(), path + ": holds neither model.safetensors nor model.safetensors.index.json");
   put("pytorch_model.bin", "");
-  EXPECT_EQ(message(), path + ": holds its weights only as pytorch_model.bin, expected model.safetensors (save the "
-                              "model as safetensors first)");
+  EXPECT_EQ(message(), path +
+                           ": holds its weights only as pytorch_model.bin, expected model.safetensors (save the "
+                           "model as safetensors first)");
 }
 
 }  // namespace

@@ -232,8 +232,9 @@ TEST(BadSafetensorsFile, LengthsAreNotBelieved) {
   EXPECT_EQ(message(""), path + ": not a safetensors file: 0 bytes, expected at least 8");
   EXPECT_EQ(message("1234567"), path + ": not a safetensors file: 7 bytes, expected at least 8");
   EXPECT_EQ(message(std::string(8, '\xff') + "{}"),
-            path + ": not a safetensors file: its header would be 18446744073709551615 bytes long, the limit is "
-                   "100000000");
+            path +
+                ": not a safetensors file: its header would be 18446744073709551615 bytes long, the limit is "
+                "100000000");
   EXPECT_EQ(message(std::string("\x03\0\0\0\0\0\0\0{}", 10)),
             path + ": the header is 3 bytes long, but only 2 follow (is the file cut off?)");
 }

@@ -51,15 +51,14 @@ TEST_F(ShardedTest, RefusesAnIndexThatDoesNotFit) {
   EXPECT_EQ(message(R"({"weight_map": {"a": "three.safetensors"}})"),
             (directory_ / "three.safetensors").string() + ": cannot open the file: No such file or directory");
   for (const char* outside : {"../one.safetensors", "/etc/passwd", "..", "sub/one.safetensors"}) {
-    EXPECT_EQ(message(std::string(R"({"weight_map": {"a": ")") + outside + "\"}}"),
-              index_ + ": weight_map: the file of tensor a is " + outside +
-                  ", expected a file name without a directory");
+    EXPECT_EQ(
+        message(std::string(R"({"weight_map": {"a": ")") + outside + "\"}}"),
+        index_ + ": weight_map: the file of tensor a is " + outside + ", expected a file name without a directory");
   }
   EXPECT_EQ(message(R"({"weight_map": {"a": 1}})"), index_ + ": weight_map: the file of tensor a is not a string");
   EXPECT_EQ(message("{}"), index_ + ": has no object weight_map that names each tensor's file");
   EXPECT_EQ(message("[1]"), index_ + ": has no object weight_map that names each tensor's file");
-  EXPECT_EQ(message("{\"weight_map\""),
-            index_ + ": not valid JSON in UTF-8: it breaks off or goes wrong at byte 14");
+  EXPECT_EQ(message("{\"weight_map\""), index_ + ": not valid JSON in UTF-8: it breaks off or goes wrong at byte 14");
 }
 
 }  // namespace

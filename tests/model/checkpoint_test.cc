@@ -26,7 +26,8 @@ Cepe trained() {
   at::manual_seed(5);
   Cepe model = open_fixture("families/llama-mqa").model;
   add_cepe_parts(model, {1, 2, false, 16, 8});
-  for (Parameter& parameter : trainable_parameters(model)) parameter.value->add_(at::randn_like(*parameter.value) * 0.02);
+  for (Parameter& parameter : trainable_parameters(model))
+    parameter.value->add_(at::randn_like(*parameter.value) * 0.02);
   return model;
 }
 
@@ -156,7 +157,8 @@ TEST(TrainedParts, ComeBackExactlyInFloat32) {
 TEST(TrainedParts, SmallerFormsStayClose) {
   const ScratchDirectory scratch;
   Cepe model = trained();
-  // Rounding of one weight is 0.2 % (bfloat16) or half a step of its row (int8); a dozen random matrices add up a few of these.
+  // Rounding of one weight is 0.2 % (bfloat16) or half a step of its row (int8); a dozen random matrices add up a few
+  // of these.
   for (const auto& [weights, bound] : {std::pair{Weights::bf16, 0.01}, {Weights::int8, 0.06}}) {
     save_trained_parts(model, scratch.path() / "m", save_options(weights));
     const double error = norm_error(outputs(reopen(scratch.path() / "m").model), outputs(model));
@@ -167,7 +169,8 @@ TEST(TrainedParts, SmallerFormsStayClose) {
   const SafetensorsFile file(scratch.path() / "m" / "model.safetensors");
   EXPECT_EQ(file.find("encoder.layers.0.mlp.up_proj.weight")->dtype, DType::i8);
   Cepe read = reopen(scratch.path() / "m").model;
-  const at::Tensor found = read.encoder->stack.layers[0].feed_forward.up.weight, expected = model.encoder->stack.layers[0].feed_forward.up.weight;
+  const at::Tensor found = read.encoder->stack.layers[0].feed_forward.up.weight,
+                   expected = model.encoder->stack.layers[0].feed_forward.up.weight;
   EXPECT_TRUE(((found - expected).abs() <= expected.abs().amax(1, true) / 127 * 0.5001).all().item<bool>());
 }
 
@@ -188,7 +191,8 @@ TEST(TrainedParts, TheBaseIsFoundByNameUnderCepeModels) {
   EXPECT_EQ(open_model(scratch.path() / "m").base_path, kBase);
   setenv("CEPE_MODELS", "/nowhere", 1);
   setenv("HOME", "/nowhere", 1);
-  expect_error([&] { open_model(scratch.path() / "m"); }, "the base model llama-mqa was not found (looked at /nowhere/llama-mqa");
+  expect_error([&] { open_model(scratch.path() / "m"); },
+               "the base model llama-mqa was not found (looked at /nowhere/llama-mqa");
   unsetenv("CEPE_MODELS");
 }
 
@@ -253,13 +257,15 @@ TEST(Published, TrainedPartsBecomeASelfContainedModel) {
 TEST(Published, WhatCannotBeExpressedIsRefusedWithTheReason) {
   const ScratchDirectory scratch;
   Cepe model = trained();  // 4 heads of 20 on a width of 48
-  expect_error([&] { export_published(model, scratch.path() / "out", Weights::f32); }, "needs 4 heads of 20 to make up the decoder's width 48");
+  expect_error([&] { export_published(model, scratch.path() / "out", Weights::f32); },
+               "needs 4 heads of 20 to make up the decoder's width 48");
   EXPECT_FALSE(fs::exists(scratch.path() / "out"));
 }
 
 TEST(Open, NamesWhatIsMissing) {
   expect_error([] { open_model("/no/such/model"); }, "/no/such/model: no such model file or directory");
-  expect_error([] { open_model(fs::path(CEPE_TEST_DATA) / "mlm/model.safetensors"); }, "expected a .gguf file or a model directory");
+  expect_error([] { open_model(fs::path(CEPE_TEST_DATA) / "mlm/model.safetensors"); },
+               "expected a .gguf file or a model directory");
 }
 
 }  // namespace

@@ -17,8 +17,10 @@ namespace cepe {
 namespace {
 
 nlohmann::json llama() {
-  return {{"model_type", "llama"}, {"vocab_size", 100}, {"hidden_size", 48}, {"intermediate_size", 64}, {"num_hidden_layers", 2},
-          {"num_attention_heads", 4}, {"num_key_value_heads", 2}, {"max_position_embeddings", 128}};
+  return {{"model_type", "llama"},    {"vocab_size", 100},
+          {"hidden_size", 48},        {"intermediate_size", 64},
+          {"num_hidden_layers", 2},   {"num_attention_heads", 4},
+          {"num_key_value_heads", 2}, {"max_position_embeddings", 128}};
 }
 
 void expect_refused(const nlohmann::json& config, const std::string& part) {
@@ -33,7 +35,10 @@ void expect_refused(const nlohmann::json& config, const std::string& part) {
 
 TEST(Config, ReadsBackWhatItWrites) {
   nlohmann::json json = llama();
-  json["rope_scaling"] = {{"rope_type", "llama3"}, {"factor", 8.0}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0},
+  json["rope_scaling"] = {{"rope_type", "llama3"},
+                          {"factor", 8.0},
+                          {"low_freq_factor", 1.0},
+                          {"high_freq_factor", 4.0},
                           {"original_max_position_embeddings", 32}};
   json["eos_token_id"] = {5, 7};
   const StackConfig first = stack_config_from_json(json, "config.json");
@@ -131,7 +136,8 @@ TEST(Config, ThePublishedLayoutScalesRotaryPositionsInTwoFields) {
     EXPECT_EQ(stack_config_from_json(published, "again").rope.kind, config.decoder.rope.kind);
   }
   config.decoder.rope.factor = 1.0;
-  EXPECT_THROW(cepe_config_to_published_json(config), Error) << "it still scales beyond the window, and 4.34 refuses it";
+  EXPECT_THROW(cepe_config_to_published_json(config), Error)
+      << "it still scales beyond the window, and 4.34 refuses it";
   config.decoder.rope.kind = RopeKind::linear;
   EXPECT_FALSE(cepe_config_to_published_json(config).contains("rope_scaling"));
   config.decoder.rope.kind = RopeKind::dynamic;
@@ -143,9 +149,9 @@ TEST(Config, ThePublishedLayoutScalesRotaryPositionsInTwoFields) {
 // The sizes that every Llama file gives, five values: heads of 4 in a width of 8.
 void put_llama_sizes(GgufBytes& bytes) {
   bytes.text("general.architecture").put<uint32_t>(kString).text("llama");
-  for (const auto& [key, number] : {std::pair("embedding_length", 8u), std::pair("feed_forward_length", 16u),
-                                    std::pair("block_count", 1u), std::pair("attention.head_count", 2u),
-                                    std::pair("context_length", 32u)}) {
+  for (const auto& [key, number] :
+       {std::pair("embedding_length", 8u), std::pair("feed_forward_length", 16u), std::pair("block_count", 1u),
+        std::pair("attention.head_count", 2u), std::pair("context_length", 32u)}) {
     bytes.value(std::string("llama.") + key, kU32, static_cast<uint32_t>(number));
   }
 }
@@ -200,7 +206,8 @@ TEST(Config, AGgufDividesRotaryFrequencies) {
   EXPECT_EQ(config.rope.frequency_divisors, (std::vector<double>{1.0, 8.0}));
   const StackConfig again = stack_config_from_json(stack_config_to_json(config), "again");
   EXPECT_EQ(again.rope.frequency_divisors, config.rope.frequency_divisors);
-  for (const auto& wrong : std::vector<std::vector<float>>{{1.0f}, {1.0f, 2.0f, 3.0f}, {1.0f, 0.0f}, {NAN, 1.0f}, {1.0f, INFINITY}}) {
+  for (const auto& wrong :
+       std::vector<std::vector<float>>{{1.0f}, {1.0f, 2.0f, 3.0f}, {1.0f, 0.0f}, {NAN, 1.0f}, {1.0f, INFINITY}}) {
     EXPECT_THROW(stack_config_of(with_divisors(wrong)), Error);
   }
   CepeConfig plain;
@@ -212,7 +219,10 @@ TEST(Config, AGgufDividesRotaryFrequencies) {
 TEST(RotaryTable, DivisorsAreAnotherSpellingOfLlama3) {
   nlohmann::json json = llama();
   const StackConfig unscaled = stack_config_from_json(json, "config.json");
-  json["rope_scaling"] = {{"rope_type", "llama3"}, {"factor", 8.0}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0},
+  json["rope_scaling"] = {{"rope_type", "llama3"},
+                          {"factor", 8.0},
+                          {"low_freq_factor", 1.0},
+                          {"high_freq_factor", 4.0},
                           {"original_max_position_embeddings", 512}};
   const StackConfig llama3 = stack_config_from_json(json, "config.json");
   // The angle of position 1 is the frequency; all are below pi.

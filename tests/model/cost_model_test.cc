@@ -75,7 +75,8 @@ TEST(CostModel, OperationsAreThoseOfTheFormulas) {
 TEST(CostModel, LaterStepsAndTheBudgetDecideWhatIsKept) {
   CrossAttentionWork work = smollm(1);
   work.memory_budget = 1'000'000'000;
-  EXPECT_EQ(choose_cross_attention(work, equal_rates()).form, Form::absorbed) << "one call does not pay for a projection";
+  EXPECT_EQ(choose_cross_attention(work, equal_rates()).form, Form::absorbed)
+      << "one call does not pay for a projection";
   work.steps = 1000;
   const CrossAttentionChoice kept = choose_cross_attention(work, equal_rates());
   EXPECT_EQ(kept.form, Form::cached);
@@ -88,7 +89,8 @@ TEST(CostModel, LaterStepsAndTheBudgetDecideWhatIsKept) {
   EXPECT_EQ(over.cost.bytes, 0);
   EXPECT_EQ(over.bytes_over_budget, kept.cost.bytes);
   work.memory_budget = 0;
-  EXPECT_EQ(choose_cross_attention(work, equal_rates()).bytes_over_budget, 0) << "nothing to report where none are wanted";
+  EXPECT_EQ(choose_cross_attention(work, equal_rates()).bytes_over_budget, 0)
+      << "nothing to report where none are wanted";
   work.kept = true;
   EXPECT_EQ(choose_cross_attention(work, equal_rates()).form, Form::cached) << "at hand already";
 }

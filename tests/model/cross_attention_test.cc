@@ -21,7 +21,8 @@ StackConfig sizes(int64_t heads, int64_t kv_heads, int64_t head_dim) {
 }
 
 CrossAttention random_weights(const StackConfig& config, int64_t width, const at::TensorOptions& options) {
-  const int64_t HK = config.num_heads * config.head_dim, GK = config.num_kv_heads * config.head_dim, D = config.hidden_size;
+  const int64_t HK = config.num_heads * config.head_dim, GK = config.num_kv_heads * config.head_dim,
+                D = config.hidden_size;
   CrossAttention weights;
   weights.norm = at::ones({D}, options);
   weights.q.weight = at::randn({HK, D}, options) / 3;
@@ -32,7 +33,8 @@ CrossAttention random_weights(const StackConfig& config, int64_t width, const at
 }
 
 // The formula itself, one head, one query and one latent at a time, in float64.
-at::Tensor slow_reference(const CrossAttention& weights, const StackConfig& config, const at::Tensor& x, const Latents& latents) {
+at::Tensor slow_reference(const CrossAttention& weights, const StackConfig& config, const at::Tensor& x,
+                          const Latents& latents) {
   const int64_t B = x.size(0), T = x.size(1), K = config.head_dim, R = config.num_heads / config.num_kv_heads;
   const at::Tensor q = at::linear(x, weights.q.weight), k = at::linear(latents.states_BSE, weights.k.weight);
   const at::Tensor v = at::linear(latents.states_BSE, weights.v.weight);
@@ -45,7 +47,8 @@ at::Tensor slow_reference(const CrossAttention& weights, const StackConfig& conf
         at::Tensor sum = at::zeros({K}, x.options());
         for (int64_t s = 0; s < latents.states_BSE.size(1); ++s) {
           if (latents.mask_BS.defined() && !latents.mask_BS[b][s].item<bool>()) continue;
-          const double p = std::exp(at::dot(query, k[b][s].narrow(0, h / R * K, K)).item<double>() / std::sqrt(double(K)));
+          const double p =
+              std::exp(at::dot(query, k[b][s].narrow(0, h / R * K, K)).item<double>() / std::sqrt(double(K)));
           total += p;
           sum += p * v[b][s].narrow(0, h / R * K, K);
         }
@@ -67,15 +70,13 @@ struct Way {
   CrossAttentionForm form;
   int64_t block_tokens;
 };
-const std::vector<Way> kWays = {{"automatic", CrossAttentionForm::automatic, 0},
-                                {"absorbed", CrossAttentionForm::absorbed, 0},
-                                {"materialised", CrossAttentionForm::materialised, 0},
-                                {"blocks of 7", CrossAttentionForm::materialised, 7},
-                                {"blocks of 64", CrossAttentionForm::materialised, 64},
-                                {"cached", CrossAttentionForm::cached, 0}};
+const std::vector<Way> kWays = {
+    {"automatic", CrossAttentionForm::automatic, 0},        {"absorbed", CrossAttentionForm::absorbed, 0},
+    {"materialised", CrossAttentionForm::materialised, 0},  {"blocks of 7", CrossAttentionForm::materialised, 7},
+    {"blocks of 64", CrossAttentionForm::materialised, 64}, {"cached", CrossAttentionForm::cached, 0}};
 
-at::Tensor compute(const CrossAttention& weights, const StackConfig& config, const at::Tensor& x, const Latents& latents, const Way& way,
-                   AttentionMass* mass = nullptr) {
+at::Tensor compute(const CrossAttention& weights, const StackConfig& config, const at::Tensor& x,
+                   const Latents& latents, const Way& way, AttentionMass* mass = nullptr) {
   const at::NoGradGuard no_gradients;
   Stack stack;
   stack.config = config;
@@ -133,18 +134,21 @@ TEST_P(CrossAttentionForms, AllEqualTheFormula) {
 
 // Asked for with whatever form, the mass is that of the softmax weights themselves, and what is given stays the same.
 TEST_P(CrossAttentionForms, AllCountTheSameMass) {
-  const int64_t B = 2, T = x_.size(1), H = config_.num_heads, G = config_.num_kv_heads, K = config_.head_dim, S = latents_.tokens();
+  const int64_t B = 2, T = x_.size(1), H = config_.num_heads, G = config_.num_kv_heads, K = config_.head_dim,
+                S = latents_.tokens();
   const std::vector<int64_t> lengths = S > 5 ? std::vector<int64_t>{1, S - 5, 4} : std::vector<int64_t>{S};
   const Latents wide = expanded();
   const at::Tensor q = at::linear(x_, weights_.q.weight).view({B, T, H, K}).transpose(1, 2);
-  const at::Tensor k = at::linear(wide.states_BSE, weights_.k.weight).view({B, S, G, K}).transpose(1, 2).repeat_interleave(H / G, 1);
+  const at::Tensor k =
+      at::linear(wide.states_BSE, weights_.k.weight).view({B, S, G, K}).transpose(1, 2).repeat_interleave(H / G, 1);
   at::Tensor scores = at::matmul(q, k.transpose(2, 3)) / std::sqrt(static_cast<double>(K));
   if (wide.mask_BS.defined()) scores = scores.masked_fill(wide.mask_BS.logical_not().view({B, 1, 1, S}), -INFINITY);
   const at::Tensor weights = scores.softmax(-1).nan_to_num(0.0);
   for (const int64_t last : {int64_t{0}, int64_t{1}}) {
     std::vector<at::Tensor> sums;
     for (int64_t i = 0, first = 0; i < static_cast<int64_t>(lengths.size()); first += lengths[i++]) {
-      const at::Tensor of = weights.narrow(2, last > 0 ? T - last : 0, last > 0 ? last : T).narrow(3, first, lengths[i]);
+      const at::Tensor of =
+          weights.narrow(2, last > 0 ? T - last : 0, last > 0 ? last : T).narrow(3, first, lengths[i]);
       sums.push_back(of.sum(3).mean(at::IntArrayRef{1, 2}));
     }
     for (const Way& way : kWays) {
@@ -171,9 +175,9 @@ TEST_P(CrossAttentionForms, AllReadStatesInEightBits) {
   }
 }
 
-// In bfloat16 every form rounds elsewhere. On average the absorbed one is no further from the truth than the published one,
-// which projects all keys and values at once; blocks round each part once more. Of one draw the errors are a few hundred
-// roundings, so several are added up.
+// In bfloat16 every form rounds elsewhere. On average the absorbed one is no further from the truth than the published
+// one, which projects all keys and values at once; blocks round each part once more. Of one draw the errors are a few
+// hundred roundings, so several are added up.
 TEST_P(CrossAttentionForms, NoneRoundsMoreThanThePublishedOne) {
   constexpr uint64_t kDraws = 4;
   std::vector<double> errors(kWays.size(), 0);
@@ -196,9 +200,10 @@ TEST_P(CrossAttentionForms, NoneRoundsMoreThanThePublishedOne) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, CrossAttentionForms,
-                         testing::Values(Case{4, 4, 8, 24, 11, 2, false}, Case{6, 2, 8, 24, 200, 2, true}, Case{3, 1, 10, 16, 65, 2, true},
-                                         Case{9, 3, 64, 96, 300, 1, false}, Case{4, 4, 32, 64, 130, 1, true},
-                                         Case{8, 1, 16, 48, 128, 2, false}, Case{9, 3, 4, 40, 11, 2, false}));
+                         testing::Values(Case{4, 4, 8, 24, 11, 2, false}, Case{6, 2, 8, 24, 200, 2, true},
+                                         Case{3, 1, 10, 16, 65, 2, true}, Case{9, 3, 64, 96, 300, 1, false},
+                                         Case{4, 4, 32, 64, 130, 1, true}, Case{8, 1, 16, 48, 128, 2, false},
+                                         Case{9, 3, 4, 40, 11, 2, false}));
 
 // Training and contexts of one block: the very operations that attention() does, gradients included.
 TEST(CrossAttention, OneBlockIsAttentionItself) {
@@ -207,8 +212,11 @@ TEST(CrossAttention, OneBlockIsAttentionItself) {
   CrossAttention weights = random_weights(config, 24, at::kFloat);
   for (Linear* linear : {&weights.q, &weights.k, &weights.v, &weights.o}) linear->weight.set_requires_grad(true);
   const at::Tensor x = at::randn({2, 30, config.hidden_size}), states = at::randn({2, 50, 24});
-  const auto heads = [&](const Linear& linear, const at::Tensor& from, int64_t n) { return linear(from).view({2, -1, n, 8}); };
-  const at::Tensor attended = attention(heads(weights.q, x, 4), heads(weights.k, states, 2), heads(weights.v, states, 2), {});
+  const auto heads = [&](const Linear& linear, const at::Tensor& from, int64_t n) {
+    return linear(from).view({2, -1, n, 8});
+  };
+  const at::Tensor attended =
+      attention(heads(weights.q, x, 4), heads(weights.k, states, 2), heads(weights.v, states, 2), {});
   const at::Tensor expected = weights.o(attended.reshape({2, 30, 32}));
   expected.sum().backward();
   const at::Tensor gradient = weights.k.weight.grad().clone();
@@ -218,7 +226,8 @@ TEST(CrossAttention, OneBlockIsAttentionItself) {
   EXPECT_TRUE(at::equal(found, expected)) << "gradients are wanted: blocks are not";
   EXPECT_TRUE(at::equal(weights.k.weight.grad(), gradient));
   const at::NoGradGuard no_gradients;
-  EXPECT_TRUE(at::equal(cross_attention(weights, config, x, {states, {}}, {CrossAttentionForm::materialised}), expected));
+  EXPECT_TRUE(
+      at::equal(cross_attention(weights, config, x, {states, {}}, {CrossAttentionForm::materialised}), expected));
 }
 
 TEST(CrossAttention, CachedNeedsWhatItWasMadeFor) {
@@ -245,7 +254,8 @@ TEST(CrossAttention, OneContextServesAWholeBatch) {
   const CrossAttention weights = random_weights(config, 24, at::kDouble);
   const at::Tensor x = at::randn({3, 2, config.hidden_size}, at::kDouble), states = at::randn({1, 9, 24}, at::kDouble);
   const at::Tensor expected = slow_reference(weights, config, x, {states.expand({3, 9, 24}), {}});
-  for (const Way& way : kWays) EXPECT_LT(norm_error(compute(weights, config, x, {states, {}}, way), expected), 1e-12) << way.name;
+  for (const Way& way : kWays)
+    EXPECT_LT(norm_error(compute(weights, config, x, {states, {}}, way), expected), 1e-12) << way.name;
 }
 
 }  // namespace

@@ -82,11 +82,13 @@ TEST_P(Steps, MergedMatricesGiveTheSameAndTakeNoMemory) {
 }
 
 TEST_P(Steps, ContextsAreReplaced) {
-  const std::vector<StepContext> mixed = {{context_of_length(model_, 1, 3), 0, 2}, {context_of_length(model_, 1, 1), 3, 1}};
+  const std::vector<StepContext> mixed = {{context_of_length(model_, 1, 3), 0, 2},
+                                          {context_of_length(model_, 1, 1), 3, 1}};
   const std::vector<StepContext> alike = {{context_of_length(model_, 4, 2), 0, 4}};
   for (const bool change : {false, true}) {
     const auto check = [&](const std::vector<StepContext>& before, const std::vector<StepContext>& after) {
-      expect_equal_to_decode({.prompts = {4, 1, 6, 2}, .options = {.contexts = after, .contexts_change = change}, .before = before});
+      expect_equal_to_decode(
+          {.prompts = {4, 1, 6, 2}, .options = {.contexts = after, .contexts_change = change}, .before = before});
     };
     check(mixed, alike);
     check(alike, mixed);

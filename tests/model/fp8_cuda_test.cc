@@ -55,8 +55,8 @@ TEST_F(Fp8Model, LogitsStayNear) {
   }
 }
 
-// Products of few rows do not round the activations: what is written one token after another is nearer to bfloat16 by the
-// half of the error that activations make (1 / sqrt(2) of it), and differs from all at once by as much.
+// Products of few rows do not round the activations: what is written one token after another is nearer to bfloat16 by
+// the half of the error that activations make (1 / sqrt(2) of it), and differs from all at once by as much.
 TEST_F(Fp8Model, OneTokenAfterAnotherIsNearerThanAllAtOnce) {
   const at::NoGradGuard no_grad;
   const at::Tensor whole = logits(narrow_, decode(narrow_, {ids_}));

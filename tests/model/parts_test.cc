@@ -17,7 +17,8 @@ Cepe with_parts(const AdditionOptions& options) {
   return model;
 }
 
-const AdditionOptions kSmall{/*encoder_layers=*/1, /*cross_attention_layers=*/2, /*zero_output=*/true, /*encoder_window=*/16, /*chunk_length=*/8};
+const AdditionOptions kSmall{/*encoder_layers=*/1, /*cross_attention_layers=*/2, /*zero_output=*/true,
+                             /*encoder_window=*/16, /*chunk_length=*/8};
 
 TEST(Parts, StartAsThePlainDecoder) {
   const at::NoGradGuard no_grad;
@@ -37,7 +38,8 @@ TEST(Parts, AreCopiedFromTheDecoder) {
   EXPECT_TRUE(at::equal(cross.k.weight, last.self_attention.k.weight));
   EXPECT_TRUE(at::equal(cross.o.weight, last.self_attention.o.weight));
   EXPECT_TRUE(at::equal(cross.norm, last.post_attention_norm));
-  EXPECT_TRUE(at::equal(model.encoder->stack.layers[0].feed_forward.up.weight, model.decoder.stack.layers[0].feed_forward.up.weight));
+  EXPECT_TRUE(at::equal(model.encoder->stack.layers[0].feed_forward.up.weight,
+                        model.decoder.stack.layers[0].feed_forward.up.weight));
   cross.q.weight.zero_();
   EXPECT_GT(last.self_attention.q.weight.abs().sum().item<double>(), 0) << "a copy, not the decoder's own tensor";
 }
@@ -153,7 +155,8 @@ TEST_P(PartsOfFamilies, StartAsThePlainDecoderAndTrain) {
 }
 
 TEST(Parts, ImpossibleSizesAreRefused) {
-  for (const AdditionOptions& options : {AdditionOptions{3, 2, true, 16, 8}, AdditionOptions{1, 3, true, 16, 8}, AdditionOptions{1, 1, true, 8, 16}}) {
+  for (const AdditionOptions& options :
+       {AdditionOptions{3, 2, true, 16, 8}, AdditionOptions{1, 3, true, 16, 8}, AdditionOptions{1, 1, true, 8, 16}}) {
     EXPECT_THROW(with_parts(options), Error);
   }
 }

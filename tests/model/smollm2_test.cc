@@ -24,10 +24,12 @@ TEST(SmolLM2, LogitsAndTokensEqualTheReference) {
   for (const std::string text : {"0", "1", "2"}) {
     const at::Tensor ids = read(recorded, text + ".ids");
     const std::vector<TokenId> tokens = opened.tokenizer->encode(recorded.metadata().at(text + ".text"));
-    ASSERT_EQ(std::vector<int64_t>(tokens.begin(), tokens.end()), std::vector<int64_t>(ids.data_ptr<int64_t>(), ids.data_ptr<int64_t>() + ids.numel()));
+    ASSERT_EQ(std::vector<int64_t>(tokens.begin(), tokens.end()),
+              std::vector<int64_t>(ids.data_ptr<int64_t>(), ids.data_ptr<int64_t>() + ids.numel()));
     const at::Tensor found = logits(opened.model, decode(opened.model, {ids.unsqueeze(0)}))[0];
     EXPECT_TRUE(at::equal(found.argmax(-1), read(recorded, text + ".best"))) << "text " << text;
-    EXPECT_LT(norm_error(found.slice(1, 0, found.size(1), 24), read(recorded, text + ".logits")), 1e-4) << "text " << text;
+    EXPECT_LT(norm_error(found.slice(1, 0, found.size(1), 24), read(recorded, text + ".logits")), 1e-4)
+        << "text " << text;
     EXPECT_LT(norm_error(found.logsumexp(-1), read(recorded, text + ".logsumexp")), 1e-4) << "text " << text;
   }
 }

@@ -46,11 +46,8 @@ TEST_F(Buckets, SaysWhatDoesNotFit) {
   EXPECT_THAT([&] { buckets.place({six, six}); }, ThrowsMessage<Error>(HasSubstr("6 sequences for a cache of 5")));
   EXPECT_THAT([&] { buckets.place({{}, {}}); }, ThrowsMessage<Error>(HasSubstr("0 sequences")));
   EXPECT_THAT([&] { buckets.place({two, six}); }, ThrowsMessage<Error>(HasSubstr("2 tokens at 6 positions")));
-  EXPECT_THAT(
-      [&] {
-        buckets.place({two, two, {{context_of_chunks(1), 2, 1}}});
-      },
-      ThrowsMessage<Error>(HasSubstr("a context for sequences 2 to 2 of 2")));
+  EXPECT_THAT([&] { buckets.place({two, two, {{context_of_chunks(1), 2, 1}}}); },
+              ThrowsMessage<Error>(HasSubstr("a context for sequences 2 to 2 of 2")));
   EXPECT_THAT([&] { buckets.move(0, 5, 1); }, ThrowsMessage<Error>(HasSubstr("from place 0 to 5")));
   EXPECT_THROW(StepBuckets(model_, cache_, {.step = {.contexts = {{context_of_chunks(1), 0, 1}}}}), Error);
 }

@@ -40,7 +40,8 @@ TEST_P(CudaAttentionMass, EqualsTheFormula) {
   const auto options = at::TensorOptions().device(at::kCUDA).dtype(at::kBFloat16);
   const ChunkBounds chunks(c.lengths, at::Device(at::kCUDA));
   const int64_t S = chunks.tokens();
-  const at::Tensor query = at::randn({c.batch, c.rows, c.width}, options), states = at::randn({c.contexts, S, c.width}, options);
+  const at::Tensor query = at::randn({c.batch, c.rows, c.width}, options),
+                   states = at::randn({c.contexts, S, c.width}, options);
   at::Tensor mask;
   if (c.masked) {
     mask = at::rand({c.contexts, S}, at::TensorOptions().device(at::kCUDA)) < 0.6;
@@ -65,12 +66,13 @@ TEST_P(CudaAttentionMass, EqualsTheFormula) {
              chunks.count(), S, c.width, error, eight_error);
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, CudaAttentionMass,
-                         testing::Values(Case{1, 32, 1024, 1, std::vector<int64_t>(496, 256), false, 2},
-                                         Case{1, 9, 576, 1, ragged(100, 256), false, 2}, Case{3, 9, 576, 3, ragged(31, 300), true, 2},
-                                         Case{4, 32, 1024, 1, ragged(77, 256), true, 4}, Case{1, 1, 64, 1, {1}, false, 1},
-                                         Case{2, 5, 128, 2, {64, 64, 65, 63, 1}, true, 1}, Case{1, 16, 384, 1, {70000, 5}, false, 8},
-                                         Case{1, 100, 768, 1, ragged(40, 128), false, 2}, Case{1, 8, 960, 1, ragged(9, 1000), true, 3}));
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, CudaAttentionMass,
+    testing::Values(Case{1, 32, 1024, 1, std::vector<int64_t>(496, 256), false, 2},
+                    Case{1, 9, 576, 1, ragged(100, 256), false, 2}, Case{3, 9, 576, 3, ragged(31, 300), true, 2},
+                    Case{4, 32, 1024, 1, ragged(77, 256), true, 4}, Case{1, 1, 64, 1, {1}, false, 1},
+                    Case{2, 5, 128, 2, {64, 64, 65, 63, 1}, true, 1}, Case{1, 16, 384, 1, {70000, 5}, false, 8},
+                    Case{1, 100, 768, 1, ragged(40, 128), false, 2}, Case{1, 8, 960, 1, ragged(9, 1000), true, 3}));
 
 TEST(CudaAttentionMassEdges, StatesThatAreNoNumbersDoNotPassForNone) {
   require_cuda();

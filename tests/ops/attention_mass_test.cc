@@ -30,29 +30,36 @@ TEST_P(AttentionMassFormula, EqualsFloat64) {
   at::Tensor mask;
   if (c.masked) {
     mask = at::rand({c.contexts, S}) < 0.5;
-    mask.narrow(1, 1, 64).fill_(false);             // a chunk of padding
-    if (c.contexts > 1) mask[1].fill_(false);       // a context of padding
+    mask.narrow(1, 1, 64).fill_(false);        // a chunk of padding
+    if (c.contexts > 1) mask[1].fill_(false);  // a context of padding
   }
   const ChunkBounds chunks(kRagged, at::kCPU);
   const at::Tensor expected = mass_formula(query, states, mask, kRagged, 0.4);
   const at::Tensor found = attention_mass(query, {states, mask}, chunks, 0.4);
   EXPECT_LT((found - expected).abs().max().item<double>(), 2e-6);
-  EXPECT_TRUE(at::allclose(attention_mass(query.to(at::kDouble), {states.to(at::kDouble), mask}, chunks, 0.4), expected, 0, 1e-12));
+  EXPECT_TRUE(at::allclose(attention_mass(query.to(at::kDouble), {states.to(at::kDouble), mask}, chunks, 0.4), expected,
+                           0, 1e-12));
   if (!c.masked) {
     EXPECT_TRUE(at::allclose(found.sum(-1), at::ones({c.batch, c.rows}), 0, 1e-6));
   }
 
   const Int8States narrow = quantize_states(states);
   const at::Tensor wide = mass_formula(query, dequantize_states(narrow, at::kDouble), mask, kRagged, 0.4);
-  EXPECT_LT((attention_mass(query, {narrow.values, mask, narrow.scales}, chunks, 0.4) - wide).abs().max().item<double>(), 2e-6);
+  EXPECT_LT(
+      (attention_mass(query, {narrow.values, mask, narrow.scales}, chunks, 0.4) - wide).abs().max().item<double>(),
+      2e-6);
 
   const at::Tensor half = states.to(at::kBFloat16), half_query = query.to(at::kBFloat16);
-  EXPECT_LT((attention_mass(half_query, {half, mask}, chunks, 0.4) - mass_formula(half_query, half, mask, kRagged, 0.4)).abs().max().item<double>(),
+  EXPECT_LT((attention_mass(half_query, {half, mask}, chunks, 0.4) - mass_formula(half_query, half, mask, kRagged, 0.4))
+                .abs()
+                .max()
+                .item<double>(),
             2e-6);
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, AttentionMassFormula,
-                         testing::Values(Case{1, 1, 9, false}, Case{3, 1, 4, true}, Case{2, 2, 5, true}, Case{2, 2, 5, false}));
+                         testing::Values(Case{1, 1, 9, false}, Case{3, 1, 4, true}, Case{2, 2, 5, true},
+                                         Case{2, 2, 5, false}));
 
 TEST(AttentionMass, LongContextsAreScoredInBlocks) {
   at::manual_seed(6);

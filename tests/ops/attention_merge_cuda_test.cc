@@ -16,7 +16,8 @@ const auto kOnDevice = at::TensorOptions().device(at::kCUDA).dtype(at::kFloat);
 // Parts (C, G, N, K) in bfloat16 whose heads or tokens lie side by side.
 PartialAttention random_part(at::IntArrayRef sizes, bool tokens_first) {
   const int64_t C = sizes[0], G = sizes[1], N = sizes[2], K = sizes[3];
-  const at::Tensor out = tokens_first ? at::randn({C, N, G, K}, kOnDevice).transpose(1, 2) : at::randn(sizes, kOnDevice);
+  const at::Tensor out =
+      tokens_first ? at::randn({C, N, G, K}, kOnDevice).transpose(1, 2) : at::randn(sizes, kOnDevice);
   return {out.to(at::kBFloat16), at::randn({C, G, N}, kOnDevice) * 5 + 100};
 }
 

@@ -21,11 +21,13 @@ at::Tensor formula(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v
   const int64_t share = q.size(2) / k.size(2);
   for (int64_t b = 0; b < q.size(0); ++b) {
     const int64_t c = k.size(0) == 1 ? 0 : b;
-    const at::Tensor keys = mask.defined() ? k[c].index({mask[c]}) : k[c], values = mask.defined() ? v[c].index({mask[c]}) : v[c];
+    const at::Tensor keys = mask.defined() ? k[c].index({mask[c]}) : k[c],
+                     values = mask.defined() ? v[c].index({mask[c]}) : v[c];
     if (keys.size(0) == 0) continue;
     for (int64_t t = 0; t < q.size(1); ++t) {
       for (int64_t h = 0; h < q.size(2); ++h) {
-        const at::Tensor score = at::mv(keys.select(1, h / share), q[b][t][h]) / std::sqrt(static_cast<double>(q.size(3)));
+        const at::Tensor score =
+            at::mv(keys.select(1, h / share), q[b][t][h]) / std::sqrt(static_cast<double>(q.size(3)));
         out[b][t][h].copy_(at::mv(values.select(1, h / share).t(), score.softmax(0)));
       }
     }
@@ -67,7 +69,8 @@ TEST_P(ContextAttention, EveryKernelEqualsTheFormula) {
     EXPECT_TRUE(at::equal(keys.transpose(1, 2), k));
     EXPECT_TRUE(at::equal(values.transpose(1, 2), v));
     const at::Tensor expected = formula(q.to(at::kDouble), k.to(at::kDouble), v.to(at::kDouble), in.mask);
-    for (const ContextKernel kernel : {ContextKernel::best, ContextKernel::avx2, ContextKernel::portable, ContextKernel::none}) {
+    for (const ContextKernel kernel :
+         {ContextKernel::best, ContextKernel::avx2, ContextKernel::portable, ContextKernel::none}) {
       const at::Tensor found = context_attention(q, kept, in.mask, kernel);
       EXPECT_EQ(found.scalar_type(), type);
       EXPECT_LE(error_of(found, expected), tolerance) << toString(type) << " " << static_cast<int>(kernel);
@@ -93,7 +96,8 @@ TEST_P(ContextAttention, PartsMergeToTheWhole) {
         merge.add(partial_attention(rows, k.narrow(1, first, n).transpose(1, 2), v.narrow(1, first, n).transpose(1, 2),
                                     in.mask.defined() ? in.mask.narrow(1, first, n) : in.mask));
       }
-      EXPECT_LE(error_of(unfold_queries(merge.result(type), q.sizes()), expected), tolerance) << toString(type) << " " << part;
+      EXPECT_LE(error_of(unfold_queries(merge.result(type), q.sizes()), expected), tolerance)
+          << toString(type) << " " << part;
     }
   }
 }
@@ -101,8 +105,8 @@ TEST_P(ContextAttention, PartsMergeToTheWhole) {
 INSTANTIATE_TEST_SUITE_P(Shapes, ContextAttention,
                          testing::Values(Case{1, 1, 9, 3, 64, 300, 1, false}, Case{2, 3, 4, 4, 32, 256, 2, true},
                                          Case{3, 2, 6, 1, 80, 191, 1, true}, Case{2, 1, 8, 2, 128, 65, 1, false},
-                                         Case{1, 11, 3, 3, 16, 1, 1, false}, Case{3, 2, 4, 2, 10, 130, 3, true}, Case{2, 2, 4, 4, 8, 50, 2, false},
-                                         Case{1, 5, 6, 2, 48, 63, 1, true}));
+                                         Case{1, 11, 3, 3, 16, 1, 1, false}, Case{3, 2, 4, 2, 10, 130, 3, true},
+                                         Case{2, 2, 4, 4, 8, 50, 2, false}, Case{1, 5, 6, 2, 48, 63, 1, true}));
 
 TEST(ContextAttention, WhatIsNotANumberStaysNone) {
   at::Tensor q = at::randn({1, 1, 2, 16}), k = at::randn({1, 100, 2, 16});
@@ -117,7 +121,7 @@ TEST(ContextAttention, WhatIsNotANumberStaysNone) {
 TEST(ContextAttention, RefusesWhatDoesNotFit) {
   ContextKeysValues kept = make_context_keys_values({2, 2, 100, 16}, at::kFloat);
   const at::Tensor part = at::zeros({2, 30, 2, 16});
-  EXPECT_THROW(write_keys_values(kept, 0, part, part), Error);   // not whole blocks
+  EXPECT_THROW(write_keys_values(kept, 0, part, part), Error);  // not whole blocks
   EXPECT_THROW(write_keys_values(kept, 30, part, part), Error);
   EXPECT_THROW(context_attention(at::zeros({3, 1, 2, 16}), kept, {}), Error);
   EXPECT_THROW(context_attention(at::zeros({2, 1, 2, 16}), kept, at::ones({2, 99}, at::kBool)), Error);

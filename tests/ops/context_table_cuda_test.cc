@@ -1,5 +1,5 @@
-// Contexts of different lengths in one pass against the formula in float64 for each; the table rewritten between launches
-// and under a recorded graph.
+// Contexts of different lengths in one pass against the formula in float64 for each; the table rewritten between
+// launches and under a recorded graph.
 #include "ops/context_table.h"
 
 #include <ATen/ATen.h>
@@ -41,8 +41,8 @@ class CudaContextTable : public testing::TestWithParam<Case> {
     scale_ = 2 / std::sqrt(static_cast<double>(c.width));
     query_ = at::randn({kSequences, c.rows, c.width}, options());
     batch_ = {query_.device(), at::kBFloat16, kSequences, c.rows, c.width};
-    first_ = {range(1, 1, 0, 1),         range(1, 63, 1, 1),         range(1, 64, 2, 1),  range(1, 65, 3, 1, true), range(1, 4096, 4, 1),
-              range(1, 70001, 5, 1),     range(1, 3000, 7, 3, true), range(2, 500, 10, 2, true)};
+    first_ = {range(1, 1, 0, 1),    range(1, 63, 1, 1),    range(1, 64, 2, 1),         range(1, 65, 3, 1, true),
+              range(1, 4096, 4, 1), range(1, 70001, 5, 1), range(1, 3000, 7, 3, true), range(2, 500, 10, 2, true)};
     second_ = {range(1, 9000, 1, 5, true), range(3, 129, 6, 3), range(1, 20000, 12, 1)};
   }
   static at::TensorOptions options() { return at::TensorOptions().device(at::kCUDA).dtype(at::kBFloat16); }
@@ -117,14 +117,16 @@ TEST_P(CudaContextTable, ARecordedPassReadsWhatTheTableHoldsWhenItRuns) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, CudaContextTable,
-                         testing::Values(Case{8, 512, false}, Case{16, 1024, false}, Case{32, 1024, false}, Case{9, 576, false},
-                                         Case{5, 128, false}, Case{33, 256, false}, Case{1, 320, false}, Case{32, 1024, true},
-                                         Case{9, 576, true}, Case{16, 512, true}, Case{3, 192, true}));
+                         testing::Values(Case{8, 512, false}, Case{16, 1024, false}, Case{32, 1024, false},
+                                         Case{9, 576, false}, Case{5, 128, false}, Case{33, 256, false},
+                                         Case{1, 320, false}, Case{32, 1024, true}, Case{9, 576, true},
+                                         Case{16, 512, true}, Case{3, 192, true}));
 
 TEST(CudaContextTableEdges, WhatDoesNotFitIsRefused) {
   require_cuda();
   const auto options = at::TensorOptions().device(at::kCUDA).dtype(at::kBFloat16);
-  const at::Tensor query = at::zeros({2, 4, 64}, options), states = at::ones({1, 10, 64}, options), narrow = at::ones({1, 10, 32}, options);
+  const at::Tensor query = at::zeros({2, 4, 64}, options), states = at::ones({1, 10, 64}, options),
+                   narrow = at::ones({1, 10, 32}, options);
   const TableBatch batch{query.device(), at::kBFloat16, 2, 4, 64};
   const Int8States bytes = quantize_states(states);
   ContextTable table(batch, {{{states}, 0, 1}});
@@ -133,7 +135,8 @@ TEST(CudaContextTableEdges, WhatDoesNotFitIsRefused) {
   EXPECT_THROW(table.set({{{states.expand({3, 10, 64})}, 0, 2}}), Error);
   EXPECT_FALSE(table.takes({{{narrow}, 0, 1}}));
   EXPECT_FALSE(table.takes({{{bytes.values, {}, bytes.scales}, 0, 1}}));
-  EXPECT_FALSE(context_table_applies(batch, {{{states}, 0, 1}, {{bytes.values, {}, bytes.scales}, 1, 1}})) << "of two types";
+  EXPECT_FALSE(context_table_applies(batch, {{{states}, 0, 1}, {{bytes.values, {}, bytes.scales}, 1, 1}}))
+      << "of two types";
   EXPECT_TRUE(at::equal(latent_attention(query, table, 1.0)[0], at::ones({4, 64}, options))) << "as it was";
   EXPECT_THROW(latent_attention(query[0].unsqueeze(0), table, 1.0), Error);
 }
@@ -144,12 +147,14 @@ TEST(CudaContextTableEdges, ManySequencesAndMoreReadersThanTiles) {
   const auto options = at::TensorOptions().device(at::kCUDA).dtype(at::kBFloat16);
   const at::Tensor query = at::randn({300, 8, 128}, options);
   std::vector<TableRange> ranges;
-  for (int64_t b = 0; b < 300; b += 1 + b % 3) ranges.push_back({{at::randn({1, 1 + b * 7 % 200, 128}, options)}, b, 1});
+  for (int64_t b = 0; b < 300; b += 1 + b % 3)
+    ranges.push_back({{at::randn({1, 1 + b * 7 % 200, 128}, options)}, b, 1});
   for (const bool all : {true, false}) {
     if (!all) ranges.resize(2);
     const ContextTable table({query.device(), at::kBFloat16, 300, 8, 128}, ranges);
     at::Tensor expected = at::zeros({300, 8, 128}, options.dtype(at::kDouble));
-    for (const TableRange& range : ranges) expected[range.first] = formula(query.narrow(0, range.first, 1), range.context, 0.1)[0];
+    for (const TableRange& range : ranges)
+      expected[range.first] = formula(query.narrow(0, range.first, 1), range.context, 0.1)[0];
     const at::Tensor found = latent_attention(query, table, 0.1).to(at::kDouble);
     EXPECT_LE((found - expected).norm().item<double>(), 4e-3 * expected.norm().item<double>());
   }

@@ -79,8 +79,12 @@ struct Heads {
 };
 
 TEST_F(FusedProductOnDevice, RotaryEqualsTheFormula) {
-  for (const Heads& s : {Heads{2, 256, 1024, 16, 16, 64, 0}, {1, 300, 192, 8, 2, 64, 5}, {3, 100, 64, 4, 2, 128, 17},
-                         {1, 2700, 512, 32, 32, 128, 0}, {1, 260, 256, 32, 8, 128, 3}, {300, 1, 64, 4, 4, 64, 9}}) {
+  for (const Heads& s : {Heads{2, 256, 1024, 16, 16, 64, 0},
+                         {1, 300, 192, 8, 2, 64, 5},
+                         {3, 100, 64, 4, 2, 128, 17},
+                         {1, 2700, 512, 32, 32, 128, 0},
+                         {1, 260, 256, 32, 8, 128, 3},
+                         {300, 1, 64, 4, 4, 64, 9}}) {
     const at::Tensor x = random({s.batch, s.tokens, s.inputs});
     const auto weights = [&](int64_t heads) { return random_weights(heads * s.size, s.inputs); };
     const at::Tensor q = weights(s.heads), k = weights(s.kv_heads), v = weights(s.kv_heads);

@@ -153,9 +153,7 @@ Tensors rotary_composite(const Tensors& in, const RotaryTable& table, int64_t fi
 
 Tensors swiglu_composite(const Tensors& in) { return {at::silu(in[0]) * in[1]}; }
 
-Tensors norm_by_hand(const Tensors& in) {
-  return {in[0] * at::rsqrt(in[0].square().mean(-1, true) + 1e-5) * in[1]};
-}
+Tensors norm_by_hand(const Tensors& in) { return {in[0] * at::rsqrt(in[0].square().mean(-1, true) + 1e-5) * in[1]}; }
 
 // What is normalised is the sum as stored, in bfloat16; the rounding has no gradient of its own.
 Tensors add_norm_by_hand(const Tensors& in) {
@@ -183,8 +181,12 @@ RotaryTable table_for(int64_t positions, int64_t head_size) {
 
 void check_rotary(const std::string& name, const at::Tensor& x, int64_t first) {
   const RotaryTable table = table_for(first + x.size(1), x.size(3));
-  check({"rotary", name, [=](const Tensors& in) { return Tensors{rotary(in[0], table, first)}; },
-         [=](const Tensors& in) { return rotary_composite(in, table, first); }, {x}, kOneRounding});
+  check({"rotary",
+         name,
+         [=](const Tensors& in) { return Tensors{rotary(in[0], table, first)}; },
+         [=](const Tensors& in) { return rotary_composite(in, table, first); },
+         {x},
+         kOneRounding});
 }
 
 TEST_F(Fused, Rotary) {
@@ -203,8 +205,12 @@ TEST_F(Fused, Rotary) {
 }
 
 void check_swiglu(const std::string& name, const at::Tensor& gate, const at::Tensor& up) {
-  check({"swiglu", name, [](const Tensors& in) { return Tensors{swiglu(in[0], in[1])}; }, swiglu_composite,
-         {gate, up}, kOneRounding});
+  check({"swiglu",
+         name,
+         [](const Tensors& in) { return Tensors{swiglu(in[0], in[1])}; },
+         swiglu_composite,
+         {gate, up},
+         kOneRounding});
 }
 
 TEST_F(Fused, Swiglu) {
@@ -217,14 +223,21 @@ TEST_F(Fused, Swiglu) {
 
 void check_norm(const std::string& name, const at::Tensor& x) {
   const at::Tensor weight = random({x.size(-1)});
-  check({"rms_norm", name, [](const Tensors& in) { return Tensors{rms_norm(in[0], in[1], 1e-5)}; }, norm_by_hand,
-         {x, weight}, fused_norm_applies(x, weight) ? kOneRounding : kTwoRoundings});
-  check({"add_rms_norm", name,
+  check({"rms_norm",
+         name,
+         [](const Tensors& in) { return Tensors{rms_norm(in[0], in[1], 1e-5)}; },
+         norm_by_hand,
+         {x, weight},
+         fused_norm_applies(x, weight) ? kOneRounding : kTwoRoundings});
+  check({"add_rms_norm",
+         name,
          [](const Tensors& in) {
            const NormedSum out = add_rms_norm(in[0], in[1], in[2], 1e-5);
            return Tensors{out.sum, out.normed};
          },
-         add_norm_by_hand, {x, random(x.sizes()), weight}, kTwoRoundings});
+         add_norm_by_hand,
+         {x, random(x.sizes()), weight},
+         kTwoRoundings});
 }
 
 TEST_F(Fused, RmsNorm) {
@@ -289,7 +302,7 @@ TEST_F(Fused, CrossEntropyOfExtremeLogits) {
   // float32 holds 3e4 / ln 2 to 2^-8, so a loss between such logits is known to no better.
   EXPECT_NEAR(loss[0].item<float>(), 0, 0.004);
   EXPECT_NEAR(loss[1].item<float>(), std::log(1000.0), 0.02);
-  EXPECT_TRUE(loss[2].isnan().item<bool>());                   // a label beyond the vocabulary
+  EXPECT_TRUE(loss[2].isnan().item<bool>());  // a label beyond the vocabulary
   EXPECT_TRUE(logits.isfinite().all().item<bool>());
 }
 
@@ -299,14 +312,16 @@ TEST_F(Fused, LinearCrossEntropyAcrossBlocks) {
   at::Tensor labels = at::randint(1003, {rows}, on_gpu().dtype(at::kLong));
   labels.narrow(0, 8150, 100).fill_(-100);  // on both sides of the block's end at 8192
   // The logits are rounded to bfloat16 before the softmax.
-  check({"linear_cross_entropy", "8269x64, V 1003",
+  check({"linear_cross_entropy",
+         "8269x64, V 1003",
          [=](const Tensors& in) { return Tensors{linear_cross_entropy_sum(in[0], head, labels)}; },
          [=](const Tensors& in) {
            const at::Tensor log_probs = at::linear(in[0], head.to(at::kDouble)).log_softmax(-1);
            const at::Tensor picked = log_probs.gather(1, labels.clamp_min(0).unsqueeze(1)).squeeze(1);
            return Tensors{-(picked * labels.ge(0)).sum()};
          },
-         {hidden}, 1e-2});
+         {hidden},
+         1e-2});
 }
 
 struct Sizes {
@@ -317,9 +332,12 @@ void check_attention(const std::string& name, const Sizes& n, const AttentionMas
   at::Tensor allowed = at::ones({n.T, n.S}, on_gpu().dtype(at::kBool));
   if (mask.causal) allowed = allowed.tril(n.S - n.T);
   if (mask.keys_BS.defined()) allowed = allowed.logical_and(mask.keys_BS.view({n.B, 1, 1, n.S}));
-  check({"attention", name, [=](const Tensors& in) { return Tensors{attention(in[0], in[1], in[2], mask)}; },
+  check({"attention",
+         name,
+         [=](const Tensors& in) { return Tensors{attention(in[0], in[1], in[2], mask)}; },
          [=](const Tensors& in) { return attention_by_hand(in, allowed); },
-         {random({n.B, n.T, n.H, n.K}), random({n.B, n.S, n.G, n.K}), random({n.B, n.S, n.G, n.K})}, 3e-2});
+         {random({n.B, n.T, n.H, n.K}), random({n.B, n.S, n.G, n.K}), random({n.B, n.S, n.G, n.K})},
+         3e-2});
 }
 
 at::Tensor random_keys(int64_t B, int64_t S, double part) {

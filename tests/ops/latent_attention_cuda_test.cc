@@ -83,26 +83,27 @@ TEST_P(CudaLatentAttention, EightBitsEqualTheFormula) {
     const double error = (found.to(at::kDouble) - expected).norm().item<double>() / expected.norm().item<double>();
     EXPECT_LE(error, tolerance) << static_cast<int>(form);
     EXPECT_TRUE(at::equal(found, cuda_latent_attention(query, context, scale, form))) << "the same again";
-    fmt::print("8 bits, {} x {} rows, {} tokens, width {}: {:.2e} of the norm\n", c.batch, c.rows, c.tokens, c.width, error);
+    fmt::print("8 bits, {} x {} rows, {} tokens, width {}: {:.2e} of the norm\n", c.batch, c.rows, c.tokens, c.width,
+               error);
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Shapes, CudaLatentAttention,
-    testing::Values(Case{1, 32, 5000, 1024, 1, false, 1}, Case{1, 32, 126976, 1024, 1, false, 3},
-                    Case{1, 9, 30000, 576, 1, false, 2}, Case{3, 9, 3001, 576, 3, true, 2},
-                    Case{16, 32, 4000, 1024, 1, false, 1}, Case{4, 32, 3001, 1024, 4, true, 6},
-                    Case{1, 1, 1, 64, 1, false, 1}, Case{2, 5, 100, 128, 2, true, 1}, Case{1, 7, 999, 192, 1, true, 2},
-                    Case{1, 40, 777, 256, 1, false, 2}, Case{5, 13, 640, 320, 1, true, 1},
-                    Case{1, 16, 2049, 384, 1, false, 8}, Case{1, 24, 2049, 448, 1, false, 2},
-                    Case{2, 33, 4096, 512, 1, false, 2}, Case{1, 64, 33, 640, 1, false, 2},
-                    Case{1, 10, 8000, 704, 1, false, 2}, Case{1, 48, 1234, 768, 1, true, 2},
-                    Case{200, 8, 64, 832, 200, false, 2}, Case{1, 17, 7001, 896, 1, false, 2},
-                    Case{1, 32, 1000, 960, 1, false, 12}, Case{1, 512, 20000, 1024, 1, true, 3},
-                    Case{2, 32, 126976, 1024, 1, false, 3}, Case{1, 48, 5000, 1024, 1, true, 2},
-                    Case{6, 33, 3001, 1024, 6, true, 4}, Case{3, 32, 4096, 1024, 1, false, 6},
-                    Case{40, 32, 700, 1024, 40, true, 2}, Case{1, 60, 9000, 448, 1, false, 3},
-                    Case{4, 32, 100001, 1024, 4, true, 3}, Case{1, 9, 450000, 704, 1, false, 2}));
+INSTANTIATE_TEST_SUITE_P(Shapes, CudaLatentAttention,
+                         testing::Values(Case{1, 32, 5000, 1024, 1, false, 1}, Case{1, 32, 126976, 1024, 1, false, 3},
+                                         Case{1, 9, 30000, 576, 1, false, 2}, Case{3, 9, 3001, 576, 3, true, 2},
+                                         Case{16, 32, 4000, 1024, 1, false, 1}, Case{4, 32, 3001, 1024, 4, true, 6},
+                                         Case{1, 1, 1, 64, 1, false, 1}, Case{2, 5, 100, 128, 2, true, 1},
+                                         Case{1, 7, 999, 192, 1, true, 2}, Case{1, 40, 777, 256, 1, false, 2},
+                                         Case{5, 13, 640, 320, 1, true, 1}, Case{1, 16, 2049, 384, 1, false, 8},
+                                         Case{1, 24, 2049, 448, 1, false, 2}, Case{2, 33, 4096, 512, 1, false, 2},
+                                         Case{1, 64, 33, 640, 1, false, 2}, Case{1, 10, 8000, 704, 1, false, 2},
+                                         Case{1, 48, 1234, 768, 1, true, 2}, Case{200, 8, 64, 832, 200, false, 2},
+                                         Case{1, 17, 7001, 896, 1, false, 2}, Case{1, 32, 1000, 960, 1, false, 12},
+                                         Case{1, 512, 20000, 1024, 1, true, 3}, Case{2, 32, 126976, 1024, 1, false, 3},
+                                         Case{1, 48, 5000, 1024, 1, true, 2}, Case{6, 33, 3001, 1024, 6, true, 4},
+                                         Case{3, 32, 4096, 1024, 1, false, 6}, Case{40, 32, 700, 1024, 40, true, 2},
+                                         Case{1, 60, 9000, 448, 1, false, 3}, Case{4, 32, 100001, 1024, 4, true, 3},
+                                         Case{1, 9, 450000, 704, 1, false, 2}));
 
 using CudaLatentAttentionEdges = OnCuda;
 
@@ -130,7 +131,8 @@ TEST_F(CudaLatentAttentionEdges, LargeScoresDoNotOverflowAndBrokenStatesDoNotPas
   EXPECT_TRUE(latent_attention(query, {at::full({1, 3, 64}, NAN, options)}, 1.0).isnan().all().item<bool>());
 }
 
-// One block of four holds the broken value, and another the token's neighbours: all of the row is broken, other rows are not.
+// One block of four holds the broken value, and another the token's neighbours: all of the row is broken, other rows
+// are not.
 TEST_F(CudaLatentAttentionEdges, ABrokenStateOrQuerySpoilsItsRowsInTheWholeWidth) {
   const auto options = at::TensorOptions().device(at::kCUDA).dtype(at::kBFloat16);
   const at::Tensor query = at::randn({1, 64, 1024}, options), states = at::randn({1, 5000, 1024}, options);

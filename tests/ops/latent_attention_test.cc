@@ -42,8 +42,8 @@ TEST_P(LatentAttention, EveryKernelEqualsTheFormula) {
   at::Tensor mask;
   if (c.masked) {
     mask = at::rand({c.contexts, c.states}) < 0.6;
-    mask[0].narrow(0, 0, c.states / 2).fill_(false);   // whole blocks without a real token
-    if (c.contexts > 1) mask[1].fill_(false);          // a context of padding alone
+    mask[0].narrow(0, 0, c.states / 2).fill_(false);  // whole blocks without a real token
+    if (c.contexts > 1) mask[1].fill_(false);         // a context of padding alone
   }
   const double scale = 2.0 / std::sqrt(static_cast<double>(c.width));  // scores that differ by several e-folds
   for (const auto& [type, tolerance] : {std::pair{at::kFloat, 2e-6}, {at::kBFloat16, 4e-3}}) {
@@ -57,11 +57,15 @@ TEST_P(LatentAttention, EveryKernelEqualsTheFormula) {
       EXPECT_LE(error, tolerance * expected.norm().item<double>()) << static_cast<int>(kernel);
     }
     const Int8States narrow = quantize_states(e);
-    const at::Tensor wide = dequantize_states(narrow, at::kDouble), narrow_expected = formula(q.to(at::kDouble), wide, mask, scale);
-    EXPECT_LE((wide - e).abs().max().item<double>(), e.abs().max().item<double>() / 127 * 0.5001) << "half a step at most";
+    const at::Tensor wide = dequantize_states(narrow, at::kDouble),
+                     narrow_expected = formula(q.to(at::kDouble), wide, mask, scale);
+    EXPECT_LE((wide - e).abs().max().item<double>(), e.abs().max().item<double>() / 127 * 0.5001)
+        << "half a step at most";
     ASSERT_TRUE(latent_attention_applies(q, narrow.values));
     const at::Tensor found = latent_attention(q, {narrow.values, mask, narrow.scales}, scale);
-    EXPECT_LE((found.to(at::kDouble) - narrow_expected).norm().item<double>(), tolerance * narrow_expected.norm().item<double>()) << "8 bits";
+    EXPECT_LE((found.to(at::kDouble) - narrow_expected).norm().item<double>(),
+              tolerance * narrow_expected.norm().item<double>())
+        << "8 bits";
   }
 }
 

@@ -76,7 +76,8 @@ TEST(PackedWeight, ConstantGroupsAndZerosStay) {
   at::Tensor weight = at::zeros({16, 64});
   weight[1].fill_(0.75f);
   for (const WeightType type : {WeightType::int8, WeightType::int4}) {
-    EXPECT_TRUE(at::allclose(unpack_weight(pack_weight(weight, type), at::kFloat), weight, 5e-3, 1e-6)) << weight_type_name(type);
+    EXPECT_TRUE(at::allclose(unpack_weight(pack_weight(weight, type), at::kFloat), weight, 5e-3, 1e-6))
+        << weight_type_name(type);
   }
 }
 

@@ -1,8 +1,8 @@
 // The kernel of products that follow one another against their formulas in float64.
 #include <ATen/ATen.h>
 #include <ATen/cuda/CUDAContext.h>
-#include <fmt/format.h>
 #include <c10/cuda/CUDAGuard.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <thread>

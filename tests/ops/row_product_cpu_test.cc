@@ -74,8 +74,8 @@ TEST_P(RowProductCpu, GatesOfAnySize) {
   at::Tensor matrix = at::zeros({32, 32});
   for (int64_t i = 0; i < 16; ++i) matrix[i][i] = 1, matrix[16 + i][i] = i % 2 ? 1 : -1;
   const PackedWeight weight = pack_weight(matrix, GetParam());
-  const at::Tensor x = half(at::tensor({-1e4f, -200.f, -100.f, -80.f, -20.f, -3.f, -0.5f, 0.f, 1e-3f, 0.5f, 3.f, 20.f,
-                                        80.f, 100.f, 200.f, 1e4f}));
+  const at::Tensor x = half(at::tensor(
+      {-1e4f, -200.f, -100.f, -80.f, -20.f, -3.f, -0.5f, 0.f, 1e-3f, 0.5f, 3.f, 20.f, 80.f, 100.f, 200.f, 1e4f}));
   const at::Tensor padded = at::cat({x, at::zeros({16}, x.options())}).unsqueeze(0);
   const at::Tensor m = unpack_weight(weight, at::kDouble), both = wide(padded).matmul(m.t());
   const at::Tensor gate = both.narrow(1, 0, 16), up = both.narrow(1, 16, 16);

@@ -18,7 +18,8 @@ double error_of(const at::Tensor& found, const at::Tensor& expected) {
 
 at::Tensor wide(const at::Tensor& t) { return t.to(at::kDouble); }
 
-// One rounding to bfloat16 leaves up to 2^-8 = 3.9e-3, 1.6e-3 on average: of the result, and of x times the norm once more.
+// One rounding to bfloat16 leaves up to 2^-8 = 3.9e-3, 1.6e-3 on average: of the result, and of x times the norm once
+// more.
 constexpr double kRounded = 2.5e-3, kNormed = 4e-3;
 
 struct Shape {
@@ -29,9 +30,11 @@ struct Shape {
 at::Tensor by_hand(const PackedWeight& weight) {
   if (weight.type != WeightType::int4) return wide(weight.values.to(at::kFloat)) * wide(weight.scales).unsqueeze(1);
   const at::Tensor bytes = weight.values.to(at::kInt);
-  const at::Tensor codes = at::stack({bytes.bitwise_right_shift(4), bytes.bitwise_and(15)}, -1).view({weight.out, -1, kInt4Group});
+  const at::Tensor codes =
+      at::stack({bytes.bitwise_right_shift(4), bytes.bitwise_and(15)}, -1).view({weight.out, -1, kInt4Group});
   const at::Tensor scales = wide(weight.scales);
-  return ((codes.to(at::kDouble) - 8) * scales.select(2, 0).unsqueeze(2) + scales.select(2, 1).unsqueeze(2)).view({weight.out, weight.in});
+  return ((codes.to(at::kDouble) - 8) * scales.select(2, 0).unsqueeze(2) + scales.select(2, 1).unsqueeze(2))
+      .view({weight.out, weight.in});
 }
 
 class PackedRows : public testing::TestWithParam<WeightType> {
@@ -40,19 +43,23 @@ class PackedRows : public testing::TestWithParam<WeightType> {
     require_cuda();
     at::manual_seed(11);
   }
-  PackedWeight packed(const Shape& shape) const { return pack_weight(at::randn({shape.outputs, shape.inputs}, kOnDevice) / 64, GetParam()); }
+  PackedWeight packed(const Shape& shape) const {
+    return pack_weight(at::randn({shape.outputs, shape.inputs}, kOnDevice) / 64, GetParam());
+  }
   const at::NoGradGuard no_gradients_;
 };
 
 TEST_P(PackedRows, EqualTheUnpackedWeights) {
   // Fewer inputs than a warp's step, odd numbers of steps, more tiles than blocks, a last tile in part.
-  for (const Shape shape : {Shape{32, 16}, {96, 48}, {576, 592}, {1536, 576}, {4096, 4096}, {11008, 4096}, {4096, 22016}, {12320, 32}}) {
+  for (const Shape shape :
+       {Shape{32, 16}, {96, 48}, {576, 592}, {1536, 576}, {4096, 4096}, {11008, 4096}, {4096, 22016}, {12320, 32}}) {
     const PackedWeight weight = packed(shape);
     const at::Tensor w = by_hand(weight), norm = at::rand({shape.inputs}, kOnDevice).add(0.5);
     const at::Tensor bias = at::randn({shape.outputs + 1}, kOnDevice).narrow(0, 1, shape.outputs);
     EXPECT_LT(error_of(unpack_weight(weight, at::kFloat), w), GetParam() == WeightType::int4 ? 2e-3 : 1e-6);
     for (int64_t rows = 1; rows <= kFewRows; ++rows) {
-      const std::string where = fmt::format("{}: {} x {} to {}", weight_type_name(GetParam()), rows, shape.inputs, shape.outputs);
+      const std::string where =
+          fmt::format("{}: {} x {} to {}", weight_type_name(GetParam()), rows, shape.inputs, shape.outputs);
       const at::Tensor x = at::randn({rows, 1, shape.inputs}, kOnDevice).add(0.5), x64 = wide(x);
       const at::Tensor residual = at::randn({rows, 1, shape.outputs}, kOnDevice);
       ASSERT_TRUE(row_product_applies(x, weight)) << where;
@@ -63,11 +70,17 @@ TEST_P(PackedRows, EqualTheUnpackedWeights) {
       EXPECT_LT(error, kRounded) << where;
       EXPECT_TRUE(at::equal(packed_linear(x, weight), row_product(x, weight))) << where;
       EXPECT_LT(error_of(row_product(x, weight, {.norm = norm, .eps = 1e-5}), from_norm), kNormed) << where;
-      EXPECT_LT(error_of(row_product(x, weight, {.bias = bias, .residual = residual}), plain + wide(bias) + wide(residual)), kRounded) << where;
+      EXPECT_LT(
+          error_of(row_product(x, weight, {.bias = bias, .residual = residual}), plain + wide(bias) + wide(residual)),
+          kRounded)
+          << where;
       const at::Tensor merged = from_norm + wide(bias);
-      const at::Tensor gate = merged.narrow(-1, 0, shape.outputs / 2), up = merged.narrow(-1, shape.outputs / 2, shape.outputs / 2);
-      EXPECT_LT(error_of(row_product(x, weight, {.norm = norm, .eps = 1e-5, .bias = bias, .gated = true}), gate / (1 + (-gate).exp()) * up),
-                5e-3) << where;
+      const at::Tensor gate = merged.narrow(-1, 0, shape.outputs / 2),
+                       up = merged.narrow(-1, shape.outputs / 2, shape.outputs / 2);
+      EXPECT_LT(error_of(row_product(x, weight, {.norm = norm, .eps = 1e-5, .bias = bias, .gated = true}),
+                         gate / (1 + (-gate).exp()) * up),
+                5e-3)
+          << where;
     }
   }
 }
@@ -82,7 +95,8 @@ TEST_P(PackedRows, EveryValueIsExact) {
   // x = unit vectors, four at a time: each result is one weight, rounded to bfloat16.
   const at::Tensor unit = at::eye(inputs, kOnDevice);
   for (int64_t i = 0; i < inputs; i += kFewRows) {
-    const at::Tensor found = wide(row_product(unit.narrow(0, i, kFewRows), weight)), expected = w.narrow(1, i, kFewRows).t();
+    const at::Tensor found = wide(row_product(unit.narrow(0, i, kFewRows), weight)),
+                     expected = w.narrow(1, i, kFewRows).t();
     EXPECT_TRUE(((found - expected).abs() <= expected.abs() * 0.0042 + 1e-5).all().item<bool>()) << i;
   }
 }
@@ -96,8 +110,10 @@ TEST_P(AnyNumberOfOutputs, EndsWithinATile) {
     const at::Tensor expected = at::matmul(wide(x), by_hand(weight).t());
     EXPECT_LT(error_of(row_product(x, weight), expected), kRounded) << shape.outputs;
     if (shape.outputs % 2) continue;
-    const at::Tensor gate = expected.narrow(1, 0, shape.outputs / 2), up = expected.narrow(1, shape.outputs / 2, shape.outputs / 2);
-    EXPECT_LT(error_of(row_product(x, weight, {.gated = true}), gate / (1 + (-gate).exp()) * up), 5e-3) << shape.outputs;
+    const at::Tensor gate = expected.narrow(1, 0, shape.outputs / 2),
+                     up = expected.narrow(1, shape.outputs / 2, shape.outputs / 2);
+    EXPECT_LT(error_of(row_product(x, weight, {.gated = true}), gate / (1 + (-gate).exp()) * up), 5e-3)
+        << shape.outputs;
   }
   EXPECT_FALSE(row_product_applies(at::randn({1, 40}, kOnDevice), packed({40, 16}))) << "not of whole 16-byte vectors";
 }
@@ -109,7 +125,9 @@ TEST_P(PackedRows, MoreRowsAndOtherTypesGoOtherWays) {
     const at::Tensor x = at::randn({rows, 256}, kOnDevice);
     EXPECT_FALSE(row_product_applies(x, weight));
     // fp8 rounds these rows too.
-    EXPECT_LT(error_of(packed_linear(x, weight), at::matmul(wide(x), w.t())), GetParam() == WeightType::fp8 ? 4e-2 : 4e-3) << rows;
+    EXPECT_LT(error_of(packed_linear(x, weight), at::matmul(wide(x), w.t())),
+              GetParam() == WeightType::fp8 ? 4e-2 : 4e-3)
+        << rows;
   }
   if (GetParam() == WeightType::fp8) return;
   const at::Tensor x = at::randn({2, 256}, kOnDevice.dtype(at::kFloat));

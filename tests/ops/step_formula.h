@@ -68,7 +68,8 @@ inline StepResult step_by_hand(const StepProblem& p, const StepTensors& given) {
     return at::cat({a * cos[position] - b * sin[position], b * cos[position] + a * sin[position]});
   };
   StepResult result{at::empty({p.batch, p.heads * p.head_dim}, at::kDouble),
-                    at::empty({p.batch, p.kv_heads, p.head_dim}, at::kDouble), {}};
+                    at::empty({p.batch, p.kv_heads, p.head_dim}, at::kDouble),
+                    {}};
   result.v_BGK = all.narrow(1, p.heads + p.kv_heads, p.kv_heads).clone();
   for (int64_t b = 0; b < p.batch; ++b) {
     const int64_t n = p.positions[b];
@@ -78,8 +79,7 @@ inline StepResult step_by_hand(const StepProblem& p, const StepTensors& given) {
       const at::Tensor own = turned(all[b][p.heads + g], given.input.k_norm, n);
       result.k_BGK[b][g] = own;
       const at::Tensor k = at::cat({keys[b].narrow(0, 0, n).select(1, g), own.unsqueeze(0)});
-      const at::Tensor v =
-          at::cat({values[b].narrow(0, 0, n).select(1, g), result.v_BGK[b][g].unsqueeze(0)});
+      const at::Tensor v = at::cat({values[b].narrow(0, 0, n).select(1, g), result.v_BGK[b][g].unsqueeze(0)});
       const at::Tensor weights = at::softmax(at::mv(k, q) / std::sqrt(static_cast<double>(p.head_dim)), 0);
       result.out_BN[b].narrow(0, h * p.head_dim, p.head_dim).copy_(at::mv(v.t(), weights));
     }

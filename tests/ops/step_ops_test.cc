@@ -41,10 +41,10 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Step,
 // pieces of 128 keys.
 TEST(Step, AttentionInBfloat16EqualsTheFormula) {
   at::manual_seed(7);
-  const std::vector<StepProblem> problems = {{1, 4, 4, 32, 8, {0}},          {1, 9, 3, 64, 200, {14}},
-                                             {1, 9, 3, 64, 200, {15}},       {1, 9, 3, 64, 200, {16}},
-                                             {1, 9, 3, 64, 200, {127}},      {1, 9, 3, 64, 200, {128}},
-                                             {2, 6, 2, 128, 700, {699, 0}},  {3, 8, 1, 64, 300, {255, 256, 31}, true},
+  const std::vector<StepProblem> problems = {{1, 4, 4, 32, 8, {0}},           {1, 9, 3, 64, 200, {14}},
+                                             {1, 9, 3, 64, 200, {15}},        {1, 9, 3, 64, 200, {16}},
+                                             {1, 9, 3, 64, 200, {127}},       {1, 9, 3, 64, 200, {128}},
+                                             {2, 6, 2, 128, 700, {699, 0}},   {3, 8, 1, 64, 300, {255, 256, 31}, true},
                                              {1, 2, 2, 256, 140, {139}, true}};
   for (const StepProblem& p : problems) {
     StepTensors given = step_tensors(p, at::TensorOptions().dtype(at::kBFloat16));

@@ -16,9 +16,9 @@
 namespace cepe {
 namespace {
 
+using nlohmann::json;
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
-using nlohmann::json;
 
 const std::string kGolden = std::string(CEPE_TEST_DATA) + "/chat/";
 
@@ -97,8 +97,10 @@ TEST(ChatTemplate, FamiliesRenderAsInTransformers) {
     for (const json& result : record.at("results")) {
       SCOPED_TRACE(family + ": " + result.at("conversation").get<std::string>());
       const json& messages = golden.at("conversations").at(result.at("conversation").get<std::string>());
-      expect_golden(source, {messages_of(messages), result.at("add_generation_prompt"), record.at("bos_token"),
-                             record.at("eos_token")}, result);
+      expect_golden(
+          source,
+          {messages_of(messages), result.at("add_generation_prompt"), record.at("bos_token"), record.at("eos_token")},
+          result);
       ++checked;
     }
   }
@@ -172,9 +174,11 @@ TEST(ChatTemplate, DeepNestingIsAnError) {
   };
   constexpr size_t kMany = 100000;
   for (const std::string& source :
-       {"{{ " + repeat("(", kMany) + "1" + repeat(")", kMany) + " }}", "{{ " + repeat("[", kMany) + repeat("]", kMany) + " }}",
-        "{{ " + repeat("{'a':", kMany) + repeat("}", kMany) + " }}", "{{ 1" + repeat(" + 1", kMany) + " }}", "{{ " + repeat("not ", kMany) + "1 }}",
-        "{{ " + repeat("-", kMany) + "1 }}", "{{ a" + repeat(".a", kMany) + " }}", "{{ a" + repeat("[0]", kMany) + " }}",
+       {"{{ " + repeat("(", kMany) + "1" + repeat(")", kMany) + " }}",
+        "{{ " + repeat("[", kMany) + repeat("]", kMany) + " }}",
+        "{{ " + repeat("{'a':", kMany) + repeat("}", kMany) + " }}", "{{ 1" + repeat(" + 1", kMany) + " }}",
+        "{{ " + repeat("not ", kMany) + "1 }}", "{{ " + repeat("-", kMany) + "1 }}",
+        "{{ a" + repeat(".a", kMany) + " }}", "{{ a" + repeat("[0]", kMany) + " }}",
         "{{ 1" + repeat("|string", kMany) + " }}", "{{ 1" + repeat(" if 1 else 1", kMany) + " }}",
         "{{ 1" + repeat(" if 1", kMany) + " }}", "{{ 1" + repeat(" ~ 1", kMany) + " }}",
         "{{ a" + repeat(".strip(a", kMany) + repeat(")", kMany) + " }}",
@@ -219,8 +223,8 @@ TEST(ChatTemplate, WorkAndMemoryAreBounded) {
 
 TEST(ChatTemplate, EveryCutAndManyMutationsEndInTextOrError) {
   std::mt19937 random(7);
-  const std::string tags[] = {"{%", "%}", "{{", "}}", "{#", "#}", "-", "(", "]", "'", "|", "endif", "for x in x", "\n",
-                              "\xF0\x9F"};
+  const std::string tags[] = {"{%", "%}", "{{", "}}",    "{#",         "#}", "-",       "(",
+                              "]",  "'",  "|",  "endif", "for x in x", "\n", "\xF0\x9F"};
   const ChatTemplateInput input = several_turns();
   int errors = 0, texts = 0;
   const auto attempt = [&](const std::string& source) {

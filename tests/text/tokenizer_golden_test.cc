@@ -216,9 +216,8 @@ TEST(CodePointGolden, AreNormalizedAsInTheReference) {
     normalizer.add_unicode_form(form);
     for (char32_t block = 0; block < kBlocks; ++block) {
       std::string all, storage;
-      for_each_code_point(block, [&](const std::string& x) {
-        all += normalizer.apply("a" + x + "\u0301\u0327" + x, storage);
-      });
+      for_each_code_point(
+          block, [&](const std::string& x) { all += normalizer.apply("a" + x + "\u0301\u0327" + x, storage); });
       EXPECT_EQ(hash_of(all), expected.at(at++)) << "from code point " << static_cast<uint32_t>(block * kBlock);
     }
   }

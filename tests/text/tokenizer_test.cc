@@ -58,10 +58,10 @@ TEST(Utf8, FindsTheFirstIllFormedByte) {
   EXPECT_EQ(find_invalid_utf8("plain text, and longer than one word"), std::string_view::npos);
   EXPECT_EQ(find_invalid_utf8("\u00e9\u4e2d\U0001f600"), std::string_view::npos);
   EXPECT_EQ(find_invalid_utf8("abc\xFFxyz"), 3u);
-  EXPECT_EQ(find_invalid_utf8("ab\xC0\xAF"), 2u);          // overlong
+  EXPECT_EQ(find_invalid_utf8("ab\xC0\xAF"), 2u);            // overlong
   EXPECT_EQ(find_invalid_utf8("12345678\xED\xA0\x80"), 8u);  // a surrogate
-  EXPECT_EQ(find_invalid_utf8("\xF4\x90\x80\x80"), 0u);    // above U+10FFFF
-  EXPECT_EQ(find_invalid_utf8("abcd\xE4\xB8"), 4u);        // cut off
+  EXPECT_EQ(find_invalid_utf8("\xF4\x90\x80\x80"), 0u);      // above U+10FFFF
+  EXPECT_EQ(find_invalid_utf8("abcd\xE4\xB8"), 4u);          // cut off
 }
 
 TEST(Utf8, ReplacesMaximalSubparts) {

@@ -77,7 +77,8 @@ warmup_steps = 10
 [run]
 checkpoint_every = 5
 weights = "f32"
-)", CEPE_TEST_DATA "/replug", shards));
+)",
+                                                      CEPE_TEST_DATA "/replug", shards));
     std::vector<std::string> arguments = {
         "train", (directory_ / "train.toml").string(), "--run", (directory_ / run).string(), "--device", "cpu"};
     arguments.insert(arguments.end(), more.begin(), more.end());
