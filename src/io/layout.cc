@@ -41,6 +41,17 @@ bool is_valid_name(std::string_view name) {
   return true;
 }
 
+std::string printable(std::string_view name) {
+  return is_valid_name(name) && name.size() <= 120 ? std::string(name) : "(a name not fit to print)";
+}
+
+void refuse_git_lfs_pointer(const std::filesystem::path& path, std::span<const std::byte> file) {
+  constexpr std::string_view kPointer = "version https://git-lfs.github.com/spec/";
+  const std::string_view text(reinterpret_cast<const char*>(file.data()), std::min(file.size(), kPointer.size()));
+  require(text != kPointer, "{}: a pointer of Git LFS, not the weights themselves: fetch them with git lfs pull",
+          path.string());
+}
+
 std::optional<uint64_t> tensor_bytes(DType type, const std::vector<int64_t>& shape) {
   constexpr auto kLimit = static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
   auto block = static_cast<int64_t>(block_elements(type));

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,6 +16,11 @@ namespace cepe {
 // Valid UTF-8 of 1 to 1024 bytes without control characters: what a tensor or key may be called, and what an
 // error message may quote.
 bool is_valid_name(std::string_view name);
+// The name as a message may quote it: itself, or words in its place where it is long or not valid.
+std::string printable(std::string_view name);
+
+// Throws Error where a file that should hold weights is the pointer which Git LFS leaves in their place.
+void refuse_git_lfs_pointer(const std::filesystem::path& path, std::span<const std::byte> file);
 
 // The bytes a tensor of this type and shape takes, or nothing when a dimension is negative, the innermost one
 // is no multiple of the block, or the number of elements (dimensions of 0 counted as 1) or of bytes passes 2^63-1.

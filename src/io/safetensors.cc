@@ -7,7 +7,6 @@
 #include <set>
 
 #include "base/error.h"
-#include "io/hf_directory.h"
 #include "io/layout.h"
 
 namespace cepe {
@@ -26,11 +25,6 @@ std::optional<DType> type_called(std::string_view name) {
     if (dtype_name(type) == name) return type;
   }
   return std::nullopt;
-}
-
-// A name as a message may quote it.
-std::string printable(std::string_view name) {
-  return is_valid_name(name) && name.size() <= 120 ? std::string(name) : "(a name not fit to print)";
 }
 
 // Reads the header event by event, because a parsed JSON document no longer shows duplicate keys. Accepts
@@ -174,17 +168,12 @@ TensorView checked_tensor(const std::string& path, const HeaderReader::Entry& en
   return tensor;
 }
 
-const TensorView* find_in(const std::vector<TensorView>& tensors, const std::unordered_map<std::string, size_t>& index,
-                          std::string_view name) {
-  auto found = index.find(std::string(name));
-  return found == index.end() ? nullptr : &tensors[found->second];
-}
-
 }  // namespace
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path) {
   auto bytes = file_.bytes();
   const std::string name = path.string();
+  refuse_git_lfs_pointer(path, bytes);
   require(bytes.size() >= 8, "{}: not a safetensors file: {} bytes, expected at least 8", name, bytes.size());
   uint64_t header_size = 0;
   std::memcpy(&header_size, bytes.data(), 8);
@@ -218,40 +207,10 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path
   require(end == data.size(), "{}: {} bytes after the last tensor belong to no tensor", name, data.size() - end);
 }
 
-const TensorView* SafetensorsFile::find(std::string_view name) const { return find_in(tensors_, index_, name); }
-
-ShardedSafetensors::ShardedSafetensors(const std::filesystem::path& index_json) : path_(index_json) {
-  const std::string name = index_json.string();
-  json index = read_json(index_json);
-  require(index.is_object() && index.contains("weight_map") && index["weight_map"].is_object(),
-          "{}: has no object weight_map that names each tensor's file", name);
-  std::map<std::string, std::set<std::string>> names_by_file;
-  for (const auto& [tensor, file] : index["weight_map"].items()) {
-    require(is_valid_name(tensor) && file.is_string(), "{}: weight_map: the file of tensor {} is not a string", name,
-            printable(tensor));
-    auto file_name = file.get<std::string>();
-    // A plain name: an index must not reach outside of its directory.
-    bool plain = file_name.find('/') == std::string::npos && file_name != "." && file_name != "..";
-    require(is_valid_name(file_name) && plain,
-            "{}: weight_map: the file of tensor {} is {}, expected a file name without a directory", name, tensor,
-            printable(file_name));
-    names_by_file[file_name].insert(tensor);
-  }
-  for (const auto& [file_name, wanted] : names_by_file) {
-    shards_.push_back(std::make_unique<SafetensorsFile>(index_json.parent_path() / file_name));
-    for (const auto& tensor : wanted) {
-      require(shards_.back()->find(tensor) != nullptr, "{}: names tensor {} in {}, which does not have it", name,
-              tensor, file_name);
-    }
-    for (const auto& view : shards_.back()->tensors()) {
-      if (!wanted.count(view.name)) continue;
-      index_[view.name] = tensors_.size();
-      tensors_.push_back(view);
-    }
-  }
+const TensorView* SafetensorsFile::find(std::string_view name) const {
+  const auto found = index_.find(std::string(name));
+  return found == index_.end() ? nullptr : &tensors_[found->second];
 }
-
-const TensorView* ShardedSafetensors::find(std::string_view name) const { return find_in(tensors_, index_, name); }
 
 void write_safetensors(const std::filesystem::path& path, const std::vector<TensorView>& tensors,
                        const std::map<std::string, std::string>& metadata) {

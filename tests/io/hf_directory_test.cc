@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/temporary_directory.h"
+#include "io/pickle_bytes.h"
 #include "io/safetensors.h"
 
 namespace cepe {
@@ -71,11 +72,51 @@ TEST_F(HfDirectoryTest, NamesWhatIsMissingOrWrong) {
   put("config.json", "{\"a\": 1e999}");
   EXPECT_EQ(message(), at("config.json") + ": holds a number beyond the range of a double");
   put("config.json", "{}");
-  EXPECT_EQ(message(), path + ": holds neither model.safetensors nor model.safetensors.index.json");
+  EXPECT_EQ(message(), path + ": holds neither model.safetensors nor pytorch_model.bin, whole or with an index.json");
   put("pytorch_model.bin", "");
+  EXPECT_EQ(message(),
+            at("pytorch_model.bin") +
+                ": not a checkpoint of torch.save: expected a zip archive, or model.safetensors in the file's place");
+  put("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
+  EXPECT_EQ(message(), at("model.safetensors") +
+                           ": a pointer of Git LFS, not the weights themselves: fetch them with git lfs pull");
+}
+
+TEST_F(HfDirectoryTest, NamesWhatTheDirectoryIsInstead) {
+  std::string path = directory_.path();
+  put("x.gguf", "");
+  EXPECT_EQ(message(),
+            path + ": not a model directory: it has no config.json, but a GGUF file: name " + at("x.gguf") + " itself");
+  put("adapter_config.json", "{}");
   EXPECT_EQ(message(), path +
-                           ": holds its weights only as pytorch_model.bin, expected model.safetensors (save the "
-                           "model as safetensors first)");
+                           ": not a model directory: it has no config.json, but an adapter (adapter_config.json), not "
+                           "a model: merge it into its base and save that");
+  std::filesystem::create_directories(directory_ / "snapshots/abc");
+  EXPECT_EQ(message(),
+            path + ": the root of a hub cache entry, not a model directory: name the snapshot " + at("snapshots/abc"));
+  put("config.json", "{}");
+  EXPECT_EQ(message(), path +
+                           ": expected model.safetensors or pytorch_model.bin, found an adapter (adapter_config.json), "
+                           "not a model: merge it into its base and save that");
+}
+
+TEST_F(HfDirectoryTest, TakesPickledWeightsWhereThereAreNoSafetensors) {
+  put("config.json", "{}");
+  put("pytorch_model-1.bin", checkpoint_of(pickle_of(pickled(PickleEntry{.name = "w"}))));
+  put("pytorch_model.bin.index.json", R"({"weight_map": {"w": "pytorch_model-1.bin"}})");
+  put("training_args.bin", "no weights");
+  EXPECT_EQ(open_hf_directory(directory_.path()).weights->find("w")->dtype, DType::f32);
+  EXPECT_EQ(weight_files(directory_.path()), std::vector<std::filesystem::path>{directory_ / "pytorch_model-1.bin"});
+  put("pytorch_model.bin.index.json", R"({"weight_map": {"w": "../pytorch_model-1.bin"}})");
+  EXPECT_NE(message().find("expected a file name without a directory"), std::string::npos);
+  put("pytorch_model.bin.index.json", R"({"weight_map": {"w": "pytorch_model-2.bin"}})");
+  EXPECT_EQ(message(), at("pytorch_model-2.bin") + ": cannot open the file: No such file or directory");
+
+  put_weights("model.safetensors");
+  put_weights("other.safetensors");
+  EXPECT_EQ(open_hf_directory(directory_.path()).weights->find("w")->dtype, DType::u8);
+  EXPECT_EQ(weight_files(directory_.path()),
+            (std::vector<std::filesystem::path>{directory_ / "model.safetensors", directory_ / "other.safetensors"}));
 }
 
 }  // namespace

@@ -5,9 +5,14 @@
 #include "base/error.h"
 #include "base/temporary_directory.h"
 #include "io/safetensors.h"
+#include "io/sharded_source.h"
 
 namespace cepe {
 namespace {
+
+std::unique_ptr<TensorSource> open(const std::filesystem::path& path) {
+  return std::make_unique<SafetensorsFile>(path);
+}
 
 // Two shards: a and b in one, c in the other.
 class ShardedTest : public ::testing::Test {
@@ -23,7 +28,7 @@ class ShardedTest : public ::testing::Test {
   }
   std::string message(const std::string& index) {
     std::ofstream(index_) << index;
-    return error_of<Error>([&] { ShardedSafetensors source(index_); });
+    return error_of<Error>([&] { ShardedSource source(index_, open); });
   }
   TemporaryDirectory directory_;
   std::string content_ = "1234", index_ = directory_ / "model.safetensors.index.json";
@@ -32,7 +37,7 @@ class ShardedTest : public ::testing::Test {
 TEST_F(ShardedTest, IsOneSource) {
   std::ofstream(index_) << R"({"metadata": {"total_size": 12},
     "weight_map": {"a": "one.safetensors", "b": "one.safetensors", "c": "two.safetensors"}})";
-  ShardedSafetensors source(index_);
+  ShardedSource source(index_, open);
   ASSERT_EQ(source.tensors().size(), 3u);
   EXPECT_EQ(source.tensors()[0].name, "b");  // file order within a shard
   for (const char* name : {"a", "b", "c"}) {
@@ -56,6 +61,7 @@ TEST_F(ShardedTest, RefusesAnIndexThatDoesNotFit) {
         index_ + ": weight_map: the file of tensor a is " + outside + ", expected a file name without a directory");
   }
   EXPECT_EQ(message(R"({"weight_map": {"a": 1}})"), index_ + ": weight_map: the file of tensor a is not a string");
+  EXPECT_EQ(message(R"({"weight_map": {}})"), index_ + ": its weight_map names no tensor");
   EXPECT_EQ(message("{}"), index_ + ": has no object weight_map that names each tensor's file");
   EXPECT_EQ(message("[1]"), index_ + ": has no object weight_map that names each tensor's file");
   EXPECT_EQ(message("{\"weight_map\""), index_ + ": not valid JSON in UTF-8: it breaks off or goes wrong at byte 14");
