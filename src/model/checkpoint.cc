@@ -4,12 +4,12 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <fstream>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "io/gguf.h"
 #include "io/hf_directory.h"
+#include "io/layout.h"
 #include "io/safetensors.h"
 #include "model/tensor_names.h"
 
@@ -41,12 +41,21 @@ void note_unused(const std::vector<std::string>& unused, OpenedModel& opened) {
   opened.notes.push_back(fmt::format("{} tensors of the file are not used, the first is {}", left.size(), left[0]));
 }
 
+// The rest of the program takes the shorter of the two (context_chunk_length).
+void note_chunk_length(OpenedModel& opened) {
+  const CepeConfig& config = opened.model.config;
+  if (!config.encoder || config.chunk_length <= config.encoder->max_positions) return;
+  opened.notes.push_back(fmt::format("the encoder's window is {} tokens: chunks are as long, not {} (\"chunk_length\")",
+                                     config.encoder->max_positions, config.chunk_length));
+}
+
 void check_tokenizer(const OpenedModel& opened) {
   if (!opened.tokenizer) return;
   const int64_t tokens = opened.tokenizer->vocabulary_size(), rows = opened.model.config.decoder.vocab_size;
-  require(tokens <= rows,
-          "{}: the tokenizer has {} tokens and the model's embedding {} rows: they do not belong together",
-          opened.path.string(), tokens, rows);
+  if (tokens <= rows) return;
+  fail("{}: the tokenizer's token {} has the id {}, and the model's embedding has {} rows: they do not belong together",
+       opened.path.string(), printable(opened.tokenizer->token_text(static_cast<TokenId>(tokens - 1))), tokens - 1,
+       rows);
 }
 
 // The type to compute in: with keep_float32 no narrower than float32 matrices.
@@ -57,6 +66,26 @@ at::ScalarType dtype_for(const TensorSource& weights, const OpenOptions& options
     return tensor.shape.size() > 1 && tensor.dtype == DType::f32;  // norms are float32 in narrow files, too
   });
   return wide ? at::kFloat : options.dtype;
+}
+
+// Notes how many matrices lose digits because they are held in dtype.
+void note_rounding(const TensorSource& weights, at::ScalarType dtype, OpenedModel& opened) {
+  struct Form {
+    DType type;
+    int digits;  // binary digits of the significand
+  };
+  constexpr Form kForms[] = {{DType::f64, 53}, {DType::f32, 24}, {DType::f16, 11}};
+  const int kept = dtype == at::kBFloat16 ? 8 : 24;
+  for (const Form& form : kForms) {
+    const auto& tensors = weights.tensors();
+    const auto count = std::count_if(tensors.begin(), tensors.end(), [&](const TensorView& tensor) {
+      return tensor.shape.size() > 1 && tensor.dtype == form.type;
+    });
+    if (count == 0 || form.digits <= kept) continue;
+    opened.notes.push_back(fmt::format("{} matrices stored as {} are held in {} here: {} binary digits of {}", count,
+                                       dtype_name(form.type), dtype == at::kBFloat16 ? "bfloat16" : "float32", kept,
+                                       form.digits));
+  }
 }
 
 OpenedModel open_gguf(const fs::path& path, const OpenOptions& options) {
@@ -72,6 +101,7 @@ OpenedModel open_gguf(const fs::path& path, const OpenOptions& options) {
   names.num_kv_heads = config.num_kv_heads;
   const LoadInput input{file, options.device, dtype_for(file, options), &names};
   note_unused(load_parameters(parameters(out.model), input), out);
+  note_rounding(file, input.dtype, out);
   tie_head(out.model);
   out.tokenizer = make_gguf_tokenizer(gguf_vocabulary(file));
   if (file.value("tokenizer.chat_template")) out.chat_template = file.string("tokenizer.chat_template");
@@ -116,8 +146,20 @@ void add_generation_end_tokens(const nlohmann::json& generation, StackConfig& co
   }
 }
 
+// Weights with a "quantization_config" are packed by rules of its method, whatever type their tensors have.
+void refuse_quantised(const nlohmann::json& config, const std::string& where) {
+  for (const char* key : {"quantization_config", "compression_config"}) {
+    if (!config.contains(key) || config[key].empty()) continue;  // null is empty, too
+    const nlohmann::json& given = config[key];
+    const auto method = given.is_object() && given.contains("quant_method") ? given["quant_method"] : given;
+    fail("{}: the weights are quantised (\"{}\", method {}), expected float32, bfloat16 or float16", where, key,
+         printable(method.is_string() ? method.get<std::string>() : method.type_name()));
+  }
+}
+
 OpenedModel open_hf(const fs::path& path, const OpenOptions& options) {
   const HfDirectory directory = open_hf_directory(path);
+  refuse_quantised(directory.config, (path / "config.json").string());
   OpenedModel out;
   out.path = path;
   out.model.config = cepe_config_from_json(directory.config, (path / "config.json").string());
@@ -126,6 +168,8 @@ OpenedModel open_hf(const fs::path& path, const OpenOptions& options) {
   // Some files of tied models hold the head under its own name only in the config's absence; trust the tensor.
   const LoadInput input{*directory.weights, options.device, dtype_for(*directory.weights, options)};
   note_unused(load_parameters(parameters(out.model), input), out);
+  note_rounding(*directory.weights, input.dtype, out);
+  note_chunk_length(out);
   if (options.trained_dtype) {
     for (Parameter& parameter : trainable_parameters(out.model))
       *parameter.value = parameter.value->to(*options.trained_dtype);
@@ -140,8 +184,49 @@ OpenedModel open_hf(const fs::path& path, const OpenOptions& options) {
   return out;
 }
 
+// The settings of a decoder that change what it computes with its weights.
+nlohmann::json arithmetic_of(const StackConfig& config) {
+  nlohmann::json out = stack_config_to_json(config);
+  for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"}) out.erase(key);
+  return out;
+}
+
+// The hash of a directory covers its weights alone: its config.json is compared with what the parts recorded of it.
+// Both go through the same reader, so that defaults and spellings do not count.
+void check_base_config(const nlohmann::json& config, const std::string& where, OpenedModel& base) {
+  if (!fs::is_directory(base.path)) return;
+  if (!config.contains("base_config")) {
+    base.notes.push_back(fmt::format(
+        "{} records no settings of its base: config.json of {} is believed, its hash covers the weights alone", where,
+        base.path.string()));
+    return;
+  }
+  StackConfig recorded = stack_config_from_json(config["base_config"], where + ": \"base_config\"");
+  // The window changes nothing by itself; rotary scaling may depend on it.
+  if (recorded.rope.kind == RopeKind::none) recorded.max_positions = base.model.config.decoder.max_positions;
+  const nlohmann::json found = arithmetic_of(base.model.config.decoder), expected = arithmetic_of(recorded);
+  for (const nlohmann::json* side : {&expected, &found}) {
+    for (const auto& [key, value] : side->items()) {
+      const nlohmann::json before = expected.value(key, nlohmann::json()), now = found.value(key, nlohmann::json());
+      require(before == now, "{}: the trained parts belong to a base whose config.json says \"{}\": {}, found {} in {}",
+              where, key, before.dump(), now.dump(), base.path.string());
+    }
+  }
+}
+
+void check_format(const nlohmann::json& config, const std::string& where) {
+  constexpr int64_t kVersion = 1;
+  require(config["cepe_format"] == "trained-parts", "{}: \"cepe_format\" is {}, expected \"trained-parts\"", where,
+          config["cepe_format"].dump());
+  const nlohmann::json version = config.value("cepe_format_version", nlohmann::json(kVersion));
+  require(version == kVersion,
+          "{}: \"cepe_format_version\" is {}, this program reads {}: a later one may have written it", where,
+          version.dump(), kVersion);
+}
+
 OpenedModel open_trained_parts(const fs::path& path, const nlohmann::json& config, const OpenOptions& options) {
   const std::string where = (path / "config.json").string();
+  check_format(config, where);
   for (const char* key : {"base_model_name_or_path", "base_model_sha256"}) {
     require(config.contains(key) && config[key].is_string(), "{}: \"{}\" is missing or not a string", where, key);
   }
@@ -154,6 +239,7 @@ OpenedModel open_trained_parts(const fs::path& path, const nlohmann::json& confi
   base_options.base.reset();
   OpenedModel out = open_model(base, base_options);
   require(!out.model.config.encoder, "{}: the base {} is itself a CEPE model", where, base.string());
+  check_base_config(config, where, out);
   nlohmann::json merged = stack_config_to_json(out.model.config.decoder);
   for (const char* key :
        {"encoder_config", "encoder_hidden_size", "num_cross_attn_layers", "encoder_embeddings", "chunk_length"}) {
@@ -168,11 +254,14 @@ OpenedModel open_trained_parts(const fs::path& path, const nlohmann::json& confi
   out.base_path = base;
   out.base_sha256 = found;
   out.path = path;
+  if (config.contains("training")) out.training = config["training"];
 
   const SafetensorsFile weights(path / "model.safetensors");
   const at::ScalarType dtype = options.trained_dtype.value_or(out.model.dtype());
   const std::vector<std::string> unused =
       load_parameters(trainable_parameters(out.model), {weights, options.device, dtype});
+  note_rounding(weights, dtype, out);
+  note_chunk_length(out);
   require(unused.empty(), "{}: tensor {} is not part of this model", weights.path().string(),
           unused.empty() ? "" : unused[0]);
   return out;
@@ -205,22 +294,25 @@ GgufVocabulary gguf_vocabulary(const GgufFile& file) {
 }
 
 OpenedModel open_model(const fs::path& path, const OpenOptions& options) {
-  require(fs::exists(path), "{}: no such model file or directory", path.string());
-  if (!fs::is_directory(path)) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  require(fs::exists(status), "{}: {}", path.string(),
+          error && status.type() != fs::file_type::not_found ? error.message() : "no such model file or directory");
+  if (!fs::is_directory(status)) {
     require(path.extension() == ".gguf", "{}: expected a .gguf file or a model directory", path.string());
     return open_gguf(path, options);
   }
-  const nlohmann::json config = read_json(path / "config.json");
-  if (config.is_object() && config.value("cepe_format", "") == "trained-parts")
-    return open_trained_parts(path, config, options);
-  return open_hf(path, options);
+  const nlohmann::json config = read_model_config(path);
+  return config.contains("cepe_format") ? open_trained_parts(path, config, options) : open_hf(path, options);
 }
 
 fs::path resolve_base(const std::string& name, const std::optional<fs::path>& given) {
+  std::error_code unreadable;  // a place that may not be searched holds no base
   if (given) {
-    require(fs::exists(*given), "--base {}: no such file or directory", given->string());
+    require(fs::exists(*given, unreadable), "--base {}: no such file or directory", given->string());
     return *given;
   }
+  require(fs::path(name).has_filename() && fs::path(name).filename() != "..", "the base model's name is \"{}\"", name);
   std::vector<fs::path> places;
   if (fs::path(name).is_absolute()) places.push_back(name);
   const fs::path leaf = fs::path(name).filename();
@@ -229,7 +321,7 @@ fs::path resolve_base(const std::string& name, const std::optional<fs::path>& gi
     places.push_back(fs::path(home) / ".cache/cepe/models" / leaf);
   std::string looked;
   for (const fs::path& place : places) {
-    if (fs::exists(place)) return place;
+    if (fs::exists(place, unreadable)) return place;
     looked += (looked.empty() ? "" : ", ") + place.string();
   }
   fail("the base model {} was not found (looked at {}): give it with --base, set CEPE_MODELS, or run scripts/setup.sh",
@@ -238,13 +330,8 @@ fs::path resolve_base(const std::string& name, const std::optional<fs::path>& gi
 
 std::string hash_weights(const fs::path& path) {
   if (!fs::is_directory(path)) return sha256_file(path);
-  std::vector<fs::path> files;
-  for (const auto& entry : fs::directory_iterator(path)) {
-    if (entry.path().extension() == ".safetensors") files.push_back(entry.path());
-  }
-  std::sort(files.begin(), files.end());
   std::string lines;
-  for (const fs::path& file : files) lines += sha256_file(file) + "  " + file.filename().string() + "\n";
+  for (const fs::path& file : weight_files(path)) lines += sha256_file(file) + "  " + file.filename().string() + "\n";
   return sha256_bytes(lines);
 }
 

@@ -1,7 +1,8 @@
 // Models on disk: opening any of the supported kinds, and writing cepe's own (docs/formats/trained-parts.md).
 //
 //   a GGUF file                         a plain decoder
-//   a Hugging Face directory            a plain decoder, or a published CEPE model (LlamaForCausalContextLM)
+//   a Hugging Face directory            a plain decoder, or a published CEPE model (LlamaForCausalContextLM); weights
+//                                       as safetensors or pickled
 //   a trained-parts directory           encoder and cross-attention of cepe's own training; its base by name and hash
 #pragma once
 
@@ -37,6 +38,7 @@ struct OpenedModel {
   std::optional<std::filesystem::path> base_path;  // trained parts: the base that was found
   std::string base_sha256;                         // of the decoder's weights (see hash_weights)
   std::vector<std::string> notes;                  // what a user should know: ignored tensors, fallbacks
+  nlohmann::json training;                         // trained parts: what config.json records of it; null: nothing
 };
 
 // Opens a model. Errors name the file, the tensor, expected and found.
@@ -45,7 +47,7 @@ OpenedModel open_model(const std::filesystem::path& path, const OpenOptions& opt
 // Where the base of a trained-parts directory is: --base, $CEPE_MODELS/<name>, what scripts/setup.sh fetched
 // (~/.cache/cepe/models/<name>). Error listing the places looked at.
 std::filesystem::path resolve_base(const std::string& name, const std::optional<std::filesystem::path>& given);
-// SHA-256 of a GGUF file; of a directory: of the lines "<sha256>  <file name>\n" of its weight files in name order.
+// SHA-256 of a GGUF file; of a directory: of the lines "<sha256>  <file name>\n" of its weight_files() in name order.
 std::string hash_weights(const std::filesystem::path& path);
 
 // How trained parts are written.

@@ -65,6 +65,7 @@ void save_trained_parts(Cepe& model, const fs::path& directory, const SaveOption
       {"cepe_format_version", 1},
       {"base_model_name_or_path", options.base_name},
       {"base_model_sha256", options.base_sha256},
+      {"base_config", stack_config_to_json(model.config.decoder)},
       {"encoder_embeddings", encoder_embeddings_name(model.config.encoder_embeddings)},
       {"encoder_config", stack_config_to_json(*model.config.encoder)},
       {"encoder_hidden_size", model.config.encoder->hidden_size},

@@ -30,6 +30,8 @@ at::Tensor decode_int8(const TensorView& view, const TensorSource& source) {
   require(scale && scale->dtype == DType::f32 && scale->shape == std::vector<int64_t>{view.shape.at(0)},
           "{}: tensor {} is int8 and its scales \"{}_scale\" are missing or not F32 of shape ({})", where, view.name,
           view.name, view.shape.at(0));
+  require(source.find(view.name + "_zero_point") == nullptr,
+          "{}: tensor {} is int8 with zero points, which are not read: expected scales alone", where, view.name);
   at::Tensor values = at::empty(view.shape, at::kChar), scales = at::empty({view.shape[0]}, at::kFloat);
   std::memcpy(values.data_ptr(), view.bytes.data(), view.bytes.size());
   std::memcpy(scales.data_ptr(), scale->bytes.data(), scale->bytes.size());
@@ -50,6 +52,18 @@ at::Tensor decode_tensor(const TensorView& view, const LoadInput& input) {
   return out;
 }
 
+// Why a tensor is missing, as far as the file's other names tell it; begins with ": ".
+std::string reason_for_missing(const std::string& name, const TensorSource& source) {
+  const std::string module = name.substr(0, name.rfind('.') + 1);
+  if (source.find(module + "qweight")) return fmt::format(": {}qweight is quantised as GPTQ and AWQ do", module);
+  for (const TensorView& view : source.tensors()) {
+    if (view.name.find(".lora_") != std::string::npos) return fmt::format(": {} belongs to an adapter", view.name);
+    if (view.name.ends_with("." + name) || name.ends_with("." + view.name))
+      return fmt::format(": the file has it under another prefix, as {}", view.name);
+  }
+  return "";
+}
+
 }  // namespace
 
 std::vector<std::string> load_parameters(const std::vector<Parameter>& list, const LoadInput& input) {
@@ -58,8 +72,10 @@ std::vector<std::string> load_parameters(const std::vector<Parameter>& list, con
   for (const Parameter& parameter : list) {
     const std::string name = input.names ? input.names->file_name(parameter.name) : parameter.name;
     const TensorView* view = input.source.find(name);
-    require(view != nullptr, "{}: tensor {} is missing, expected with shape {}", where, name,
-            shape_text(parameter.shape));
+    if (view == nullptr) {
+      fail("{}: tensor {} is missing, expected with shape {}{}", where, name, shape_text(parameter.shape),
+           reason_for_missing(name, input.source));
+    }
     require(view->shape == parameter.shape, "{}: tensor {} has shape {}, expected {}", where, name,
             shape_text(view->shape), shape_text(parameter.shape));
     at::Tensor value = decode_tensor(*view, input);

@@ -262,6 +262,159 @@ TEST(Published, WhatCannotBeExpressedIsRefusedWithTheReason) {
   EXPECT_FALSE(fs::exists(scratch.path() / "out"));
 }
 
+// A copy of a golden model whose config.json can be edited.
+class EditedModel {
+ public:
+  explicit EditedModel(const std::string& golden) {
+    fs::copy(fs::path(CEPE_TEST_DATA) / golden, path(), fs::copy_options::recursive);
+  }
+  fs::path path() const { return scratch_.path() / "m"; }
+  void set(const std::string& key, const nlohmann::json& value) {
+    nlohmann::json config = read_json(path() / "config.json");
+    config[key] = value;
+    write_file(path() / "config.json", config.dump());
+  }
+  // Adds a tensor, or replaces the one of its name.
+  void set_tensor(const TensorView& tensor) {
+    const std::string file = read_file(path() / "model.safetensors");
+    write_file(scratch_.path() / "copy", file);
+    const SafetensorsFile source(scratch_.path() / "copy");
+    std::vector<TensorView> views = source.tensors();
+    std::erase_if(views, [&](const TensorView& view) { return view.name == tensor.name; });
+    views.push_back(tensor);
+    write_safetensors(path() / "model.safetensors", views, {});
+  }
+
+ private:
+  ScratchDirectory scratch_;
+};
+
+TEST(OpenModel, ReadsPickledShards) {
+  EditedModel model("generate/plain");
+  fs::copy(fs::path(CEPE_TEST_DATA) / "pickle/plain", model.path());
+  const std::string hash = hash_weights(model.path());
+  const OpenedModel exact = open_model(model.path());  // both are there: safetensors win
+  fs::remove(model.path() / "model.safetensors");
+  OpenedModel pickled = open_model(model.path());
+  EXPECT_TRUE(pickled.notes.empty());
+  Cepe expected = exact.model;  // the shards hold the same weights in float16
+  for (Parameter& parameter : parameters(expected)) *parameter.value = parameter.value->to(at::kHalf).to(at::kFloat);
+  const std::vector<Parameter> found = parameters(pickled.model), wanted = parameters(expected);
+  for (size_t i = 0; i < wanted.size(); ++i)
+    EXPECT_TRUE(at::equal(*found[i].value, *wanted[i].value)) << wanted[i].name;
+
+  std::string lines;
+  for (const char* file : {"pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"})
+    lines += sha256_file(model.path() / file) + "  " + file + "\n";
+  EXPECT_EQ(hash_weights(model.path()), sha256_bytes(lines));
+  EXPECT_NE(hash_weights(model.path()), hash);
+}
+
+TEST(OpenModel, NotesWeightsThatLoseDigits) {
+  EditedModel model("generate/plain");
+  fs::copy(fs::path(CEPE_TEST_DATA) / "pickle/plain", model.path());
+  OpenOptions narrow;
+  narrow.dtype = at::kBFloat16;
+  const auto has_note = [](const char* type, const char* digits) {
+    return testing::ElementsAre(
+        testing::AllOf(testing::HasSubstr(std::string("16 matrices stored as ") + type), testing::HasSubstr(digits)));
+  };
+  EXPECT_THAT(open_model(model.path(), narrow).notes, has_note("F32 are held in bfloat16", "8 binary digits of 24"));
+  fs::remove(model.path() / "model.safetensors");
+  EXPECT_THAT(open_model(model.path(), narrow).notes, has_note("F16 are held in bfloat16", "8 binary digits of 11"));
+  EXPECT_THAT(open_model(model.path()).notes, testing::IsEmpty());
+}
+
+TEST(OpenModel, NamesWhyWeightsAreNotRead) {
+  const std::string q = "model.layers.0.self_attn.q_proj.weight";
+  const std::vector<int8_t> bytes(1024, 1);
+  const std::vector<float> scales(32, 1.0f);
+  {
+    EditedModel model("generate/plain");
+    model.set("quantization_config", {{"quant_method", "gptq"}, {"bits", 4}});
+    expect_error([&] { open_model(model.path()); }, "the weights are quantised (\"quantization_config\", method gptq)");
+    model.set("quantization_config", nullptr);
+    open_model(model.path());
+    model.set_tensor({q, DType::i8, {32, 32}, std::as_bytes(std::span(bytes))});
+    model.set_tensor({q + "_scale", DType::f32, {32}, std::as_bytes(std::span(scales))});
+    open_model(model.path());
+    model.set_tensor({q + "_zero_point", DType::i8, {32}, std::as_bytes(std::span(bytes)).first(32)});
+    expect_error([&] { open_model(model.path()); }, "int8 with zero points, which are not read");
+  }
+  EditedModel model("generate/plain");
+  const auto renamed = [&](const std::string& name) {
+    const SafetensorsFile whole(fs::path(CEPE_TEST_DATA) / "generate/plain/model.safetensors");
+    std::vector<TensorView> views = whole.tensors();
+    for (TensorView& view : views) {
+      if (view.name == q) view.name = name;
+    }
+    write_safetensors(model.path() / "model.safetensors", views, {});
+  };
+  renamed("model.layers.0.self_attn.q_proj.qweight");
+  expect_error([&] { open_model(model.path()); }, "q_proj.qweight is quantised as GPTQ and AWQ do");
+  renamed("language_model." + q);
+  expect_error([&] { open_model(model.path()); }, "under another prefix, as language_model." + q);
+  renamed("layers.0.self_attn.q_proj.weight");
+  expect_error([&] { open_model(model.path()); }, "under another prefix, as layers.0.self_attn.q_proj.weight");
+  renamed("base_model.model." + q + ".lora_A.weight");
+  expect_error([&] { open_model(model.path()); }, "lora_A.weight belongs to an adapter");
+}
+
+TEST(OpenModel, NotesChunksLongerThanTheEncoderReads) {
+  EditedModel model("generate/published");
+  EXPECT_THAT(open_model(model.path()).notes, testing::IsEmpty());
+  model.set("chunk_length", 64);
+  EXPECT_THAT(open_model(model.path()).notes, testing::ElementsAre(testing::HasSubstr("chunks are as long, not 64")));
+}
+
+TEST(TrainedParts, ALaterOrUnknownFormatIsRefused) {
+  EditedModel parts("generate/trained");
+  OpenOptions options;
+  options.base = fs::path(CEPE_TEST_DATA) / "generate/plain";
+  parts.set("cepe_format_version", 2);
+  expect_error([&] { open_model(parts.path(), options); }, "\"cepe_format_version\" is 2, this program reads 1");
+  parts.set("cepe_format_version", "1");
+  expect_error([&] { open_model(parts.path(), options); }, "\"cepe_format_version\" is \"1\"");
+  parts.set("cepe_format_version", 1);
+  parts.set("cepe_format", 5);
+  expect_error([&] { open_model(parts.path(), options); }, "\"cepe_format\" is 5, expected \"trained-parts\"");
+}
+
+TEST(TrainedParts, ABaseOfTheSameWeightsAndOtherSettingsIsRefused) {
+  EditedModel parts("generate/trained"), base("generate/plain");
+  OpenOptions options;
+  options.base = base.path();
+  EXPECT_THAT(open_model(parts.path(), options).notes, testing::IsEmpty());
+  base.set("eos_token_id", {1, 2});  // what only ends a text
+  base.set("max_position_embeddings", 64);
+  open_model(parts.path(), options);
+  base.set("rope_theta", 500.0);
+  expect_error([&] { open_model(parts.path(), options); }, "\"rope_theta\": 10000.0, found 500.0");
+  base.set("rope_theta", 10000.0);
+  base.set("rope_scaling", {{"type", "linear"}, {"factor", 2.0}});
+  expect_error([&] { open_model(parts.path(), options); }, "\"rope_scaling\": null, found {");
+
+  // Parts that record nothing of their base, as earlier versions wrote them.
+  nlohmann::json config = read_json(parts.path() / "config.json");
+  config.erase("base_config");
+  write_file(parts.path() / "config.json", config.dump());
+  EXPECT_THAT(open_model(parts.path(), options).notes,
+              testing::Contains(testing::HasSubstr("records no settings of its base")));
+}
+
+TEST(TrainedParts, RecordTheirBaseAndTheirTraining) {
+  const ScratchDirectory scratch;
+  Cepe model = trained();
+  SaveOptions save = save_options(Weights::f32);
+  save.training = {{"data", {{{"path", "books.tokens"}, {"sha256", "12"}}}}, {"steps", 3}};
+  save_trained_parts(model, scratch.path() / "m", save);
+  const OpenedModel opened = reopen(scratch.path() / "m");
+  EXPECT_EQ(opened.training, save.training);
+  EXPECT_THAT(opened.notes, testing::IsEmpty());
+  EXPECT_EQ(read_json(scratch.path() / "m/config.json")["base_config"]["hidden_size"],
+            model.config.decoder.hidden_size);
+}
+
 TEST(Open, NamesWhatIsMissing) {
   expect_error([] { open_model("/no/such/model"); }, "/no/such/model: no such model file or directory");
   expect_error([] { open_model(fs::path(CEPE_TEST_DATA) / "mlm/model.safetensors"); },

@@ -241,6 +241,7 @@ def main():
             cepe_format_version=1,
             base_model_name_or_path="plain",
             base_model_sha256=base_hash,
+            base_config=json_config(SIZES),
             encoder_embeddings="own",
             encoder_config=json_config(ENCODER),
             encoder_hidden_size=ENCODER["hidden_size"],
