@@ -1,11 +1,13 @@
 #include <cstdio>
 #include <exception>
 
+#include "apps/bus_error.h"
 #include "apps/commands.h"
 #include "base/error.h"
 #include "ops/ops.h"
 
 int main(int argc, char** argv) {
+  cepe::explain_bus_errors();
   CLI::App app{"cepe: 128k tokens and more for any Llama-family model, by parallel context encoding"};
   app.require_subcommand(1);
   app.set_version_flag("--version", CEPE_VERSION);
