@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/report.h"
 #include "generate/prompt.h"
+#include "io/layout.h"
 #include "ops/ops.h"
 
 namespace cepe {
@@ -80,6 +81,7 @@ json record(OpenedModel& opened) {
   out["bytes_per_window_token"] = 2 * decoder.num_layers * decoder.num_kv_heads * decoder.head_dim * element;
   out["base"] = opened.base_path ? json(opened.base_path->string()) : json();
   out["base_sha256"] = or_null(opened.base_sha256);
+  out["training"] = opened.training;
   out["device"] = model.device().str();
   out["attention_backend"] = attention_backend(model.device());
   out["dtype"] = dtype_name(model.dtype());
@@ -100,6 +102,23 @@ std::string stack_line(const json& stack) {
                      stack["layers"].get<int64_t>(), stack["width"].get<int64_t>(), stack["heads"].get<int64_t>(),
                      stack["kv_heads"].get<int64_t>(), stack["head_size"].get<int64_t>(),
                      stack["feed_forward"].get<int64_t>(), stack["vocabulary"].get<int64_t>());
+}
+
+// What trained parts record of their training, as far as they do: token shards, and the parts they began from.
+void print_training(const json& training) {
+  const auto file_line = [](const char* name, const json& file) {
+    if (!file.is_object()) return;
+    const auto field = [&](const char* key) {
+      const auto found = file.find(key);
+      return found != file.end() && found->is_string() ? printable(found->get<std::string>()) : "not recorded";
+    };
+    print_line(name, fmt::format("{} (sha256 {})", field("path"), field("sha256")));
+  };
+  if (!training.is_object()) return;
+  if (training.contains("data") && training["data"].is_array()) {
+    for (const json& shard : training["data"]) file_line("trained on", shard);
+  }
+  if (training.contains("parts")) file_line("trained from", training["parts"]);
 }
 
 void print_text(const json& info) {
@@ -129,6 +148,7 @@ void print_text(const json& info) {
                                        count(parameters["encoder"]), count(parameters["cross_attention"])));
   if (!info["base"].is_null()) print_line("base", info["base"].get<std::string>());
   if (!info["base_sha256"].is_null()) print_line("base sha256", info["base_sha256"].get<std::string>());
+  print_training(info["training"]);
   print_line("tokenizer", info["tokenizer"].is_null() ? "none" : info["tokenizer"].get<std::string>());
   print_line("chat template", info["chat_template"].get<bool>() ? "yes" : "no");
   print_line("device", info["device"].get<std::string>());

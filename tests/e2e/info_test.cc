@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/file.h"
 #include "e2e/run_cepe.h"
 #include "io/safetensors.h"
 
@@ -54,6 +55,45 @@ TEST(InfoCommand, DescribesAPlainDecoderInWords) {
        {"llama", "4 heads and 2 key-value heads of 8", "a plain decoder", "128 tokens", "bfloat16", "0 trainable"}) {
     EXPECT_NE(result.out.find(phrase), std::string::npos) << phrase << " in\n" << result.out;
   }
+}
+
+TEST(InfoCommand, ShowsWhatTrainedPartsRecordOfTheirTraining) {
+  const TemporaryDirectory directory;
+  const std::filesystem::path parts = directory.copy_of(golden("trained"));
+  json config = json::parse(read_file(parts / "config.json"));
+  config["training"] = {{"data", {{{"path", "books.tokens"}, {"sha256", "0a1b"}}, {{"path", "code.tokens"}}, 5}},
+                        {"parts", {{"path", "run/warm-up"}, {"sha256", "2c3d"}}},
+                        {"of_another_version", {1, 2}}};
+  write_file(parts / "config.json", config.dump());
+  const std::vector<std::string> words = {"info", parts.string(), "--base", golden("plain"), "--device", "cpu"};
+  const CommandResult text = run_cepe(words);
+  ASSERT_EQ(text.status, 0) << text.err;
+  EXPECT_NE(text.out.find("trained on         books.tokens (sha256 0a1b)\n"), std::string::npos) << text.out;
+  EXPECT_NE(text.out.find("trained on         code.tokens (sha256 not recorded)\n"), std::string::npos) << text.out;
+  EXPECT_NE(text.out.find("trained from       run/warm-up (sha256 2c3d)\n"), std::string::npos) << text.out;
+  std::vector<std::string> as_json = words;
+  as_json.push_back("--json");
+  EXPECT_EQ(json::parse(run_cepe(as_json).out)["training"], config["training"]);
+}
+
+TEST(InfoCommand, DescribesPickledWeights) {
+  const TemporaryDirectory directory;
+  const std::filesystem::path model = directory.copy_of(golden("plain"));
+  std::filesystem::remove(model / "model.safetensors");
+  std::filesystem::copy(CEPE_TEST_DATA "/pickle/plain", model);
+  const CommandResult result = run_cepe({"info", model.string(), "--device", "cpu", "--dtype", "bfloat16"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_NE(result.out.find("16 matrices stored as F16 are held in bfloat16"), std::string::npos) << result.out;
+
+  const std::filesystem::path out = directory.path() / "out";
+  ASSERT_EQ(run_cepe({"export", "--model", model.string(), "--out", out.string()}).status, 0);
+  EXPECT_EQ(elements_in(out.string()), elements_in(golden("plain")));
+  const CommandResult written = run_cepe({"generate", "--model", model.string(), "--prompt", "The rain", "--raw",
+                                          "--json", "--max-tokens", "4", "--device", "cpu", "--dtype", "float32"});
+  ASSERT_EQ(written.status, 0) << written.err;
+  const CommandResult again = run_cepe({"generate", "--model", out.string(), "--prompt", "The rain", "--raw", "--json",
+                                        "--max-tokens", "4", "--device", "cpu", "--dtype", "float32"});
+  EXPECT_EQ(json::parse(written.out)["tokens"], json::parse(again.out)["tokens"]);
 }
 
 }  // namespace
