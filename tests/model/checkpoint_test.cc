@@ -402,6 +402,23 @@ TEST(TrainedParts, ABaseOfTheSameWeightsAndOtherSettingsIsRefused) {
               testing::Contains(testing::HasSubstr("records no settings of its base")));
 }
 
+// What is recorded of a base is what its config.json gives when it is read again, for every kind of rotary scaling.
+TEST(TrainedParts, TheirOwnBaseIsNeverAnother) {
+  for (const std::string family : {"llama-linear", "llama-dynamic", "llama-yarn", "llama-llama3", "mistral"}) {
+    const ScratchDirectory scratch;
+    const fs::path base = fs::path(CEPE_TEST_DATA) / "families" / family;
+    Cepe model = open_fixture("families/" + family).model;
+    add_cepe_parts(model, {1, 2, false, 16, 8});
+    SaveOptions save;
+    save.base_name = family;
+    save.base_sha256 = hash_weights(base);
+    save_trained_parts(model, scratch.path() / "m", save);
+    OpenOptions options;
+    options.base = base;
+    EXPECT_THAT(open_model(scratch.path() / "m", options).notes, testing::IsEmpty()) << family;
+  }
+}
+
 TEST(TrainedParts, RecordTheirBaseAndTheirTraining) {
   const ScratchDirectory scratch;
   Cepe model = trained();
