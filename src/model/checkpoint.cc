@@ -166,14 +166,12 @@ OpenedModel open_hf(const fs::path& path, const OpenOptions& options) {
   out.kind = out.model.config.encoder ? "published CEPE" : "Hugging Face directory";
   add_generation_end_tokens(directory.generation_config, out.model.config.decoder);
   // Some files of tied models hold the head under its own name only in the config's absence; trust the tensor.
-  const LoadInput input{*directory.weights, options.device, dtype_for(*directory.weights, options)};
+  // Trained parts are decoded from the file to their own type: on the way through `dtype` they would be rounded.
+  const LoadInput input{*directory.weights, options.device, dtype_for(*directory.weights, options), nullptr,
+                        options.trained_dtype};
   note_unused(load_parameters(parameters(out.model), input), out);
   note_rounding(*directory.weights, input.dtype, out);
   note_chunk_length(out);
-  if (options.trained_dtype) {
-    for (Parameter& parameter : trainable_parameters(out.model))
-      *parameter.value = parameter.value->to(*options.trained_dtype);
-  }
   tie_head(out.model);
   if (directory.tokenizer_json)
     out.tokenizer = load_tokenizer_json(*directory.tokenizer_json);

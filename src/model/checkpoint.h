@@ -61,19 +61,30 @@ struct SaveOptions {
 void save_trained_parts(Cepe& model, const std::filesystem::path& directory, const SaveOptions& options);
 // Writes the whole model in the published layout. Error (one sentence why) where it cannot be expressed.
 void export_published(Cepe& model, const std::filesystem::path& directory, SaveOptions::Weights weights);
+// The same of a published model whose encoder and cross-attention were trained: every other tensor is copied from the
+// directory that the model was opened from, byte for byte in the type it has there. So the precision of the arithmetic
+// never rounds the frozen decoder. Error as above, or when that directory can no longer be read.
+struct TrainedPublishedOptions {
+  std::filesystem::path base;                                 // the published directory
+  SaveOptions::Weights weights = SaveOptions::Weights::bf16;  // of the trained matrices; int8 is an Error
+  nlohmann::json training;                                    // recorded in config.json as "training"
+};
+void export_trained_published(Cepe& model, const std::filesystem::path& directory,
+                              const TrainedPublishedOptions& options);
 
 // The vocabulary in a GGUF file's metadata.
 GgufVocabulary gguf_vocabulary(const GgufFile& file);
 
 struct TensorNames;  // tensor_names.h
 
-// Loads every listed parameter from a source: found, of the listed shape, decoded to dtype on the device. int8 tensors
-// are multiplied by "<name>_scale". Returns the names in the source that nothing asked for.
+// Loads every listed parameter from a source: found, of the listed shape, decoded to its type on the device. int8
+// tensors are multiplied by "<name>_scale". Returns the names in the source that nothing asked for.
 struct LoadInput {
   const TensorSource& source;
   at::Device device;
   at::ScalarType dtype;
-  const TensorNames* names = nullptr;  // where the file's names are not the published ones
+  const TensorNames* names = nullptr;                          // where the file's names are not the published ones
+  std::optional<at::ScalarType> trained_dtype = std::nullopt;  // of encoder and cross-attention where it differs
 };
 std::vector<std::string> load_parameters(const std::vector<Parameter>& list, const LoadInput& input);
 

@@ -1,7 +1,10 @@
 #include <ATen/ATen.h>
 
+#include <set>
+
 #include "base/error.h"
 #include "base/file.h"
+#include "io/hf_directory.h"
 #include "io/safetensors.h"
 #include "model/checkpoint.h"
 
@@ -33,6 +36,20 @@ class Collection {
     const at::Tensor scale = value.abs().amax(1).div(127.0).clamp_min(1e-12);
     add(name, value.div(scale.unsqueeze(1)).round().clamp(-127, 127).to(at::kChar), DType::i8);
     add(name + "_scale", scale, DType::f32);
+  }
+
+  // A tensor as it stands in a file that stays open until write().
+  void add_unchanged(const TensorView& view) { views_.push_back(view); }
+
+  // torch_dtype of a configuration: the narrowest type that holds every matrix without rounding it.
+  const char* matrix_type() const {
+    std::set<DType> types;
+    for (const TensorView& view : views_) {
+      if (view.shape.size() >= 2) types.insert(view.dtype);
+    }
+    if (types.count(DType::f64)) return "float64";
+    if (types == std::set{DType::bf16}) return "bfloat16";
+    return types == std::set{DType::f16} ? "float16" : "float32";
   }
 
   void write(const fs::path& path) const { write_safetensors(path, views_, {{"format", "pt"}}); }
@@ -89,6 +106,33 @@ void export_published(Cepe& model, const fs::path& directory, Weights weights) {
   if (model.encoder && model.config.encoder_embeddings == EncoderEmbeddings::decoder) {
     tensors.add_weight("encoder.embed_tokens.weight", model.decoder.stack.embedding, weights);
   }
+  tensors.write(directory / "model.safetensors");
+  write_file(directory / "config.json", config.dump(2) + "\n");
+}
+
+void export_trained_published(Cepe& model, const fs::path& directory, const TrainedPublishedOptions& options) {
+  require(options.weights != Weights::int8, "the published layout has no int8 weights: choose float32 or bfloat16");
+  nlohmann::json config = cepe_config_to_published_json(model.config);
+  const HfDirectory base = open_hf_directory(options.base);
+  Collection tensors;
+  std::set<std::string> trained;
+  for (const Parameter& parameter : trainable_parameters(model)) {
+    tensors.add_weight(parameter.name, *parameter.value, options.weights);
+    trained.insert({parameter.name, parameter.name + "_scale"});
+  }
+  // The layout ties nothing: what the model takes from the decoder's embedding is written as a copy of it.
+  std::set<std::string> copied;
+  if (model.config.decoder.tie_embeddings) copied.insert("lm_head.weight");
+  if (model.config.encoder_embeddings == EncoderEmbeddings::decoder) copied.insert("encoder.embed_tokens.weight");
+  for (const TensorView& view : base.weights->tensors()) {
+    if (trained.count(view.name) || copied.count(view.name)) continue;
+    tensors.add_unchanged(view);
+    if (view.name != "model.embed_tokens.weight") continue;
+    for (const std::string& name : copied) tensors.add_unchanged({name, view.dtype, view.shape, view.bytes});
+  }
+  config["torch_dtype"] = tensors.matrix_type();
+  if (!options.training.is_null()) config["training"] = options.training;
+  make_directory(directory);
   tensors.write(directory / "model.safetensors");
   write_file(directory / "config.json", config.dump(2) + "\n");
 }

@@ -215,22 +215,27 @@ void DecodeStep::place(std::span<const int64_t> ids, std::span<const int64_t> po
   };
   put(ids_B_, ids);
   // Mostly they are there already: run() advances them.
-  if (!std::equal(positions.begin(), positions.end(), positions_.begin())) put(positions_B_, positions);
+  const bool there = !run_failed_ && std::equal(positions.begin(), positions.end(), positions_.begin());
+  if (!there) put(positions_B_, positions);
   positions_.assign(positions.begin(), positions.end());
+  run_failed_ = false;
 }
 
 const at::Tensor& DecodeStep::run() {
   const at::NoGradGuard no_gradients;
+  require(!run_failed_, "decoding step: the run before failed: place the sequences again");
   for (const int64_t position : positions_) {
     require(position < cache_.capacity,
             "decoding step: one more token after {} does not fit in a key-value cache of {}", position,
             cache_.capacity);
   }
+  run_failed_ = true;
   {
     std::optional<ChainTurn> turn;
     if (chain_->joins()) turn.emplace(model_.device());
     work_->run();
   }
+  run_failed_ = false;
   for (int64_t& position : positions_) ++position;
   return logits_BV_;
 }

@@ -77,7 +77,8 @@ class DecodeStep {
 
   // Reads the tokens -> logits of the next ones, (B, V) on the device, valid until the next run. Afterwards the tokens
   // that the sampler chose, without one the best (of equal ones any), are placed at the positions that follow. Throws
-  // Error when a sequence's cache is full.
+  // Error when a sequence's cache is full. A run that throws anything else leaves it open how far the device came: the
+  // next run is an Error until place() has said anew where the sequences stand.
   const at::Tensor& run();
 
   const at::Tensor& ids() const { return ids_B_; }  // (B) int64, on the device: placed next
@@ -109,7 +110,8 @@ class DecodeStep {
   RotaryTable rotary_;
   CrossAttentionForm form_ = CrossAttentionForm::absorbed;
   bool joined_ = false;             // norms, SwiGLU and residual additions are part of the products
-  std::vector<int64_t> positions_;  // as on the device
+  std::vector<int64_t> positions_;  // as on the device, unless a run failed
+  bool run_failed_ = false;         // and place() was not called since
   at::Tensor ids_B_, positions_B_, logits_BV_;
   std::optional<CapturedWork> work_;
 };

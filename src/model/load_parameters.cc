@@ -84,7 +84,9 @@ std::vector<std::string> load_parameters(const std::vector<Parameter>& list, con
       const int64_t half = parameter.shape[0] / heads / 2;
       value = value.view({heads, half, 2, -1}).transpose(1, 2).reshape(parameter.shape);
     }
-    *parameter.value = value.to(input.device, input.dtype).contiguous();
+    const bool trained = parameter.part != Parameter::Part::decoder;
+    const at::ScalarType dtype = trained ? input.trained_dtype.value_or(input.dtype) : input.dtype;
+    *parameter.value = value.to(input.device, dtype).contiguous();
     used.insert(name);
     if (view->dtype == DType::i8) used.insert(name + "_scale");
   }

@@ -23,7 +23,7 @@ struct DistillMode {
   double smooth = 0.0;  // otherwise: add this to every class and renormalise
 };
 // KL(teacher || student), the student's probabilities gathered at the teacher's k tokens and 1 - their sum; divided by
-// batch * P. logits (B, T, V).
+// batch * P. logits (B, T, V). Of a class to which the teacher gives no probability the term is 0 (0 log 0 = 0).
 at::Tensor distill_loss(const at::Tensor& logits_BTV, const TeacherTopK& teacher, const DistillMode& mode);
 
 }  // namespace cepe

@@ -6,12 +6,16 @@
 #include <charconv>
 #include <cmath>
 #include <numeric>
+#include <set>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "train/random.h"
 
 namespace cepe {
 namespace {
+
+constexpr double kMaxWeight = 1e9;  // far above any use; sums over a corpus stay exact enough
 
 // Streams of random numbers that must not be the same.
 constexpr uint64_t kOrderStream = 0x6F72646572, kDrawStream = 0x64726177;
@@ -73,8 +77,30 @@ Corpus open_corpus(const std::vector<std::string>& paths) {
   return corpus;
 }
 
+namespace {
+
+std::string hash_of(const Corpus& corpus, const Corpus::Document& document) {
+  std::vector<int64_t> ids(static_cast<size_t>(document.length));
+  corpus.shards[static_cast<size_t>(document.shard)].read(document.offset, document.length, ids.data());
+  return sha256_bytes({reinterpret_cast<const char*>(ids.data()), ids.size() * sizeof(int64_t)});
+}
+
+}  // namespace
+
+int64_t shared_documents(const Corpus& held_out, const Corpus& trained) {
+  std::set<int64_t> lengths;  // few documents are as long as one of the held-out ones: only these are hashed
+  for (const Corpus::Document& document : held_out.documents) lengths.insert(document.length);
+  std::set<std::string> hashes;
+  for (const Corpus::Document& document : trained.documents) {
+    if (lengths.count(document.length)) hashes.insert(hash_of(trained, document));
+  }
+  return std::count_if(held_out.documents.begin(), held_out.documents.end(),
+                       [&](const Corpus::Document& document) { return hashes.count(hash_of(held_out, document)) > 0; });
+}
+
 std::vector<double> SpanSampler::parse_weights() const {
   std::vector<double> weights(corpus_.domains.size(), 1.0);
+  std::set<std::string> named;
   for (const std::string& entry : options_.domain_weights) {
     const size_t equals = entry.find('=');
     require(equals != std::string::npos, "domain_weights: expected \"domain=weight\", found \"{}\"", entry);
@@ -82,11 +108,12 @@ std::vector<double> SpanSampler::parse_weights() const {
     const auto found = std::find(corpus_.domains.begin(), corpus_.domains.end(), name);
     require(found != corpus_.domains.end(), "domain_weights: the shards hold no domain \"{}\", only {}", name,
             fmt::join(corpus_.domains, ", "));
+    require(named.insert(name).second, "domain_weights: the domain \"{}\" is named twice", name);
     double weight = -1;
     const auto parsed = std::from_chars(number.data(), number.data() + number.size(), weight);
-    require(
-        parsed.ec == std::errc() && parsed.ptr == number.data() + number.size() && std::isfinite(weight) && weight >= 0,
-        "domain_weights: the weight of {} is \"{}\", expected a number of at least 0", name, number);
+    const bool whole = parsed.ec == std::errc() && parsed.ptr == number.data() + number.size();
+    require(whole && weight >= 0 && weight <= kMaxWeight,
+            "domain_weights: the weight of {} is \"{}\", expected a number of 0 to {}", name, number, kMaxWeight);
     weights[static_cast<size_t>(found - corpus_.domains.begin())] = weight;
   }
   for (size_t d = 0; options_.only_domain && d < weights.size(); ++d) {
@@ -97,36 +124,52 @@ std::vector<double> SpanSampler::parse_weights() const {
 
 SpanSampler::SpanSampler(const Corpus& corpus, const SpanSamplerOptions& options) : corpus_(corpus), options_(options) {
   require(options.span_tokens > 0, "a sample of {} tokens", options.span_tokens);
-  require(options.filtered >= 0 && options.concatenated >= 0 && options.filtered + options.concatenated > 0,
+  const double shares = options.filtered + options.concatenated;
+  require(options.filtered >= 0 && options.concatenated >= 0 && shares > 0 && std::isfinite(shares),
           "shares of the mixtures: filtered {}, concatenated {}: expected no negative number and one above 0",
           options.filtered, options.concatenated);
-  filtered_share_ = options.filtered / (options.filtered + options.concatenated);
+  filtered_share_ = options.filtered / shares;
   const std::vector<double> weights = parse_weights();
   const int64_t count = static_cast<int64_t>(corpus.documents.size()), span = options.span_tokens;
   double sum = 0;
-  for (int64_t i = 0; i < count && options.filtered > 0; ++i) {
+  int64_t tokens = 0, longest = 0;  // of the domains that are not left out
+  for (int64_t i = 0; i < count; ++i) {
     const auto& document = corpus.documents[static_cast<size_t>(i)];
     const double weight = weights[static_cast<size_t>(document.domain)];
-    if (document.length < span || weight == 0) continue;
+    if (weight == 0) continue;
+    tokens += document.length;
+    longest = std::max(longest, document.length);
+    if (document.length < span || options.filtered == 0) continue;
     filtered_.push_back(i);
     filtered_weight_.push_back(sum += weight * static_cast<double>(document.length - span + 1));
   }
+  const char* which = tokens < corpus.tokens ? " of the domains whose weight is not 0" : "";
   require(options.filtered == 0 || !filtered_.empty(),
-          "no document holds the {} tokens of a sample; the longest has {}", span, corpus.longest);
+          "no document{} holds the {} tokens of a sample; the longest has {}", which, span, longest);
   if (options.concatenated == 0) return;
-  require(corpus.tokens >= span, "the shards hold {} tokens in all, a sample takes {}", corpus.tokens, span);
+  require(tokens >= span, "the shards hold {} tokens{}, a sample takes {}", tokens, *which ? which : " in all", span);
+  make_order(weights);
+}
+
+// The shuffle is of all documents, so that the order of a run without weights is what it always was.
+void SpanSampler::make_order(const std::vector<double>& weights) {
+  const int64_t count = static_cast<int64_t>(corpus_.documents.size());
   order_.resize(static_cast<size_t>(count));
   std::iota(order_.begin(), order_.end(), 0);
-  KeyedRandom random({options.seed, kOrderStream});
+  KeyedRandom random({options_.seed, kOrderStream});
   for (int64_t i = count - 1; i > 0; --i)
     std::swap(order_[static_cast<size_t>(i)], order_[static_cast<size_t>(random.below(i + 1))]);
-  sum = 0;
+  const auto weight = [&](int64_t i) {
+    return weights[static_cast<size_t>(corpus_.documents[static_cast<size_t>(i)].domain)];
+  };
+  std::erase_if(order_, [&](int64_t i) { return weight(i) == 0; });
+  double sum = 0, largest = 0;
   for (int64_t i : order_) {
-    const auto& document = corpus.documents[static_cast<size_t>(i)];
-    order_weight_.push_back(sum +=
-                            weights[static_cast<size_t>(document.domain)] * static_cast<double>(document.length));
+    const int64_t length = corpus_.documents[static_cast<size_t>(i)].length;
+    order_weight_.push_back(sum += weight(i) * static_cast<double>(length));
+    largest = std::max(largest, weight(i));
   }
-  require(sum > 0, "domain_weights: every domain of the shards has weight 0");
+  for (double domain : weights) domain_share_.push_back(domain / largest);
 }
 
 int64_t SpanSampler::draw(uint64_t step, uint64_t sample, int64_t* out) const {
@@ -143,20 +186,21 @@ int64_t SpanSampler::draw(uint64_t step, uint64_t sample, int64_t* out) const {
   const size_t position = pick(order_weight_, u);
   const int64_t index = order_[position];
   const int64_t offset = random.below(corpus_.documents[static_cast<size_t>(index)].length);
-  copy_concatenated(static_cast<int64_t>(position), offset, out);
+  copy_concatenated(position, offset, random, out);
   return index;
 }
 
-void SpanSampler::copy_concatenated(int64_t position, int64_t offset, int64_t* out) const {
+void SpanSampler::copy_concatenated(size_t position, int64_t offset, KeyedRandom& random, int64_t* out) const {
   int64_t left = options_.span_tokens;
-  while (left > 0) {
-    const auto& document = corpus_.documents[static_cast<size_t>(order_[static_cast<size_t>(position)])];
+  for (bool first = true; left > 0; first = false, position = (position + 1) % order_.size()) {
+    const auto& document = corpus_.documents[static_cast<size_t>(order_[position])];
+    const double share = domain_share_[static_cast<size_t>(document.domain)];
+    if (!first && share < 1 && random.uniform() >= share) continue;
     const int64_t count = std::min(left, document.length - offset);
     shard(document).read(document.offset + offset, count, out);
     out += count;
     left -= count;
     offset = 0;
-    position = (position + 1) % static_cast<int64_t>(order_.size());
   }
 }
 

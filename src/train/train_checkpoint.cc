@@ -49,6 +49,28 @@ void sync_directory(const fs::path& directory) {
   require(synced, "{}: cannot sync the directory to disk: {}", directory.string(), std::strerror(error));
 }
 
+// Where a checkpoint waits that another of the same step replaces.
+fs::path aside(const fs::path& checkpoint) {
+  return checkpoint.parent_path() / ("." + checkpoint.filename().string() + ".old");
+}
+
+// Gives a complete checkpoint its name. An earlier one of that step is whole until this one stands in its place.
+void put_in_place(const fs::path& complete, const fs::path& target) {
+  const bool replaces = fs::exists(target);
+  if (replaces) {
+    fs::remove_all(aside(target));
+    fs::rename(target, aside(target));
+  }
+  try {
+    fs::rename(complete, target);
+  } catch (const fs::filesystem_error&) {
+    if (replaces) fs::rename(aside(target), target);
+    throw;
+  }
+  std::error_code ignored;
+  fs::remove_all(aside(target), ignored);
+}
+
 // Names of the optimizer's tensors.
 std::string average_name(const std::string& parameter) { return "exp_avg." + parameter; }
 std::string square_average_name(const std::string& parameter) { return "exp_avg_sq." + parameter; }
@@ -111,8 +133,7 @@ fs::path save_checkpoint(const fs::path& run, TrainingState training, const Chec
     state["version"] = kVersion;
     write_file(temporary / "state.json", state.dump(2) + "\n");
     sync_directory(temporary);
-    fs::remove_all(target);  // of an earlier run that was told to start from an older checkpoint
-    fs::rename(temporary, target);
+    put_in_place(temporary, target);
     sync_directory(run);
   } catch (const fs::filesystem_error& error) {
     fs::remove_all(temporary, ignored);
@@ -134,9 +155,27 @@ nlohmann::json read_checkpoint_state(const fs::path& checkpoint) {
           "{}: not the state of a training checkpoint", path.string());
   require(state.value("version", nlohmann::json()) == kVersion, "{}: a checkpoint of version {}, expected {}",
           path.string(), state.value("version", nlohmann::json()).dump(), kVersion);
-  require(state.contains("step") && state["step"].is_number_unsigned(), "{}: \"step\" is missing or no number",
-          path.string());
-  require(state.contains("identity") && state["identity"].is_object(), "{}: \"identity\" is missing", path.string());
+  const auto check = [&](const char* key, bool right, const char* expected) {
+    const nlohmann::json value = state.value(key, nlohmann::json());
+    require(right, "{}: \"{}\" is {}, expected {}", path.string(), key,
+            value.is_structured() ? value.type_name() : value.dump(), expected);
+  };
+  const auto absent_or = [&](const char* key, auto right) { return !state.contains(key) || right(state[key]); };
+  const int64_t named = step_of(checkpoint);
+  check("step", state.contains("step") && state["step"].is_number_unsigned() && state["step"] == named,
+        fmt::format("{}, as the directory is named", named).c_str());
+  check("identity", state.contains("identity") && state["identity"].is_object(), "an object");
+  check("tokens", absent_or("tokens", [](const auto& value) { return value.is_number_unsigned(); }), "a number");
+  check("seconds", absent_or("seconds", [](const auto& value) { return value.is_number(); }), "a number");
+  const auto hashed = [](const nlohmann::json& entry) {
+    return entry.is_object() && entry.contains("sha256") && entry["sha256"].is_string();
+  };
+  check("shards",
+        state.contains("shards") && state["shards"].is_array() &&
+            std::all_of(state["shards"].begin(), state["shards"].end(), hashed),
+        "a list of objects with \"sha256\"");
+  check("parts", absent_or("parts", [&](const auto& value) { return value.is_null() || hashed(value); }),
+        "null or an object with \"sha256\"");
   return state;
 }
 
@@ -154,12 +193,19 @@ void load_checkpoint(const fs::path& checkpoint, TrainingState training) {
 void remove_unfinished_checkpoints(const fs::path& run) {
   std::error_code ignored;
   if (!fs::is_directory(run)) return;
-  std::vector<fs::path> left;
+  std::vector<fs::path> unfinished, replaced;
   for (const auto& entry : fs::directory_iterator(run)) {
     const std::string name = entry.path().filename().string();
-    if (name.rfind(".step-", 0) == 0 && name.ends_with(".tmp")) left.push_back(entry.path());
+    if (!name.starts_with(".step-")) continue;
+    if (name.ends_with(".tmp")) unfinished.push_back(entry.path());
+    if (name.ends_with(".old")) replaced.push_back(entry.path());
   }
-  for (const fs::path& path : left) fs::remove_all(path, ignored);
+  for (const fs::path& path : replaced) {
+    const fs::path checkpoint = run / path.stem().string().substr(1);
+    if (!fs::exists(checkpoint)) fs::rename(path, checkpoint, ignored);
+    fs::remove_all(path, ignored);
+  }
+  for (const fs::path& path : unfinished) fs::remove_all(path, ignored);
 }
 
 }  // namespace cepe

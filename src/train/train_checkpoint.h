@@ -26,7 +26,7 @@ struct TrainingState {
 std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& run);
 
 // Writes run/step-<state["step"]>, points run/latest at it and removes all but the newest `keep` checkpoints. On
-// failure, a full disk for one, throws Error and leaves the earlier ones as they were.
+// failure, a full disk for one, throws Error and leaves the earlier ones as they were, one of the same step included.
 struct CheckpointOptions {
   SaveOptions save;      // of the trained parts; always float32
   nlohmann::json state;  // state.json; "step" is required
@@ -35,13 +35,15 @@ struct CheckpointOptions {
 std::filesystem::path save_checkpoint(const std::filesystem::path& run, TrainingState training,
                                       const CheckpointOptions& options);
 
-// state.json of a checkpoint. Error when it is not one or of another version.
+// state.json of a checkpoint, every entry that a run reads checked. Error when it is not one, of another version, or of
+// another step than the directory's name says.
 nlohmann::json read_checkpoint_state(const std::filesystem::path& checkpoint);
 // Copies the weights and the optimizer's state in, bit for bit. Error naming the tensor that is missing or of another
 // shape.
 void load_checkpoint(const std::filesystem::path& checkpoint, TrainingState training);
 
-// Removes what writers that were killed have left in a run's directory.
+// Removes what writers that were killed have left in a run's directory. A checkpoint that was about to be replaced gets
+// its name back where the other never took its place.
 void remove_unfinished_checkpoints(const std::filesystem::path& run);
 
 }  // namespace cepe

@@ -61,7 +61,7 @@ void check_numbers(const TrainConfig& c) {
           c.final_fraction);
   for (double beta : {c.beta1, c.beta2})
     require(beta >= 0 && beta < 1, "train.beta1, beta2: expected 0 to below 1, found {}", beta);
-  require(c.epsilon > 0, "train.epsilon: expected a number above 0, found {}", c.epsilon);
+  require(c.epsilon > 0 && std::isfinite(c.epsilon), "train.epsilon: expected a number above 0, found {}", c.epsilon);
   require(c.precision == "auto" || c.precision == "float32" || c.precision == "bfloat16",
           "train.precision: expected auto, float32 or bfloat16, found \"{}\"", c.precision);
   require(c.weights == "f32" || c.weights == "bf16" || c.weights == "int8",
@@ -118,31 +118,35 @@ TrainConfig read_train_config(Config& config) {
 }
 
 nlohmann::json training_identity(const TrainConfig& c) {
-  return {{"model.parts", !c.parts.empty()},
-          {"model.encoder_layers", c.encoder_layers},
-          {"model.cross_attention_layers", c.cross_attention_layers},
-          {"model.zero_output", c.zero_output},
-          {"data.domain_weights", c.domain_weights},
-          {"data.filtered", c.filtered},
-          {"data.concatenated", c.concatenated},
-          {"train.stage", c.stage},
-          {"train.chunk_length", c.chunk_length},
-          {"train.context_chunks", c.context_chunks},
-          {"train.decoder_tokens", c.decoder_tokens},
-          {"train.mask_chunks", c.mask_chunks},
-          {"train.batch", c.batch},
-          {"train.micro_batch", c.micro_batch},
-          {"train.steps", c.steps},
-          {"train.learning_rate", c.learning_rate},
-          {"train.warmup_steps", c.warmup_steps},
-          {"train.final_fraction", c.final_fraction},
-          {"train.beta1", c.beta1},
-          {"train.beta2", c.beta2},
-          {"train.epsilon", c.epsilon},
-          {"train.weight_decay", c.weight_decay},
-          {"train.clip", c.clip},
-          {"train.seed", c.seed},
-          {"train.precision", c.precision}};
+  nlohmann::json identity = {{"model.parts", !c.parts.empty()},
+                             {"model.encoder_layers", c.encoder_layers},
+                             {"model.cross_attention_layers", c.cross_attention_layers},
+                             {"model.zero_output", c.zero_output},
+                             {"data.domain_weights", c.domain_weights},
+                             {"data.filtered", c.filtered},
+                             {"data.concatenated", c.concatenated},
+                             {"train.stage", c.stage},
+                             {"train.chunk_length", c.chunk_length},
+                             {"train.context_chunks", c.context_chunks},
+                             {"train.decoder_tokens", c.decoder_tokens},
+                             {"train.mask_chunks", c.mask_chunks},
+                             {"train.batch", c.batch},
+                             {"train.micro_batch", c.micro_batch},
+                             {"train.steps", c.steps},
+                             {"train.learning_rate", c.learning_rate},
+                             {"train.warmup_steps", c.warmup_steps},
+                             {"train.final_fraction", c.final_fraction},
+                             {"train.beta1", c.beta1},
+                             {"train.beta2", c.beta2},
+                             {"train.epsilon", c.epsilon},
+                             {"train.weight_decay", c.weight_decay},
+                             {"train.clip", c.clip},
+                             {"train.seed", c.seed},
+                             {"train.precision", c.precision}};
+  // Weights of the concatenated mixture counted the starts of spans once, and count tokens now: a run that was begun
+  // so cannot go on with the same samples. All other runs draw what they always drew.
+  if (!c.domain_weights.empty() && c.concatenated > 0) identity["data.concatenated_weights"] = "of tokens";
+  return identity;
 }
 
 double learning_rate_at(const TrainConfig& c, int64_t step) {

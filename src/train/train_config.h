@@ -20,16 +20,16 @@ struct TrainConfig {
   bool zero_output = true;
 
   // [data]
-  std::vector<std::string> train;       // token shards, or directories of them
-  std::vector<std::string> validation;  // empty: no validation
-  std::vector<std::string> domain_weights;
+  std::vector<std::string> train;           // token shards, or directories of them
+  std::vector<std::string> validation;      // empty: no validation
+  std::vector<std::string> domain_weights;  // see SpanSamplerOptions
   double filtered = 1.0, concatenated = 0.0;
 
   // [train]
   std::string stage = "standard";  // standard: the decoder's tokens follow the context; warmup: they are the same
   int64_t chunk_length = 256;
   std::vector<int64_t> context_chunks = {16};  // one of these is drawn for each micro-batch
-  int64_t decoder_tokens = 1024;
+  int64_t decoder_tokens = 1024;               // at most the decoder's window
   double mask_chunks = 0.0;  // share of chunks masked: one in ten of them wholly, else a random suffix
   int64_t batch = 16;        // samples a step
   int64_t micro_batch = 16;  // samples at once; divides batch
@@ -41,7 +41,9 @@ struct TrainConfig {
   double weight_decay = 0.0;  // of matrices; norms are never decayed
   double clip = 1.0;          // largest norm of the whole gradient; 0: no clipping
   int64_t seed = 1;
-  std::string precision = "auto";  // of the arithmetic: auto (bfloat16 on CUDA, float32 on CPU), float32, bfloat16
+  // Of the arithmetic: auto (bfloat16 on CUDA, float32 on CPU), float32, bfloat16. Trained weights are float32, and the
+  // frozen ones of a published base leave as they came, whatever it is.
+  std::string precision = "auto";
 
   // [run]: none of these changes what is learnt, so a resumed run may change them
   double max_minutes = 0;          // stop with a checkpoint after so long; 0: no limit
@@ -50,7 +52,7 @@ struct TrainConfig {
   int64_t validate_every = 0;  // steps; 0: only at the end
   int64_t validation_samples = 64;
   double peak_tflops = 0;        // for MFU; 0: 790 on CUDA (bfloat16 matrix product measured on an H200), none on CPU
-  std::string weights = "bf16";  // of run/final: f32, bf16 or int8
+  std::string weights = "bf16";  // of the trained matrices in run/final: f32, bf16 or int8
 
   int64_t max_context_tokens() const;
   int64_t span_tokens() const;      // tokens of a sample, the last label included
@@ -61,6 +63,7 @@ struct TrainConfig {
 TrainConfig read_train_config(Config& config);
 
 // The part that a resumed run must share with the checkpoint: [model], [data] except the places of files, [train].
+// Where draws came to mean something else, a further key keeps a run that was begun with the old ones from going on.
 nlohmann::json training_identity(const TrainConfig& config);
 
 // Learning rate of a step (from 0): linear warm-up, then half a cosine down to final_fraction at the last step.

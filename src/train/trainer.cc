@@ -8,15 +8,16 @@
 
 #include <cerrno>
 #include <cstring>
+#include <memory>
 
 #include "base/error.h"
 #include "base/report.h"
-#include "model/checkpoint.h"
 #include "train/batches.h"
 #include "train/optimizer.h"
 #include "train/step_log.h"
 #include "train/throughput.h"
 #include "train/train_checkpoint.h"
+#include "train/training_inputs.h"
 #include "train/validation.h"
 
 namespace cepe {
@@ -45,11 +46,10 @@ class RunLock {
   int descriptor_;
 };
 
-const fs::path& make_run_directory(const fs::path& run) {
+void make_run_directory(const fs::path& run) {
   std::error_code error;
   fs::create_directories(run, error);
   require(!error && fs::is_directory(run), "{}: cannot create the directory: {}", run.string(), error.message());
-  return run;
 }
 
 at::ScalarType arithmetic_type(const TrainConfig& config, const at::Device& device) {
@@ -62,70 +62,23 @@ SaveOptions::Weights weights_of(const std::string& name) {
   return name == "f32" ? SaveOptions::Weights::f32 : SaveOptions::Weights::bf16;
 }
 
-// The decoder with its two trained parts, those in float32.
-OpenedModel open_for_training(const TrainConfig& config, const at::Device& device, at::ScalarType dtype) {
-  const fs::path base = fs::exists(config.base) ? fs::path(config.base) : resolve_base(config.base, std::nullopt);
-  OpenOptions options;
-  options.device = device;
-  options.dtype = dtype;
-  options.trained_dtype = at::kFloat;
-  OpenedModel opened;
-  if (!config.parts.empty()) {
-    options.base = base;
-    opened = open_model(config.parts, options);
-    require(opened.kind == "trained parts", "model.parts: {} is a {}, expected trained parts", config.parts,
-            opened.kind);
-  } else {
-    opened = open_model(base, options);
-    require(opened.kind != "trained parts",
-            "model.base: {} are trained parts: give them as model.parts, and their decoder as model.base",
-            base.string());
-  }
-  opened.base_path = base;
-  if (opened.base_sha256.empty()) opened.base_sha256 = hash_weights(base);
-  if (!opened.model.encoder) {
-    AdditionOptions additions;
-    additions.encoder_layers = config.encoder_layers;
-    additions.cross_attention_layers = config.cross_attention_layers;
-    additions.zero_output = config.zero_output;
-    additions.encoder_window = std::max(additions.encoder_window, config.chunk_length);
-    additions.chunk_length = config.chunk_length;
-    add_cepe_parts(opened.model, additions);
-  }
-  const int64_t window = opened.model.encoder->stack.config.max_positions;
-  require(config.chunk_length <= window, "train.chunk_length: chunks of {} tokens exceed the encoder's window of {}",
-          config.chunk_length, window);
-  opened.model.config.chunk_length = config.chunk_length;
-  set_trainable(opened.model, true);
-  return opened;
-}
-
-// Shards must fit the model: its embedding, and its tokenizer where it has one.
-void check_corpus(const Corpus& corpus, const OpenedModel& opened) {
-  const std::string where = corpus.shards[0].path().string();
-  const int64_t rows = opened.model.config.decoder.vocab_size;
-  require(corpus.vocab_size <= rows, "{}: token ids of a vocabulary of {}, the model's embedding has {} rows", where,
-          corpus.vocab_size, rows);
-  if (!opened.tokenizer || corpus.fingerprint == 0) return;
-  require(corpus.fingerprint == tokenizer_fingerprint(*opened.tokenizer),
-          "{}: made with another tokenizer than that of {}: make the shards again with `cepe data --model`", where,
-          opened.path.string());
-}
-
-nlohmann::json shard_record(const Corpus& corpus) {
-  nlohmann::json list = nlohmann::json::array();
-  for (const TokenShard& shard : corpus.shards) {
-    list.push_back({{"file", shard.path().filename().string()},
-                    {"tokens", shard.tokens()},
-                    {"sha256", sha256_file(shard.path())}});
-  }
-  return list;
-}
-
 std::vector<at::Tensor> trained_tensors(Cepe& model) {
   std::vector<at::Tensor> tensors;
   for (const Parameter& parameter : trainable_parameters(model)) tensors.push_back(*parameter.value);
   return tensors;
+}
+
+// The lock of a run that was begun; none where there is no run yet.
+std::unique_ptr<RunLock> lock_if_begun(const fs::path& run) {
+  std::error_code ignored;
+  require(!fs::exists(run, ignored) || fs::is_directory(run, ignored),
+          "{}: cannot create the directory: there is a file of this name", run.string());
+  return fs::exists(run / ".lock", ignored) ? std::make_unique<RunLock>(run) : nullptr;
+}
+
+// Of a record of a shard or of parts, as text; empty of null.
+std::string sha256_of(const nlohmann::json& record) {
+  return record.is_null() ? "" : record.at("sha256").get<std::string>();
 }
 
 AdamWOptions adamw_options(const TrainConfig& config) {
@@ -134,49 +87,29 @@ AdamWOptions adamw_options(const TrainConfig& config) {
 
 class Trainer {
  public:
-  explicit Trainer(const TrainJob& job)
-      : job_(job),
-        config_(job.config),
-        lock_(make_run_directory(job.run)),
-        started_(seconds_now()),
-        dtype_(arithmetic_type(config_, job.device)),
-        corpus_(open_corpus(config_.train)),
-        builder_(config_, corpus_),
-        opened_(open_for_training(config_, job.device, dtype_)),
-        optimizer_(trained_tensors(opened_.model), adamw_options(config_)) {
-    if (!config_.validation.empty()) {
-      validation_corpus_ = open_corpus(config_.validation);
-      check_corpus(validation_corpus_, opened_);
-      validation_.emplace(config_, validation_corpus_);
-    }
-    check_corpus(corpus_, opened_);
-    const bool published = opened_.kind == "published CEPE";
-    require(!published || config_.weights != "int8",
-            "run.weights int8: the base {} is a published CEPE model, whose layout has no int8 weights", config_.base);
-    identity_ = training_identity(config_);
-    identity_["model.base_sha256"] = opened_.base_sha256;
-    shards_ = shard_record(corpus_);
-    resume();
-  }
+  explicit Trainer(const TrainJob& job);
 
   TrainOutcome run();
 
  private:
   Cepe& model() { return opened_.model; }
+  bool published() const { return opened_.kind == "published CEPE"; }
+  void check_resumable(const fs::path& checkpoint, const nlohmann::json& state) const;
   void resume();
   void describe();
   void warm_rotary_tables();
   void train_step(Prefetcher& batches);
-  at::Tensor micro_step(const Batch& batch);
+  at::Tensor micro_step(const Cepe& working, const Batch& batch);
   bool must_stop() const;
   void validate();
   void save(bool last);
+  void save_final();
   nlohmann::json training_record() const;
   SaveOptions save_options() const;
 
   const TrainJob& job_;
   const TrainConfig& config_;
-  RunLock lock_;
+  std::unique_ptr<RunLock> lock_;
   const double started_;
   const at::ScalarType dtype_;
   Corpus corpus_, validation_corpus_;
@@ -185,33 +118,74 @@ class Trainer {
   AdamW optimizer_;
   std::optional<Validation> validation_;
   nlohmann::json identity_, shards_, last_validation_;
+  nlohmann::json parts_;  // parts_record()
   std::optional<StepLog> log_;
   int64_t step_ = 0, saved_step_ = -1, validated_step_ = -1;
   int64_t tokens_ = 0;          // context and decoder, of all steps done
   double earlier_seconds_ = 0;  // of the sittings before this one
 };
 
-void Trainer::resume() {
-  remove_unfinished_checkpoints(job_.run);
-  const auto checkpoint = newest_checkpoint(job_.run);
-  if (!checkpoint) return;
-  const nlohmann::json state = read_checkpoint_state(*checkpoint);
+// Everything that is read is checked before the run's directory is made: a mistaken path leaves nothing behind. A run
+// that is there already is locked first, so that a second process does not read a model to be refused.
+Trainer::Trainer(const TrainJob& job)
+    : job_(job),
+      config_(job.config),
+      lock_(lock_if_begun(job.run)),
+      started_(seconds_now()),
+      dtype_(arithmetic_type(config_, job.device)),
+      corpus_(open_corpus(config_.train)),
+      builder_(config_, corpus_),
+      opened_(open_for_training(config_, job.device, dtype_)),
+      optimizer_(trained_tensors(opened_.model), adamw_options(config_)) {
+  check_corpus(corpus_, opened_);
+  if (!config_.validation.empty()) {
+    validation_corpus_ = open_corpus(config_.validation);
+    check_corpus(validation_corpus_, opened_);
+    validation_.emplace(config_, validation_corpus_);
+  }
+  require(!published() || config_.weights != "int8",
+          "run.weights int8: the base {} is a published CEPE model, whose layout has no int8 weights", config_.base);
+  identity_ = training_identity(config_);
+  identity_["model.base_sha256"] = opened_.base_sha256;
+  shards_ = shard_record(corpus_);
+  parts_ = parts_record(config_);
+  make_run_directory(job.run);
+  if (!lock_) lock_ = std::make_unique<RunLock>(job.run);
+  resume();
+}
+
+// What the checkpoint says of the run's settings and data must be what it is told now.
+void Trainer::check_resumable(const fs::path& checkpoint, const nlohmann::json& state) const {
+  const std::string where = checkpoint.string();
   const nlohmann::json& recorded = state["identity"];
   for (const auto& [key, value] : identity_.items()) {
     const nlohmann::json before = recorded.value(key, nlohmann::json());
     require(before == value,
             "{}: this run was started with {} = {}, now it is {}: resume with the same settings, or choose another "
             "directory",
-            checkpoint->string(), key, before.dump(), value.dump());
+            where, key, before.dump(), value.dump());
   }
-  const nlohmann::json shards = state.value("shards", nlohmann::json::array());
-  require(shards.size() == shards_.size(), "{}: this run was started with {} token shards, now there are {}",
-          checkpoint->string(), shards.size(), shards_.size());
+  const nlohmann::json& shards = state["shards"];
+  require(shards.size() == shards_.size(), "{}: this run was started with {} token shards, now there are {}", where,
+          shards.size(), shards_.size());
   for (size_t i = 0; i < shards.size(); ++i) {
-    require(shards[i].value("sha256", "") == shards_[i]["sha256"],
-            "{}: this run was started with other tokens in place of {}: shard {} differs", checkpoint->string(),
+    require(sha256_of(shards[i]) == sha256_of(shards_[i]),
+            "{}: this run was started with other tokens in place of {}: shard {} differs", where,
             corpus_.shards[i].path().string(), i);
   }
+  // Earlier checkpoints do not say which parts they began with.
+  require(!state.contains("parts") || sha256_of(state["parts"]) == sha256_of(parts_),
+          "{}: this run was started from other trained parts than {} (model.parts)", where, config_.parts);
+  const int64_t step = state["step"].get<int64_t>();
+  require(step <= config_.steps, "{}: a checkpoint after {} steps, the run has {}", where, step, config_.steps);
+}
+
+void Trainer::resume() {
+  remove_unfinished_checkpoints(job_.run);
+  const auto checkpoint = newest_checkpoint(job_.run);
+  if (!checkpoint) return;
+  const nlohmann::json state = read_checkpoint_state(*checkpoint);
+  check_resumable(*checkpoint, state);
   load_checkpoint(*checkpoint, {model(), optimizer_});
   step_ = saved_step_ = state["step"].get<int64_t>();
   tokens_ = state.value("tokens", int64_t{0});
@@ -229,6 +203,8 @@ void Trainer::describe() {
   log_->note(fmt::format("{} documents, {} tokens in {} shards; {} documents hold a whole sample of {} tokens",
                          corpus_.documents.size(), format_count(static_cast<uint64_t>(corpus_.tokens)),
                          corpus_.shards.size(), builder_.sampler().filtered_documents(), config_.span_tokens()));
+  for (const std::string& note : opened_.notes) log_->note(note);
+  for (const std::string& note : notes_on_shards(corpus_, shards_, validation_corpus_)) log_->note(note);
   if (step_ > 0) log_->note(fmt::format("resumed after step {} of {}", step_, config_.steps));
 }
 
@@ -270,8 +246,8 @@ TrainOutcome Trainer::run() {
   return {step_, finished};
 }
 
-at::Tensor Trainer::micro_step(const Batch& batch) {
-  const Cepe working = cast(model(), dtype_);
+// Loss and gradients of a part of the step's batch; working: the model cast to the arithmetic's type.
+at::Tensor Trainer::micro_step(const Cepe& working, const Batch& batch) {
   const int64_t B = batch.decoder_BT1.size(0), T = batch.decoder_BT1.size(1) - 1;
   const Latents latents = encode(working, {batch.ids_BML, batch.mask_BML});
   DecodeInput input;
@@ -288,13 +264,14 @@ at::Tensor Trainer::micro_step(const Batch& batch) {
 void Trainer::train_step(Prefetcher& batches) {
   StepInfo info;
   at::Tensor loss;
+  const Cepe working = cast(model(), dtype_);  // all micro-batches of the step have the same weights
   for (int64_t micro = 0; micro < config_.batch / config_.micro_batch; ++micro) {
     const Batch batch = batches.next().to(job_.device);
     const int64_t samples = batch.ids_BML.size(0), chunks = batch.ids_BML.size(1);
     info.tokens += samples * (chunks * config_.chunk_length + config_.decoder_tokens);
     info.flops += static_cast<double>(samples) *
                   training_flops(model().config, {chunks, config_.chunk_length, config_.decoder_tokens});
-    const at::Tensor part = micro_step(batch);
+    const at::Tensor part = micro_step(working, batch);
     loss = loss.defined() ? loss + part : part;
   }
   info.learning_rate = learning_rate_at(config_, step_);
@@ -324,11 +301,12 @@ void Trainer::validate() {
 }
 
 nlohmann::json Trainer::training_record() const {
-  nlohmann::json record = {{"steps", step_},
-                           {"of_steps", config_.steps},
-                           {"tokens", tokens_},
-                           {"seconds", earlier_seconds_ + seconds_now() - started_},
-                           {"settings", identity_}};
+  nlohmann::json record = {{"steps", step_},        {"of_steps", config_.steps},
+                           {"tokens", tokens_},     {"seconds", earlier_seconds_ + seconds_now() - started_},
+                           {"settings", identity_}, {"data", nlohmann::json::array()}};
+  for (const nlohmann::json& shard : shards_)
+    record["data"].push_back({{"path", shard["path"]}, {"sha256", shard["sha256"]}});
+  if (!parts_.is_null()) record["parts"] = parts_;
   if (!last_validation_.is_null()) record["validation"] = last_validation_;
   return record;
 }
@@ -353,23 +331,31 @@ void Trainer::save(bool last) {
                      {"seconds", earlier_seconds_ + seconds_now() - started_},
                      {"identity", identity_},
                      {"shards", shards_},
+                     {"parts", parts_},
                      {"config", job_.config_toml},
                      {"validation", last_validation_}};
     options.keep = config_.keep_checkpoints;
     log_->note(fmt::format("checkpoint {}", save_checkpoint(job_.run, {model(), optimizer_}, options).string()));
     saved_step_ = step_;
   }
-  if (last) {
-    SaveOptions options = save_options();
-    options.weights = weights_of(config_.weights);
-    if (opened_.kind == "published CEPE") {
-      export_published(model(), job_.run / "final", options.weights);
-    } else {
-      save_trained_parts(model(), job_.run / "final", options);
-    }
-    log_->note(fmt::format("trained parts {}", (job_.run / "final").string()));
-  }
+  if (last) save_final();
   log_->restart_clock();
+}
+
+void Trainer::save_final() {
+  const fs::path directory = job_.run / "final";
+  SaveOptions options = save_options();
+  options.weights = weights_of(config_.weights);
+  if (published()) {
+    const fs::path& base = *opened_.base_path;
+    const std::string now = hash_weights(base);
+    require(now == opened_.base_sha256, "{}: changed since training began: SHA-256 {}, now {}", base.string(),
+            opened_.base_sha256, now);
+    export_trained_published(model(), directory, {base, options.weights, options.training});
+  } else {
+    save_trained_parts(model(), directory, options);
+  }
+  log_->note(fmt::format("trained parts {}", directory.string()));
 }
 
 }  // namespace

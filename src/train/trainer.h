@@ -29,7 +29,8 @@ struct TrainOutcome {
 };
 
 // Trains until the last step, the time limit or a stop. At the end run/final holds the trained parts (for a published
-// CEPE model as the base: the whole model in the published layout).
+// CEPE model as the base: the whole model in the published layout, the frozen tensors byte for byte the base's).
+// Nothing is written before model, shards and settings were opened and checked.
 // Error: data, base or settings that differ from those of the checkpoint; a full disk; a gradient that is not finite
 // for 20 steps in a row; another process training in the same directory.
 TrainOutcome train(const TrainJob& job);

@@ -125,6 +125,30 @@ TEST_P(Steps, WhatDoesNotFitIsRefused) {
   EXPECT_THROW(made({{two, 0, 1}}), Error) << "two contexts for one sequence";
   EXPECT_THROW(step.set_contexts({{context, 1, 2}}), Error) << "beyond the batch";
 }
+
+// A run that fails in its middle leaves open where the device stands: the host asks, and then puts it there.
+TEST_P(Steps, AfterAFailedRunTheSequencesArePlacedAnew) {
+  const auto logits_of = [&](bool fails) {
+    const KeyValueCache cache = make_cache(model_.decoder.stack, 2, 8);
+    DecodeStep step(model_, cache);
+    const std::vector<int64_t> ids = {5, 6}, first = {0, 0}, second = {1, 1};
+    step.place(ids, first);
+    step.run();
+    if (fails) {
+      const at::Tensor head = model_.decoder.lm_head;
+      model_.decoder.lm_head = head.narrow(1, 0, 3);
+      EXPECT_ANY_THROW(step.run());
+      model_.decoder.lm_head = head;
+      EXPECT_THAT([&] { step.run(); }, ThrowsMessage<Error>(HasSubstr("place the sequences again")));
+    }
+    step.place(ids, second);
+    at::Tensor logits = step.run().clone();
+    EXPECT_EQ(step.positions(), (std::vector<int64_t>{2, 2}));
+    return logits;
+  };
+  EXPECT_TRUE(at::equal(logits_of(true), logits_of(false)));
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, Steps, testing::Values("cepe-mha", "cepe-gqa-last2"));
 
 TEST(StepsOfFamilies, BiasesAndHeadNorms) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <map>
 #include <set>
 
@@ -128,6 +129,84 @@ TEST_F(SpanSamplerTest, MixturesAndDomainWeights) {
   for (uint64_t i = 0; i < 200; ++i) EXPECT_EQ(books.draw(0, i, out.data()) % 2, 0);
 }
 
+// Weights count tokens: at every place of a span, not where it starts alone, a domain's share is its tokens times its
+// weight. Documents of all lengths, most of them shorter than a span.
+TEST_F(SpanSamplerTest, WeightsCountTheTokensOfConcatenatedSpans) {
+  CorpusPlan plan{60000, {}, {"a", "b", "c"}};
+  std::vector<int64_t> tokens(3);
+  for (int64_t d = 0; d < 60; ++d) {
+    plan.lengths.push_back(1 + (d * 37) % 90);
+    tokens[static_cast<size_t>(d % 3)] += plan.lengths.back();
+  }
+  ShardWriter writer(directory_ / "a.tokens", {plan.vocabulary, 0});
+  for (int64_t d = 0; d < 60; ++d) {  // the id tells the domain
+    writer.add(
+        std::vector<TokenId>(static_cast<size_t>(plan.lengths[static_cast<size_t>(d)]), static_cast<TokenId>(d % 3)),
+        plan.domains[static_cast<size_t>(d % 3)]);
+  }
+  writer.commit();
+  const Corpus c = open_corpus({directory_.path().string()});
+  const int64_t span = 120, draws = 20000;
+  for (const std::vector<double>& weights : {std::vector<double>{1, 1, 1}, {1, 0, 1}, {3, 1, 0.5}, {0, 0, 2}}) {
+    SpanSamplerOptions o = options(span);
+    o.filtered = 0;
+    o.concatenated = 1;
+    for (size_t d = 0; d < 3; ++d) o.domain_weights.push_back(plan.domains[d] + "=" + std::to_string(weights[d]));
+    const SpanSampler sampler(c, o);
+    std::vector<int64_t> out(static_cast<size_t>(span));
+    std::vector<std::vector<int64_t>> seen(3, std::vector<int64_t>(3));  // place (first, middle, last), domain
+    int64_t left_out = 0;
+    for (int64_t i = 0; i < draws; ++i) {
+      sampler.draw(static_cast<uint64_t>(i), 7, out.data());
+      for (int64_t id : out) left_out += weights[static_cast<size_t>(id)] == 0;
+      for (size_t place = 0; place < 3; ++place) ++seen[place][static_cast<size_t>(out[place * (span - 1) / 2])];
+    }
+    EXPECT_EQ(left_out, 0);
+    double all = 0;
+    for (size_t d = 0; d < 3; ++d) all += weights[d] * static_cast<double>(tokens[d]);
+    for (size_t place = 0; place < 3; ++place) {
+      for (size_t d = 0; d < 3; ++d) {
+        const double share = weights[d] * static_cast<double>(tokens[d]) / all;
+        const double error = std::sqrt(share * (1 - share) / static_cast<double>(draws));
+        EXPECT_NEAR(static_cast<double>(seen[place][d]) / static_cast<double>(draws), share, 5 * error)
+            << "place " << place << " domain " << d;
+      }
+    }
+  }
+}
+
+TEST_F(SpanSamplerTest, EqualWeightsDrawWhatNoWeightsDraw) {
+  const Corpus c = corpus({1000, {30, 9, 20, 10}, {"books", "code"}});
+  SpanSamplerOptions o = options(25);
+  o.filtered = o.concatenated = 1;
+  const SpanSampler without(c, o);
+  o.domain_weights = {"code=2", "books=2"};
+  const SpanSampler with(c, o);
+  std::vector<int64_t> x(25), y(25);
+  for (uint64_t i = 0; i < 500; ++i) {
+    EXPECT_EQ(without.draw(i, 0, x.data()), with.draw(i, 0, y.data()));
+    EXPECT_EQ(x, y);
+  }
+}
+
+TEST_F(SpanSamplerTest, DocumentsThatTwoCorporaShareAreFoundByContent) {
+  write_corpus(directory_ / "train.tokens", {1000, {30, 9, 20, 10}});
+  ShardWriter writer(directory_ / "valid.tokens", {1000, 0});  // of another domain, in another order
+  const CorpusPlan plan{1000, {30, 9, 20, 10}};
+  for (int64_t d : {2, 0}) {
+    std::vector<TokenId> ids;
+    for (int64_t t = 0; t < plan.lengths[static_cast<size_t>(d)]; ++t) ids.push_back(planned_token(plan, d, t));
+    writer.add(ids, "other");
+    ids.back() = 999;  // the same but for its last token
+    writer.add(ids, "other");
+  }
+  writer.commit();
+  const Corpus train = open_corpus({(directory_ / "train.tokens").string()}),
+               valid = open_corpus({(directory_ / "valid.tokens").string()});
+  EXPECT_EQ(shared_documents(valid, train), 2);
+  EXPECT_EQ(shared_documents(train, train), 4);
+}
+
 TEST_F(SpanSamplerTest, Refusals) {
   const Corpus c = corpus({1000, {10, 20}, {"books", "code"}});
   const auto refusal = [&](const SpanSamplerOptions& o) { return error_of<Error>([&] { SpanSampler sampler(c, o); }); };
@@ -136,7 +215,7 @@ TEST_F(SpanSamplerTest, Refusals) {
   o.filtered = 0;
   o.concatenated = 1;
   EXPECT_EQ(refusal(o), "the shards hold 30 tokens in all, a sample takes 31");
-  for (const char* weight : {"code", "code=", "code=-1", "code=1x", "code=nan", "poems=1"}) {
+  for (const char* weight : {"code", "code=", "code=-1", "code=1x", "code=nan", "code=inf", "code=1e300", "poems=1"}) {
     o = options(5);
     o.domain_weights = {weight};
     EXPECT_NE(refusal(o).find("domain_weights"), std::string::npos) << weight;
@@ -144,6 +223,18 @@ TEST_F(SpanSamplerTest, Refusals) {
   o = options(5);
   o.filtered = 0;
   EXPECT_NE(refusal(o).find("shares of the mixtures"), std::string::npos);
+  o.filtered = INFINITY;
+  EXPECT_NE(refusal(o).find("shares of the mixtures"), std::string::npos);
+  o = options(5);
+  o.domain_weights = {"code=2", "code=3"};
+  EXPECT_EQ(refusal(o), "domain_weights: the domain \"code\" is named twice");
+  o = options(15);
+  o.domain_weights = {"code=0"};
+  EXPECT_EQ(refusal(o),
+            "no document of the domains whose weight is not 0 holds the 15 tokens of a sample; the longest has 10");
+  o.filtered = 0;
+  o.concatenated = 1;
+  EXPECT_EQ(refusal(o), "the shards hold 10 tokens of the domains whose weight is not 0, a sample takes 15");
 }
 
 TEST_F(SpanSamplerTest, ShardsOfAnotherTokenizerAreRefused) {

@@ -1,92 +1,13 @@
 #include "train/trainer.h"
 
 #include <ATen/ATen.h>
-#include <gtest/gtest.h>
-#include <sys/resource.h>
 
-#include <csignal>
-#include <fstream>
-#include <nlohmann/json.hpp>
-
-#include "base/error.h"
-#include "base/temporary_directory.h"
 #include "io/safetensors.h"
 #include "model/checkpoint.h"
-#include "train/corpora.h"
-#include "train/train_checkpoint.h"
+#include "train/trainer_fixture.h"
 
 namespace cepe {
 namespace {
-
-const char* const kPlain = CEPE_TEST_DATA "/replug";              // a plain decoder of 2 layers
-const char* const kPublished = CEPE_TEST_DATA "/cepe-gqa-last2";  // with encoder and cross-attention
-
-class TrainerTest : public testing::Test {
- protected:
-  TrainerTest() { write_corpus(directory_ / "data.tokens", {128, {400, 300, 500}, {"a", "b"}}); }
-
-  TrainJob job(const std::string& name, const std::string& base = kPlain) const {
-    TrainJob job;
-    TrainConfig& c = job.config;
-    c.base = base;
-    c.train = c.validation = {(directory_ / "data.tokens").string()};
-    c.encoder_layers = 1;
-    c.cross_attention_layers = 1;
-    c.chunk_length = 8;
-    c.context_chunks = {2, 3};
-    c.decoder_tokens = 16;
-    c.mask_chunks = 0.3;
-    c.batch = 4;
-    c.micro_batch = 2;
-    c.steps = 12;
-    c.learning_rate = 1e-3;
-    c.warmup_steps = 3;
-    c.checkpoint_every = 4;
-    c.validation_samples = 6;
-    c.weights = "f32";
-    job.run = directory_ / name;
-    return job;
-  }
-
-  std::string final_hash(const TrainJob& job) const { return sha256_file(job.run / "final/model.safetensors"); }
-  std::vector<nlohmann::json> log(const TrainJob& job) const {
-    std::vector<nlohmann::json> records;
-    std::ifstream lines(job.run / "log.jsonl");
-    for (std::string line; std::getline(lines, line);) records.push_back(nlohmann::json::parse(line));
-    return records;
-  }
-  std::string refusal(const TrainJob& job) const {
-    return error_of<Error>([&] { train(job); });
-  }
-
-  const TemporaryDirectory directory_;
-};
-
-// Stops a run after the step whose line it sees in the log.
-class StopAfter {
- public:
-  explicit StopAfter(TrainJob& job, int64_t step)
-      : file_(job.run / "log.jsonl"), step_(step), thread_([this] { watch(); }) {
-    job.stop = &stop_;
-  }
-  ~StopAfter() {
-    done_ = true;
-    thread_.join();
-  }
-
- private:
-  void watch() {
-    const std::string wanted = fmt::format("\"step\":{},", step_);
-    while (!done_ && !stop_) {
-      std::error_code error;
-      if (std::filesystem::exists(file_, error) && read_file(file_).find(wanted) != std::string::npos) stop_ = true;
-    }
-  }
-  const std::filesystem::path file_;
-  const int64_t step_;
-  std::atomic<bool> stop_{false}, done_{false};
-  std::thread thread_;
-};
 
 TEST_F(TrainerTest, LossFallsOnATinyCorpus) {
   TrainJob overfit = job("overfit");
@@ -139,24 +60,6 @@ TEST_F(TrainerTest, MicroBatchesAddUpToTheBatch) {
   }
 }
 
-TEST_F(TrainerTest, TheDecoderStaysAsItIs) {
-  TrainJob published = job("published", kPublished);
-  train(published);
-  const SafetensorsFile before(std::string(kPublished) + "/model.safetensors"),
-      after(published.run / "final/model.safetensors");
-  int64_t frozen = 0, trained = 0;
-  for (const TensorView& tensor : before.tensors()) {
-    const TensorView* now = after.find(tensor.name);
-    ASSERT_NE(now, nullptr) << tensor.name;
-    const bool part = tensor.name.rfind("encoder.", 0) == 0 || tensor.name.find("cross_attn") != std::string::npos;
-    const bool equal = std::equal(tensor.bytes.begin(), tensor.bytes.end(), now->bytes.begin(), now->bytes.end());
-    EXPECT_EQ(equal, !part) << tensor.name;
-    ++(part ? trained : frozen);
-  }
-  EXPECT_GT(frozen, 10);
-  EXPECT_GT(trained, 10);
-}
-
 TEST_F(TrainerTest, TrainedPartsOpenOnTheirBaseAndTrainOn) {
   TrainJob first = job("first");
   first.config.weights = "bf16";
@@ -180,103 +83,44 @@ TEST_F(TrainerTest, TrainedPartsOpenOnTheirBaseAndTrainOn) {
   EXPECT_NEAR(all_of(second), all_of(first), 1e-6);
 }
 
-TEST_F(TrainerTest, AStoppedRunGoesOnBitForBit) {
-  TrainJob whole = job("whole"), stopped = job("stopped");
-  train(whole);
-  {
-    StopAfter stop(stopped, 5);
-    const TrainOutcome outcome = train(stopped);
-    EXPECT_FALSE(outcome.finished);
-    EXPECT_GE(outcome.step, 5);
-    EXPECT_LT(outcome.step, 12);
-  }
-  stopped.stop = nullptr;
-  stopped.config.max_minutes = 1e-9;  // a sitting without any step must leave everything as it is
-  EXPECT_FALSE(train(stopped).finished);
-  stopped.config.max_minutes = 0;
-  EXPECT_TRUE(train(stopped).finished);
-  EXPECT_EQ(final_hash(stopped), final_hash(whole));
-  for (const char* file : {"optimizer.safetensors", "model.safetensors"}) {
-    EXPECT_EQ(sha256_file(stopped.run / "step-000012" / file), sha256_file(whole.run / "step-000012" / file));
-  }
-  const auto a = log(whole), b = log(stopped);
-  ASSERT_EQ(a.size(), b.size());
-  for (size_t i = 0; i < a.size(); ++i) {
-    EXPECT_EQ(a[i]["step"], b[i]["step"]);
-    EXPECT_EQ(a[i].value("loss", nlohmann::json()), b[i].value("loss", nlohmann::json()));
-    EXPECT_EQ(a[i].value("validation", nlohmann::json()), b[i].value("validation", nlohmann::json()));
-  }
-  EXPECT_TRUE(train(stopped).finished);  // once more: nothing left to do
-  EXPECT_EQ(final_hash(stopped), final_hash(whole));
-}
-
-TEST_F(TrainerTest, KeepsTheNewestCheckpointsAndAMarker) {
-  TrainJob run = job("run");
-  run.config.steps = 10;
-  run.config.checkpoint_every = 2;
-  run.config.keep_checkpoints = 3;
-  train(run);
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(run.run))
-    names.push_back(entry.path().filename().string());
-  std::sort(names.begin(), names.end());
-  EXPECT_EQ(names, (std::vector<std::string>{".lock", "config.toml", "final", "latest", "log.jsonl", "step-000006",
-                                             "step-000008", "step-000010"}));
-  EXPECT_EQ(read_file(run.run / "latest"), "step-000010\n");
-}
-
-TEST_F(TrainerTest, ResumingWithOtherSettingsOrDataIsRefused) {
-  TrainJob run = job("run");
-  run.config.steps = 2;
-  train(run);
-  TrainJob other = run;
-  other.config.learning_rate = 2e-3;
-  EXPECT_NE(refusal(other).find("started with train.learning_rate = 0.001, now it is 0.002"), std::string::npos);
-  other = run;
-  other.config.base = kPublished;
-  EXPECT_NE(refusal(other).find("model.base_sha256"), std::string::npos);
-  write_corpus(directory_ / "data.tokens", {128, {400, 300, 501}, {"a", "b"}});
-  EXPECT_NE(refusal(run).find("other tokens in place of"), std::string::npos);
-}
-
-TEST_F(TrainerTest, AFullDiskLeavesThePreviousCheckpoint) {
-  TrainJob run = job("run");
-  run.config.steps = 4;
-  train(run);
-  const std::string before = sha256_file(run.run / "step-000004/model.safetensors");
-  OpenedModel opened = open_model(std::string(kPublished));
-  set_trainable(opened.model, true);
-  std::vector<at::Tensor> tensors;
-  for (const Parameter& parameter : trainable_parameters(opened.model)) tensors.push_back(*parameter.value);
-  AdamW optimizer(tensors, {});
-  CheckpointOptions options;
-  options.state = {{"step", 8}, {"identity", nlohmann::json::object()}};
-  options.keep = 1;
-  // A limit on the size of files stands in for a full disk: write() fails in the middle of the weights.
-  std::signal(SIGXFSZ, SIG_IGN);
-  rlimit old{};
-  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &old), 0);
-  const rlimit small{20000, old.rlim_max};
-  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
-  std::string message;
-  try {
-    save_checkpoint(run.run, {opened.model, optimizer}, options);
-  } catch (const Error& error) {
-    message = error.what();
-  }
-  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &old), 0);
-  EXPECT_NE(message.find("cannot write"), std::string::npos) << message;
-  EXPECT_EQ(newest_checkpoint(run.run), run.run / "step-000004");
-  EXPECT_EQ(sha256_file(run.run / "step-000004/model.safetensors"), before);
-  EXPECT_EQ(read_file(run.run / "latest"), "step-000004\n");
-  EXPECT_FALSE(std::filesystem::exists(run.run / ".step-000008.tmp"));
-  EXPECT_TRUE(train(run).finished);  // and it can be resumed
+// What a run writes down about where its weights come from, against the files themselves.
+TEST_F(TrainerTest, TheResultNamesItsShardsAndItsParts) {
+  TrainJob first = job("first"), second = job("second"), published = job("published", kPublished);
+  for (TrainJob* run : {&first, &second, &published}) run->config.steps = 1;
+  train(first);
+  second.config.parts = (first.run / "final").string();
+  train(second);
+  train(published);
+  const std::string shard = (directory_ / "data.tokens").string();
+  const nlohmann::json data = {{{"path", shard}, {"sha256", sha256_file(shard)}}};
+  const auto training_of = [](const TrainJob& run) {
+    return nlohmann::json::parse(read_file(run.run / "final/config.json")).at("training");
+  };
+  EXPECT_EQ(training_of(first)["data"], data);
+  EXPECT_FALSE(training_of(first).contains("parts"));
+  EXPECT_EQ(training_of(second)["data"], data);
+  EXPECT_EQ(training_of(second)["parts"],
+            (nlohmann::json{{"path", second.config.parts}, {"sha256", final_hash(first)}}));
+  EXPECT_EQ(training_of(published)["data"], data);
+  // Other parts under the same name: the run did not start from these.
+  first.config.seed = 2;
+  first.config.learning_rate = 0.1;
+  first.run = directory_ / "third";
+  train(first);
+  second.config.parts = (first.run / "final").string();
+  EXPECT_NE(refusal(second).find("started from other trained parts"), std::string::npos);
 }
 
 TEST_F(TrainerTest, BadInputIsRefused) {
   TrainJob run = job("run");
   run.config.base = (directory_ / "nothing").string();
   EXPECT_NE(refusal(run).find("nothing"), std::string::npos);
+  run = job("run");
+  EXPECT_FALSE(fs::exists(run.run)) << "nothing is made before all input was checked";
+  run.config = job("run").config;
+  run.config.validation = {(directory_ / "none.tokens").string()};
+  EXPECT_NE(refusal(run).find("none.tokens"), std::string::npos);
+  EXPECT_FALSE(fs::exists(run.run));
   run = job("run");
   run.config.decoder_tokens = 600;
   EXPECT_NE(refusal(run).find("no document holds the 625 tokens of a sample; the longest has 500"), std::string::npos);
@@ -287,26 +131,55 @@ TEST_F(TrainerTest, BadInputIsRefused) {
   run = job("run");
   run.config.parts = kPlain;
   EXPECT_NE(refusal(run).find("expected trained parts"), std::string::npos);
+  EXPECT_FALSE(fs::exists(run.run));
   run = job("run");
   write_file(directory_ / "file", "");
   run.run = directory_ / "file";
   EXPECT_NE(refusal(run).find("cannot create the directory"), std::string::npos);
 }
 
-TEST_F(TrainerTest, BFloat16ArithmeticTrainsFloat32Weights) {
-  TrainJob wide = job("wide", kPublished), narrow = job("narrow", kPublished);
-  narrow.config.precision = "bfloat16";
-  train(wide);
-  train(narrow);
-  EXPECT_NEAR(log(wide)[0]["loss"].get<double>(), log(narrow)[0]["loss"].get<double>(), 0.03);
-  const SafetensorsFile weights(narrow.run / "step-000012/model.safetensors");
-  int64_t below_bfloat16 = 0;  // bits that a bfloat16 weight could not hold
-  for (const TensorView& tensor : weights.tensors()) {
-    ASSERT_EQ(tensor.dtype, DType::f32);
-    for (size_t i = 0; i + 4 <= tensor.bytes.size(); i += 4)
-      below_bfloat16 += tensor.bytes[i] != std::byte{0} || tensor.bytes[i + 1] != std::byte{0};
-  }
-  EXPECT_GT(below_bfloat16, 1000);
+TEST_F(TrainerTest, TheDecodersWindowIsTheLimit) {
+  TrainJob run = job("run");  // 128 positions
+  run.config.steps = 1;
+  run.config.decoder_tokens = 129;
+  EXPECT_NE(refusal(run).find("train.decoder_tokens: 129 tokens exceed the decoder's window of 128"),
+            std::string::npos);
+  run.config.decoder_tokens = 128;
+  EXPECT_TRUE(train(run).finished);
+  // A window that slides over the tokens, narrower than the positions.
+  const fs::path sliding = directory_ / "sliding";
+  fs::create_directory(sliding);
+  fs::copy_file(fs::path(kPlain) / "model.safetensors", sliding / "model.safetensors");
+  nlohmann::json config = nlohmann::json::parse(read_file(fs::path(kPlain) / "config.json"));
+  config["model_type"] = "mistral";
+  config["sliding_window"] = 32;
+  write_file(sliding / "config.json", config.dump());
+  run = job("slides", sliding.string());
+  run.config.steps = 1;
+  run.config.decoder_tokens = 33;
+  EXPECT_NE(refusal(run).find("33 tokens exceed the decoder's window of 32"), std::string::npos);
+  run.config.decoder_tokens = 32;
+  EXPECT_TRUE(train(run).finished);
+}
+
+TEST_F(TrainerTest, ShardsThatAreUsedTwiceAreTold) {
+  const auto said = [&](const TrainJob& run) {
+    testing::internal::CaptureStdout();
+    train(run);
+    return testing::internal::GetCapturedStdout();
+  };
+  TrainJob run = job("same");
+  run.config.steps = 1;
+  fs::copy_file(directory_ / "data.tokens", directory_ / "copy.tokens");
+  run.config.validation = {(directory_ / "copy.tokens").string()};
+  EXPECT_NE(said(run).find("3 of the 3 validation documents are training documents as well"), std::string::npos);
+  write_corpus(directory_ / "other.tokens", {128, {401, 301, 100}, {"a", "b"}});
+  run.config.validation = {(directory_ / "other.tokens").string()};
+  run.run = directory_ / "other";
+  EXPECT_EQ(said(run).find("note:"), std::string::npos);
+  run.config.train.push_back((directory_ / "copy.tokens").string());
+  run.run = directory_ / "twice";
+  EXPECT_NE(said(run).find("copy.tokens is the same as "), std::string::npos);
 }
 
 TEST_F(TrainerTest, WarmupStageAndConcatenatedDocuments) {
@@ -319,7 +192,9 @@ TEST_F(TrainerTest, WarmupStageAndConcatenatedDocuments) {
   TrainJob concatenated = job("concatenated");
   concatenated.config.filtered = 0;
   concatenated.config.concatenated = 1;
-  concatenated.config.decoder_tokens = 700;  // longer than any document
+  write_corpus(directory_ / "short.tokens", {128, {40, 60, 50, 90}});
+  concatenated.config.train = concatenated.config.validation = {(directory_ / "short.tokens").string()};
+  concatenated.config.decoder_tokens = 100;  // longer than any document
   concatenated.config.steps = 2;
   EXPECT_TRUE(train(concatenated).finished);
   EXPECT_EQ(log(concatenated).back()["validation"][0]["domain"], "concatenated");

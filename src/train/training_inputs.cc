@@ -1,0 +1,111 @@
+#include "train/training_inputs.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/file.h"
+
+namespace cepe {
+namespace {
+
+namespace fs = std::filesystem;
+
+void check_windows(const TrainConfig& config, const Cepe& model) {
+  const int64_t encoder = model.encoder->stack.config.max_positions, decoder = model.config.decoder.max_positions;
+  require(config.chunk_length <= encoder, "train.chunk_length: chunks of {} tokens exceed the encoder's window of {}",
+          config.chunk_length, encoder);
+  // Beyond it the frozen decoder meets positions that it was never trained on, or a sliding window, which it would need
+  // and does not have, hides the first tokens: either way the parts would learn to mend that.
+  require(config.decoder_tokens <= decoder,
+          "train.decoder_tokens: {} tokens exceed the decoder's window of {} (its positions, or its sliding window "
+          "where that is narrower)",
+          config.decoder_tokens, decoder);
+}
+
+}  // namespace
+
+OpenedModel open_for_training(const TrainConfig& config, const at::Device& device, at::ScalarType dtype) {
+  const fs::path base = fs::exists(config.base) ? fs::path(config.base) : resolve_base(config.base, std::nullopt);
+  OpenOptions options;
+  options.device = device;
+  options.dtype = dtype;
+  options.trained_dtype = at::kFloat;
+  OpenedModel opened;
+  if (!config.parts.empty()) {
+    options.base = base;
+    opened = open_model(config.parts, options);
+    require(opened.kind == "trained parts", "model.parts: {} is a {}, expected trained parts", config.parts,
+            opened.kind);
+  } else {
+    opened = open_model(base, options);
+    require(opened.kind != "trained parts",
+            "model.base: {} are trained parts: give them as model.parts, and their decoder as model.base",
+            base.string());
+  }
+  opened.base_path = base;
+  if (opened.base_sha256.empty()) opened.base_sha256 = hash_weights(base);
+  if (!opened.model.encoder) {
+    AdditionOptions additions;
+    additions.encoder_layers = config.encoder_layers;
+    additions.cross_attention_layers = config.cross_attention_layers;
+    additions.zero_output = config.zero_output;
+    additions.encoder_window = std::max(additions.encoder_window, config.chunk_length);
+    additions.chunk_length = config.chunk_length;
+    add_cepe_parts(opened.model, additions);
+  }
+  check_windows(config, opened.model);
+  opened.model.config.chunk_length = config.chunk_length;
+  set_trainable(opened.model, true);
+  return opened;
+}
+
+void check_corpus(const Corpus& corpus, const OpenedModel& opened) {
+  const std::string where = corpus.shards[0].path().string();
+  const int64_t rows = opened.model.config.decoder.vocab_size;
+  require(corpus.vocab_size <= rows, "{}: token ids of a vocabulary of {}, the model's embedding has {} rows", where,
+          corpus.vocab_size, rows);
+  if (!opened.tokenizer || corpus.fingerprint == 0) return;
+  require(corpus.fingerprint == tokenizer_fingerprint(*opened.tokenizer),
+          "{}: made with another tokenizer than that of {}: make the shards again with `cepe data --model`", where,
+          opened.path.string());
+}
+
+nlohmann::json shard_record(const Corpus& corpus) {
+  nlohmann::json list = nlohmann::json::array();
+  for (const TokenShard& shard : corpus.shards) {
+    list.push_back({{"file", shard.path().filename().string()},
+                    {"path", shard.path().string()},
+                    {"tokens", shard.tokens()},
+                    {"sha256", sha256_file(shard.path())}});
+  }
+  return list;
+}
+
+nlohmann::json parts_record(const TrainConfig& config) {
+  if (config.parts.empty()) return nullptr;
+  return {{"path", config.parts}, {"sha256", sha256_file(fs::path(config.parts) / "model.safetensors")}};
+}
+
+std::vector<std::string> notes_on_shards(const Corpus& corpus, const nlohmann::json& trained,
+                                         const Corpus& validation) {
+  std::vector<std::string> notes;
+  for (size_t i = 0; i < trained.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) {
+      if (trained[i]["sha256"] != trained[j]["sha256"]) continue;
+      notes.push_back(fmt::format("note: the training shard {} is the same as {}: its tokens are drawn twice as often",
+                                  corpus.shards[i].path().string(), corpus.shards[j].path().string()));
+      break;
+    }
+  }
+  const int64_t shared = shared_documents(validation, corpus);
+  if (shared == 0) return notes;
+  notes.push_back(
+      fmt::format("note: {} of the {} validation documents are training documents as well: on them the validation "
+                  "measures what was learnt by heart",
+                  shared, validation.documents.size()));
+  return notes;
+}
+
+}  // namespace cepe

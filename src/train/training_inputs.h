@@ -1,0 +1,32 @@
+// What a training run reads: model and token shards, opened and checked before anything is written.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "model/checkpoint.h"
+#include "train/span_sampler.h"
+#include "train/train_config.h"
+
+namespace cepe {
+
+// The decoder in the arithmetic's type `dtype`, with encoder and cross-attention in float32: those of the
+// configuration's parts, the base's own, or fresh ones. The latter two ask for gradients. Error when base or parts are
+// of another kind, or chunks or the decoder's tokens exceed the windows that encoder and decoder have.
+OpenedModel open_for_training(const TrainConfig& config, const at::Device& device, at::ScalarType dtype);
+
+// Error unless shards fit the model: its embedding, and its tokenizer where it has one.
+void check_corpus(const Corpus& corpus, const OpenedModel& opened);
+
+// [{"file", "path", "tokens", "sha256"}], an entry a shard.
+nlohmann::json shard_record(const Corpus& corpus);
+// {"path", "sha256"} of the trained parts that a run starts from (of their model.safetensors); null where it makes
+// fresh ones.
+nlohmann::json parts_record(const TrainConfig& config);
+
+// Sentences for the user about shards that are used twice: as training and validation, or among the training shards
+// (`trained`, the shards' record). Found by content, whatever the files are called.
+std::vector<std::string> notes_on_shards(const Corpus& corpus, const nlohmann::json& trained, const Corpus& validation);
+
+}  // namespace cepe
