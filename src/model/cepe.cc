@@ -104,7 +104,7 @@ at::Tensor encode_row(const Cepe& model, const at::Tensor& ids_N, const std::vec
 void check_packed(const Cepe& model, const PackedChunks& chunks) {
   require(model.encoder.has_value(), "this model has no encoder: it is a plain decoder and cannot read a context");
   int64_t total = 0;
-  const int64_t window = model.encoder->stack.config.max_positions;
+  const int64_t window = encoder_window(model.encoder->stack.config);
   for (const int64_t length : chunks.lengths) {
     require(length >= 1 && length <= window, "encode: a chunk of {} tokens, the encoder's window holds 1 to {}", length,
             window);
@@ -119,6 +119,14 @@ size_t layers_below_context(const Stack& decoder) {
   size_t i = 0;
   while (i < decoder.layers.size() && !decoder.layers[i].cross_attention) ++i;
   return i;
+}
+
+// Beyond it each token would attend to its neighbours alone: attention here is to all.
+void check_sliding_window(const StackConfig& config, int64_t tokens) {
+  require(config.sliding_window == 0 || tokens <= config.sliding_window,
+          "decode: {} tokens exceed the window of {} over which the decoder's attention slides: cepe computes no such "
+          "mask",
+          tokens, config.sliding_window);
 }
 
 }  // namespace
@@ -164,8 +172,8 @@ Latents encode(const Cepe& model, const ContextChunks& chunks, const ContextEnco
   require(ids.dim() == 3, "encode: chunks should be (batch, chunks, length), found {} dimensions", ids.dim());
   const int64_t B = ids.size(0), M = ids.size(1), L = ids.size(2);
   const Stack& stack = model.encoder->stack;
-  require(L <= stack.config.max_positions, "encode: a chunk of {} tokens exceeds the encoder's window of {}", L,
-          stack.config.max_positions);
+  require(L <= encoder_window(stack.config), "encode: a chunk of {} tokens exceeds the encoder's window of {}", L,
+          encoder_window(stack.config));
   Latents out;
   if (chunks.mask_BML.defined()) out.mask_BS = chunks.mask_BML.reshape({B, M * L});
   if (M == 0) return out;
@@ -202,6 +210,7 @@ Latents encode(const Cepe& model, const ContextChunks& chunks, const ContextEnco
 
 at::Tensor decode_below(const Cepe& model, const at::Tensor& ids_BT) {
   const Stack& stack = model.decoder.stack;
+  check_sliding_window(stack.config, ids_BT.size(1));
   at::Tensor x = at::embedding(stack.embedding, ids_BT);
   const RotaryTable& rotary = stack.rotary.table(stack.config, ids_BT.size(1), x);
   const SelfAttentionInput self{stack.config, rotary, AttentionMask{true, {}}};
@@ -215,6 +224,7 @@ at::Tensor decode(const Cepe& model, const DecodeInput& input) {
           "decode: expected token ids (batch, tokens), found none");
   const int64_t first = input.cache ? input.cache->length : 0, T = input.ids_BT.size(1);
   const bool below = input.below_BTD.defined();
+  check_sliding_window(stack.config, first + T);
   require(input.last >= 0 && input.last <= T, "decode: the states of the last {} of {} tokens are asked for",
           input.last, T);
   require(!below || !input.cache, "decode: states of the lower layers and a key-value cache exclude each other");

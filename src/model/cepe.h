@@ -81,8 +81,8 @@ struct DecodeInput {
 // same tokens can be decoded with one context after another for the price of the upper layers.
 at::Tensor decode_below(const Cepe& model, const at::Tensor& ids_BT);
 
-// -> hidden states after the final norm, (B, T or last, D). Error when the window is exceeded only where the model
-// cannot go further at all (learned sliding windows); rotary positions beyond max_positions are computed.
+// -> hidden states after the final norm, (B, T or last, D). Error, here and in decode_below(), beyond a sliding window,
+// whose mask is not computed; rotary positions beyond the window trained on are.
 at::Tensor decode(const Cepe& model, const DecodeInput& input);
 
 // The head's matrix (V, D), widened where it is packed.

@@ -72,6 +72,7 @@ OpenedModel open_gguf(const fs::path& path, const OpenOptions& options) {
   names.num_kv_heads = config.num_kv_heads;
   const LoadInput input{file, options.device, dtype_for(file, options), &names};
   note_unused(load_parameters(parameters(out.model), input), out);
+  for (std::string& note : gguf_notes(file)) out.notes.push_back(std::move(note));
   tie_head(out.model);
   out.tokenizer = make_gguf_tokenizer(gguf_vocabulary(file));
   if (file.value("tokenizer.chat_template")) out.chat_template = file.string("tokenizer.chat_template");
@@ -152,6 +153,7 @@ OpenedModel open_trained_parts(const fs::path& path, const nlohmann::json& confi
 
   OpenOptions base_options = options;
   base_options.base.reset();
+  base_options.window.reset();  // the whole model's, set at the end
   OpenedModel out = open_model(base, base_options);
   require(!out.model.config.encoder, "{}: the base {} is itself a CEPE model", where, base.string());
   nlohmann::json merged = stack_config_to_json(out.model.config.decoder);
@@ -190,13 +192,14 @@ GgufVocabulary gguf_vocabulary(const GgufFile& file) {
     for (double score : file.numbers("tokenizer.ggml.scores")) out.scores.push_back(static_cast<float>(score));
   }
   if (file.value("tokenizer.ggml.token_type")) {
-    for (int64_t type : file.integers("tokenizer.ggml.token_type"))
+    for (int64_t type : file.integers("tokenizer.ggml.token_type")) {
+      require(type >= 0 && type < 256, "{}: tokenizer.ggml.token_type holds {}, expected a kind of token",
+              file.path().string(), type);
       out.token_types.push_back(static_cast<int32_t>(type));
+    }
   }
-  if (file.value("tokenizer.ggml.bos_token_id"))
-    out.bos = static_cast<TokenId>(file.integer("tokenizer.ggml.bos_token_id"));
-  if (file.value("tokenizer.ggml.eos_token_id"))
-    out.eos = static_cast<TokenId>(file.integer("tokenizer.ggml.eos_token_id"));
+  if (const auto id = gguf_token_id(file, "bos")) out.bos = static_cast<TokenId>(*id);
+  if (const auto id = gguf_token_id(file, "eos")) out.eos = static_cast<TokenId>(*id);
   // Absent means the family's habit, which the tokenizer knows.
   if (file.value("tokenizer.ggml.add_bos_token")) out.add_bos = file.boolean("tokenizer.ggml.add_bos_token", false);
   if (file.value("tokenizer.ggml.add_eos_token")) out.add_eos = file.boolean("tokenizer.ggml.add_eos_token", false);
@@ -204,16 +207,37 @@ GgufVocabulary gguf_vocabulary(const GgufFile& file) {
   return out;
 }
 
-OpenedModel open_model(const fs::path& path, const OpenOptions& options) {
+namespace {
+
+OpenedModel open_any(const fs::path& path, const OpenOptions& options) {
   require(fs::exists(path), "{}: no such model file or directory", path.string());
   if (!fs::is_directory(path)) {
-    require(path.extension() == ".gguf", "{}: expected a .gguf file or a model directory", path.string());
+    require(path.extension() == ".gguf" || is_gguf_file(path),
+            "{}: expected a GGUF file or a model directory, found a file that does not begin with GGUF", path.string());
     return open_gguf(path, options);
   }
   const nlohmann::json config = read_json(path / "config.json");
   if (config.is_object() && config.value("cepe_format", "") == "trained-parts")
     return open_trained_parts(path, config, options);
   return open_hf(path, options);
+}
+
+}  // namespace
+
+OpenedModel open_model(const fs::path& path, const OpenOptions& options) {
+  OpenedModel opened = open_any(path, options);
+  if (!options.window) return opened;
+  StackConfig& decoder = opened.model.config.decoder;
+  const int64_t own = decoder_window(decoder);
+  choose_window(decoder, *options.window, path.string());
+  opened.model.decoder.stack.config = decoder;
+  if (*options.window > own) {
+    opened.notes.push_back(
+        fmt::format("a window of {} tokens is asked for; the model's own holds {}: beyond, its text "
+                    "may get worse",
+                    *options.window, own));
+  }
+  return opened;
 }
 
 fs::path resolve_base(const std::string& name, const std::optional<fs::path>& given) {

@@ -194,6 +194,7 @@ void add_cepe_parts(Cepe& model, const AdditionOptions& options) {
   encoder.num_layers = options.encoder_layers;
   encoder.max_positions = options.encoder_window;
   encoder.tie_embeddings = false;
+  encoder.sliding_window = encoder.chosen_window = 0;  // it attends to all of a chunk
   model.config.encoder = encoder;
   model.config.encoder_embeddings = EncoderEmbeddings::decoder;
   model.config.num_cross_attn_layers = options.cross_attention_layers;

@@ -92,7 +92,7 @@ OpenedModel open_for_training(const TrainConfig& config, const at::Device& devic
     additions.chunk_length = config.chunk_length;
     add_cepe_parts(opened.model, additions);
   }
-  const int64_t window = opened.model.encoder->stack.config.max_positions;
+  const int64_t window = encoder_window(opened.model.encoder->stack.config);
   require(config.chunk_length <= window, "train.chunk_length: chunks of {} tokens exceed the encoder's window of {}",
           config.chunk_length, window);
   opened.model.config.chunk_length = config.chunk_length;

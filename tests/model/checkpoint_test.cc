@@ -265,7 +265,7 @@ TEST(Published, WhatCannotBeExpressedIsRefusedWithTheReason) {
 TEST(Open, NamesWhatIsMissing) {
   expect_error([] { open_model("/no/such/model"); }, "/no/such/model: no such model file or directory");
   expect_error([] { open_model(fs::path(CEPE_TEST_DATA) / "mlm/model.safetensors"); },
-               "expected a .gguf file or a model directory");
+               "expected a GGUF file or a model directory");
 }
 
 }  // namespace
