@@ -1,6 +1,7 @@
 #include "model/cepe.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <functional>
@@ -95,7 +96,7 @@ at::Tensor encode_row(const Cepe& model, const at::Tensor& ids_N, const std::vec
     for (int64_t t = 0; t < length; ++t) positions.push_back(t);
   }
   const at::Tensor x = embed_context(model, ids_N.unsqueeze(0)), rows = device_indices(positions, x.device());
-  const RotaryTable& table = stack.rotary.table(stack.config, longest, x);
+  const RotaryTable table = stack.rotary.table(stack.config, longest, x);
   const RotaryTable rotary{table.cos.index_select(0, rows), table.sin.index_select(0, rows)};
   const PackedSequences packed = pack_sequences(lengths, x.device());
   return encoder_layers(stack, x, rotary, {.packed = &packed}).view({-1, E});
@@ -132,7 +133,7 @@ void check_sliding_window(const StackConfig& config, int64_t tokens) {
 }  // namespace
 
 at::Tensor encode_embedded(const Stack& stack, at::Tensor x_BLE, const at::Tensor& mask_BL) {
-  const RotaryTable& rotary = stack.rotary.table(stack.config, x_BLE.size(1), x_BLE);
+  const RotaryTable rotary = stack.rotary.table(stack.config, x_BLE.size(1), x_BLE);
   return encoder_layers(stack, std::move(x_BLE), rotary, {false, mask_BL});
 }
 
@@ -212,7 +213,7 @@ at::Tensor decode_below(const Cepe& model, const at::Tensor& ids_BT) {
   const Stack& stack = model.decoder.stack;
   check_sliding_window(stack.config, ids_BT.size(1));
   at::Tensor x = at::embedding(stack.embedding, ids_BT);
-  const RotaryTable& rotary = stack.rotary.table(stack.config, ids_BT.size(1), x);
+  const RotaryTable rotary = stack.rotary.table(stack.config, ids_BT.size(1), x);
   const SelfAttentionInput self{stack.config, rotary, AttentionMask{true, {}}};
   for (size_t i = 0; i < layers_below_context(stack); ++i) x = layer_forward(stack.layers[i], i, x, self, nullptr);
   return x;
@@ -232,7 +233,7 @@ at::Tensor decode(const Cepe& model, const DecodeInput& input) {
   require(x.size(0) == input.ids_BT.size(0) && x.size(1) == T,
           "decode: states of the lower layers for {} x {} tokens, there are {} x {}", x.size(0), x.size(1),
           input.ids_BT.size(0), T);
-  const RotaryTable& rotary = stack.rotary.table(stack.config, first + T, x);
+  const RotaryTable rotary = stack.rotary.table(stack.config, first + T, x);
   for (size_t i = below ? layers_below_context(stack) : 0; i < stack.layers.size(); ++i) {
     LayerCache* cache = input.cache ? &input.cache->layers[i] : nullptr;
     // What the last layer gives for other tokens nobody reads.

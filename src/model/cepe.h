@@ -26,6 +26,7 @@ struct Decoder {
   std::shared_ptr<const PackedWeight> packed_head;  // the head in 8 or 4 bits (weight_type.h), used instead
 };
 
+// Functions that take it as const& change nothing in it: any number of threads may encode and decode with one model.
 struct Cepe {
   CepeConfig config;
   Decoder decoder;
@@ -99,10 +100,12 @@ struct Parameter {
   Part part;
   at::Tensor* value;  // inside the model
 };
-// In checkpoint order. With tied embeddings lm_head is not listed. Layers, encoder and cross-attention are created
-// (empty) as the config says, so that a default Cepe with its config set can be loaded into.
+// Makes layers, encoder and cross-attention (empty) as the config says, where the model does not have them yet: a
+// default Cepe with its config set can then be loaded into.
+void create_modules(Cepe& model);
+// In checkpoint order. With tied embeddings lm_head is not listed. Error where create_modules() is missing.
 std::vector<Parameter> parameters(Cepe& model);
-// A lone stack under a prefix ("model."), with its norm and embedding.
+// A lone stack, whose layers are made, under a prefix ("model."), with its norm and embedding.
 void append_stack_parameters(Stack& stack, const std::string& prefix, Parameter::Part part, bool with_embedding,
                              std::vector<Parameter>& out);
 

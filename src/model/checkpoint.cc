@@ -71,6 +71,7 @@ OpenedModel open_gguf(const fs::path& path, const OpenOptions& options) {
   names.num_heads = config.num_heads;
   names.num_kv_heads = config.num_kv_heads;
   const LoadInput input{file, options.device, dtype_for(file, options), &names};
+  create_modules(out.model);
   note_unused(load_parameters(parameters(out.model), input), out);
   for (std::string& note : gguf_notes(file)) out.notes.push_back(std::move(note));
   tie_head(out.model);
@@ -126,6 +127,7 @@ OpenedModel open_hf(const fs::path& path, const OpenOptions& options) {
   add_generation_end_tokens(directory.generation_config, out.model.config.decoder);
   // Some files of tied models hold the head under its own name only in the config's absence; trust the tensor.
   const LoadInput input{*directory.weights, options.device, dtype_for(*directory.weights, options)};
+  create_modules(out.model);
   note_unused(load_parameters(parameters(out.model), input), out);
   if (options.trained_dtype) {
     for (Parameter& parameter : trainable_parameters(out.model))
@@ -166,6 +168,7 @@ OpenedModel open_trained_parts(const fs::path& path, const nlohmann::json& confi
   const StackConfig decoder = out.model.config.decoder;  // as the base gives it: the merged form is only a carrier
   out.model.config = cepe_config_from_json(merged, where);
   out.model.config.decoder = decoder;
+  create_modules(out.model);
   out.kind = "trained parts";
   out.base_path = base;
   out.base_sha256 = found;

@@ -74,7 +74,16 @@ RotaryTable rotary_table(const StackConfig& config, int64_t positions) {
   return {angles.cos() * scale, angles.sin() * scale};
 }
 
-const RotaryTable& RotaryCache::table(const StackConfig& config, int64_t positions, const at::Tensor& like) {
+RotaryCache& RotaryCache::operator=(const RotaryCache& other) {
+  if (this == &other) return *this;
+  const std::scoped_lock lock(mutex_, other.mutex_);
+  table_ = other.table_;
+  positions_ = other.positions_;
+  return *this;
+}
+
+RotaryTable RotaryCache::table(const StackConfig& config, int64_t positions, const at::Tensor& like) const {
+  const std::lock_guard lock(mutex_);
   const at::ScalarType type = like.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const bool same = table_.cos.defined() && table_.cos.device() == like.device() && table_.cos.scalar_type() == type;
   // Dynamic frequencies change with every length beyond the original window; the others only need enough rows.
