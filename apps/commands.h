@@ -26,10 +26,13 @@ struct ModelOptions {
   std::string base;                // --base: the decoder of a trained-parts directory
   std::string device = "auto";     // --device: auto, cpu, cuda, cuda:N
   std::string dtype = "auto";      // --dtype: float32, bfloat16, or auto, see add_model_options
+  int64_t window = 0;              // --window: decoder_window(); 0: what the model gives
   std::string weights = "stored";  // --weights: stored, int8, int4 or fp8 (weight_type.h)
 };
 // Adds --model (required; positional when asked for), --base, --device and --dtype to a command.
 void add_model_options(CLI::App& command, ModelOptions& options, bool positional = false);
+// Adds --window, for commands whose text the decoder's window bounds.
+void add_window_option(CLI::App& command, ModelOptions& options);
 // The device and element type that the options mean on this machine; Error where they cannot be had.
 at::Device resolve_device(const ModelOptions& options);
 at::ScalarType resolve_dtype(const ModelOptions& options, const at::Device& device);

@@ -40,7 +40,7 @@ TokenizerFiles tokenizer_files_of_gguf(const OpenedModel& opened, const fs::path
     return {{}, "without a tokenizer: the SentencePiece vocabulary of " + source.string() + " has no tokenizer.json"};
   }
   const StackConfig& decoder = opened.model.config.decoder;
-  HfTokenizerSettings settings{.chat_template = opened.chat_template, .model_max_length = decoder.max_positions};
+  HfTokenizerSettings settings{.chat_template = opened.chat_template, .model_max_length = decoder_window(decoder)};
   if (decoder.pad_token) settings.pad = static_cast<TokenId>(*decoder.pad_token);
   const HfTokenizerFiles files = hf_tokenizer_files(vocabulary, settings);
   return {{{"tokenizer.json", files.tokenizer_json}, {"tokenizer_config.json", files.tokenizer_config_json}},

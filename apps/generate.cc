@@ -160,7 +160,7 @@ void run(const CLI::App& command, GenerateCommand& given) {
 
   if (made.reason == StopReason::window) {
     std::fprintf(stderr, "cepe: stopped because prompt and text fill the decoder's window of %lld tokens\n",
-                 static_cast<long long>(opened.model.config.decoder.max_positions));
+                 static_cast<long long>(decoder_window(opened.model.config.decoder)));
   }
   if (const int64_t bytes = made.context_choice.bytes_over_budget; bytes > 0) {
     std::fprintf(stderr,
@@ -200,6 +200,7 @@ void add_generate_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("generate", "write text from a prompt, with files of any length as context");
   auto given = std::make_shared<GenerateCommand>();
   add_model_options(*command, given->model);
+  add_window_option(*command, given->model);
   command->add_option("--context", given->context, "text files that the encoder reads");
   command->add_option("--prompt", given->prompt, "the question or the text to go on with");
   command->add_option("--prompt-file", given->prompt_file, "a file that holds the prompt");

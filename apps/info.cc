@@ -26,11 +26,11 @@ const char* rope_name(RopeKind kind) {
   return "unknown";
 }
 
-json stack_record(const StackConfig& config) {
+json stack_record(const StackConfig& config, int64_t window) {
   return {{"layers", config.num_layers},     {"width", config.hidden_size},
           {"heads", config.num_heads},       {"kv_heads", config.num_kv_heads},
           {"head_size", config.head_dim},    {"feed_forward", config.intermediate_size},
-          {"vocabulary", config.vocab_size}, {"window", config.max_positions}};
+          {"vocabulary", config.vocab_size}, {"window", window}};
 }
 
 struct Counts {
@@ -63,12 +63,12 @@ json record(OpenedModel& opened) {
   json out = {{"path", opened.path.string()},
               {"kind", opened.kind},
               {"family", decoder.family},
-              {"decoder", stack_record(decoder)}};
+              {"decoder", stack_record(decoder, decoder_window(decoder))}};
   out["decoder"]["rope"] = rope_name(decoder.rope.kind);
   out["decoder"]["tied_embeddings"] = decoder.tie_embeddings;
   out["encoder"] = nullptr;
   if (model.config.encoder) {
-    out["encoder"] = stack_record(*model.config.encoder);
+    out["encoder"] = stack_record(*model.config.encoder, encoder_window(*model.config.encoder));
     out["encoder"]["embeddings"] = encoder_embeddings_name(model.config.encoder_embeddings);
   }
   out["cross_attention_layers"] = model.config.num_cross_attn_layers;

@@ -28,6 +28,12 @@ void add_model_options(CLI::App& command, ModelOptions& options, bool positional
       ->capture_default_str();
 }
 
+void add_window_option(CLI::App& command, ModelOptions& options) {
+  command.add_option("--window", options.window,
+                     "tokens that the decoder reads, prompt and text together; 0: what the model's file and its rotary "
+                     "scaling give");
+}
+
 at::Device resolve_device(const ModelOptions& options) {
   const bool cuda = at::globalContext().hasCUDA() && at::getNumGPUs() > 0;
   if (options.device == "auto") return cuda ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
@@ -67,6 +73,8 @@ const char* dtype_name(at::ScalarType dtype) { return dtype == at::kBFloat16 ? "
 OpenedModel open_model(const ModelOptions& options) {
   OpenOptions open;
   if (!options.base.empty()) open.base = options.base;
+  require(options.window >= 0, "--window: expected 1 or more, or 0 for the model's own, found {}", options.window);
+  if (options.window > 0) open.window = options.window;
   open.device = resolve_device(options);
   open.dtype = resolve_dtype(options, open.device);
   open.keep_float32 = options.dtype == "auto" && open.device.is_cpu();

@@ -25,7 +25,7 @@ struct Options {
 std::vector<int64_t> default_contexts(const Cepe& model, const PerplexityOptions& options) {
   std::vector<int64_t> contexts{0};
   for (int64_t n : {2048, 6144, 14336, 30720}) {
-    const bool fits = n + options.decoder_tokens <= model.config.decoder.max_positions;
+    const bool fits = n + options.decoder_tokens <= decoder_window(model.config.decoder);
     if (model.encoder || (options.full_window && fits)) contexts.push_back(n);
   }
   return contexts;
@@ -106,6 +106,7 @@ void add_perplexity_command(CLI::App& app) {
   PerplexityOptions& perplexity = options->perplexity;
   CLI::App* command = app.add_subcommand("perplexity", "perplexity of the same tokens with more and more context");
   add_model_options(*command, options->model);
+  add_window_option(*command, options->model);
   command
       ->add_option("--text", options->text,
                    "text to score: .txt (a document each), .jsonl or .jsonl.zst (a record each)")

@@ -304,7 +304,7 @@ void check_bench_case(const CepeConfig& config, const BenchCase& what, const Ben
   require(options.warmup >= 0, "warmup: expected 0 or more, found {}", options.warmup);
   require(test.context == 0 || config.encoder,
           "test {}: the model has no encoder: it is a plain decoder and cannot read a context", name);
-  const int64_t most = config.decoder.max_positions;
+  const int64_t most = decoder_window(config.decoder);
   if (test.kind == Kind::generate) {
     require(options.window_tokens >= 1, "window-tokens: expected 1 or more, found {}", options.window_tokens);
     require(options.window_tokens + test.tokens <= most,

@@ -33,7 +33,7 @@ Contexts contexts_of(const Cepe& model, const PerplexityOptions& options) {
   for (int64_t n : options.context_tokens) {
     if (n == 0 || model.encoder) contexts.own.push_back(n);
     if (n > 0 && model.encoder) contexts.encoded.push_back(n);
-    const bool fits = n + options.decoder_tokens <= model.config.decoder.max_positions;
+    const bool fits = n + options.decoder_tokens <= decoder_window(model.config.decoder);
     if (n > 0 && options.full_window && fits) contexts.window.push_back(n);
   }
   return contexts;
@@ -280,8 +280,8 @@ void check_perplexity_options(const Cepe& model, const PerplexityOptions& option
             contexts[i - 1]);
   }
   require(options.decoder_tokens > 0, "the decoder's tokens must be positive, found {}", options.decoder_tokens);
-  require(options.decoder_tokens <= decoder.max_positions, "{} decoder tokens exceed the decoder's window of {}",
-          options.decoder_tokens, decoder.max_positions);
+  require(options.decoder_tokens <= decoder_window(decoder), "{} decoder tokens exceed the decoder's window of {}",
+          options.decoder_tokens, decoder_window(decoder));
   require(options.scored_tokens > 0 && options.scored_tokens <= options.decoder_tokens,
           "the scored tokens must be between 1 and the {} decoder tokens, found {}", options.decoder_tokens,
           options.scored_tokens);

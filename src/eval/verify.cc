@@ -230,6 +230,7 @@ class Verifier {
   void verify_masked_lm(const HfDirectory& files) {
     MaskedLm model;
     model.stack.config = stack_config_from_json(files.config, (directory_ / "config.json").string());
+    create_modules(model);
     const std::vector<Parameter> list = parameters(model);
     load_parameters(list, {*files.weights, device_, type_});
     if (model.stack.config.tie_embeddings) model.head = model.stack.embedding;

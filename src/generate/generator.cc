@@ -46,7 +46,7 @@ class TextOutput {
 
 // The tokens that prompt and answer may have together, after checking that there is room for one.
 int64_t room(const GenerateInput& input, const GenerateOptions& options) {
-  const int64_t window = input.model.config.decoder.max_positions;
+  const int64_t window = decoder_window(input.model.config.decoder);
   const int64_t prompt = static_cast<int64_t>(input.prompt.size());
   require(options.max_tokens > 0, "max-tokens: expected 1 or more, found {}", options.max_tokens);
   require(prompt > 0, "the prompt has no tokens");
@@ -167,7 +167,7 @@ const char* stop_reason_name(StopReason reason) {
 
 Generation generate(const GenerateInput& input, const GenerateOptions& options) {
   const int64_t end = room(input, options);
-  const bool fills_window = end == input.model.config.decoder.max_positions;
+  const bool fills_window = end == decoder_window(input.model.config.decoder);
   const auto is_end = [&](TokenId token) {
     return std::find(options.end_tokens.begin(), options.end_tokens.end(), token) != options.end_tokens.end();
   };

@@ -107,7 +107,7 @@ struct Generation {
 };
 
 // Throws Error when max_tokens is not positive, an option of the sampling is out of range, the prompt has no tokens or
-// leaves no room in the decoder's window (StackConfig::max_positions).
+// leaves no room in the decoder's window (decoder_window()).
 Generation generate(const GenerateInput& input, const GenerateOptions& options);
 
 }  // namespace cepe

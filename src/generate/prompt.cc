@@ -138,8 +138,8 @@ Latents encode_context(const Cepe& model, const Chunks& chunks, const ContextOpt
 }
 
 int64_t context_chunk_length(const CepeConfig& config) {
-  if (!config.encoder || config.encoder->max_positions <= 0) return config.chunk_length;
-  return std::min(config.chunk_length, config.encoder->max_positions);
+  if (!config.encoder || encoder_window(*config.encoder) <= 0) return config.chunk_length;
+  return std::min(config.chunk_length, encoder_window(*config.encoder));
 }
 
 std::vector<TokenId> end_tokens(const OpenedModel& opened) {

@@ -1,7 +1,9 @@
 #include "io/gguf.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
+#include <fstream>
 #include <type_traits>
 
 #include "base/error.h"
@@ -219,8 +221,10 @@ TensorView read_tensor(Cursor& cursor, uint64_t alignment, ByteRange& range) {
   return tensor;
 }
 
+constexpr std::string_view kMagic = "GGUF";
+
 void check_magic(Cursor& cursor) {
-  require(cursor.left() >= 4 && std::memcmp(cursor.take(4, "the magic"), "GGUF", 4) == 0,
+  require(cursor.left() >= 4 && std::memcmp(cursor.take(4, "the magic"), kMagic.data(), 4) == 0,
           "{}: not a GGUF file: it does not begin with GGUF", cursor.path());
   auto version = cursor.read<uint32_t>("the version");
   require(version < 65536, "{}: a big-endian GGUF file, expected little-endian", cursor.path());
@@ -251,6 +255,14 @@ std::string_view kind_of(const GgufFile::Value& value) {
   fail("{}: {} is {}, expected {}", file.path().string(), key, kind_of(*value), expected);
 }
 
+// Large models are kept as name-00001-of-00003.gguf and so on, each with a part of the tensors.
+void refuse_split(const GgufFile& file) {
+  const int64_t parts = file.integer("split.count", 1);
+  if (parts <= 1) return;
+  fail("{}: is part {} of a model split into {} files: merge them first (llama-gguf-split --merge FIRST-PART OUT.gguf)",
+       file.path().string(), std::min(file.integer("split.no", 0), parts - 1) + 1, parts);
+}
+
 const GgufFile::Array* array_of(const GgufFile::Value* value) {
   return value ? std::get_if<GgufFile::Array>(value) : nullptr;
 }
@@ -270,6 +282,7 @@ GgufFile::GgufFile(const std::filesystem::path& path) : file_(path) {
     Value value = read_value(cursor, key);
     require(values_.emplace(key, std::move(value)).second, "{}: the key {} stands twice", cursor.path(), key);
   }
+  refuse_split(*this);
   auto alignment = integer("general.alignment", kDefaultAlignment);
   require(alignment >= 1 && alignment <= (1 << 30) && std::has_single_bit(static_cast<uint64_t>(alignment)),
           "{}: general.alignment is {}, expected a power of two up to 2^30", cursor.path(), alignment);
@@ -292,6 +305,13 @@ GgufFile::GgufFile(const std::filesystem::path& path) : file_(path) {
     tensors_[i].bytes = data.subspan(ranges[i].begin, ranges[i].end - ranges[i].begin);
   }
   order_without_overlap(path, tensors_, ranges);
+}
+
+std::vector<std::string> GgufFile::keys() const {
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : values_) keys.push_back(key);
+  std::sort(keys.begin(), keys.end());
+  return keys;
 }
 
 const TensorView* GgufFile::find(std::string_view name) const {
@@ -372,6 +392,12 @@ std::vector<int64_t> GgufFile::integers(const std::string& key) const {
     }
   }
   wrong_kind(*this, key, "an array of integers");
+}
+
+bool is_gguf_file(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  char begin[4] = {};
+  return file.read(begin, sizeof(begin)) && std::string_view(begin, sizeof(begin)) == kMagic;
 }
 
 }  // namespace cepe

@@ -22,6 +22,7 @@ class GgufFile : public TensorSource {
                              std::vector<std::string>>;
   using Value = std::variant<int64_t, uint64_t, double, bool, std::string, Array>;
 
+  // Error too where the file is one part of a split model: the parts have to be merged first.
   explicit GgufFile(const std::filesystem::path& path);
 
   const std::vector<TensorView>& tensors() const override { return tensors_; }  // shape is outermost first
@@ -29,6 +30,7 @@ class GgufFile : public TensorSource {
   const std::filesystem::path& path() const override { return file_.path(); }
 
   const Value* value(const std::string& key) const;  // null when absent
+  std::vector<std::string> keys() const;             // in alphabetical order
   // The value as the asked type. Throws Error naming file and key when absent (no fallback) or of another kind.
   std::string string(const std::string& key) const;
   int64_t integer(const std::string& key) const;
@@ -46,5 +48,8 @@ class GgufFile : public TensorSource {
   std::vector<TensorView> tensors_;
   std::unordered_map<std::string, size_t> index_;
 };
+
+// Whether a file begins with the format's magic, whatever its name. False for what cannot be read.
+bool is_gguf_file(const std::filesystem::path& path);
 
 }  // namespace cepe

@@ -1,6 +1,7 @@
 #include "model/cepe.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <functional>
@@ -95,7 +96,7 @@ at::Tensor encode_row(const Cepe& model, const at::Tensor& ids_N, const std::vec
     for (int64_t t = 0; t < length; ++t) positions.push_back(t);
   }
   const at::Tensor x = embed_context(model, ids_N.unsqueeze(0)), rows = device_indices(positions, x.device());
-  const RotaryTable& table = stack.rotary.table(stack.config, longest, x);
+  const RotaryTable table = stack.rotary.table(stack.config, longest, x);
   const RotaryTable rotary{table.cos.index_select(0, rows), table.sin.index_select(0, rows)};
   const PackedSequences packed = pack_sequences(lengths, x.device());
   return encoder_layers(stack, x, rotary, {.packed = &packed}).view({-1, E});
@@ -104,7 +105,7 @@ at::Tensor encode_row(const Cepe& model, const at::Tensor& ids_N, const std::vec
 void check_packed(const Cepe& model, const PackedChunks& chunks) {
   require(model.encoder.has_value(), "this model has no encoder: it is a plain decoder and cannot read a context");
   int64_t total = 0;
-  const int64_t window = model.encoder->stack.config.max_positions;
+  const int64_t window = encoder_window(model.encoder->stack.config);
   for (const int64_t length : chunks.lengths) {
     require(length >= 1 && length <= window, "encode: a chunk of {} tokens, the encoder's window holds 1 to {}", length,
             window);
@@ -121,10 +122,18 @@ size_t layers_below_context(const Stack& decoder) {
   return i;
 }
 
+// Beyond it each token would attend to its neighbours alone: attention here is to all.
+void check_sliding_window(const StackConfig& config, int64_t tokens) {
+  require(config.sliding_window == 0 || tokens <= config.sliding_window,
+          "decode: {} tokens exceed the window of {} over which the decoder's attention slides: cepe computes no such "
+          "mask",
+          tokens, config.sliding_window);
+}
+
 }  // namespace
 
 at::Tensor encode_embedded(const Stack& stack, at::Tensor x_BLE, const at::Tensor& mask_BL) {
-  const RotaryTable& rotary = stack.rotary.table(stack.config, x_BLE.size(1), x_BLE);
+  const RotaryTable rotary = stack.rotary.table(stack.config, x_BLE.size(1), x_BLE);
   return encoder_layers(stack, std::move(x_BLE), rotary, {false, mask_BL});
 }
 
@@ -164,8 +173,8 @@ Latents encode(const Cepe& model, const ContextChunks& chunks, const ContextEnco
   require(ids.dim() == 3, "encode: chunks should be (batch, chunks, length), found {} dimensions", ids.dim());
   const int64_t B = ids.size(0), M = ids.size(1), L = ids.size(2);
   const Stack& stack = model.encoder->stack;
-  require(L <= stack.config.max_positions, "encode: a chunk of {} tokens exceeds the encoder's window of {}", L,
-          stack.config.max_positions);
+  require(L <= encoder_window(stack.config), "encode: a chunk of {} tokens exceeds the encoder's window of {}", L,
+          encoder_window(stack.config));
   Latents out;
   if (chunks.mask_BML.defined()) out.mask_BS = chunks.mask_BML.reshape({B, M * L});
   if (M == 0) return out;
@@ -202,8 +211,9 @@ Latents encode(const Cepe& model, const ContextChunks& chunks, const ContextEnco
 
 at::Tensor decode_below(const Cepe& model, const at::Tensor& ids_BT) {
   const Stack& stack = model.decoder.stack;
+  check_sliding_window(stack.config, ids_BT.size(1));
   at::Tensor x = at::embedding(stack.embedding, ids_BT);
-  const RotaryTable& rotary = stack.rotary.table(stack.config, ids_BT.size(1), x);
+  const RotaryTable rotary = stack.rotary.table(stack.config, ids_BT.size(1), x);
   const SelfAttentionInput self{stack.config, rotary, AttentionMask{true, {}}};
   for (size_t i = 0; i < layers_below_context(stack); ++i) x = layer_forward(stack.layers[i], i, x, self, nullptr);
   return x;
@@ -215,6 +225,7 @@ at::Tensor decode(const Cepe& model, const DecodeInput& input) {
           "decode: expected token ids (batch, tokens), found none");
   const int64_t first = input.cache ? input.cache->length : 0, T = input.ids_BT.size(1);
   const bool below = input.below_BTD.defined();
+  check_sliding_window(stack.config, first + T);
   require(input.last >= 0 && input.last <= T, "decode: the states of the last {} of {} tokens are asked for",
           input.last, T);
   require(!below || !input.cache, "decode: states of the lower layers and a key-value cache exclude each other");
@@ -222,7 +233,7 @@ at::Tensor decode(const Cepe& model, const DecodeInput& input) {
   require(x.size(0) == input.ids_BT.size(0) && x.size(1) == T,
           "decode: states of the lower layers for {} x {} tokens, there are {} x {}", x.size(0), x.size(1),
           input.ids_BT.size(0), T);
-  const RotaryTable& rotary = stack.rotary.table(stack.config, first + T, x);
+  const RotaryTable rotary = stack.rotary.table(stack.config, first + T, x);
   for (size_t i = below ? layers_below_context(stack) : 0; i < stack.layers.size(); ++i) {
     LayerCache* cache = input.cache ? &input.cache->layers[i] : nullptr;
     // What the last layer gives for other tokens nobody reads.

@@ -26,6 +26,7 @@ struct Decoder {
   std::shared_ptr<const PackedWeight> packed_head;  // the head in 8 or 4 bits (weight_type.h), used instead
 };
 
+// Functions that take it as const& change nothing in it: any number of threads may encode and decode with one model.
 struct Cepe {
   CepeConfig config;
   Decoder decoder;
@@ -81,8 +82,8 @@ struct DecodeInput {
 // same tokens can be decoded with one context after another for the price of the upper layers.
 at::Tensor decode_below(const Cepe& model, const at::Tensor& ids_BT);
 
-// -> hidden states after the final norm, (B, T or last, D). Error when the window is exceeded only where the model
-// cannot go further at all (learned sliding windows); rotary positions beyond max_positions are computed.
+// -> hidden states after the final norm, (B, T or last, D). Error, here and in decode_below(), beyond a sliding window,
+// whose mask is not computed; rotary positions beyond the window trained on are.
 at::Tensor decode(const Cepe& model, const DecodeInput& input);
 
 // The head's matrix (V, D), widened where it is packed.
@@ -99,10 +100,12 @@ struct Parameter {
   Part part;
   at::Tensor* value;  // inside the model
 };
-// In checkpoint order. With tied embeddings lm_head is not listed. Layers, encoder and cross-attention are created
-// (empty) as the config says, so that a default Cepe with its config set can be loaded into.
+// Makes layers, encoder and cross-attention (empty) as the config says, where the model does not have them yet: a
+// default Cepe with its config set can then be loaded into.
+void create_modules(Cepe& model);
+// In checkpoint order. With tied embeddings lm_head is not listed. Error where create_modules() is missing.
 std::vector<Parameter> parameters(Cepe& model);
-// A lone stack under a prefix ("model."), with its norm and embedding.
+// A lone stack, whose layers are made, under a prefix ("model."), with its norm and embedding.
 void append_stack_parameters(Stack& stack, const std::string& prefix, Parameter::Part part, bool with_embedding,
                              std::vector<Parameter>& out);
 

@@ -100,8 +100,10 @@ OpenedModel open_gguf(const fs::path& path, const OpenOptions& options) {
   names.num_heads = config.num_heads;
   names.num_kv_heads = config.num_kv_heads;
   const LoadInput input{file, options.device, dtype_for(file, options), &names};
+  create_modules(out.model);
   note_unused(load_parameters(parameters(out.model), input), out);
   note_rounding(file, input.dtype, out);
+  for (std::string& note : gguf_notes(file)) out.notes.push_back(std::move(note));
   tie_head(out.model);
   out.tokenizer = make_gguf_tokenizer(gguf_vocabulary(file));
   if (file.value("tokenizer.chat_template")) out.chat_template = file.string("tokenizer.chat_template");
@@ -169,6 +171,7 @@ OpenedModel open_hf(const fs::path& path, const OpenOptions& options) {
   // Trained parts are decoded from the file to their own type: on the way through `dtype` they would be rounded.
   const LoadInput input{*directory.weights, options.device, dtype_for(*directory.weights, options), nullptr,
                         options.trained_dtype};
+  create_modules(out.model);
   note_unused(load_parameters(parameters(out.model), input), out);
   note_rounding(*directory.weights, input.dtype, out);
   note_chunk_length(out);
@@ -235,6 +238,7 @@ OpenedModel open_trained_parts(const fs::path& path, const nlohmann::json& confi
 
   OpenOptions base_options = options;
   base_options.base.reset();
+  base_options.window.reset();  // the whole model's, set at the end
   OpenedModel out = open_model(base, base_options);
   require(!out.model.config.encoder, "{}: the base {} is itself a CEPE model", where, base.string());
   check_base_config(config, where, out);
@@ -248,6 +252,7 @@ OpenedModel open_trained_parts(const fs::path& path, const nlohmann::json& confi
   const StackConfig decoder = out.model.config.decoder;  // as the base gives it: the merged form is only a carrier
   out.model.config = cepe_config_from_json(merged, where);
   out.model.config.decoder = decoder;
+  create_modules(out.model);
   out.kind = "trained parts";
   out.base_path = base;
   out.base_sha256 = found;
@@ -277,13 +282,14 @@ GgufVocabulary gguf_vocabulary(const GgufFile& file) {
     for (double score : file.numbers("tokenizer.ggml.scores")) out.scores.push_back(static_cast<float>(score));
   }
   if (file.value("tokenizer.ggml.token_type")) {
-    for (int64_t type : file.integers("tokenizer.ggml.token_type"))
+    for (int64_t type : file.integers("tokenizer.ggml.token_type")) {
+      require(type >= 0 && type < 256, "{}: tokenizer.ggml.token_type holds {}, expected a kind of token",
+              file.path().string(), type);
       out.token_types.push_back(static_cast<int32_t>(type));
+    }
   }
-  if (file.value("tokenizer.ggml.bos_token_id"))
-    out.bos = static_cast<TokenId>(file.integer("tokenizer.ggml.bos_token_id"));
-  if (file.value("tokenizer.ggml.eos_token_id"))
-    out.eos = static_cast<TokenId>(file.integer("tokenizer.ggml.eos_token_id"));
+  if (const auto id = gguf_token_id(file, "bos")) out.bos = static_cast<TokenId>(*id);
+  if (const auto id = gguf_token_id(file, "eos")) out.eos = static_cast<TokenId>(*id);
   // Absent means the family's habit, which the tokenizer knows.
   if (file.value("tokenizer.ggml.add_bos_token")) out.add_bos = file.boolean("tokenizer.ggml.add_bos_token", false);
   if (file.value("tokenizer.ggml.add_eos_token")) out.add_eos = file.boolean("tokenizer.ggml.add_eos_token", false);
@@ -291,17 +297,38 @@ GgufVocabulary gguf_vocabulary(const GgufFile& file) {
   return out;
 }
 
-OpenedModel open_model(const fs::path& path, const OpenOptions& options) {
+namespace {
+
+OpenedModel open_any(const fs::path& path, const OpenOptions& options) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
   require(fs::exists(status), "{}: {}", path.string(),
           error && status.type() != fs::file_type::not_found ? error.message() : "no such model file or directory");
   if (!fs::is_directory(status)) {
-    require(path.extension() == ".gguf", "{}: expected a .gguf file or a model directory", path.string());
+    require(path.extension() == ".gguf" || is_gguf_file(path),
+            "{}: expected a GGUF file or a model directory, found a file that does not begin with GGUF", path.string());
     return open_gguf(path, options);
   }
   const nlohmann::json config = read_model_config(path);
   return config.contains("cepe_format") ? open_trained_parts(path, config, options) : open_hf(path, options);
+}
+
+}  // namespace
+
+OpenedModel open_model(const fs::path& path, const OpenOptions& options) {
+  OpenedModel opened = open_any(path, options);
+  if (!options.window) return opened;
+  StackConfig& decoder = opened.model.config.decoder;
+  const int64_t own = decoder_window(decoder);
+  choose_window(decoder, *options.window, path.string());
+  opened.model.decoder.stack.config = decoder;
+  if (*options.window > own) {
+    opened.notes.push_back(
+        fmt::format("a window of {} tokens is asked for; the model's own holds {}: beyond, its text "
+                    "may get worse",
+                    *options.window, own));
+  }
+  return opened;
 }
 
 fs::path resolve_base(const std::string& name, const std::optional<fs::path>& given) {

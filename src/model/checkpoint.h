@@ -26,6 +26,7 @@ struct OpenOptions {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;            // of all weights
   bool keep_float32 = false;                    // float32 instead of dtype where the decoder's file holds float32
+  std::optional<int64_t> window;                // decoder_window() instead of the one that the file gives
   std::optional<at::ScalarType> trained_dtype;  // of encoder and cross-attention where different (training: float32)
 };
 

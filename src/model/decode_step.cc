@@ -87,8 +87,7 @@ TableBatch table_batch(const Cepe& model, int64_t batch) {
 
 bool can_step(const Cepe& model, int64_t capacity) {
   const StackConfig& config = model.config.decoder;
-  const int64_t original = config.rope.original_positions ? config.rope.original_positions : config.max_positions;
-  return config.rope.kind != RopeKind::dynamic || capacity <= original;
+  return config.rope.kind != RopeKind::dynamic || capacity <= config.max_positions;
 }
 
 StepChain step_chain_from_name(const std::string& name) {
@@ -108,6 +107,10 @@ DecodeStep::DecodeStep(const Cepe& model, const KeyValueCache& cache, const Deco
   const at::NoGradGuard no_gradients;
   const Stack& stack = model.decoder.stack;
   const int64_t B = cache_.layers.at(0).k_BSGK.size(0);
+  const int64_t slides = stack.config.sliding_window;
+  require(slides == 0 || cache.capacity <= slides,
+          "decoding step: a cache of {} tokens exceeds the window of {} over which the decoder's attention slides",
+          cache.capacity, slides);
   require(can_step(model, cache.capacity), "decoding step: rotary frequencies depend on the length of {} tokens",
           cache.capacity);
   options_.contexts.clear();

@@ -8,6 +8,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <vector>
 
@@ -67,16 +68,22 @@ struct Layer {
   FeedForward feed_forward;
 };
 
-// Cosines and sines for a stack, grown as longer sequences come. Not thread-safe.
+// Cosines and sines for a stack, kept from call to call and made anew for longer sequences. Threads may share it: a
+// table is never written once it is handed out. (On a GPU they must share a stream as well, or order their first use.)
 class RotaryCache {
  public:
+  RotaryCache() = default;
+  RotaryCache(const RotaryCache& other) { *this = other; }
+  RotaryCache& operator=(const RotaryCache& other);
+
   // A table of at least `positions` rows, in float32 (float64 for a float64 model) on the device. With
   // RopeKind::dynamic the frequencies depend on the length, as in Hugging Face's implementation.
-  const RotaryTable& table(const StackConfig& config, int64_t positions, const at::Tensor& like);
+  RotaryTable table(const StackConfig& config, int64_t positions, const at::Tensor& like) const;
 
  private:
-  RotaryTable table_;
-  int64_t positions_ = 0;
+  mutable std::mutex mutex_;  // of the two below
+  mutable RotaryTable table_;
+  mutable int64_t positions_ = 0;
 };
 
 struct Stack {
@@ -84,7 +91,7 @@ struct Stack {
   at::Tensor embedding;  // (V, D)
   std::vector<Layer> layers;
   at::Tensor norm;  // (D)
-  mutable RotaryCache rotary;
+  RotaryCache rotary;
 };
 
 // Keys and values of one layer for the tokens decoded so far.

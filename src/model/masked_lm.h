@@ -13,6 +13,7 @@ struct MaskedLm {
   at::Tensor bias;        // lm_bias (V)
 };
 
+void create_modules(MaskedLm& model);  // the layers, empty, of its configuration
 std::vector<Parameter> parameters(MaskedLm& model);
 
 // logits = head(norm(silu(dense(h)))) + bias, (B, L, V). mask (B, L) bool, may be undefined.

@@ -1,5 +1,7 @@
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "model/cepe.h"
 #include "model/masked_lm.h"
@@ -60,27 +62,15 @@ void collect_layer(const std::string& prefix, const StackConfig& config, Layer& 
 
 void collect_stack(const std::string& prefix, Stack& stack, bool with_embedding, Collector& collect) {
   const StackConfig& config = stack.config;
-  stack.layers.resize(config.num_layers);
+  require(static_cast<int64_t>(stack.layers.size()) == config.num_layers,
+          "parameters: {} has {} layers of {}: create_modules() makes them", prefix, stack.layers.size(),
+          config.num_layers);
   if (with_embedding)
     collect.add(prefix + "embed_tokens.weight", {config.vocab_size, config.hidden_size}, stack.embedding);
   for (size_t i = 0; i < stack.layers.size(); ++i) {
     collect_layer(prefix + "layers." + std::to_string(i) + ".", config, stack.layers[i], collect);
   }
   collect.add(prefix + "norm.weight", {config.hidden_size}, stack.norm);
-}
-
-// Modules that the configuration asks for and the model does not have yet.
-void create_modules(Cepe& model) {
-  const CepeConfig& config = model.config;
-  Stack& decoder = model.decoder.stack;
-  decoder.config = config.decoder;
-  decoder.layers.resize(config.decoder.num_layers);
-  if (!config.encoder) return;
-  if (!model.encoder) model.encoder.emplace();
-  model.encoder->stack.config = *config.encoder;
-  for (int64_t i = config.decoder.num_layers - config.num_cross_attn_layers; i < config.decoder.num_layers; ++i) {
-    if (!decoder.layers[i].cross_attention) decoder.layers[i].cross_attention.emplace();
-  }
 }
 
 Linear cast(const Linear& linear, at::ScalarType dtype) {
@@ -116,6 +106,20 @@ Stack cast(const Stack& stack, at::ScalarType dtype) {
 
 }  // namespace
 
+void create_modules(Cepe& model) {
+  const CepeConfig& config = model.config;
+  Stack& decoder = model.decoder.stack;
+  decoder.config = config.decoder;
+  decoder.layers.resize(config.decoder.num_layers);
+  if (!config.encoder) return;
+  if (!model.encoder) model.encoder.emplace();
+  model.encoder->stack.config = *config.encoder;
+  model.encoder->stack.layers.resize(config.encoder->num_layers);
+  for (int64_t i = config.decoder.num_layers - config.num_cross_attn_layers; i < config.decoder.num_layers; ++i) {
+    if (!decoder.layers[i].cross_attention) decoder.layers[i].cross_attention.emplace();
+  }
+}
+
 void append_stack_parameters(Stack& stack, const std::string& prefix, Part part, bool with_embedding,
                              std::vector<Parameter>& out) {
   Collector collect{out, part};
@@ -123,7 +127,12 @@ void append_stack_parameters(Stack& stack, const std::string& prefix, Part part,
 }
 
 std::vector<Parameter> parameters(Cepe& model) {
-  create_modules(model);
+  require(model.config.encoder.has_value() == model.encoder.has_value(),
+          "parameters: the model's encoder is not made: create_modules() makes it");
+  const std::vector<Layer>& layers = model.decoder.stack.layers;
+  const auto reads = [](const Layer& layer) { return layer.cross_attention.has_value(); };
+  require(!model.encoder || std::count_if(layers.begin(), layers.end(), reads) == model.config.num_cross_attn_layers,
+          "parameters: layers without their cross-attention: create_modules() makes it");
   std::vector<Parameter> out;
   Collector decoder_parts{out, Part::decoder, model.config.encoder ? model.config.encoder->hidden_size : 0};
   collect_stack("model.", model.decoder.stack, true, decoder_parts);
@@ -141,6 +150,8 @@ std::vector<Parameter> parameters(Cepe& model) {
   }
   return out;
 }
+
+void create_modules(MaskedLm& model) { model.stack.layers.resize(model.stack.config.num_layers); }
 
 std::vector<Parameter> parameters(MaskedLm& model) {
   const int64_t E = model.stack.config.hidden_size, V = model.stack.config.vocab_size;
@@ -194,6 +205,7 @@ void add_cepe_parts(Cepe& model, const AdditionOptions& options) {
   encoder.num_layers = options.encoder_layers;
   encoder.max_positions = options.encoder_window;
   encoder.tie_embeddings = false;
+  encoder.sliding_window = encoder.chosen_window = 0;  // it attends to all of a chunk
   model.config.encoder = encoder;
   model.config.encoder_embeddings = EncoderEmbeddings::decoder;
   model.config.num_cross_attn_layers = options.cross_attention_layers;
@@ -204,6 +216,7 @@ void add_cepe_parts(Cepe& model, const AdditionOptions& options) {
   const auto copy = [](const at::Tensor& value) {
     return value.detach().to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);
   };
+  create_modules(model);
   const std::vector<Parameter> all = parameters(model);
   std::map<std::string, at::Tensor> source;
   for (const Parameter& parameter : all) {

@@ -38,8 +38,9 @@ void scale_yarn(const StackConfig& config, int64_t original, std::vector<double>
   const auto dimension = [&](double turns) {
     return config.head_dim * std::log(original / (turns * 2 * kPi)) / (2 * std::log(rope.theta));
   };
-  const double low = std::max(std::floor(dimension(rope.beta_fast)), 0.0);
-  double high = std::min(std::ceil(dimension(rope.beta_slow)), static_cast<double>(config.head_dim - 1));
+  double low = dimension(rope.beta_fast), high = dimension(rope.beta_slow);
+  if (rope.truncate) low = std::floor(low), high = std::ceil(high);
+  low = std::max(low, 0.0), high = std::min(high, static_cast<double>(config.head_dim - 1));
   if (high == low) high += 0.001;
   for (size_t i = 0; i < frequencies.size(); ++i) {
     const double ramp = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
@@ -53,10 +54,10 @@ RotaryTable rotary_table(const StackConfig& config, int64_t positions) {
   const RopeConfig& rope = config.rope;
   const int64_t original = rope.original_positions ? rope.original_positions : config.max_positions;
   double theta = rope.theta, scale = 1.0;
-  if (rope.kind == RopeKind::dynamic && positions > original) {
+  if (rope.kind == RopeKind::dynamic && positions > config.max_positions) {
     // NTK-aware scaling that grows with the sequence.
-    theta *=
-        std::pow(rope.factor * positions / original - (rope.factor - 1), config.head_dim / (config.head_dim - 2.0));
+    theta *= std::pow(rope.factor * positions / config.max_positions - (rope.factor - 1),
+                      config.head_dim / (config.head_dim - 2.0));
   }
   std::vector<double> frequencies = base_frequencies(theta, config.head_dim);
   if (rope.kind == RopeKind::linear) {
@@ -73,13 +74,21 @@ RotaryTable rotary_table(const StackConfig& config, int64_t positions) {
   return {angles.cos() * scale, angles.sin() * scale};
 }
 
-const RotaryTable& RotaryCache::table(const StackConfig& config, int64_t positions, const at::Tensor& like) {
+RotaryCache& RotaryCache::operator=(const RotaryCache& other) {
+  if (this == &other) return *this;
+  const std::scoped_lock lock(mutex_, other.mutex_);
+  table_ = other.table_;
+  positions_ = other.positions_;
+  return *this;
+}
+
+RotaryTable RotaryCache::table(const StackConfig& config, int64_t positions, const at::Tensor& like) const {
+  const std::lock_guard lock(mutex_);
   const at::ScalarType type = like.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const bool same = table_.cos.defined() && table_.cos.device() == like.device() && table_.cos.scalar_type() == type;
   // Dynamic frequencies change with every length beyond the original window; the others only need enough rows.
   const bool dynamic = config.rope.kind == RopeKind::dynamic;
-  const int64_t original = config.rope.original_positions ? config.rope.original_positions : config.max_positions;
-  const int64_t least = dynamic ? std::max(positions, original) : positions;
+  const int64_t least = dynamic ? std::max(positions, config.max_positions) : positions;
   if (same && (dynamic ? positions_ == least : positions_ >= least)) return table_;
   // Grown generously, so that a decoding loop does not rebuild it at each token.
   const int64_t wanted = dynamic ? least : std::max(positions, same ? 2 * positions_ : int64_t{512});

@@ -130,6 +130,7 @@ Cepe random_model(const CepeConfig& config, const RandomModelOptions& options) {
   const at::TensorOptions tensor = at::TensorOptions().device(options.device).dtype(options.dtype);
   Cepe model;
   model.config = config;
+  create_modules(model);
   for (Parameter& parameter : parameters(model)) {
     at::Tensor value = at::empty(parameter.shape, tensor);
     if (parameter.shape.size() == 2) {

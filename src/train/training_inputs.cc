@@ -13,7 +13,7 @@ namespace {
 namespace fs = std::filesystem;
 
 void check_windows(const TrainConfig& config, const Cepe& model) {
-  const int64_t encoder = model.encoder->stack.config.max_positions, decoder = model.config.decoder.max_positions;
+  const int64_t encoder = encoder_window(model.encoder->stack.config), decoder = decoder_window(model.config.decoder);
   require(config.chunk_length <= encoder, "train.chunk_length: chunks of {} tokens exceed the encoder's window of {}",
           config.chunk_length, encoder);
   // Beyond it the frozen decoder meets positions that it was never trained on, or a sliding window, which it would need

@@ -180,5 +180,43 @@ TEST(GenerateCommand, TheRealModelAnswers) {
   EXPECT_EQ(made["stop_reason"], "end_token");
 }
 
+// The tiny model's window is 128 positions; a prompt of some 300 tokens is read where the rotary scaling stretches it.
+TEST(GenerateCommand, TheWindowIsWhatTheScalingGivesOrTheUserSets) {
+  const TemporaryDirectory directory;
+  const auto model = [&](const char* name, const char* key, const json& value) {
+    const fs::path copy = directory.copy_of(golden("plain"));
+    json config = json::parse(read_file(copy / "config.json"));
+    config[key] = value;
+    write_file(copy / "config.json", config.dump());
+    fs::rename(copy, directory.path() / name);
+    return (directory.path() / name).string();
+  };
+  std::string prompt;
+  for (int i = 0; i < 300; ++i) prompt += "rain ";
+  const auto words = [&](const std::string& path, const Words& more) {
+    return with({"generate", "--model", path, "--raw", "--max-tokens", "2", "--json", "--prompt", prompt}, more);
+  };
+  const std::string plain = golden("plain");
+  expect_refused(words(plain, {}), "window of 128");
+  expect_refused(words(model("short", "max_position_embeddings", 64), {}), "window of 64");
+  const json yarn = {{"rope_type", "yarn"}, {"factor", 16.0}, {"original_max_position_embeddings", 128}};
+  for (const json& scaling : {yarn, json{{"type", "dynamic"}, {"factor", 16.0}}}) {
+    const std::string path = model(scaling.dump().size() > 50 ? "yarn" : "dynamic", "rope_scaling", scaling);
+    const CommandResult read = run_cepe(words(path, {}));
+    ASSERT_EQ(read.status, 0) << read.err;
+    EXPECT_EQ(json::parse(read.out)["tokens"].size(), 2u);
+    expect_refused(words(path, {"--window", "200"}), "window of 200");
+  }
+  const CommandResult wider = run_cepe(words(plain, {"--window", "4000"}));
+  ASSERT_EQ(wider.status, 0) << wider.err;
+  expect_refused(words(plain, {"--window", "-1"}), "--window");
+  const std::string slides = model("slides", "model_type", "mistral");
+  json config = json::parse(read_file(fs::path(slides) / "config.json"));
+  config["sliding_window"] = 100;
+  write_file(fs::path(slides) / "config.json", config.dump());
+  expect_refused(words(slides, {}), "window of 100");
+  expect_refused(words(slides, {"--window", "4000"}), "slides over 100");
+}
+
 }  // namespace
 }  // namespace cepe

@@ -69,7 +69,8 @@ INSTANTIATE_TEST_SUITE_P(Published, Fixtures, testing::Values("cepe-mha", "cepe-
 INSTANTIATE_TEST_SUITE_P(Families, Fixtures,
                          testing::Values("families/llama-mqa", "families/llama-bias", "families/llama-linear",
                                          "families/llama-dynamic", "families/llama-yarn", "families/llama-llama3",
-                                         "families/mistral", "families/qwen2", "families/qwen3"));
+                                         "families/llama-yarn-mscale", "families/llama-yarn-betas", "families/mistral",
+                                         "families/qwen2", "families/qwen2-yarn", "families/qwen3"));
 
 TEST(Verify, FailsWhenOneWeightIsChanged) {
   for (const char* tensor :

@@ -202,6 +202,31 @@ TEST_F(GgufFileTest, RefusesTensorsInWrongPlaces) {
             "tensors t and s overlap: the first ends at byte 64, the second begins at byte 32");
 }
 
+TEST_F(GgufFileTest, APartOfASplitModelIsRefusedWithWhatToDo) {
+  constexpr GgufType kU16 = static_cast<GgufType>(2);
+  const auto part = [&](uint16_t number, uint16_t parts) {
+    return GgufBytes().header(0, 2).value("split.no", kU16, number).value("split.count", kU16, parts);
+  };
+  EXPECT_EQ(message(part(0, 3)),
+            "is part 1 of a model split into 3 files: merge them first (llama-gguf-split --merge FIRST-PART OUT.gguf)");
+  EXPECT_EQ(message(part(2, 3)).substr(0, 12), "is part 3 of");
+  EXPECT_EQ(open(part(0, 1)).integer("split.count"), 1);
+}
+
+TEST_F(GgufFileTest, IsKnownByItsMagic) {
+  open(with_value().value<uint32_t>("a", kU32, 1));
+  EXPECT_TRUE(is_gguf_file(path_));
+  std::ofstream(path_, std::ios::binary) << "GGU";
+  EXPECT_FALSE(is_gguf_file(path_));
+  EXPECT_FALSE(is_gguf_file(path_ + ".absent"));
+  EXPECT_FALSE(is_gguf_file(std::string(directory_ / ".")));
+}
+
+TEST_F(GgufFileTest, NamesItsKeysInOrder) {
+  EXPECT_EQ(open(GgufBytes().header(0, 2).value<uint32_t>("b", kU32, 1).value<uint32_t>("a", kU32, 1)).keys(),
+            (std::vector<std::string>{"a", "b"}));
+}
+
 TEST(BadGgufFile, EveryTruncationIsRefused) {
   std::string whole = read_file(kBlocks);
   MemoryFile cut;

@@ -97,6 +97,7 @@ TEST(TrainedParts, OfAProjectedEmbeddingComeBackExactly) {
   model.config.encoder_embeddings = EncoderEmbeddings::decoder_projected;
   model.config.num_cross_attn_layers = 2;
   model.config.chunk_length = 8;
+  create_modules(model);
   for (Parameter& parameter : trainable_parameters(model)) *parameter.value = at::randn(parameter.shape) * 0.2;
   const int64_t E = model.config.encoder->hidden_size, D = model.config.decoder.hidden_size;
   ASSERT_NE(E, D);
@@ -435,7 +436,7 @@ TEST(TrainedParts, RecordTheirBaseAndTheirTraining) {
 TEST(Open, NamesWhatIsMissing) {
   expect_error([] { open_model("/no/such/model"); }, "/no/such/model: no such model file or directory");
   expect_error([] { open_model(fs::path(CEPE_TEST_DATA) / "mlm/model.safetensors"); },
-               "expected a .gguf file or a model directory");
+               "expected a GGUF file or a model directory");
 }
 
 }  // namespace

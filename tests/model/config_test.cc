@@ -7,10 +7,6 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "base/file.h"
-#include "io/gguf.h"
-#include "io/gguf_bytes.h"
-#include "model/fixtures.h"
 #include "model/layers.h"
 
 namespace cepe {
@@ -98,13 +94,192 @@ TEST(Config, NamesWhatIsWrong) {
 }
 
 TEST(Config, ASlidingWindowEndsTheWindow) {
+  const auto window = [](nlohmann::json change) {
+    nlohmann::json json = llama();
+    json.update(change);
+    const StackConfig config = stack_config_from_json(json, "config.json");
+    const StackConfig again = stack_config_from_json(stack_config_to_json(config), "again");
+    EXPECT_EQ(again.sliding_window, config.sliding_window) << change;
+    EXPECT_EQ(config.max_positions, 128);
+    return decoder_window(config);
+  };
+  EXPECT_EQ(window({{"model_type", "mistral"}, {"sliding_window", 64}}), 64);
+  EXPECT_EQ(window({{"model_type", "mistral"}, {"sliding_window", nullptr}}), 128);
+  EXPECT_EQ(window({{"model_type", "llama"}, {"sliding_window", 64}}), 128) << "transformers reads none of a Llama";
+  const nlohmann::json qwen = {{"model_type", "qwen2"}, {"sliding_window", 64}, {"max_window_layers", 1}};
+  const auto of_qwen = [&](nlohmann::json change) {
+    nlohmann::json all = qwen;
+    all.update(change);
+    return window(all);
+  };
+  EXPECT_EQ(of_qwen({{"use_sliding_window", false}}), 128);
+  EXPECT_EQ(of_qwen({{"use_sliding_window", true}}), 64);
+  EXPECT_EQ(of_qwen({{"use_sliding_window", true}, {"max_window_layers", 2}}), 128) << "no layer slides";
+  EXPECT_EQ(of_qwen({{"layer_types", {"full_attention", "sliding_attention"}}}), 64);
+  EXPECT_EQ(of_qwen({{"layer_types", {"full_attention", "full_attention"}}}), 128);
   nlohmann::json json = llama();
-  json["model_type"] = "mistral";
-  json["sliding_window"] = 64;
-  EXPECT_EQ(stack_config_from_json(json, "config.json").max_positions, 64);
-  json["model_type"] = "qwen2";
-  json["use_sliding_window"] = false;
-  EXPECT_EQ(stack_config_from_json(json, "config.json").max_positions, 128);
+  json["layer_types"] = {"full_attention", "linear_attention"};
+  expect_refused(json, "layers of the type \"linear_attention\"");
+}
+
+// What transformers 5.24 takes where the file is silent.
+TEST(Config, AbsentFieldsHaveTheDefaultsOfTheFamily) {
+  nlohmann::json json = llama();
+  json.erase("max_position_embeddings");
+  const auto of = [&](const char* family) {
+    json["model_type"] = family;
+    return stack_config_from_json(json, "config.json");
+  };
+  EXPECT_EQ(of("llama").max_positions, 2048);
+  EXPECT_EQ(of("mistral").max_positions, 131072);
+  EXPECT_EQ(of("mistral").sliding_window, 4096);
+  EXPECT_EQ(of("qwen2").max_positions, 32768);
+  EXPECT_EQ(of("qwen2").sliding_window, 0);
+  EXPECT_EQ(of("qwen2").head_dim, 12);
+  EXPECT_EQ(of("qwen3").head_dim, 128);
+}
+
+// vLLM's max_model_len for the same fields.
+TEST(Config, TheWindowIsWhatTheRotaryScalingGives) {
+  const auto window = [](nlohmann::json scaling) {
+    nlohmann::json json = llama();
+    json["rope_scaling"] = std::move(scaling);
+    return decoder_window(stack_config_from_json(json, "config.json"));
+  };
+  EXPECT_EQ(window(nullptr), 128);
+  EXPECT_EQ(window({{"type", "linear"}, {"factor", 4.0}}), 512);
+  EXPECT_EQ(window({{"type", "dynamic"}, {"factor", 2.5}}), 320);
+  const nlohmann::json yarn = {{"type", "yarn"}, {"factor", 4.0}};
+  const auto of_yarn = [&](int64_t original) {
+    nlohmann::json scaling = yarn;
+    scaling["original_max_position_embeddings"] = original;
+    return window(scaling);
+  };
+  EXPECT_EQ(of_yarn(128), 512) << "as Qwen2.5's model card writes it";
+  EXPECT_EQ(of_yarn(32), 128) << "as max_position_embeddings counts the factor already";
+  EXPECT_EQ(window(yarn), 512);
+  EXPECT_EQ(window({{"type", "llama3"}, {"factor", 8.0}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0}}), 128);
+}
+
+TEST(Config, AChosenWindowHolds) {
+  StackConfig config = stack_config_from_json(llama(), "config.json");
+  choose_window(config, 4096, "model");
+  EXPECT_EQ(decoder_window(config), 4096);
+  EXPECT_THROW(choose_window(config, 0, "model"), Error);
+  EXPECT_THROW(choose_window(config, int64_t{1} << 31, "model"), Error);
+  config.sliding_window = 64;
+  EXPECT_THROW(choose_window(config, 65, "model"), Error);
+  choose_window(config, 64, "model");
+  EXPECT_EQ(decoder_window(config), 64);
+}
+
+nlohmann::json llama_with(const char* key, nlohmann::json value) {
+  nlohmann::json json = llama();
+  json[key] = std::move(value);
+  return json;
+}
+
+TEST(Config, FieldsThatChangeTheArithmeticAreRefusedByName) {
+  for (const auto& [key, value] :
+       std::vector<std::pair<const char*, nlohmann::json>>{{"residual_multiplier", 0.22},
+                                                           {"embedding_multiplier", 12},
+                                                           {"attention_multiplier", 0.0078125},
+                                                           {"logits_scaling", 16.0},
+                                                           {"logit_scale", 0.0625},
+                                                           {"final_logit_softcapping", 30.0},
+                                                           {"attn_logit_softcapping", 50.0},
+                                                           {"query_pre_attn_scalar", 256},
+                                                           {"partial_rotary_factor", 0.5},
+                                                           {"mlp_bias", true},
+                                                           {"num_local_experts", 8},
+                                                           {"num_experts", 128},
+                                                           {"scale_emb", 12},
+                                                           {"no_rope_layers", {1, 0}},
+                                                           {"use_qk_norm", true},
+                                                           {"clip_qkv", 8.0},
+                                                           {"residual_multiplier", "1"},
+                                                           {"hidden_activation", "gelu_pytorch_tanh"}}) {
+    expect_refused(llama_with(key, value), key == std::string("hidden_activation") ? "gelu_pytorch_tanh" : key);
+  }
+  // The values that change nothing, as such files have them.
+  nlohmann::json json = llama();
+  json.update({{"residual_multiplier", 1.0},
+               {"attention_multiplier", 1 / std::sqrt(12.0)},
+               {"final_logit_softcapping", nullptr},
+               {"partial_rotary_factor", 1},
+               {"mlp_bias", false},
+               {"no_rope_layers", {1, 1}},
+               {"num_local_experts", 0},
+               {"hidden_act", "swish"},
+               {"pretraining_tp", 2}});
+  EXPECT_EQ(stack_config_from_json(json, "config.json").num_layers, 2);
+}
+
+TEST(Config, RotaryScalingThatIsNotComputedIsRefusedByName) {
+  const nlohmann::json yarn = {{"rope_type", "yarn"}, {"factor", 4.0}};
+  const auto refused = [](nlohmann::json scaling, const char* key, nlohmann::json value, const char* part) {
+    scaling[key] = std::move(value);
+    expect_refused(llama_with("rope_scaling", scaling), part);
+    expect_refused(llama_with("rope_parameters", scaling), part);
+  };
+  for (const char* kind : {"su", "longrope", "mrope", "proportional"})
+    refused({{"factor", 2.0}, {"short_factor", {1}}}, "type", kind, kind);
+  refused(yarn, "partial_rotary_factor", 0.5, "partial_rotary_factor");
+  refused(yarn, "alpha", 1000.0, "alpha");
+  refused(yarn, "mrope_section", {16, 24, 24}, "mrope_section");
+  refused({}, "full_attention", yarn, "full_attention");
+  refused(yarn, "attention_factor", 0.0, "attention_factor");
+  refused(yarn, "attention_factor", "1", "attention_factor");
+  refused(yarn, "mscale", {1}, "mscale");
+  refused(yarn, "truncate", 0, "truncate");
+  refused(yarn, "beta_fast", -32, "beta_fast");
+  refused(yarn, "original_max_position_embeddings", 32.5, "original_max_position_embeddings");
+  refused(yarn, "original_max_position_embeddings", 0, "original_max_position_embeddings");
+  refused(yarn, "rope_theta", 1.0, "base 1");
+  refused(yarn, "factor", 1e300, "factor");
+  refused(yarn, "factor", 0.5, "factor");
+  refused({{"type", "linear"}}, "factor", nullptr, "factor");
+  const nlohmann::json llama3 = {{"type", "llama3"}, {"factor", 8.0}, {"low_freq_factor", 1.0}};
+  refused(llama3, "high_freq_factor", 1.0, "high_freq_factor");
+  refused(llama3, "high_freq_factor", nullptr, "high_freq_factor");
+  for (const double theta : {0.0, -1.0, HUGE_VAL}) expect_refused(llama_with("rope_theta", theta), "rope_theta");
+}
+
+TEST(Config, YarnIsReadAsTransformersReadsIt) {
+  nlohmann::json scaling = {{"type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 32.0}};
+  const auto read = [&] { return stack_config_from_json(llama_with("rope_scaling", scaling), "config.json").rope; };
+  EXPECT_EQ(read().original_positions, 32);
+  EXPECT_EQ(read().attention_factor, 0.0);
+  scaling.update({{"mscale", 1.3}, {"mscale_all_dim", 0.4}, {"truncate", false}, {"beta_fast", 0}});
+  EXPECT_DOUBLE_EQ(read().attention_factor, (0.13 * std::log(4.0) + 1) / (0.04 * std::log(4.0) + 1));
+  EXPECT_FALSE(read().truncate);
+  EXPECT_EQ(read().beta_fast, 32.0);
+  scaling["attention_factor"] = 1.5;
+  EXPECT_EQ(read().attention_factor, 1.5);
+  scaling["factor"] = nullptr;  // the ratio of the windows
+  EXPECT_EQ(read().factor, 4.0);
+  // The file's own original window comes before the scaling's, and rope_scaling before rope_parameters.
+  nlohmann::json json = llama_with("rope_scaling", scaling);
+  json["original_max_position_embeddings"] = 64;
+  json["rope_parameters"] = {{"rope_type", "linear"}, {"factor", 2.0}};
+  EXPECT_EQ(stack_config_from_json(json, "config.json").rope.original_positions, 64);
+  json["rope_scaling"] = nlohmann::json::object();
+  EXPECT_EQ(stack_config_from_json(json, "config.json").rope.kind, RopeKind::linear);
+  const StackConfig config = stack_config_from_json(llama_with("rope_scaling", scaling), "config.json");
+  const StackConfig again = stack_config_from_json(stack_config_to_json(config), "again");
+  EXPECT_TRUE(at::equal(rotary_table(again, 300).cos, rotary_table(config, 300).cos));
+}
+
+TEST(Config, TokenIdsAreIntegersWithin31Bits) {
+  for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"}) {
+    for (const nlohmann::json& wrong : {nlohmann::json("2"), nlohmann::json(1.5), nlohmann::json::parse("[[1]]"),
+                                        nlohmann::json(true), nlohmann::json((int64_t{1} << 32) + 2)})
+      expect_refused(llama_with(key, wrong), key);
+  }
+  expect_refused(llama_with("bos_token_id", nlohmann::json::array()), "bos_token_id");
+  expect_refused(llama_with("pad_token_id", {1, 2}), "pad_token_id");
+  EXPECT_EQ(stack_config_from_json(llama_with("pad_token_id", -1), "config.json").pad_token, std::nullopt);
+  EXPECT_TRUE(stack_config_from_json(llama_with("eos_token_id", nlohmann::json::array()), "c").end_tokens.empty());
 }
 
 TEST(Config, ThePublishedLayoutRefusesWhatItCannotSay) {
@@ -140,79 +315,6 @@ TEST(Config, ThePublishedLayoutScalesRotaryPositionsInTwoFields) {
       << "it still scales beyond the window, and 4.34 refuses it";
   config.decoder.rope.kind = RopeKind::linear;
   EXPECT_FALSE(cepe_config_to_published_json(config).contains("rope_scaling"));
-  config.decoder.rope.kind = RopeKind::dynamic;
-  config.decoder.rope.factor = 2.0;
-  config.decoder.rope.original_positions = config.decoder.max_positions / 2;  // it knows no other window than this one
-  EXPECT_THROW(cepe_config_to_published_json(config), Error);
-}
-
-// The sizes that every Llama file gives, five values: heads of 4 in a width of 8.
-void put_llama_sizes(GgufBytes& bytes) {
-  bytes.text("general.architecture").put<uint32_t>(kString).text("llama");
-  for (const auto& [key, number] :
-       {std::pair("embedding_length", 8u), std::pair("feed_forward_length", 16u), std::pair("block_count", 1u),
-        std::pair("attention.head_count", 2u), std::pair("context_length", 32u)}) {
-    bytes.value(std::string("llama.") + key, kU32, static_cast<uint32_t>(number));
-  }
-}
-
-StackConfig stack_config_of(const GgufBytes& bytes) {
-  const ScratchDirectory scratch;
-  write_file(scratch.path() / "m.gguf", bytes.str());
-  return stack_config_from_gguf(GgufFile(scratch.path() / "m.gguf"));
-}
-
-// A Llama file with these tokens, their types (1 normal, 3 control, 4 user defined) and ids named as ends.
-std::vector<int64_t> end_tokens_of(const std::vector<std::pair<std::string, int32_t>>& tokens,
-                                   const std::vector<std::pair<std::string, uint32_t>>& named) {
-  GgufBytes bytes;
-  bytes.header(1, 8 + named.size());
-  put_llama_sizes(bytes);
-  bytes.text("tokenizer.ggml.tokens").put<uint32_t>(kArray).put<uint32_t>(kString).put<uint64_t>(tokens.size());
-  for (const auto& token : tokens) bytes.text(token.first);
-  constexpr uint32_t kI32 = 5;
-  bytes.text("tokenizer.ggml.token_type").put<uint32_t>(kArray).put(kI32).put<uint64_t>(tokens.size());
-  for (const auto& token : tokens) bytes.put(token.second);
-  for (const auto& [name, id] : named) bytes.value("tokenizer.ggml." + name + "_token_id", kU32, id);
-  bytes.tensor("token_embd.weight", {8, tokens.size()}, 0, 0).data(8 * tokens.size() * 4);
-  return stack_config_of(bytes).end_tokens;
-}
-
-TEST(Config, EndTokensOfAGgufAreThoseItNamesAndThoseSpelledAsEnds) {
-  using Ids = std::vector<int64_t>;
-  EXPECT_EQ(end_tokens_of({{"a", 1}, {"b", 1}, {"c", 1}, {"d", 1}}, {{"eom", 3}, {"eot", 2}, {"eos", 1}}),
-            (Ids{1, 2, 3}));
-  // Llama 3.1, whose file names the end of a turn alone.
-  EXPECT_EQ(end_tokens_of({{"a", 1}, {"<|end_of_text|>", 3}, {"<|eom_id|>", 3}, {"<|eot_id|>", 3}}, {{"eos", 3}}),
-            (Ids{3, 1, 2}));
-  EXPECT_EQ(end_tokens_of({{"<|endoftext|>", 3}, {"<|im_start|>", 3}, {"<|im_end|>", 3}}, {{"eos", 2}}), (Ids{2, 0}));
-  EXPECT_EQ(end_tokens_of({{"<s>", 3}, {"</s>", 3}}, {}), (Ids{1}));
-  // The same text as an ordinary token ends nothing.
-  EXPECT_EQ(end_tokens_of({{"a", 1}, {"</s>", 1}, {"<|im_end|>", 4}}, {{"eos", 0}}), (Ids{0, 2}));
-}
-
-// A Llama file of heads of 4 with these divisors of its rotary frequencies, as llama3's scaling is stored.
-GgufBytes with_divisors(const std::vector<float>& divisors) {
-  GgufBytes bytes;
-  bytes.header(2, 6);
-  put_llama_sizes(bytes);
-  bytes.tensor("token_embd.weight", {8, 4}, 0, 0).tensor("rope_freqs.weight", {divisors.size()}, 0, 128).data(128);
-  for (const float divisor : divisors) bytes.put(divisor);
-  return bytes.data(0);
-}
-
-TEST(Config, AGgufDividesRotaryFrequencies) {
-  const StackConfig config = stack_config_of(with_divisors({1.0f, 8.0f}));
-  EXPECT_EQ(config.rope.frequency_divisors, (std::vector<double>{1.0, 8.0}));
-  const StackConfig again = stack_config_from_json(stack_config_to_json(config), "again");
-  EXPECT_EQ(again.rope.frequency_divisors, config.rope.frequency_divisors);
-  for (const auto& wrong :
-       std::vector<std::vector<float>>{{1.0f}, {1.0f, 2.0f, 3.0f}, {1.0f, 0.0f}, {NAN, 1.0f}, {1.0f, INFINITY}}) {
-    EXPECT_THROW(stack_config_of(with_divisors(wrong)), Error);
-  }
-  CepeConfig plain;
-  plain.decoder = config;
-  EXPECT_THROW(cepe_config_to_published_json(plain), Error);
 }
 
 // What a converter to GGUF stores for llama3, the unscaled over the scaled frequencies, gives llama3's angles.

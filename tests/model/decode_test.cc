@@ -6,6 +6,8 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "io/safetensors.h"
+#include "model/decode_step.h"
 #include "model/fixtures.h"
 
 namespace cepe {
@@ -188,6 +190,44 @@ TEST(Decoding, ACacheThatIsFullIsRefused) {
   KeyValueCache cache = make_cache(model.decoder.stack, 1, 4);
   decode(model, {random_ids({1, 4}), nullptr, &cache});
   EXPECT_THROW(decode(model, {random_ids({1, 1}), nullptr, &cache}), Error);
+}
+
+// What transformers' greedy generation makes of 24 tokens with a window of 32 before the rotary scaling: the answer
+// crosses it, and the frequencies of `dynamic` change with every token.
+TEST(BeyondTheOriginalWindow, TheContinuationIsTheRecordedOne) {
+  const at::NoGradGuard no_grad;
+  for (const std::string name : {"families/llama-dynamic", "families/qwen2-yarn"}) {
+    const Cepe model = open_fixture(name).model;
+    EXPECT_GE(decoder_window(model.config.decoder), 48) << name;
+    const SafetensorsFile recorded(std::filesystem::path(CEPE_TEST_DATA) / name / "continued.safetensors");
+    const TensorView& view = *recorded.find("tokens");
+    const auto* told = reinterpret_cast<const int64_t*>(view.bytes.data());
+    const int64_t all = view.elements(), given = 24;
+    ASSERT_EQ(all, 48);
+    KeyValueCache cache = make_cache(model.decoder.stack, 1, all);
+    at::Tensor ids = at::tensor(at::ArrayRef<int64_t>(told, given), at::kLong).unsqueeze(0);
+    for (int64_t i = given; i < all; ++i) {
+      const at::Tensor states = decode(model, {.ids_BT = ids, .cache = &cache, .last = 1});
+      ids = logits(model, states).argmax(-1);
+      ASSERT_EQ(ids.item<int64_t>(), told[i]) << name << ", token " << i;
+    }
+  }
+}
+
+TEST(SlidingWindow, NothingIsDecodedBeyondIt) {
+  const at::NoGradGuard no_grad;
+  Cepe model = open_fixture("families/mistral").model;
+  model.config.decoder.sliding_window = 16;
+  model.decoder.stack.config = model.config.decoder;
+  const at::Tensor ids = at::randint(0, 96, {1, 17}, at::kLong), within = ids.narrow(1, 0, 16);
+  EXPECT_EQ(decode(model, {within}).size(1), 16);
+  EXPECT_EQ(decode_below(model, within).size(1), 16);
+  EXPECT_THROW(decode(model, {ids}), Error);
+  EXPECT_THROW(decode_below(model, ids), Error);
+  KeyValueCache cache = make_cache(model.decoder.stack, 1, 17);
+  decode(model, {.ids_BT = within, .cache = &cache});
+  EXPECT_THROW(decode(model, {.ids_BT = ids.narrow(1, 16, 1), .cache = &cache}), Error);
+  EXPECT_THROW(DecodeStep(model, cache, {}), Error);
 }
 
 }  // namespace

@@ -20,6 +20,7 @@ using testing::HasSubstr;
 int64_t count_of(const std::string& name, std::optional<Parameter::Part> part = {}) {
   Cepe model;
   model.config = shape_config(name);
+  create_modules(model);
   int64_t total = 0;
   for (const Parameter& parameter : parameters(model)) {
     int64_t elements = 1;

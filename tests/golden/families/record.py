@@ -3,7 +3,8 @@
 usage: record.py OUT_DIRECTORY      needs: torch, transformers, safetensors (development only)
 
 Each directory OUT/<name> is a Hugging Face model directory with expected.safetensors beside it: input_ids and logits. Sequences are
-longer than the original window wherever the rope kind scales, so that the scaling shows.
+longer than the original window wherever the rope kind scales, so that the scaling shows; beside some of them continued.safetensors: tokens,
+what greedy generation makes of the first 24.
 """
 import json
 import os
@@ -32,7 +33,15 @@ MODELS = {
     "mistral": (MistralConfig, MistralForCausalLM, dict(head_dim=16, sliding_window=None)),
     "qwen2": (Qwen2Config, Qwen2ForCausalLM, dict(tie_word_embeddings=True)),
     "qwen3": (Qwen3Config, Qwen3ForCausalLM, dict(head_dim=16, tie_word_embeddings=True)),
+    "llama-yarn-mscale": (LlamaConfig, LlamaForCausalLM, dict(max_position_embeddings=128, **rope(
+        rope_type="yarn", factor=4.0, original_max_position_embeddings=32, mscale=1.3, mscale_all_dim=0.4, truncate=False))),
+    "llama-yarn-betas": (LlamaConfig, LlamaForCausalLM, dict(max_position_embeddings=128, **rope(
+        rope_type="yarn", factor=4.0, original_max_position_embeddings=32, attention_factor=1.4, beta_fast=3.0, beta_slow=0.5))),
+    # As Qwen2.5's model card writes it: max_position_embeddings stays the window before the extension.
+    "qwen2-yarn": (Qwen2Config, Qwen2ForCausalLM, rope(rope_type="yarn", factor=4.0, original_max_position_embeddings=32)),
 }
+# Greedy continuations with a cache, from within the original window to beyond it: 24 tokens and 24 more.
+CONTINUED = ("llama-dynamic", "qwen2-yarn")
 
 for seed, (name, (config_type, model_type, changes)) in enumerate(MODELS.items()):
     torch.manual_seed(seed)
@@ -50,4 +59,7 @@ for seed, (name, (config_type, model_type, changes)) in enumerate(MODELS.items()
         if extra not in ("config.json", "model.safetensors"):
             os.remove(os.path.join(folder, extra))
     save_file({"input_ids": ids, "logits": logits}, os.path.join(folder, "expected.safetensors"))
+    if name in CONTINUED:
+        told = model.generate(ids[:1, :24], max_new_tokens=24, min_new_tokens=24, do_sample=False, eos_token_id=None)
+        save_file({"tokens": told}, os.path.join(folder, "continued.safetensors"))
     print(name, sum(p.numel() for p in model.parameters()), float(logits.norm()))
