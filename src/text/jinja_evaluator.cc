@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "text/jinja_arithmetic.h"
 #include "text/jinja_builtins.h"
+#include "text/jinja_loop.h"
 
 namespace cepe::jinja {
 namespace {
@@ -63,6 +64,17 @@ class Evaluator {
   void work(size_t amount) {
     work_ += amount;
     require(work_ <= kMaxWork, "the template does too much work");
+  }
+
+  // The work of comparing a value with others: all that is in it. A list may hold one text a million times, and itself
+  // in a thousand others, so the walk ends where the work is too much.
+  void work_through(const Value& value) {
+    work(1 + value.size());
+    if (value.is(Kind::kList)) {
+      for (const Value& item : value.list()) work_through(item);
+    } else if (value.is(Kind::kMap)) {
+      for (const auto& [key, item] : value.map()) work_through(item);
+    }
   }
 
   // Statements
@@ -222,47 +234,20 @@ class Evaluator {
 
   // The variable "loop", with what does not change from round to round.
   Value new_loop(const Statement& statement, const std::shared_ptr<size_t>& at, int64_t depth) {
-    auto object = std::make_shared<Namespace>();
-    object->settable = false;
-    auto& entries = object->entries;
-    entries["depth"] = depth + 1;
-    entries["depth0"] = depth;
-    entries["cycle"] = Function{"cycle", [at](const Arguments& arguments) {
-                                  const List& items = arguments.positional;
-                                  require(!items.empty(), "cycle needs values");
-                                  return items[*at % items.size()];
-                                }};
-    const auto last = std::make_shared<Value>();
-    entries["changed"] = Function{"changed", [last](const Arguments& arguments) -> Value {
-                                    const Value now(arguments.positional, Sequence::tuple);
-                                    return !equal(std::exchange(*last, now), now);
-                                  }};
-    if (!statement.recursive) return Value(std::move(object));
+    const std::shared_ptr<Namespace> object = new_loop_object(at, depth);
+    if (!statement.recursive) return Value(object);
     kept_.push_back(scope_);
-    entries[kCall] = Function{"loop", [this, &statement, depth, around = scope_](const Arguments& arguments) -> Value {
-                                require(arguments.positional.size() == 1, "\"loop\" takes one value");
-                                const Level level(*this);
-                                return written([&] {
-                                  const auto outer = std::exchange(scope_, around);
-                                  rounds(statement, elements(arguments.positional[0]), depth + 1);
-                                  scope_ = outer;
-                                });
-                              }};
-    return Value(std::move(object));
-  }
-
-  static void update_loop(Namespace& object, const List& items, size_t i) {
-    auto& loop = object.entries;
-    const auto size = static_cast<int64_t>(items.size()), at = static_cast<int64_t>(i);
-    loop["index"] = at + 1;
-    loop["index0"] = at;
-    loop["revindex"] = size - at;
-    loop["revindex0"] = size - at - 1;
-    loop["first"] = at == 0;
-    loop["last"] = at + 1 == size;
-    loop["length"] = size;
-    loop["previtem"] = i > 0 ? items[i - 1] : Value(Undefined{"there is no previous item"});
-    loop["nextitem"] = i + 1 < items.size() ? items[i + 1] : Value(Undefined{"there is no next item"});
+    object->entries[kCall] =
+        Function{"loop", [this, &statement, depth, around = scope_](const Arguments& arguments) -> Value {
+                   require(arguments.positional.size() == 1, "\"loop\" takes one value");
+                   const Level level(*this);
+                   return written([&] {
+                     const auto outer = std::exchange(scope_, around);
+                     rounds(statement, elements(arguments.positional[0]), depth + 1);
+                     scope_ = outer;
+                   });
+                 }};
+    return Value(object);
   }
 
   // Macros
@@ -430,7 +415,9 @@ class Evaluator {
     for (size_t i = 0; i < e.comparisons.size(); ++i) {
       Value right = evaluate(*e.operands[i + 1]);
       line_ = e.line;
-      work(left.size() + right.size());
+      work_through(left);
+      const bool looks_up_key = right.is(Kind::kMap) && e.comparisons[i].ends_with("in");
+      if (!looks_up_key) work_through(right);
       if (!compare(e.comparisons[i], left, right)) return false;
       left = std::move(right);
     }
@@ -459,11 +446,23 @@ class Evaluator {
     if (caller) arguments.named.emplace_back("caller", *caller);
     line_ = e.line;
     work(subject.size() * 4);
+    if (compares_elements(e, subject)) work_through(subject);
     if (e.kind == ExprKind::kFilter) return apply_filter(e.name, subject, arguments);
     if (e.kind == ExprKind::kCall) return call_value(subject, arguments);
     const bool has_entries = subject.is(Kind::kMap) || subject.is(Kind::kNamespace);
     const Value* entry = has_entries && !names_method(subject, e.name) ? subject.find(e.name) : nullptr;
     return entry ? call_value(*entry, arguments) : call_method(e.name, subject, arguments);
+  }
+
+  // Of a method: count and index of a list.
+  static bool compares_elements(const Expression& e, const Value& subject) {
+    if (e.kind == ExprKind::kMethod) return subject.is(Kind::kList);
+    if (e.kind != ExprKind::kFilter) return false;
+    for (const char* name :
+         {"dictsort", "max", "min", "reject", "rejectattr", "select", "selectattr", "sort", "unique"}) {
+      if (e.name == name) return true;
+    }
+    return false;
   }
 
   static Value call_value(const Value& callee, const Arguments& arguments) {

@@ -240,6 +240,10 @@ TEST(ChatTemplate, WorkAndMemoryAreBounded) {
       doubling + "{% set n.s = n.s|replace('a', n.s) %}{% endfor %}",
       doubling + "{% set n.s = n.s|join(n.s) %}{% endfor %}",
       doubling + "{% set n.s = (n.s ~ n.s)|tojson(indent=32) %}{% endfor %}",
+      doubling + "{% set n.l = [n.l, n.l] %}{% if n.l == n.l %}{% endif %}{% endfor %}",
+      "{% set s = 'a' * 1000000 %}{% set l = [s ~ 'b', s ~ 'b'] * 10000 %}{{ l|sort|length }}{{ l|unique|list|length "
+      "}}",
+      "{% set s = 'a' * 1000000 %}{% set l = [s ~ 'b'] * 10000 %}{{ (s ~ 'b') in l }}{{ (s ~ 'c') in l }}",
       doubling + "{% set n.s = n.s * 1000 %}{% endfor %}",
       doubling + "{% set n.l = n.l * 1000 %}{% endfor %}",
       doubling + "{% set n.s = '%s%s' % (n.s, n.s) %}{% endfor %}",
