@@ -24,8 +24,9 @@ struct TokenizerFiles {
 
 TokenizerFiles tokenizer_files_of_directory(const fs::path& source) {
   TokenizerFiles files;
-  for (const char* name : {"tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
-                           "added_tokens.json", "generation_config.json", "chat_template.jinja"}) {
+  for (const char* name :
+       {"tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+        "generation_config.json", "chat_template.jinja", "chat_template.json"}) {
     if (fs::is_regular_file(source / name)) files.contents[name] = read_file(source / name);
   }
   files.said = files.contents.empty() ? "without a tokenizer: " + source.string() + " has no tokenizer files to copy"
@@ -41,7 +42,7 @@ TokenizerFiles tokenizer_files_of_gguf(const OpenedModel& opened, const fs::path
   }
   const StackConfig& decoder = opened.model.config.decoder;
   HfTokenizerSettings settings{.chat_template = opened.chat_template, .model_max_length = decoder_window(decoder)};
-  if (decoder.pad_token) settings.pad = static_cast<TokenId>(*decoder.pad_token);
+  if (decoder.pad_token) settings.pad = token_id_from(*decoder.pad_token, source.string() + ": the padding token");
   const HfTokenizerFiles files = hf_tokenizer_files(vocabulary, settings);
   return {{{"tokenizer.json", files.tokenizer_json}, {"tokenizer_config.json", files.tokenizer_config_json}},
           "with its tokenizer"};

@@ -10,6 +10,10 @@
 #include "generate/context_mass.h"
 #include "generate/generator.h"
 #include "generate/prompt.h"
+#include "model/chat_template_source.h"
+#include "text/chat_template.h"
+#include "text/text_file.h"
+#include "text/utf8.h"
 
 namespace cepe {
 namespace {
@@ -17,7 +21,7 @@ namespace {
 struct GenerateCommand {
   ModelOptions model;
   std::vector<std::string> context;
-  std::string prompt, prompt_file, system;
+  std::string prompt, prompt_file, system, chat_template;
   GenerateOptions options;
   std::string form = "automatic", latents = "stored";
   double context_cache = 4;  // GB
@@ -37,9 +41,45 @@ std::string prompt_text(const CLI::App& command, const GenerateCommand& given) {
     require(!given.prompt.empty(), "--prompt: the prompt is empty");
     return given.prompt;
   }
-  std::string content = read_file(given.prompt_file);
+  const std::string bytes = read_file(given.prompt_file);
+  const size_t invalid = find_invalid_utf8(bytes);
+  require(invalid == std::string::npos, "{}: expected UTF-8 text, found an invalid sequence at byte {}",
+          given.prompt_file, invalid);
+  std::string content(without_byte_order_mark(bytes));
+  // The line break that editors put at the end of a file is none of the prompt's.
+  if (content.ends_with('\n')) content.pop_back();
+  if (content.ends_with('\r') && bytes.ends_with('\n')) content.pop_back();
   require(!content.empty(), "{}: the prompt file is empty", given.prompt_file);
   return content;
+}
+
+// Runs what reads or renders a chat template; its errors say how to do without.
+template <typename Action>
+auto with_template_hint(const Action& action) {
+  try {
+    return action();
+  } catch (const ChatTemplateError& error) {
+    fail("{}; --raw does without the template, --chat-template FILE gives another", error.what());
+  }
+}
+
+// --chat-template FILE; and a template that cannot be read is told before a large model is.
+void read_chat_template(const CLI::App& command, const GenerateCommand& given, PromptInput& input) {
+  require(!given.raw || !input.system, "--system: a system message needs a chat template, and --raw leaves it out");
+  if (command.count("--chat-template") > 0) {
+    require(!given.raw, "--chat-template: --raw leaves the chat template out: give one of the two");
+    input.chat_template = without_byte_order_mark(read_file(given.chat_template));
+    input.chat_template_file = given.chat_template;
+    require(!input.chat_template->empty(), "{}: the chat template is empty", given.chat_template);
+  }
+  if (given.raw) return;
+  with_template_hint([&] {
+    if (input.chat_template) return ChatTemplate(*input.chat_template, input.chat_template_file);
+    std::optional<std::filesystem::path> base;
+    if (!given.model.base.empty()) base = given.model.base;
+    const ChatTemplateSource own = find_chat_template(given.model.model, base);
+    return ChatTemplate(own.text, own.file);
+  });
 }
 
 // What became of the context's keys and values; nothing where there is no context.
@@ -133,8 +173,10 @@ void run(const CLI::App& command, GenerateCommand& given) {
   require(!given.mass || !given.context.empty(), "--attention-mass: there is no context: give files with --context");
   require(options.max_tokens > 0, "--max-tokens: expected 1 or more, found {}", options.max_tokens);
 
+  read_chat_template(command, given, input);
+
   const OpenedModel opened = open_model(given.model);
-  const Prompt prompt = build_prompt(opened, input);
+  const Prompt prompt = with_template_hint([&] { return build_prompt(opened, input); });
   if (!prompt.templated && !given.raw) {
     std::fprintf(stderr, "cepe: %s has no chat template, so the prompt is continued as it is (as with --raw)\n",
                  given.model.model.c_str());
@@ -205,6 +247,8 @@ void add_generate_command(CLI::App& app) {
   command->add_option("--prompt", given->prompt, "the question or the text to go on with");
   command->add_option("--prompt-file", given->prompt_file, "a file that holds the prompt");
   command->add_option("--system", given->system, "a system message for the chat template");
+  command->add_option("--chat-template", given->chat_template,
+                      "a file with the chat template (Jinja) to use instead of the model's");
   command->add_flag("--raw", given->raw, "no chat template: the text goes on from the prompt");
   command->add_flag("--json", given->json,
                     "one JSON object on standard output at the end, instead of text as it is made");

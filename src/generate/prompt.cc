@@ -28,6 +28,11 @@ std::string special_text(const Tokenizer& tokenizer, std::optional<TokenId> toke
   return token ? tokenizer.token_text(*token) : std::string();
 }
 
+// The template that a prompt is put into; empty where there is none.
+const std::string& template_for(const OpenedModel& opened, const PromptInput& input) {
+  return input.chat_template ? *input.chat_template : opened.chat_template;
+}
+
 std::string rendered(const OpenedModel& opened, const PromptInput& input) {
   const Tokenizer& tokenizer = *opened.tokenizer;
   ChatTemplateInput chat;
@@ -35,7 +40,9 @@ std::string rendered(const OpenedModel& opened, const PromptInput& input) {
   chat.messages.push_back({"user", input.text});
   chat.bos_token = special_text(tokenizer, tokenizer.bos());
   chat.eos_token = special_text(tokenizer, tokenizer.eos());
-  return ChatTemplate(opened.chat_template).render(chat);
+  chat.special_tokens = opened.special_tokens;
+  const std::string& file = input.chat_template ? input.chat_template_file : opened.chat_template_file;
+  return ChatTemplate(template_for(opened, input), file).render(chat);
 }
 
 // Whole chunks' worth of tokens between two reports of progress; encode_packed() takes as many as suit the device.
@@ -71,9 +78,9 @@ Prompt build_prompt(const OpenedModel& opened, const PromptInput& input) {
   const Tokenizer& tokenizer = tokenizer_of(opened);
   require(!input.text.empty(), "the prompt is empty");
   Prompt prompt;
-  prompt.templated = !input.raw && !opened.chat_template.empty();
+  prompt.templated = !input.raw && !template_for(opened, input).empty();
   require(prompt.templated || !input.system, "a system message needs a chat template, and {}",
-          input.raw ? std::string("--raw leaves it out") : opened.path.string() + " has none");
+          input.raw ? std::string("a raw prompt is put into none") : opened.path.string() + " has none");
   if (prompt.templated) {
     prompt.tokens = tokenizer.encode(rendered(opened, input), {.add_special_tokens = false});
   } else {
@@ -144,7 +151,11 @@ int64_t context_chunk_length(const CepeConfig& config) {
 
 std::vector<TokenId> end_tokens(const OpenedModel& opened) {
   std::vector<TokenId> tokens;
-  for (const int64_t token : opened.model.config.decoder.end_tokens) tokens.push_back(static_cast<TokenId>(token));
+  // An id outside the vocabulary ends nothing: no such token is ever drawn.
+  for (const int64_t token : opened.model.config.decoder.end_tokens) {
+    const bool known = token >= 0 && token < opened.model.config.decoder.vocab_size;
+    if (known) tokens.push_back(static_cast<TokenId>(token));
+  }
   if (opened.tokenizer && opened.tokenizer->eos()) tokens.push_back(*opened.tokenizer->eos());
   std::sort(tokens.begin(), tokens.end());
   tokens.erase(std::unique(tokens.begin(), tokens.end()), tokens.end());

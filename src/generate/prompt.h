@@ -16,6 +16,9 @@ struct PromptInput {
   std::string text;                   // the user's message; raw: the text to go on with
   std::optional<std::string> system;  // a system message before it
   bool raw = false;                   // no chat template, even where the model has one
+  // Instead of the model's own, where given: the Jinja source, and the file for messages.
+  std::optional<std::string> chat_template;
+  std::string chat_template_file;
 };
 
 struct Prompt {
@@ -26,7 +29,8 @@ struct Prompt {
 
 // The tokens of a prompt, the names of special tokens in it parsed. Raw: the text, with the begin token where the
 // tokenizer adds one. Throws Error on an empty prompt, a model without a tokenizer, a system message that no template
-// can take, text that is not UTF-8, and where the template refuses the messages.
+// can take and text that is not UTF-8; ChatTemplateError where the template or what it does with the messages is
+// refused.
 Prompt build_prompt(const OpenedModel& opened, const PromptInput& input);
 
 // Where a chunk comes from.

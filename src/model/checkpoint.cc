@@ -11,6 +11,7 @@
 #include "io/hf_directory.h"
 #include "io/layout.h"
 #include "io/safetensors.h"
+#include "model/chat_template_source.h"
 #include "model/tensor_names.h"
 
 namespace cepe {
@@ -88,6 +89,13 @@ void note_rounding(const TensorSource& weights, at::ScalarType dtype, OpenedMode
   }
 }
 
+void set_chat_template(ChatTemplateSource source, OpenedModel& opened) {
+  opened.chat_template = std::move(source.text);
+  opened.chat_template_file = std::move(source.file);
+  opened.special_tokens = std::move(source.special_tokens);
+  opened.notes.insert(opened.notes.end(), source.notes.begin(), source.notes.end());
+}
+
 OpenedModel open_gguf(const fs::path& path, const OpenOptions& options) {
   const GgufFile file(path);
   OpenedModel out;
@@ -106,30 +114,9 @@ OpenedModel open_gguf(const fs::path& path, const OpenOptions& options) {
   for (std::string& note : gguf_notes(file)) out.notes.push_back(std::move(note));
   tie_head(out.model);
   out.tokenizer = make_gguf_tokenizer(gguf_vocabulary(file));
-  if (file.value("tokenizer.chat_template")) out.chat_template = file.string("tokenizer.chat_template");
+  set_chat_template(chat_template_of(file), out);
   check_tokenizer(out);
   return out;
-}
-
-std::string chat_template_of(const HfDirectory& directory, std::vector<std::string>& notes) {
-  const fs::path separate = directory.path / "chat_template.jinja";
-  if (fs::exists(separate)) return read_file(separate);
-  const auto& config = directory.tokenizer_config;
-  if (!config.contains("chat_template")) return "";
-  const auto& value = config["chat_template"];
-  if (value.is_string()) return value.get<std::string>();
-  if (!value.is_array()) return "";
-  // Several named templates: the one called "default".
-  std::string names;
-  for (const auto& entry : value) {
-    if (!entry.is_object() || !entry.contains("template") || !entry["template"].is_string()) continue;
-    const std::string name = entry.value("name", "");
-    if (name == "default") return entry["template"].get<std::string>();
-    names += (names.empty() ? "" : ", ") + name;
-  }
-  if (!names.empty())
-    notes.push_back(fmt::format("of the chat templates {} none is called default: none is used", names));
-  return "";
 }
 
 void add_generation_end_tokens(const nlohmann::json& generation, StackConfig& config) {
@@ -180,7 +167,7 @@ OpenedModel open_hf(const fs::path& path, const OpenOptions& options) {
     out.tokenizer = load_tokenizer_json(*directory.tokenizer_json);
   else if (directory.tokenizer_model)
     out.tokenizer = load_sentencepiece(*directory.tokenizer_model);
-  out.chat_template = chat_template_of(directory, out.notes);
+  set_chat_template(chat_template_of(directory), out);
   check_tokenizer(out);
   return out;
 }
@@ -274,6 +261,7 @@ OpenedModel open_trained_parts(const fs::path& path, const nlohmann::json& confi
 
 GgufVocabulary gguf_vocabulary(const GgufFile& file) {
   GgufVocabulary out;
+  out.where = file.path().string();
   out.model = file.string("tokenizer.ggml.model");
   out.pre = file.value("tokenizer.ggml.pre") ? file.string("tokenizer.ggml.pre") : "default";
   out.tokens = file.strings("tokenizer.ggml.tokens");

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -32,9 +33,11 @@ struct OpenOptions {
 
 struct OpenedModel {
   Cepe model;
-  std::shared_ptr<const Tokenizer> tokenizer;  // null where the directory has none (fixtures)
-  std::string chat_template;                   // Jinja source, empty where there is none
-  std::string kind;                            // "GGUF", "Hugging Face directory", "published CEPE", "trained parts"
+  std::shared_ptr<const Tokenizer> tokenizer;         // null where the directory has none (fixtures)
+  std::string chat_template;                          // Jinja source, empty where there is none
+  std::string chat_template_file;                     // that holds it
+  std::map<std::string, std::string> special_tokens;  // by name, "pad_token", for the chat template
+  std::string kind;  // "GGUF", "Hugging Face directory", "published CEPE", "trained parts"
   std::filesystem::path path;
   std::optional<std::filesystem::path> base_path;  // trained parts: the base that was found
   std::string base_sha256;                         // of the decoder's weights (see hash_weights)

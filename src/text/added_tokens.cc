@@ -12,13 +12,14 @@ bool stands_alone(std::string_view text, size_t begin, size_t end) {
   return end == text.size() || !is_word_character(code_point_at(text, end).value);
 }
 
-size_t skip_space_before(std::string_view text, size_t at) {
-  while (at > 0) {
+// No further than to `first`.
+size_t skip_space_before(std::string_view text, size_t at, size_t first) {
+  while (at > first) {
     const CodePoint c = code_point_before(text, at);
     if (!is_white_space(c.value)) break;
     at -= c.size;
   }
-  return at;
+  return std::max(at, first);
 }
 
 size_t skip_space_after(std::string_view text, size_t at) {
@@ -81,6 +82,7 @@ int32_t AddedTokenMatcher::longest_match(std::string_view text, size_t at) const
 void AddedTokenMatcher::split(std::string_view text, bool parse_special, std::vector<TextPart>& parts) const {
   if (text.empty()) return;
   size_t text_begin = 0;
+  size_t space_begin = 0, space_end = 0;  // white space that was passed over, so that it is passed over once
   for (size_t at = 0; !tokens_.empty() && at < text.size();) {
     const int32_t found = longest_match(text, at);
     if (found < 0) {
@@ -92,8 +94,13 @@ void AddedTokenMatcher::split(std::string_view text, bool parse_special, std::ve
     at = end;
     if (token.special && !parse_special) continue;
     if (token.single_word && !stands_alone(text, begin, end)) continue;
-    if (token.lstrip) begin = std::max(skip_space_before(text, begin), text_begin);
-    if (token.rstrip) end = skip_space_after(text, end);
+    if (token.lstrip) begin = skip_space_before(text, begin, text_begin);
+    if (token.rstrip && (end < space_begin || end > space_end)) {
+      space_begin = end;
+      space_end = skip_space_after(text, end);
+    }
+    if (token.rstrip) end = space_end;
+    if (begin >= end) continue;  // nothing is left of it: a token before took all, as white space
     if (text_begin < begin) parts.push_back({text.substr(text_begin, begin - text_begin), -1});
     parts.push_back({text.substr(begin, end - begin), token.id});
     text_begin = end;

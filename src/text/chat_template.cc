@@ -1,6 +1,5 @@
 #include "text/chat_template.h"
 
-#include "base/error.h"
 #include "text/jinja_evaluator.h"
 #include "text/jinja_parser.h"
 #include "text/utf8.h"
@@ -11,11 +10,27 @@ using jinja::None;
 using jinja::Value;
 
 struct ChatTemplate::Impl {
+  std::string file;
   jinja::Template parsed;
 };
 
-ChatTemplate::ChatTemplate(std::string_view source) : impl_(std::make_unique<Impl>()) {
-  impl_->parsed = jinja::parse(source);
+namespace {
+
+// Runs something of a template; its errors name the file.
+template <typename Action>
+auto with_file(const std::string& file, const Action& action) {
+  try {
+    return action();
+  } catch (const Error& error) {
+    throw ChatTemplateError(file.empty() ? error.what() : file + ": " + error.what());
+  }
+}
+
+}  // namespace
+
+ChatTemplate::ChatTemplate(std::string_view source, std::string file) : impl_(std::make_unique<Impl>()) {
+  impl_->file = std::move(file);
+  impl_->parsed = with_file(impl_->file, [&] { return jinja::parse(source); });
 }
 
 ChatTemplate::~ChatTemplate() = default;
@@ -38,10 +53,11 @@ std::string ChatTemplate::render(const ChatTemplateInput& input) const {
       {"tools", Value(None{})},
       {"documents", Value(None{})},
   };
+  for (const auto& [name, text] : input.special_tokens) variables[name] = Value(text);
   // A tokenizer without such a token leaves the name undefined.
   if (!input.bos_token.empty()) variables["bos_token"] = Value(input.bos_token);
   if (!input.eos_token.empty()) variables["eos_token"] = Value(input.eos_token);
-  return jinja::render(impl_->parsed, variables);
+  return with_file(impl_->file, [&] { return jinja::render(impl_->parsed, variables); });
 }
 
 }  // namespace cepe

@@ -57,17 +57,17 @@ constexpr std::array<std::string_view, 4> kDefaultPatterns = {
     R"([\p{P}\$\+<=>\^~\|]+)", R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S))", R"(\p{N}+)",
     R"([0-9][0-9][0-9])"};
 
-std::pair<std::string, std::string> cut_merge(const std::string& merge, size_t rank) {
+std::pair<std::string, std::string> cut_merge(const std::string& merge, size_t rank, const std::string& where) {
   const size_t space = merge.find(' ', 1);
   if (space == std::string::npos || space + 1 == merge.size()) {
-    fail("merge {} of the GGUF vocabulary is \"{}\", expected two tokens with a space between", rank, merge);
+    fail("{}: merge {} of the vocabulary is \"{}\", expected two tokens with a space between", where, rank, merge);
   }
   return {merge.substr(0, space), merge.substr(space + 1)};
 }
 
 std::unique_ptr<Tokenizer> make_byte_level(GgufVocabulary vocabulary) {
   BpeParts parts;
-  parts.where = "GGUF vocabulary";
+  parts.where = vocabulary.where;
   parts.source = fmt::format("GGUF, {}", vocabulary.pre.empty() ? "default" : vocabulary.pre);
   const GgufRecipe recipe = gguf_recipe(vocabulary.pre, parts.where);
   if (recipe.digits) parts.pre_tokenizer.add_digits(true);
@@ -85,7 +85,7 @@ std::unique_ptr<Tokenizer> make_byte_level(GgufVocabulary vocabulary) {
     parts.data.vocabulary.emplace_back(std::move(vocabulary.tokens[id]), token);
   }
   for (size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {
-    parts.data.merges.push_back(cut_merge(vocabulary.merges[rank], rank));
+    parts.data.merges.push_back(cut_merge(vocabulary.merges[rank], rank, vocabulary.where));
   }
   parts.bos = vocabulary.bos;
   parts.eos = vocabulary.eos;
@@ -109,19 +109,23 @@ GgufRecipe gguf_recipe(const std::string& pre, const std::string& where) {
 }
 
 void check_gguf_vocabulary(const GgufVocabulary& vocabulary) {
-  require(!vocabulary.tokens.empty(), "the GGUF vocabulary has no tokens");
+  const std::string& where = vocabulary.where;
+  require(!vocabulary.tokens.empty(), "{}: the vocabulary has no tokens", where);
   require(vocabulary.token_types.empty() || vocabulary.token_types.size() == vocabulary.tokens.size(),
-          "the GGUF vocabulary has {} tokens but {} token types", vocabulary.tokens.size(),
+          "{}: the vocabulary has {} tokens but {} token types", where, vocabulary.tokens.size(),
           vocabulary.token_types.size());
   for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
     const size_t at = find_invalid_utf8(vocabulary.tokens[id]);
-    require(at == std::string_view::npos, "token {} of the GGUF vocabulary is not valid UTF-8 at byte {}", id, at);
+    require(at == std::string_view::npos, "{}: token {} of the vocabulary is not valid UTF-8 at byte {}", where, id,
+            at);
   }
-  const auto inside = [&](const std::optional<TokenId>& id) {
-    return !id || (*id >= 0 && static_cast<size_t>(*id) < vocabulary.tokens.size());
+  const auto check = [&](const char* name, const std::optional<TokenId>& id) {
+    require(!id || (*id >= 0 && static_cast<size_t>(*id) < vocabulary.tokens.size()),
+            "{}: the {} token has the id {}, outside the vocabulary of {}", where, name, id.value_or(0),
+            vocabulary.tokens.size());
   };
-  require(inside(vocabulary.bos), "the begin token of the GGUF file is outside its vocabulary");
-  require(inside(vocabulary.eos), "the end token of the GGUF file is outside its vocabulary");
+  check("begin", vocabulary.bos);
+  check("end", vocabulary.eos);
 }
 
 GgufEnds gguf_ends(const GgufVocabulary& vocabulary, const GgufRecipe& recipe) {
@@ -135,7 +139,7 @@ std::unique_ptr<Tokenizer> make_gguf_tokenizer(GgufVocabulary vocabulary) {
   check_gguf_vocabulary(vocabulary);
   if (vocabulary.model == "gpt2") return make_byte_level(std::move(vocabulary));
   if (vocabulary.model == "llama") return make_gguf_sentencepiece(std::move(vocabulary));
-  fail("the GGUF vocabulary is of the kind \"{}\"; supported are gpt2 and llama", vocabulary.model);
+  fail("{}: the vocabulary is of the kind \"{}\"; supported are gpt2 and llama", vocabulary.where, vocabulary.model);
 }
 
 }  // namespace cepe

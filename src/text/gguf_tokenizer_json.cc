@@ -70,7 +70,7 @@ json post_processor(const GgufVocabulary& vocabulary, const GgufRecipe& recipe) 
 json model(const GgufVocabulary& vocabulary, const GgufRecipe& recipe) {
   json words = json::object();
   for (size_t id = 0; id < vocabulary.tokens.size(); ++id) words[vocabulary.tokens[id]] = id;
-  require(words.size() == vocabulary.tokens.size(), "the GGUF vocabulary names {} of its tokens twice",
+  require(words.size() == vocabulary.tokens.size(), "{}: the vocabulary names {} of its tokens twice", vocabulary.where,
           vocabulary.tokens.size() - words.size());
   json out = {{"type", "BPE"},
               {"dropout", nullptr},
@@ -90,7 +90,8 @@ json tokenizer_config(const GgufVocabulary& vocabulary, const HfTokenizerSetting
   const auto name = [&](const char* key, const std::optional<TokenId>& id) {
     if (!id) return;
     require(*id >= 0 && static_cast<size_t>(*id) < vocabulary.tokens.size(),
-            "the {} of the GGUF file has the id {}, outside its vocabulary of {}", key, *id, vocabulary.tokens.size());
+            "{}: the {} has the id {}, outside the vocabulary of {}", vocabulary.where, key, *id,
+            vocabulary.tokens.size());
     out[key] = vocabulary.tokens[*id];
   };
   name("bos_token", vocabulary.bos);
@@ -105,10 +106,10 @@ json tokenizer_config(const GgufVocabulary& vocabulary, const HfTokenizerSetting
 
 HfTokenizerFiles hf_tokenizer_files(const GgufVocabulary& vocabulary, const HfTokenizerSettings& settings) {
   require(vocabulary.model == "gpt2",
-          "the GGUF vocabulary is of the kind \"{}\"; only byte-level BPE (gpt2) can be written as a tokenizer.json",
-          vocabulary.model);
+          "{}: the vocabulary is of the kind \"{}\"; only byte-level BPE (gpt2) can be written as a tokenizer.json",
+          vocabulary.where, vocabulary.model);
   check_gguf_vocabulary(vocabulary);
-  const GgufRecipe recipe = gguf_recipe(vocabulary.pre, "GGUF vocabulary");
+  const GgufRecipe recipe = gguf_recipe(vocabulary.pre, vocabulary.where);
   json decoder = byte_level(true);
   decoder["add_prefix_space"] = true;
   const json tokenizer = {{"version", "1.0"},

@@ -15,7 +15,8 @@ using nlohmann::json;
 
 // An empty object when there is no such file.
 json read_object(const std::filesystem::path& path) {
-  if (!std::filesystem::exists(path)) return json::object();
+  std::error_code none;  // what else keeps the file from being seen, reading it says
+  if (std::filesystem::status(path, none).type() == std::filesystem::file_type::not_found) return json::object();
   try {
     json root = json::parse(read_file(path));
     require(root.is_object(), "{}: expected a JSON object", path.string());
@@ -39,6 +40,25 @@ std::optional<bool> flag(const json& object, const char* key) {
   const auto found = object.find(key);
   if (found == object.end() || !found->is_boolean()) return std::nullopt;
   return found->get<bool>();
+}
+
+// Where null means false.
+std::optional<bool> flag_or_null(const json& object, const char* key) {
+  const auto found = object.find(key);
+  return found != object.end() && found->is_null() ? std::optional<bool>(false) : flag(object, key);
+}
+
+// The entries whose names end in "_token", and what "extra_special_tokens" names.
+void read_named_tokens(const json& object, std::map<std::string, std::string>& named) {
+  for (const auto& [key, value] : object.items()) {
+    const auto text = token_text(object, key.c_str());
+    if (text && key.ends_with("_token")) named.emplace(key, *text);
+  }
+  const auto extra = object.find("extra_special_tokens");
+  if (extra == object.end() || !extra->is_object()) return;
+  for (const auto& [key, value] : extra->items()) {
+    if (const auto text = token_text(*extra, key.c_str())) named.emplace(key, *text);
+  }
 }
 
 TokenId parse_id(const std::string& text, const std::filesystem::path& path) {
@@ -91,8 +111,14 @@ HfSpecialTokens read_hf_special_tokens(const std::filesystem::path& directory) {
   };
   result.bos = text("bos_token");
   result.eos = text("eos_token");
-  result.add_bos = flag(config, "add_bos_token");
-  result.add_eos = flag(config, "add_eos_token");
+  result.add_bos = flag_or_null(config, "add_bos_token");
+  result.add_eos = flag_or_null(config, "add_eos_token");
+  read_named_tokens(config, result.named);
+  read_named_tokens(map, result.named);
+  const auto tokenizer_class = config.find("tokenizer_class");
+  if (tokenizer_class != config.end() && tokenizer_class->is_string()) result.tokenizer_class = *tokenizer_class;
+  result.legacy = flag(config, "legacy");
+  result.add_prefix_space = flag(config, "add_prefix_space");
   read_decoder_table(config, config_path, result.added);
   read_added_tokens(directory / "added_tokens.json", result.added);
   return result;

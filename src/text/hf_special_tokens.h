@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -11,9 +12,12 @@
 namespace cepe {
 
 struct HfSpecialTokens {
-  std::optional<std::string> bos, eos;   // the tokens' texts
-  std::optional<bool> add_bos, add_eos;  // add_bos_token, add_eos_token
-  std::vector<AddedToken> added;         // added_tokens_decoder, added_tokens.json
+  std::optional<std::string> bos, eos;           // the tokens' texts
+  std::optional<bool> add_bos, add_eos;          // add_bos_token, add_eos_token; null is false, as in transformers
+  std::map<std::string, std::string> named;      // texts of all tokens that have a name: "pad_token", "image_token"
+  std::string tokenizer_class;                   // empty where absent
+  std::optional<bool> legacy, add_prefix_space;  // of a tokenizer that is made from a tokenizer.model
+  std::vector<AddedToken> added;                 // added_tokens_decoder, added_tokens.json
 };
 
 // Reads tokenizer_config.json, special_tokens_map.json and added_tokens.json in `directory`; each may be absent.

@@ -3,10 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
+#include <memory>
+#include <type_traits>
+#include <utility>
 
 #include "base/error.h"
+#include "text/jinja_arithmetic.h"
 #include "text/jinja_builtins.h"
+#include "text/jinja_loop.h"
 
 namespace cepe::jinja {
 namespace {
@@ -15,80 +19,26 @@ using ExprKind = Expression::Kind;
 
 // Steps and copied elements: seconds at most, and a thousand times what a long conversation takes.
 constexpr size_t kMaxWork = 20'000'000;
+// Statements and expressions within one another, macros' bodies included: keeps the stack small, as Python does.
+constexpr int kMaxLevels = 1000;
+constexpr const char* kCall = "()";  // the entry of an object that is called itself
 
-int64_t floor_divide(int64_t a, int64_t b) { return a / b - (a % b != 0 && (a % b < 0) != (b < 0) ? 1 : 0); }
-
-Value integer_arithmetic(const std::string& op, int64_t a, int64_t b) {
-  int64_t result = 0;
-  bool overflow = false;
-  if (op == "+") {
-    overflow = __builtin_add_overflow(a, b, &result);
-  } else if (op == "-") {
-    overflow = __builtin_sub_overflow(a, b, &result);
-  } else if (op == "*") {
-    overflow = __builtin_mul_overflow(a, b, &result);
-  } else {
-    require(b != 0, "division by zero");
-    if (op == "/") return static_cast<double>(a) / static_cast<double>(b);
-    if (b == -1) {  // the one quotient that can overflow
-      overflow = __builtin_sub_overflow(int64_t{0}, a, &result);
-      if (op == "%") return int64_t{0};
-    } else {
-      result = op == "//" ? floor_divide(a, b) : a - floor_divide(a, b) * b;
-    }
-  }
-  require(!overflow, "the result of \"{}\" does not fit into 64 bits", op);
-  return result;
-}
-
-Value float_arithmetic(const std::string& op, double a, double b) {
-  if (op == "+") return a + b;
-  if (op == "-") return a - b;
-  if (op == "*") return a * b;
-  require(b != 0, "division by zero");
-  if (op == "/") return a / b;
-  if (op == "//") return std::floor(a / b);
-  const double rest = std::fmod(a, b);
-  return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;
-}
-
-std::string concatenate(const std::string& a, const std::string& b) {
-  require_text_size(a.size() + b.size());
-  return a + b;
-}
-
-Value arithmetic(const std::string& op, const Value& a, const Value& b) {
-  for (const Value* side : {&a, &b}) {
-    if (side->is(Kind::kUndefined)) fail("{}", side->undefined().what);
-  }
-  if (a.is_integral() && b.is_integral()) return integer_arithmetic(op, a.integer(), b.integer());
-  if (a.is_number() && b.is_number()) return float_arithmetic(op, a.number(), b.number());
-  if (op == "+" && a.is(Kind::kString) && b.is(Kind::kString)) return concatenate(a.string(), b.string());
-  if (op == "+" && a.is(Kind::kList) && b.is(Kind::kList)) {
-    require_element_count(a.list().size() + b.list().size());
-    List out = a.list();
-    out.insert(out.end(), b.list().begin(), b.list().end());
-    return out;
-  }
-  fail("\"{}\" of {} and {} is not supported", op, kind_name(a.kind()), kind_name(b.kind()));
-}
-
-bool compare(const std::string& op, const Value& a, const Value& b) {
-  if (op == "==") return equal(a, b);
-  if (op == "!=") return !equal(a, b);
-  if (op == "in") return contains(b, a);
-  if (op == "not in") return !contains(b, a);
-  for (const Value* side : {&a, &b}) {
-    if (side->is(Kind::kUndefined)) fail("{}", side->undefined().what);
-  }
-  if (op == "<") return less(a, b);
-  if (op == ">") return less(b, a);
-  return op == "<=" ? !less(b, a) : !less(a, b);
-}
+// Variables, seen from the inside out. A macro keeps the scope that it was defined in.
+struct Scope {
+  std::map<std::string, Value> names;
+  std::shared_ptr<Scope> parent;
+};
 
 class Evaluator {
  public:
-  explicit Evaluator(const std::map<std::string, Value>& variables) { scopes_.push_back(variables); }
+  explicit Evaluator(const std::map<std::string, Value>& variables)
+      : scope_(std::make_shared<Scope>(Scope{variables, nullptr})) {}
+  // A scope that holds a macro that keeps the scope would never be freed.
+  ~Evaluator() {
+    for (const auto& scope : kept_) scope->names.clear();
+  }
+  Evaluator(const Evaluator&) = delete;
+  Evaluator& operator=(const Evaluator&) = delete;
 
   std::string run(const Template& parsed) {
     try {
@@ -100,25 +50,67 @@ class Evaluator {
   }
 
  private:
+  enum class Flow { next, end_loop, next_round };
+
+  // Counts a level for as long as it lives.
+  struct Level {
+    explicit Level(Evaluator& evaluator) : evaluator(evaluator) {
+      require(++evaluator.levels_ <= kMaxLevels, "macros and loops are nested too deep");
+    }
+    ~Level() { --evaluator.levels_; }
+    Evaluator& evaluator;
+  };
+
   void work(size_t amount) {
     work_ += amount;
     require(work_ <= kMaxWork, "the template does too much work");
   }
 
+  // The work of comparing a value with others: all that is in it. A list may hold one text a million times, and itself
+  // in a thousand others, so the walk ends where the work is too much.
+  void work_through(const Value& value) {
+    work(1 + value.size());
+    if (value.is(Kind::kList)) {
+      for (const Value& item : value.list()) work_through(item);
+    } else if (value.is(Kind::kMap)) {
+      for (const auto& [key, item] : value.map()) work_through(item);
+    }
+  }
+
   // Statements
 
-  void execute(const std::vector<Statement>& statements) {
+  Flow execute(const std::vector<Statement>& statements) {
+    const Level level(*this);
     for (const Statement& statement : statements) {
       line_ = statement.line;
       work(1);
-      switch (statement.kind) {
-        case Statement::Kind::kText: write(statement.text); break;
-        case Statement::Kind::kOutput: write(to_text(evaluate(*statement.value))); break;
-        case Statement::Kind::kIf: execute_if(statement); break;
-        case Statement::Kind::kFor: execute_for(statement); break;
-        case Statement::Kind::kSet: execute_set(statement); break;
-      }
+      const Flow flow = execute(statement);
+      if (flow != Flow::next) return flow;
     }
+    return Flow::next;
+  }
+
+  Flow execute(const Statement& statement) {
+    switch (statement.kind) {
+      case Statement::Kind::kText: write(statement.text); break;
+      case Statement::Kind::kOutput: write(to_text(evaluate(*statement.value))); break;
+      case Statement::Kind::kIf: return execute_if(statement);
+      case Statement::Kind::kFor: return execute_for(statement);
+      case Statement::Kind::kSet: assign(statement.target, evaluate(*statement.value), statement.line); break;
+      case Statement::Kind::kSetBlock:
+      case Statement::Kind::kFilterBlock: return execute_block(statement);
+      case Statement::Kind::kWith: return execute_with(statement);
+      case Statement::Kind::kGeneration: return in_scope(scope_, [&] { return execute(statement.body); });
+      case Statement::Kind::kMacro: scope_->names[statement.macro.name] = make_macro(statement); break;
+      case Statement::Kind::kCallBlock: {
+        const Value caller = make_macro(statement);
+        write(to_text(call(*statement.value, &caller)));
+        break;
+      }
+      case Statement::Kind::kBreak: return Flow::end_loop;
+      case Statement::Kind::kContinue: return Flow::next_round;
+    }
+    return Flow::next;
   }
 
   void write(const std::string& text) {
@@ -127,94 +119,199 @@ class Evaluator {
     out_ += text;
   }
 
-  void execute_if(const Statement& statement) {
+  // Runs something in a new scope inside `parent`.
+  template <typename Action>
+  std::invoke_result_t<Action> in_scope(const std::shared_ptr<Scope>& parent, const Action& action) {
+    const auto outer = std::exchange(scope_, std::make_shared<Scope>(Scope{{}, parent}));
+    auto result = action();
+    scope_ = outer;
+    return result;
+  }
+
+  // What something writes.
+  template <typename Action>
+  std::string written(const Action& action) {
+    std::string outer = std::exchange(out_, {});
+    action();
+    return std::exchange(out_, std::move(outer));
+  }
+
+  Flow execute_if(const Statement& statement) {
     for (const Statement::Branch& branch : statement.branches) {
-      if (!branch.condition || evaluate(*branch.condition).truthy()) {
-        execute(branch.body);
-        return;
-      }
+      if (!branch.condition || evaluate(*branch.condition).truthy()) return execute(branch.body);
     }
+    return Flow::next;
   }
 
-  void assign_targets(const Statement& statement, const Value& item) {
-    auto& scope = scopes_.back();
-    if (statement.names.size() == 1) {
-      scope[statement.names[0]] = item;
+  void assign(const Target& target, const Value& value, int line) {
+    line_ = line;
+    if (!target.parts.empty()) {
+      const List parts = elements(value);
+      require(parts.size() == target.parts.size(), "an assignment to {} names meets {} values", target.parts.size(),
+              parts.size());
+      for (size_t i = 0; i < parts.size(); ++i) assign(target.parts[i], parts[i], line);
       return;
     }
-    const List parts = elements(item);
-    require(parts.size() == statement.names.size(), "a loop over {} names meets {} values", statement.names.size(),
-            parts.size());
-    for (size_t i = 0; i < parts.size(); ++i) scope[statement.names[i]] = parts[i];
-  }
-
-  void execute_for(const Statement& statement) {
-    List items = elements(evaluate(*statement.value));
-    work(items.size());
-    if (statement.filter) {
-      List kept;
-      scopes_.emplace_back();
-      for (Value& item : items) {
-        assign_targets(statement, item);
-        if (evaluate(*statement.filter).truthy()) kept.push_back(std::move(item));
-      }
-      scopes_.pop_back();
-      items = std::move(kept);
-    }
-    scopes_.emplace_back();  // what the loop sets is gone after it, and after each round
-    for (size_t i = 0; i < items.size(); ++i) {
-      work(16);  // the entries of "loop"
-      scopes_.back().clear();
-      assign_targets(statement, items[i]);
-      scopes_.back()["loop"] = loop_state(items, i);
-      execute(statement.body);
-    }
-    scopes_.back().clear();
-    if (items.empty()) execute(statement.otherwise);
-    scopes_.pop_back();
-  }
-
-  static Value loop_state(const List& items, size_t i) {
-    const auto size = static_cast<int64_t>(items.size()), at = static_cast<int64_t>(i);
-    const Value out = Value::new_namespace();
-    Namespace& loop = out.name_space();
-    loop["index"] = at + 1;
-    loop["index0"] = at;
-    loop["revindex"] = size - at;
-    loop["revindex0"] = size - at - 1;
-    loop["first"] = at == 0;
-    loop["last"] = at + 1 == size;
-    loop["length"] = size;
-    loop["previtem"] = i > 0 ? items[i - 1] : Value(Undefined{"there is no previous item"});
-    loop["nextitem"] = i + 1 < items.size() ? items[i + 1] : Value(Undefined{"there is no next item"});
-    return out;
-  }
-
-  void execute_set(const Statement& statement) {
-    Value value = evaluate(*statement.value);
-    line_ = statement.line;
-    if (statement.names.size() == 1) {
-      scopes_.back()[statement.names[0]] = std::move(value);
+    if (target.attribute.empty()) {
+      scope_->names[target.name] = value;
       return;
     }
-    const Value target = look_up(statement.names[0]);
-    require(target.is(Kind::kNamespace), "an attribute of {} cannot be set, only one of a namespace",
-            kind_name(target.kind()));
+    const Value object = look_up(target.name);
+    require(object.is(Kind::kNamespace) && object.name_space().settable,
+            "an attribute of {} cannot be set, only one of a namespace", kind_name(object.kind()));
     require(!value.is(Kind::kNamespace), "a namespace inside a namespace is not supported");
-    target.name_space()[statement.names[1]] = std::move(value);
+    object.name_space().entries[target.attribute] = value;
+  }
+
+  Flow execute_with(const Statement& statement) {
+    List values;
+    for (const auto& [target, value] : statement.assignments) values.push_back(evaluate(*value));
+    return in_scope(scope_, [&] {
+      for (size_t i = 0; i < values.size(); ++i) assign(statement.assignments[i].first, values[i], statement.line);
+      return execute(statement.body);
+    });
+  }
+
+  // A block whose text becomes a variable, or goes through filters.
+  Flow execute_block(const Statement& statement) {
+    Value result;
+    const Flow flow = in_scope(scope_, [&] {
+      Flow inner = Flow::next;
+      std::string text = written([&] { inner = execute(statement.body); });
+      if (statement.value) scope_->names[Statement::kBlockText] = Value(std::move(text));
+      if (inner == Flow::next) result = statement.value ? evaluate(*statement.value) : Value(std::move(text));
+      return inner;
+    });
+    if (flow != Flow::next) return flow;
+    if (statement.kind == Statement::Kind::kSetBlock) {
+      assign(statement.target, result, statement.line);
+    } else {
+      write(to_text(result));
+    }
+    return Flow::next;
+  }
+
+  // Loops
+
+  Flow execute_for(const Statement& statement) {
+    rounds(statement, elements(evaluate(*statement.value)), 0);
+    return Flow::next;
+  }
+
+  List filtered(const Statement& statement, List items) {
+    List kept;
+    for (Value& item : items) {
+      const bool holds = in_scope(scope_, [&] {
+        assign(statement.target, item, statement.line);
+        return evaluate(*statement.filter).truthy();
+      });
+      if (holds) kept.push_back(std::move(item));
+    }
+    return kept;
+  }
+
+  void rounds(const Statement& statement, List items, int64_t depth) {
+    work(items.size());
+    if (statement.filter) items = filtered(statement, std::move(items));
+    const auto at = std::make_shared<size_t>(0);
+    const Value loop = new_loop(statement, at, depth);
+    bool whole_round = false;  // Jinja's "else" is for loops of which no round came to its end
+    for (; *at < items.size(); ++*at) {
+      work(16);                                 // the entries of "loop"
+      const Flow flow = in_scope(scope_, [&] {  // what a round sets is gone after it
+        assign(statement.target, items[*at], statement.line);
+        update_loop(loop.name_space(), items, *at);
+        scope_->names["loop"] = loop;
+        return execute(statement.body);
+      });
+      whole_round = whole_round || flow == Flow::next;
+      if (flow == Flow::end_loop) break;
+    }
+    if (!whole_round && !statement.otherwise.empty()) {
+      in_scope(scope_, [&] { return execute(statement.otherwise); });
+    }
+  }
+
+  // The variable "loop", with what does not change from round to round.
+  Value new_loop(const Statement& statement, const std::shared_ptr<size_t>& at, int64_t depth) {
+    const std::shared_ptr<Namespace> object = new_loop_object(at, depth);
+    if (!statement.recursive) return Value(object);
+    kept_.push_back(scope_);
+    object->entries[kCall] =
+        Function{"loop", [this, &statement, depth, around = scope_](const Arguments& arguments) -> Value {
+                   require(arguments.positional.size() == 1, "\"loop\" takes one value");
+                   const Level level(*this);
+                   return written([&] {
+                     const auto outer = std::exchange(scope_, around);
+                     rounds(statement, elements(arguments.positional[0]), depth + 1);
+                     scope_ = outer;
+                   });
+                 }};
+    return Value(object);
+  }
+
+  // Macros
+
+  Value make_macro(const Statement& statement) {
+    kept_.push_back(scope_);
+    return Function{statement.macro.name, [this, &statement, around = scope_](const Arguments& arguments) -> Value {
+                      return in_scope(around, [&] {
+                        bind(statement.macro, arguments);
+                        return written([&] { execute(statement.body); });
+                      });
+                    }};
+  }
+
+  // The parameters of a macro as variables of the current scope.
+  void bind(const MacroHead& macro, const Arguments& arguments) {
+    auto& names = scope_->names;
+    auto rest = arguments.named;
+    const auto take = [&](const std::string& name, std::string missing) -> Value {
+      const auto found = std::find_if(rest.begin(), rest.end(), [&](const auto& entry) { return entry.first == name; });
+      if (found == rest.end()) return Undefined{std::move(missing)};
+      Value value = std::move(found->second);
+      rest.erase(found);
+      return value;
+    };
+    const List& given = arguments.positional;
+    const size_t count = macro.parameters.size();
+    std::vector<const Expression*> defaults(count);
+    for (size_t i = 0; i < count; ++i) {
+      const auto& [name, fallback] = macro.parameters[i];
+      const bool named = std::any_of(rest.begin(), rest.end(), [&](const auto& entry) { return entry.first == name; });
+      if (i >= given.size() && !named) defaults[i] = fallback.get();
+      names[name] =
+          i < given.size() ? given[i] : take(name, fmt::format("the parameter \"{}\" was not provided", name));
+    }
+    if (macro.takes_caller) names["caller"] = take("caller", "no caller is defined");
+    if (macro.takes_more_named) names["kwargs"] = Map(rest);
+    require(macro.takes_more_named || rest.empty(), "the macro \"{}\" takes no argument \"{}\"", macro.name,
+            rest.empty() ? "" : rest[0].first);
+    require(macro.takes_more || given.size() <= count, "the macro \"{}\" takes at most {} arguments, found {}",
+            macro.name, count, given.size());
+    if (macro.takes_more) {
+      const auto first = static_cast<ptrdiff_t>(std::min(count, given.size()));
+      names["varargs"] = Value(List(given.begin() + first, given.end()), Sequence::tuple);
+    }
+    for (size_t i = 0; i < count; ++i) {
+      if (defaults[i]) names[macro.parameters[i].first] = evaluate(*defaults[i]);
+    }
   }
 
   // Expressions
 
   Value look_up(const std::string& name) const {
-    for (auto scope = scopes_.rbegin(); scope != scopes_.rend(); ++scope) {
-      if (const auto found = scope->find(name); found != scope->end()) return found->second;
+    for (const Scope* scope = scope_.get(); scope; scope = scope->parent.get()) {
+      if (const auto found = scope->names.find(name); found != scope->names.end()) return found->second;
     }
-    if (is_function(name)) return Function{name};
+    if (is_function(name)) {
+      return Function{name, [name](const Arguments& arguments) { return call_function(name, arguments); }};
+    }
     return Undefined{fmt::format("\"{}\" is undefined", name)};
   }
 
   Value evaluate(const Expression& e) {
+    const Level level(*this);
     line_ = e.line;
     Value out = compute(e);
     work(1 + (e.kind == ExprKind::kName || e.kind == ExprKind::kConstant ? 0 : out.size()));
@@ -226,6 +323,7 @@ class Evaluator {
       case ExprKind::kConstant: return e.constant;
       case ExprKind::kName: return look_up(e.name);
       case ExprKind::kList: return operands(e, 0);
+      case ExprKind::kTuple: return Value(operands(e, 0), Sequence::tuple);
       case ExprKind::kMap: return map(e);
       case ExprKind::kAttribute: return attribute(evaluate(*e.operands[0]), e.name);
       case ExprKind::kSubscript: return subscript_of(e);
@@ -298,8 +396,7 @@ class Evaluator {
     if (value.is(Kind::kUndefined)) fail("{}", value.undefined().what);
     require(value.is_number(), "the sign \"{}\" of {} is not supported", e.name, kind_name(value.kind()));
     if (e.name == "+") return value.is(Kind::kBool) ? Value(value.integer()) : value;
-    if (value.is(Kind::kFloat)) return -value.number();
-    return integer_arithmetic("-", 0, value.integer());
+    return negative(value);
   }
 
   Value binary(const Expression& e) {
@@ -318,7 +415,9 @@ class Evaluator {
     for (size_t i = 0; i < e.comparisons.size(); ++i) {
       Value right = evaluate(*e.operands[i + 1]);
       line_ = e.line;
-      work(left.size() + right.size());
+      work_through(left);
+      const bool looks_up_key = right.is(Kind::kMap) && e.comparisons[i].ends_with("in");
+      if (!looks_up_key) work_through(right);
       if (!compare(e.comparisons[i], left, right)) return false;
       left = std::move(right);
     }
@@ -330,23 +429,54 @@ class Evaluator {
     return apply_test(e.name, values[0], List(values.begin() + 1, values.end())) != e.negated;
   }
 
-  Value call(const Expression& e) {
-    const bool has_subject = e.kind != ExprKind::kCall;
-    const Value subject = has_subject ? evaluate(*e.operands[0]) : Value();
-    Arguments arguments;
-    arguments.positional = operands(e, has_subject ? 1 : 0);
+  // A call, a method's call or a filter; with `caller` for the macro where a call block makes it.
+  Value call(const Expression& e, const Value* caller = nullptr) {
+    const Value subject = evaluate(*e.operands[0]);
+    Arguments arguments{operands(e, 1), {}};
+    if (e.more_positional) {
+      const List more = elements(evaluate(*e.more_positional));
+      arguments.positional.insert(arguments.positional.end(), more.begin(), more.end());
+    }
     for (const auto& [name, value] : e.named) arguments.named.emplace_back(name, evaluate(*value));
+    if (e.more_named) {
+      const Value more = evaluate(*e.more_named);
+      require(more.is(Kind::kMap), "\"**\" needs a mapping, found {}", kind_name(more.kind()));
+      arguments.named.insert(arguments.named.end(), more.map().begin(), more.map().end());
+    }
+    if (caller) arguments.named.emplace_back("caller", *caller);
     line_ = e.line;
     work(subject.size() * 4);
+    if (compares_elements(e, subject)) work_through(subject);
     if (e.kind == ExprKind::kFilter) return apply_filter(e.name, subject, arguments);
-    if (e.kind == ExprKind::kMethod) return call_method(e.name, subject, arguments);
-    require(look_up(e.name).is(Kind::kFunction), "\"{}\" is not a function here", e.name);
-    return call_function(e.name, arguments);
+    if (e.kind == ExprKind::kCall) return call_value(subject, arguments);
+    const bool has_entries = subject.is(Kind::kMap) || subject.is(Kind::kNamespace);
+    const Value* entry = has_entries && !names_method(subject, e.name) ? subject.find(e.name) : nullptr;
+    return entry ? call_value(*entry, arguments) : call_method(e.name, subject, arguments);
   }
 
-  std::vector<std::map<std::string, Value>> scopes_;
+  // Of a method: count and index of a list.
+  static bool compares_elements(const Expression& e, const Value& subject) {
+    if (e.kind == ExprKind::kMethod) return subject.is(Kind::kList);
+    if (e.kind != ExprKind::kFilter) return false;
+    for (const char* name :
+         {"dictsort", "max", "min", "reject", "rejectattr", "select", "selectattr", "sort", "unique"}) {
+      if (e.name == name) return true;
+    }
+    return false;
+  }
+
+  static Value call_value(const Value& callee, const Arguments& arguments) {
+    if (callee.is(Kind::kUndefined)) fail("{}", callee.undefined().what);
+    const Value* own = callee.is(Kind::kNamespace) ? callee.find(kCall) : &callee;
+    require(own && own->is(Kind::kFunction), "{} cannot be called", kind_name(callee.kind()));
+    return own->function().call(arguments);
+  }
+
+  std::shared_ptr<Scope> scope_;
+  std::vector<std::shared_ptr<Scope>> kept_;  // by macros
   std::string out_;
   int line_ = 1;  // of what is being evaluated, for messages
+  int levels_ = 0;
   size_t work_ = 0;
 };
 

@@ -1,6 +1,7 @@
 #include "text/jinja_expression_parser.h"
 
 #include <charconv>
+#include <cstdlib>
 
 #include "text/jinja_builtins.h"
 
@@ -55,6 +56,19 @@ ExpressionPtr ExpressionParser::expression() {
     value = std::move(out);
   }
   return value;
+}
+
+ExpressionPtr ExpressionParser::tuple(bool with_conditional) {
+  const auto item = [&] { return with_conditional ? expression() : disjunction(); };
+  ExpressionPtr first = item();
+  if (!at_op(",")) return first;
+  auto out = make(ExprKind::kTuple);
+  add(*out, std::move(first));
+  while (accept_op(",")) {
+    if (peek().kind == TokenKind::kOutputEnd || peek().kind == TokenKind::kBlockEnd) break;
+    add(*out, item());
+  }
+  return out;
 }
 
 ExpressionPtr ExpressionParser::disjunction() {
@@ -119,11 +133,18 @@ ExpressionPtr ExpressionParser::concatenation() {
 }
 
 ExpressionPtr ExpressionParser::product() {
-  ExpressionPtr left = unary(true);
+  ExpressionPtr left = power();
   while (at_op("*") || at_op("/") || at_op("//") || at_op("%")) {
     std::string op = next().text;
-    left = binary(std::move(op), std::move(left), unary(true));
+    left = binary(std::move(op), std::move(left), power());
   }
+  return left;
+}
+
+// From the left, unlike Python's, and looser than a sign: both as in Jinja.
+ExpressionPtr ExpressionParser::power() {
+  ExpressionPtr left = unary(true);
+  while (accept_op("**")) left = binary("**", std::move(left), unary(true));
   return left;
 }
 
@@ -142,14 +163,14 @@ ExpressionPtr ExpressionParser::unary(bool with_filters) {
 ExpressionPtr ExpressionParser::primary() {
   const Token& token = peek();
   switch (token.kind) {
-    case TokenKind::kName: return name_or_call();
+    case TokenKind::kName: return name();
     case TokenKind::kString: {
       std::string text;
       while (peek().kind == TokenKind::kString) text += next().text;  // neighbours are one string
       return constant(Value(std::move(text)));
     }
     case TokenKind::kInteger: return integer();
-    case TokenKind::kFloat: return constant(Value(std::stod(next().text)));
+    case TokenKind::kFloat: return constant(Value(std::strtod(next().text.c_str(), nullptr)));
     default: break;
   }
   if (accept_op("(")) return parenthesis();
@@ -163,35 +184,34 @@ ExpressionPtr ExpressionParser::primary() {
 }
 
 ExpressionPtr ExpressionParser::integer() {
+  std::string_view text = peek().text;
+  int base = 10;
+  if (text.size() > 2 && text[0] == '0' && text[1] > '9') {
+    base = (text[1] | 0x20) == 'x' ? 16 : (text[1] | 0x20) == 'o' ? 8 : 2;
+    text.remove_prefix(2);
+  }
   int64_t value = 0;
-  const std::string& text = peek().text;
-  const auto result = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (result.ec != std::errc()) refuse("the integer {} does not fit into 64 bits", text);
+  const auto result = std::from_chars(text.data(), text.data() + text.size(), value, base);
+  if (result.ec != std::errc()) refuse("the integer {} does not fit into 64 bits", peek().text);
   next();
   return constant(Value(value));
 }
 
-ExpressionPtr ExpressionParser::name_or_call() {
+ExpressionPtr ExpressionParser::name() {
   for (const char* word : {"and", "or", "not", "in", "is", "if", "else"}) {
     if (at_name(word)) refuse("expected a value, found \"{}\"", word);
   }
   if (accept_name("true") || accept_name("True")) return constant(Value(true));
   if (accept_name("false") || accept_name("False")) return constant(Value(false));
   if (accept_name("none") || accept_name("None")) return constant(Value(None{}));
+  if (at_name("lipsum")) refuse("\"lipsum\" is not supported");
   auto out = make(ExprKind::kName, next().text);
-  if (at_op("(")) {
-    if (!is_function(out->name)) refuse("the function \"{}\" is not supported", out->name);
-    next();
-    out->kind = ExprKind::kCall;
-    arguments(*out);
-  } else if (is_foreign_global(out->name)) {
-    refuse("\"{}\" is not supported", out->name);
-  }
+  names_.insert(out->name);
   return out;
 }
 
 ExpressionPtr ExpressionParser::parenthesis() {
-  auto tuple = make(ExprKind::kList);
+  auto tuple = make(ExprKind::kTuple);
   if (accept_op(")")) return tuple;
   ExpressionPtr first = expression();
   if (accept_op(")")) return first;
@@ -221,11 +241,17 @@ ExpressionPtr ExpressionParser::map() {
 
 ExpressionPtr ExpressionParser::postfix(ExpressionPtr value) {
   while (true) {
-    if (accept_op(".")) {
+    if (at_op(".") && peek(1).kind == TokenKind::kInteger) {  // a.0 is a[0]
+      next();
+      auto out = make(ExprKind::kSubscript);
+      add(*out, std::move(value));
+      add(*out, integer());
+      value = std::move(out);
+    } else if (accept_op(".")) {
       auto out = make(ExprKind::kAttribute, attribute_name());
       add(*out, std::move(value));
       if (at_op("(")) {
-        if (!is_method(out->name)) refuse("the method \"{}\" is not supported", out->name);
+        if (is_refused_method(out->name)) refuse("the method \"{}\" is not supported", out->name);
         next();
         out->kind = ExprKind::kMethod;
         arguments(*out);
@@ -234,11 +260,19 @@ ExpressionPtr ExpressionParser::postfix(ExpressionPtr value) {
     } else if (accept_op("[")) {
       value = subscript(std::move(value));
     } else if (at_op("(")) {
-      refuse("a call of anything but a function or method is not supported");
+      value = call(std::move(value));
     } else {
       return value;
     }
   }
+}
+
+ExpressionPtr ExpressionParser::call(ExpressionPtr callee) {
+  auto out = make(ExprKind::kCall);
+  add(*out, std::move(callee));
+  expect_op("(");
+  arguments(*out);
+  return out;
 }
 
 ExpressionPtr ExpressionParser::subscript(ExpressionPtr value) {
@@ -260,8 +294,16 @@ ExpressionPtr ExpressionParser::subscript(ExpressionPtr value) {
 void ExpressionParser::arguments(Expression& call) {
   const Level level(*this);
   while (!accept_op(")")) {
-    if (at_op("*")) refuse("\"*\" before an argument is not supported");
-    if (peek().kind == TokenKind::kName && peek(1).is(TokenKind::kOperator, "=")) {
+    if (accept_op("*")) {
+      if (call.more_positional || call.more_named) refuse("\"*\" before an argument does not fit here");
+      call.more_positional = expression();
+      call.depth = std::max(call.depth, call.more_positional->depth + 1);
+    } else if (accept_op("**")) {
+      if (call.more_named) refuse("\"**\" before an argument does not fit here");
+      call.more_named = expression();
+      call.depth = std::max(call.depth, call.more_named->depth + 1);
+    } else if (peek().kind == TokenKind::kName && peek(1).is(TokenKind::kOperator, "=")) {
+      if (call.more_named) refuse("an argument follows \"**\"");
       std::string name = next().text;
       next();
       ExpressionPtr value = expression();
@@ -269,6 +311,7 @@ void ExpressionParser::arguments(Expression& call) {
       call.named.emplace_back(std::move(name), std::move(value));
     } else {
       if (!call.named.empty()) refuse("a positional argument follows a named one");
+      if (call.more_positional || call.more_named) refuse("a positional argument follows \"*\"");
       add(call, expression());
     }
     if (!at_op(")")) expect_op(",");
@@ -276,20 +319,24 @@ void ExpressionParser::arguments(Expression& call) {
   if (call.depth > kMaxDepth) refuse("an expression is nested more than {} deep", kMaxDepth);
 }
 
+ExpressionPtr ExpressionParser::filter(ExpressionPtr value) {
+  auto out = make(ExprKind::kFilter, any_name("the name of a filter"));
+  add(*out, std::move(value));
+  if (accept_op("(")) arguments(*out);
+  const bool written_at_once = out->name == "safe" && out->operands.size() == 1 && peek().kind == TokenKind::kOutputEnd;
+  if (written_at_once) ++safe_filters_;
+  if (!is_filter(out->name) && !written_at_once) refuse("the filter \"{}\" is not supported", out->name);
+  return out;
+}
+
 ExpressionPtr ExpressionParser::filters(ExpressionPtr value) {
   while (true) {
     if (accept_op("|")) {
-      if (peek().kind == TokenKind::kName && !is_filter(peek().text)) {
-        refuse("the filter \"{}\" is not supported", peek().text);
-      }
-      auto out = make(ExprKind::kFilter, any_name("the name of a filter"));
-      add(*out, std::move(value));
-      if (accept_op("(")) arguments(*out);
-      value = std::move(out);
+      value = filter(std::move(value));
     } else if (accept_name("is")) {
       value = test(std::move(value));
     } else if (at_op("(")) {
-      refuse("a call of anything but a function or method is not supported");
+      value = call(std::move(value));
     } else {
       return value;
     }
@@ -309,6 +356,7 @@ ExpressionPtr ExpressionParser::test(ExpressionPtr value) {
   } else if (operands > 0) {
     add(*out, postfix(primary()));
   }
+  if (out->more_positional || out->more_named) refuse("\"*\" before an argument of a test is not supported");
   if (static_cast<int>(out->operands.size()) != operands + 1 || !out->named.empty()) {
     refuse("the test \"{}\" takes {} values, found {}", out->name, operands,
            out->operands.size() - 1 + out->named.size());

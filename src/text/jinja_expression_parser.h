@@ -1,6 +1,8 @@
 // The expressions of a template, from the loosest operator to the tightest.
 #pragma once
 
+#include <functional>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -15,13 +17,21 @@ class ExpressionParser : public TokenCursor {
 
  protected:
   ExpressionPtr expression();
-  // An expression without "a if b else c" at its top.
-  ExpressionPtr disjunction();
+  // One expression, or several with commas between, which are a tuple.
+  ExpressionPtr tuple(bool with_conditional);
+  // The filters and tests after a value; filter() reads one after its "|".
+  ExpressionPtr filters(ExpressionPtr value);
+  ExpressionPtr filter(ExpressionPtr value);
+  ExpressionPtr make(Expression::Kind kind, std::string name = "") const;
   // Names that begin with an underscore lead into Python's objects; Jinja's sandbox refuses them too.
   std::string attribute_name();
 
+  std::set<std::string, std::less<>> names_;  // all variables read so far
+  int safe_filters_ = 0;                      // read so far in this output
+
  private:
-  ExpressionPtr make(Expression::Kind kind, std::string name = "") const;
+  // An expression without "a if b else c" at its top.
+  ExpressionPtr disjunction();
   void add(Expression& parent, ExpressionPtr child) const;
   ExpressionPtr binary(std::string name, ExpressionPtr left, ExpressionPtr right) const;
   ExpressionPtr constant(Value value) const;
@@ -32,12 +42,13 @@ class ExpressionParser : public TokenCursor {
   ExpressionPtr sum();
   ExpressionPtr concatenation();
   ExpressionPtr product();
+  ExpressionPtr power();
   // A sign binds tighter than a filter: -1|abs is (-1)|abs.
   ExpressionPtr unary(bool with_filters);
   ExpressionPtr primary();
   ExpressionPtr integer();
-  ExpressionPtr name_or_call();
-  // (value), or a tuple, which is as good as a list here.
+  ExpressionPtr name();
+  // (value), or a tuple.
   ExpressionPtr parenthesis();
   void items(Expression& list, std::string_view close);
   ExpressionPtr map();
@@ -45,7 +56,7 @@ class ExpressionParser : public TokenCursor {
   ExpressionPtr subscript(ExpressionPtr value);
   // After "(": positional, then named ones.
   void arguments(Expression& call);
-  ExpressionPtr filters(ExpressionPtr value);
+  ExpressionPtr call(ExpressionPtr callee);
   ExpressionPtr test(ExpressionPtr value);
 };
 

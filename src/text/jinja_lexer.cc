@@ -140,9 +140,29 @@ class Lexer {
       if (brackets_.empty() && ends_here(block)) return;
       expression_token();
       if (block && tokens_.size() == first + 2 && tokens_.back().is(Kind::kName, "raw")) {
-        refuse("the statement \"raw\" is not supported");
+        tokens_.erase(tokens_.begin() + static_cast<ptrdiff_t>(first), tokens_.end());
+        return raw_text(begin_line);
       }
     }
+  }
+
+  // After "{% raw": what follows is text up to "{% endraw %}".
+  void raw_text(int begin_line) {
+    skip_space();
+    if (!starts_with("%}") && !starts_with("-%}")) refuse("expected \"%}}\" after \"raw\"");
+    end_tag(starts_with("-%}") ? "-%}" : "%}", false);
+    for (size_t tag = at_; (tag = source_.find("{%", tag)) != std::string_view::npos; tag += 2) {
+      size_t name = tag + 2;
+      if (name < source_.size() && (source_[name] == '-' || source_[name] == '+')) ++name;
+      const std::string_view rest = strip_left(source_.substr(name));
+      if (!rest.starts_with("endraw")) continue;
+      const std::string_view end = strip_left(rest.substr(6));
+      if (!end.starts_with("%}") && !end.starts_with("-%}") && !end.starts_with("+%}")) continue;
+      text_before(tag);
+      move_to(source_.size() - end.size());
+      return end_tag(end.substr(0, end[0] == '%' ? 2 : 3), true);
+    }
+    fail("chat template, line {}: this \"raw\" has no end", begin_line);
   }
 
   bool ends_here(bool block) {
@@ -179,26 +199,48 @@ class Lexer {
     }
   }
 
-  void number() {
-    const auto digits = [&](size_t i) {
-      while (i < source_.size() && is_digit(source_[i])) ++i;
-      return i;
+  // The end of digits that may be parted by single underscores.
+  size_t digits_end(size_t i, std::string_view digits) const {
+    const auto is_one = [&](size_t k) {
+      return k < source_.size() && digits.find(source_[k]) != std::string_view::npos;
     };
-    size_t end = digits(at_);
+    while (is_one(i) || (i < source_.size() && source_[i] == '_' && is_one(i + 1))) ++i;
+    return i;
+  }
+
+  void number() {
+    constexpr std::string_view kDecimal = "0123456789", kHexadecimal = "0123456789abcdefABCDEF";
+    const char base = at_ + 1 < source_.size() ? static_cast<char>(source_[at_ + 1] | 0x20) : ' ';
+    size_t end = at_;
+    if (source_[at_] == '0' && base == 'x') end = digits_end(at_ + 2, kHexadecimal);
+    if (source_[at_] == '0' && base == 'o') end = digits_end(at_ + 2, kDecimal.substr(0, 8));
+    if (source_[at_] == '0' && base == 'b') end = digits_end(at_ + 2, kDecimal.substr(0, 2));
     Kind kind = Kind::kInteger;
-    if (end + 1 < source_.size() && source_[end] == '.' && is_digit(source_[end + 1])) {
-      kind = Kind::kFloat;
-      end = digits(end + 1);
+    if (end <= at_ + 2) {
+      const size_t whole = digits_end(at_, kDecimal);
+      const bool after_dot = at_ > 0 && source_[at_ - 1] == '.';  // the 1 of "a.1.0" is an index
+      end = after_dot ? whole : float_end(whole);
+      if (end > whole) kind = Kind::kFloat;
     }
-    if (end < source_.size() && (is_name_start(source_[end]) || is_digit(source_[end]))) {
-      refuse("the number \"{}\" is not written in plain decimal digits", source_.substr(at_, end + 1 - at_));
-    }
-    const std::string_view text = source_.substr(at_, end - at_);
-    if (kind == Kind::kInteger && text[0] == '0' && text.find_first_not_of('0') != std::string_view::npos) {
-      refuse("the number \"{}\" is not written in plain decimal digits", text);
-    }
-    add(kind, std::string(text));
+    std::string text(source_.substr(at_, end - at_));
+    std::erase(text, '_');
+    const bool goes_on = end < source_.size() && (is_name_start(source_[end]) || is_digit(source_[end]));
+    const bool padded = kind == Kind::kInteger && text[0] == '0' && text.find_first_of("123456789") == 1;
+    if (goes_on || padded) refuse("\"{}\" is not a number", source_.substr(at_, end + (goes_on ? 1 : 0) - at_));
+    add(kind, std::move(text));
     move_to(end);
+  }
+
+  // Past the fraction and the exponent that may follow a whole number.
+  size_t float_end(size_t end) const {
+    constexpr std::string_view kDecimal = "0123456789";
+    const auto digit_at = [&](size_t i) { return i < source_.size() && is_digit(source_[i]); };
+    if (end < source_.size() && source_[end] == '.' && digit_at(end + 1)) end = digits_end(end + 1, kDecimal);
+    if (end + 1 < source_.size() && (source_[end] | 0x20) == 'e') {
+      const size_t exponent = end + (source_[end + 1] == '-' || source_[end + 1] == '+' ? 2 : 1);
+      if (digit_at(exponent)) end = digits_end(exponent, kDecimal);
+    }
+    return end;
   }
 
   void op() {
@@ -206,7 +248,6 @@ class Lexer {
     static constexpr std::string_view kOne = "+-/*%~[](){}><=.:|,";
     for (const std::string_view two : kTwo) {
       if (starts_with(two)) {
-        if (two == "**") refuse("the operator \"**\" is not supported");
         add(Kind::kOperator, std::string(two));
         at_ += 2;
         return;
@@ -255,7 +296,15 @@ class Lexer {
         const size_t digits = c == 'x' ? 2 : c == 'u' ? 4 : 8;
         append_utf8(hexadecimal(text.substr(i + 1), digits), out);
         i += digits;
-      } else if (c == 'N' || is_digit(c) || static_cast<unsigned char>(c) >= 0x80) {
+      } else if (c >= '0' && c <= '7') {
+        char32_t value = 0;
+        size_t digits = 0;
+        for (; digits < 3 && i + digits < text.size() && text[i + digits] >= '0' && text[i + digits] <= '7'; ++digits) {
+          value = value * 8 + static_cast<char32_t>(text[i + digits] - '0');
+        }
+        append_utf8(value, out);
+        i += digits - 1;
+      } else if (c == 'N' || static_cast<unsigned char>(c) >= 0x80) {
         refuse("the escape \"\\{}\" in a string is not supported", text.substr(i, code_point_at(text, i).size));
       } else if (c != '\n') {
         out += '\\';

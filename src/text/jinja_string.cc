@@ -2,6 +2,8 @@
 
 #include <utf8proc.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "text/jinja_lexer.h"
 #include "text/jinja_value.h"
@@ -17,6 +19,11 @@ bool is_among(char32_t c, std::string_view characters) {
     at += other.size;
   }
   return false;
+}
+
+bool is_letter(char32_t c) {
+  const utf8proc_category_t category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
+  return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO;
 }
 
 // Characters whose other case, by Unicode's SpecialCasing, is several characters or depends on what stands beside it.
@@ -85,16 +92,54 @@ std::vector<std::string> split_at_space(std::string_view text, int64_t most) {
   return out;
 }
 
-std::string replace(std::string_view text, std::string_view old, std::string_view by) {
-  require(!old.empty(), "replacing an empty string is not supported");
-  std::string out;
-  while (true) {
-    const size_t at = text.find(old);
-    if (at == std::string_view::npos) return out.append(text);
-    out.append(text.substr(0, at)).append(by);
-    require_text_size(out.size());
-    text.remove_prefix(at + old.size());
+std::vector<std::string> split_from_right(std::string_view text, std::string_view separator, int64_t most) {
+  require(!separator.empty(), "the separator of rsplit is empty");
+  std::vector<std::string> out;
+  while (most < 0 || static_cast<int64_t>(out.size()) < most) {
+    const size_t at = text.rfind(separator);
+    if (at == std::string_view::npos) break;
+    out.emplace_back(text.substr(at + separator.size()));
+    require_element_count(out.size());
+    text = text.substr(0, at);
   }
+  out.emplace_back(text);
+  std::reverse(out.begin(), out.end());
+  return out;
+}
+
+std::vector<std::string> split_lines(std::string_view text, bool keep_ends) {
+  std::vector<std::string> out;
+  size_t begin = 0;
+  for (size_t at = 0; at < text.size();) {
+    const CodePoint c = code_point_at(text, at);
+    size_t end = at + c.size;
+    const bool is_end = (c.value >= 0x0A && c.value <= 0x0D) || (c.value >= 0x1C && c.value <= 0x1E) ||
+                        c.value == 0x85 || c.value == 0x2028 || c.value == 0x2029;
+    if (is_end) {
+      if (c.value == '\r' && end < text.size() && text[end] == '\n') ++end;
+      out.emplace_back(text.substr(begin, (keep_ends ? end : at) - begin));
+      require_element_count(out.size());
+      begin = end;
+    }
+    at = end;
+  }
+  if (begin < text.size()) out.emplace_back(text.substr(begin));
+  return out;
+}
+
+std::string replace(std::string_view text, std::string_view old, std::string_view by, int64_t most) {
+  std::string out;
+  for (int64_t done = 0; most < 0 || done < most; ++done) {
+    // An empty text stands before each character, and at the end.
+    const size_t at = old.empty() ? 0 : text.find(old);
+    if (at == std::string_view::npos) break;
+    const size_t kept = old.empty() && done > 0 ? code_point_at(text, 0).size : at;
+    out.append(text.substr(0, kept)).append(by);
+    require_text_size(out.size());
+    text.remove_prefix(kept + old.size());
+    if (old.empty() && text.empty()) break;
+  }
+  return out.append(text);
 }
 
 std::string lower(std::string_view text) { return map_case(text, utf8proc_tolower); }
@@ -104,6 +149,45 @@ std::string capitalize(std::string_view text) {
   if (text.empty()) return "";
   const size_t first = code_point_at(text, 0).size;
   return map_case(text.substr(0, first), utf8proc_totitle) + lower(text.substr(first));
+}
+
+std::string title(std::string_view text) {
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    size_t end = at;
+    while (end < text.size() && is_letter(code_point_at(text, end).value)) end += code_point_at(text, end).size;
+    out += capitalize(text.substr(at, end - at));
+    if (end < text.size()) out += text.substr(end, code_point_at(text, end).size);
+    at = end + (end < text.size() ? code_point_at(text, end).size : 0);
+  }
+  return out;
+}
+
+bool consists_of(std::string_view name, std::string_view text) {
+  if (name == "ascii") return std::none_of(text.begin(), text.end(), [](char c) { return (c & 0x80) != 0; });
+  if (name == "upper" || name == "lower") {
+    const auto is_wanted = name == "upper" ? utf8proc_isupper : utf8proc_islower;
+    const auto is_other = name == "upper" ? utf8proc_islower : utf8proc_isupper;
+    bool any = false;
+    for (size_t at = 0; at < text.size(); at += code_point_at(text, at).size) {
+      const auto c = static_cast<utf8proc_int32_t>(code_point_at(text, at).value);
+      if (is_other(c) || utf8proc_category(c) == UTF8PROC_CATEGORY_LT) return false;
+      any = any || is_wanted(c);
+    }
+    return any;
+  }
+  for (size_t at = 0; at < text.size(); at += code_point_at(text, at).size) {
+    const char32_t c = code_point_at(text, at).value;
+    const bool decimal = utf8proc_category(static_cast<utf8proc_int32_t>(c)) == UTF8PROC_CATEGORY_ND;
+    require(name != "digit" || decimal || !is_numeric(c), "isdigit of the number \"{}\" is not supported",
+            text.substr(at, code_point_at(text, at).size));
+    const bool holds = name == "space"   ? is_python_space(c)
+                       : name == "alpha" ? is_letter(c)
+                       : name == "alnum" ? is_letter(c) || is_numeric(c)
+                                         : decimal;
+    if (!holds) return false;
+  }
+  return !text.empty();
 }
 
 }  // namespace cepe::jinja

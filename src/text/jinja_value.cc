@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 #include "text/utf8.h"
@@ -27,22 +28,16 @@ void forbid_namespace(const Value& value) {
   require(!value.is(Kind::kNamespace), "a namespace inside a list or mapping is not supported");
 }
 
-std::string float_text(double d) {
-  std::string text = fmt::format("{}", d);
-  if (text.find_first_of(".einf") == std::string::npos) text += ".0";
-  return text;
-}
-
 }  // namespace
 
-Value::Value(List items) {
+Value::Value(List items, Sequence sequence) {
   int inner = 0;
   for (const Value& item : items) {
     forbid_namespace(item);
     inner = std::max(inner, item.depth());
   }
   const int depth = checked_depth(inner);
-  data_ = std::make_shared<const Nested<List>>(Nested<List>{std::move(items), depth});
+  data_ = std::make_shared<const Nested<List>>(Nested<List>{std::move(items), depth, sequence});
 }
 
 Value::Value(Map entries) {
@@ -63,8 +58,9 @@ int Value::depth() const {
 
 const Value* Value::find(std::string_view key) const {
   if (is(Kind::kNamespace)) {
-    const auto found = name_space().find(std::string(key));
-    return found == name_space().end() ? nullptr : &found->second;
+    const auto& entries = name_space().entries;
+    const auto found = entries.find(std::string(key));
+    return found == entries.end() ? nullptr : &found->second;
   }
   for (const auto& [name, value] : map()) {
     if (name == key) return &value;
@@ -80,7 +76,7 @@ bool Value::truthy() const {
     case Kind::kInt: return integer() != 0;
     case Kind::kFloat: return number() != 0;
     case Kind::kString: return !string().empty();
-    case Kind::kList: return !list().empty();
+    case Kind::kList: return sequence() == Sequence::generator || !list().empty();
     case Kind::kMap: return !map().empty();
     case Kind::kNamespace:
     case Kind::kFunction: return true;
@@ -121,32 +117,23 @@ const char* kind_name(Kind kind) {
   return "a value";
 }
 
-std::string to_text(const Value& value) {
-  switch (value.kind()) {
-    case Kind::kUndefined: return "";
-    case Kind::kNone: return "None";
-    case Kind::kBool: return value.boolean() ? "True" : "False";
-    case Kind::kInt: return std::to_string(value.integer());
-    case Kind::kFloat: return float_text(value.number());
-    case Kind::kString: return value.string();
-    default: fail("{} as text is not supported (tojson is)", kind_name(value.kind()));
-  }
-}
-
 bool equal(const Value& a, const Value& b) {
   if (a.is_integral() && b.is_integral()) return a.integer() == b.integer();
   if (a.is_number() && b.is_number()) return a.number() == b.number();
   if (a.kind() != b.kind()) return false;
   switch (a.kind()) {
     case Kind::kString: return a.string() == b.string();
-    case Kind::kList: return std::equal(a.list().begin(), a.list().end(), b.list().begin(), b.list().end(), equal);
+    case Kind::kList:
+      if (a.sequence() == Sequence::generator) return &a.list() == &b.list();
+      return a.sequence() == b.sequence() &&
+             std::equal(a.list().begin(), a.list().end(), b.list().begin(), b.list().end(), equal);
     case Kind::kMap:
       return a.map().size() == b.map().size() && std::all_of(a.map().begin(), a.map().end(), [&](const auto& entry) {
                const Value* other = b.find(entry.first);
                return other && equal(entry.second, *other);
              });
     case Kind::kNamespace: return &a.name_space() == &b.name_space();
-    case Kind::kFunction: return a.function() == b.function();
+    case Kind::kFunction: return &a.function() == &b.function();
     default: return true;  // undefined or none, both
   }
 }
@@ -156,6 +143,11 @@ bool less(const Value& a, const Value& b) {
   if (a.is_number() && b.is_number()) return a.number() < b.number();
   // The bytes of UTF-8 stand in the order of the code points.
   if (a.is(Kind::kString) && b.is(Kind::kString)) return a.string() < b.string();
+  const auto orders = [](const Value& v) { return v.is_sequence(Sequence::list) || v.is_sequence(Sequence::tuple); };
+  if (orders(a) && orders(b) && a.sequence() == b.sequence()) {
+    const auto [x, y] = std::mismatch(a.list().begin(), a.list().end(), b.list().begin(), b.list().end(), equal);
+    return y != b.list().end() && (x == a.list().end() || less(*x, *y));
+  }
   fail("{} and {} have no order", kind_name(a.kind()), kind_name(b.kind()));
 }
 
@@ -168,8 +160,14 @@ bool contains(const Value& container, const Value& item) {
   if (container.is(Kind::kUndefined)) return false;
   require(container.is(Kind::kList), "\"in\" needs a string, list or mapping at its right, found {}",
           kind_name(container.kind()));
-  return std::any_of(container.list().begin(), container.list().end(),
-                     [&](const Value& element) { return equal(element, item); });
+  if (!container.is_sequence(Sequence::generator)) {
+    return std::any_of(container.list().begin(), container.list().end(),
+                       [&](const Value& element) { return equal(element, item); });
+  }
+  while (container.taken() < container.list().size()) {
+    if (equal(container.list()[container.taken()++], item)) return true;
+  }
+  return false;
 }
 
 List elements(const Value& value) {
@@ -185,7 +183,11 @@ List elements(const Value& value) {
       }
       break;
     }
-    case Kind::kList: return value.list();
+    case Kind::kList: {
+      if (value.sequence() != Sequence::generator) return value.list();
+      const auto first = static_cast<ptrdiff_t>(std::exchange(value.taken(), value.list().size()));
+      return List(value.list().begin() + first, value.list().end());
+    }
     case Kind::kMap:
       for (const auto& [key, item] : value.map()) out.emplace_back(key);
       break;
@@ -200,18 +202,30 @@ int64_t length(const Value& value) {
     case Kind::kString:
       return std::count_if(value.string().begin(), value.string().end(),
                            [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; });
-    case Kind::kList: return static_cast<int64_t>(value.list().size());
+    case Kind::kList:
+      require(value.sequence() != Sequence::generator, "a generator has no length (| list gives its elements)");
+      return static_cast<int64_t>(value.list().size());
     case Kind::kMap: return static_cast<int64_t>(value.map().size());
     default: fail("{} has no length", kind_name(value.kind()));
   }
 }
+
+namespace {
+
+// Whether Python finds value[0]: a view and a generator have no places.
+bool has_places(const Value& value) {
+  if (!value.is(Kind::kList)) return value.is(Kind::kString);
+  return value.sequence() != Sequence::view && value.sequence() != Sequence::generator;
+}
+
+}  // namespace
 
 Value subscript(const Value& value, const Value& index) {
   if (value.is(Kind::kUndefined)) fail("{}", value.undefined().what);
   if (index.is(Kind::kString) && (value.is(Kind::kMap) || value.is(Kind::kNamespace))) {
     if (const Value* found = value.find(index.string())) return *found;
   }
-  if (index.is_integral() && (value.is(Kind::kList) || value.is(Kind::kString))) {
+  if (index.is_integral() && has_places(value)) {
     const int64_t size = length(value);
     const int64_t at = index.integer() < 0 ? index.integer() + size : index.integer();
     if (at >= 0 && at < size) {
@@ -228,7 +242,7 @@ Value subscript(const Value& value, const Value& index) {
 
 Value slice(const Value& value, const SliceBounds& bounds) {
   if (value.is(Kind::kUndefined)) fail("{}", value.undefined().what);
-  require(value.is(Kind::kList) || value.is(Kind::kString), "{} cannot be sliced", kind_name(value.kind()));
+  require(has_places(value), "{} cannot be sliced", kind_name(value.kind()));
   const auto bound = [](const Value& v, int64_t otherwise) {
     if (v.is(Kind::kNone)) return otherwise;
     require(v.is_integral(), "a slice needs integers, found {}", kind_name(v.kind()));
@@ -247,86 +261,11 @@ Value slice(const Value& value, const SliceBounds& bounds) {
   if (value.is(Kind::kList)) {
     List out;
     for (const size_t place : places) out.push_back(value.list()[place]);
-    return out;
+    return Value(std::move(out), value.sequence());
   }
   const std::vector<size_t> offsets = character_offsets(value.string());
   std::string out;
   for (const size_t place : places) out.append(value.string(), offsets[place], offsets[place + 1] - offsets[place]);
-  return out;
-}
-
-namespace {
-
-void append_unicode_escape(char32_t c, std::string& out) {
-  if (c >= 0x10000) {
-    const char32_t rest = c - 0x10000;
-    out += fmt::format("\\u{:04x}\\u{:04x}", 0xD800 + static_cast<uint32_t>(rest >> 10),
-                       0xDC00 + static_cast<uint32_t>(rest & 0x3FF));
-  } else {
-    out += fmt::format("\\u{:04x}", static_cast<uint32_t>(c));
-  }
-}
-
-std::string json_string(std::string_view text, bool ensure_ascii) {
-  std::string out = "\"";
-  for (size_t at = 0; at < text.size();) {
-    const CodePoint c = code_point_at(text, at);
-    switch (c.value) {
-      case '"': out += "\\\""; break;
-      case '\\': out += "\\\\"; break;
-      case '\n': out += "\\n"; break;
-      case '\r': out += "\\r"; break;
-      case '\t': out += "\\t"; break;
-      case '\f': out += "\\f"; break;
-      case '\b': out += "\\b"; break;
-      default:
-        if (c.value < 0x20 || (ensure_ascii && c.value > 0x7E)) {
-          append_unicode_escape(c.value, out);
-        } else {
-          out += text.substr(at, c.size);
-        }
-    }
-    at += c.size;
-  }
-  return out + "\"";
-}
-
-void append_json(const Value& value, const JsonStyle& style, int level, std::string& out) {
-  const auto break_line = [&](int depth) {
-    if (style.indent < 0) return;
-    out += '\n';
-    out.append(static_cast<size_t>(style.indent * depth), ' ');
-  };
-  const char* comma = style.indent >= 0 ? "," : ", ";
-  const bool is_map = value.is(Kind::kMap);
-  if (!is_map && !value.is(Kind::kList)) {
-    switch (value.kind()) {
-      case Kind::kNone: out += "null"; return;
-      case Kind::kBool: out += value.boolean() ? "true" : "false"; return;
-      case Kind::kInt:
-      case Kind::kFloat: out += to_text(value); return;
-      case Kind::kString: out += json_string(value.string(), style.ensure_ascii); return;
-      default: fail("{} cannot be written as JSON", kind_name(value.kind()));
-    }
-  }
-  const size_t count = is_map ? value.map().size() : value.list().size();
-  out += is_map ? '{' : '[';
-  for (size_t i = 0; i < count; ++i) {
-    require_text_size(out.size());
-    if (i > 0) out += comma;
-    break_line(level + 1);
-    if (is_map) out += json_string(value.map()[i].first, style.ensure_ascii) + ": ";
-    append_json(is_map ? value.map()[i].second : value.list()[i], style, level + 1, out);
-  }
-  if (count > 0) break_line(level);
-  out += is_map ? '}' : ']';
-}
-
-}  // namespace
-
-std::string to_json(const Value& value, const JsonStyle& style) {
-  std::string out;
-  append_json(value, style, 0, out);
   return out;
 }
 

@@ -13,7 +13,7 @@ enum WireType { kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32 = 5 };
 // The fields of a message one after another.
 class FieldReader {
  public:
-  explicit FieldReader(std::string_view message) : rest_(message) {}
+  FieldReader(std::string_view message, const std::string& where) : rest_(message), where_(where) {}
 
   bool next() {
     if (rest_.empty()) return false;
@@ -28,7 +28,7 @@ class FieldReader {
         std::memcpy(&real, bits.data(), 4);  // little-endian, as the machines that cepe runs on
         break;
       }
-      default: fail("the SentencePiece model has a field of the unknown wire type {}", tag & 7);
+      default: fail("{}: the SentencePiece model has a field of the unknown wire type {}", where_, tag & 7);
     }
     return true;
   }
@@ -46,15 +46,16 @@ class FieldReader {
       result |= static_cast<uint64_t>(byte & 0x7F) << shift;
       if (byte < 0x80) return result;
     }
-    fail("the SentencePiece model has a number without an end");
+    fail("{}: the SentencePiece model has a number without an end", where_);
   }
   std::string_view take(uint64_t size) {
-    require(size <= rest_.size(), "the SentencePiece model ends inside a field");
+    require(size <= rest_.size(), "{}: the SentencePiece model ends inside a field", where_);
     const std::string_view taken = rest_.substr(0, size);
     rest_.remove_prefix(size);
     return taken;
   }
   std::string_view rest_;
+  const std::string& where_;
 };
 
 class FieldWriter {
@@ -93,24 +94,24 @@ constexpr int kName = 1, kCharsMap = 2, kAddDummyPrefix = 3, kRemoveExtraWhitesp
 
 }  // namespace
 
-SentencePieceModel parse_sentencepiece_model(std::string_view serialized) {
+SentencePieceModel parse_sentencepiece_model(std::string_view serialized, const std::string& where) {
   SentencePieceModel model;
-  for (FieldReader field(serialized); field.next();) {
+  for (FieldReader field(serialized, where); field.next();) {
     if (field.number == kPieces) {
       auto& piece = model.pieces.emplace_back();
-      for (FieldReader inner(field.bytes); inner.next();) {
+      for (FieldReader inner(field.bytes, where); inner.next();) {
         if (inner.number == kPiece) piece.text = inner.bytes;
         if (inner.number == kScore) piece.score = inner.real;
         if (inner.number == kType) piece.type = static_cast<int>(inner.value);
       }
     } else if (field.number == kTrainerSpec) {
-      for (FieldReader inner(field.bytes); inner.next();) {
+      for (FieldReader inner(field.bytes, where); inner.next();) {
         if (inner.number == kModelType) model.bpe = inner.value == kModelTypeBpe;
         if (inner.number == kByteFallback) model.byte_fallback = inner.value != 0;
         if (inner.number == kSpaceAsSuffix) model.space_as_suffix = inner.value != 0;
       }
     } else if (field.number == kNormalizerSpec) {
-      for (FieldReader inner(field.bytes); inner.next();) {
+      for (FieldReader inner(field.bytes, where); inner.next();) {
         if (inner.number == kCharsMap) model.normalizes = !inner.bytes.empty();
         if (inner.number == kAddDummyPrefix) model.dummy_prefix = inner.value != 0;
         if (inner.number == kRemoveExtraWhitespaces) model.remove_extra = inner.value != 0;
@@ -121,19 +122,27 @@ SentencePieceModel parse_sentencepiece_model(std::string_view serialized) {
   return model;
 }
 
+// A message may hold a field twice; what comes later is merged into what came before.
+std::string without_dummy_prefix(std::string serialized) {
+  FieldWriter normalizer, model;
+  normalizer.number(kAddDummyPrefix, 0);
+  model.bytes(kNormalizerSpec, normalizer.out);
+  return std::move(serialized) + model.out;
+}
+
 std::string sentencepiece_model(const GgufVocabulary& vocabulary) {
   const size_t count = vocabulary.tokens.size();
-  require(vocabulary.scores.size() == count, "the GGUF vocabulary has {} tokens but {} scores", count,
+  require(vocabulary.scores.size() == count, "{}: the vocabulary has {} tokens but {} scores", vocabulary.where, count,
           vocabulary.scores.size());
-  require(vocabulary.token_types.size() == count, "the GGUF vocabulary has {} tokens but {} token types", count,
-          vocabulary.token_types.size());
+  require(vocabulary.token_types.size() == count, "{}: the vocabulary has {} tokens but {} token types",
+          vocabulary.where, count, vocabulary.token_types.size());
   FieldWriter model, trainer, normalizer;
   trainer.number(kModelType, kModelTypeBpe);
   trainer.number(kByteFallback, 1);
   for (size_t id = 0; id < count; ++id) {
     const int32_t type = vocabulary.token_types[id];
     require(type >= SentencePieceModel::normal && type <= SentencePieceModel::byte,
-            "token {} of the GGUF vocabulary has the unknown type {}", id, type);
+            "{}: token {} of the vocabulary has the unknown type {}", vocabulary.where, id, type);
     FieldWriter piece;
     piece.bytes(kPiece, vocabulary.tokens[id]);
     piece.real(kScore, vocabulary.scores[id]);

@@ -28,8 +28,11 @@ struct SentencePieceModel {
   bool escape_spaces = true;     // NormalizerSpec.escape_whitespaces: a space becomes U+2581
 };
 
-// Throws Error when the bytes are not such a message.
-SentencePieceModel parse_sentencepiece_model(std::string_view serialized);
+// Throws Error naming `where` when the bytes are not such a message.
+SentencePieceModel parse_sentencepiece_model(std::string_view serialized, const std::string& where);
+
+// The same model, which puts no space before a text.
+std::string without_dummy_prefix(std::string serialized);
 
 // A BPE model with byte fallback and no normalization, as the Llama family's, from a GGUF file's "llama" vocabulary.
 std::string sentencepiece_model(const GgufVocabulary& vocabulary);

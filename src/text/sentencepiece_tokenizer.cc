@@ -23,11 +23,21 @@ using Model = SentencePieceModel;
 constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581 stands for a space in pieces
 constexpr TokenId kMaxIds = 1 << 22;                 // bounds what a hostile file can allocate
 
+// What is put before a text.
+struct Prefix {
+  PrependScheme scheme = PrependScheme::always;  // before each stretch between special tokens, or the first alone
+  bool unless_there = false;                     // no second space before a text that begins with one
+};
+
 struct Source {
   std::string serialized;                // a ModelProto
   std::vector<AddedToken> added_tokens;  // beyond the model's own pieces
   std::optional<std::string> bos, eos;   // none: the model's own
   bool add_bos = true, add_eos = false;
+  Prefix prefix;
+  // As transformers' LlamaTokenizer, which keeps the pieces alone: whatever the model says, the prefix is Source's, and
+  // decoding is that of a tokenizer.json.
+  bool llama_tokenizer = false;
   std::string name, where;  // for describe(), for messages
 };
 
@@ -37,15 +47,19 @@ struct Vocabulary {
   std::vector<AddedToken> added_tokens;  // with the model's own control pieces
   std::vector<TokenId> prefix, suffix;
   std::optional<TokenId> bos, eos;
+  Prefix text_prefix;
   DetokenizerStyle decoding;
   std::unordered_map<TokenId, std::string> decoded_texts;
   std::string name, where;
 };
 
+using Processor = std::unique_ptr<sentencepiece::SentencePieceProcessor>;
+
 // libsentencepiece on whole stretches of text: for models that normalize, unigram models, and other rare kinds.
 class LibraryTokenizer : public Tokenizer {
  public:
-  LibraryTokenizer(Vocabulary vocabulary, std::unique_ptr<sentencepiece::SentencePieceProcessor> processor);
+  // bare: the same without a space before a text; null where none is needed.
+  LibraryTokenizer(Vocabulary vocabulary, Processor processor, Processor bare);
 
   std::vector<TokenId> encode(std::string_view text, const EncodeOptions& options) const override;
   std::string decode(std::span<const TokenId> tokens, bool skip_special) const override {
@@ -71,17 +85,20 @@ class LibraryTokenizer : public Tokenizer {
   }
 
  private:
+  const sentencepiece::SentencePieceProcessor& processor_for(std::string_view piece, bool at_start) const;
   Vocabulary vocabulary_;
-  std::unique_ptr<sentencepiece::SentencePieceProcessor> processor_;
+  Processor processor_, bare_;
   AddedTokenMatcher matcher_;
   std::vector<std::string> spellings_;  // by id
   std::unordered_map<std::string, TokenId> ids_;
   Detokenizer detokenizer_;
 };
 
-LibraryTokenizer::LibraryTokenizer(Vocabulary vocabulary,
-                                   std::unique_ptr<sentencepiece::SentencePieceProcessor> processor)
-    : vocabulary_(std::move(vocabulary)), processor_(std::move(processor)), matcher_(vocabulary_.added_tokens) {
+LibraryTokenizer::LibraryTokenizer(Vocabulary vocabulary, Processor processor, Processor bare)
+    : vocabulary_(std::move(vocabulary)),
+      processor_(std::move(processor)),
+      bare_(std::move(bare)),
+      matcher_(vocabulary_.added_tokens) {
   std::vector<Detokenizer::Role> roles;
   for (const auto& piece : vocabulary_.model.pieces) {
     spellings_.push_back(piece.text);
@@ -105,6 +122,16 @@ LibraryTokenizer::LibraryTokenizer(Vocabulary vocabulary,
   }
 }
 
+const sentencepiece::SentencePieceProcessor& LibraryTokenizer::processor_for(std::string_view piece,
+                                                                             bool at_start) const {
+  const auto& [scheme, unless_there] = vocabulary_.text_prefix;
+  bool bare = scheme == PrependScheme::never || (scheme == PrependScheme::first && !at_start);
+  // A model that removes spaces finds none to begin with.
+  const bool begins_with_space = piece.starts_with(' ') || piece.starts_with(kSpace);
+  bare = bare || (unless_there && begins_with_space && !vocabulary_.model.remove_extra);
+  return bare && bare_ ? *bare_ : *processor_;
+}
+
 std::vector<TokenId> LibraryTokenizer::encode(std::string_view text, const EncodeOptions& options) const {
   require_utf8(text);
   std::vector<TokenId> out;
@@ -117,7 +144,7 @@ std::vector<TokenId> LibraryTokenizer::encode(std::string_view text, const Encod
       out.push_back(token);
       continue;
     }
-    const auto status = processor_->Encode({piece.data(), piece.size()}, &ids);
+    const auto status = processor_for(piece, piece.data() == text.data()).Encode({piece.data(), piece.size()}, &ids);
     require(status.ok(), "encoding with {} failed: {}", describe(), status.ToString());
     out.insert(out.end(), ids.begin(), ids.end());
   }
@@ -182,8 +209,13 @@ BpeData merges_of(const Model& model) {
 std::unique_ptr<Tokenizer> make_plain_bpe(Vocabulary vocabulary) {
   BpeParts parts;
   parts.data = merges_of(vocabulary.model);
-  if (vocabulary.model.dummy_prefix) parts.normalizer.add_prepend(std::string(kSpace));
-  parts.normalizer.add_replace(" ", std::string(kSpace));
+  const auto& [scheme, unless_there] = vocabulary.text_prefix;
+  if (vocabulary.model.dummy_prefix && (unless_there || scheme != PrependScheme::always)) {
+    parts.pre_tokenizer.add_metaspace({std::string(kSpace), scheme, false});
+  } else {
+    if (vocabulary.model.dummy_prefix) parts.normalizer.add_prepend(std::string(kSpace));
+    parts.normalizer.add_replace(" ", std::string(kSpace));
+  }
   parts.added_tokens = std::move(vocabulary.added_tokens);
   parts.prefix = std::move(vocabulary.prefix);
   parts.suffix = std::move(vocabulary.suffix);
@@ -228,31 +260,62 @@ std::optional<TokenId> find_special(const std::optional<std::string>& name, int 
   fail("{}: the special token \"{}\" is not in the vocabulary", vocabulary.where, *name);
 }
 
-std::unique_ptr<Tokenizer> make_tokenizer(Source source) {
+Processor load_processor(const std::string& serialized, const std::string& where) {
   auto processor = std::make_unique<sentencepiece::SentencePieceProcessor>();
-  const auto status = processor->LoadFromSerializedProto(source.serialized);
-  require(status.ok(), "{}: not a SentencePiece model: {}", source.where, status.ToString());
-  Vocabulary vocabulary;
-  vocabulary.model = parse_sentencepiece_model(source.serialized);
-  vocabulary.name = std::move(source.name);
-  vocabulary.where = std::move(source.where);
+  const auto status = processor->LoadFromSerializedProto(serialized);
+  require(status.ok(), "{}: not a SentencePiece model: {}", where, status.ToString());
+  return processor;
+}
+
+void set_decoding(const sentencepiece::SentencePieceProcessor& processor, bool llama_tokenizer,
+                  Vocabulary& vocabulary) {
   const Model& model = vocabulary.model;
-  add_tokens(std::move(source.added_tokens), vocabulary);
-  vocabulary.bos = find_special(source.bos, processor->bos_id(), vocabulary);
-  vocabulary.eos = find_special(source.eos, processor->eos_id(), vocabulary);
-  if (source.add_bos && vocabulary.bos) vocabulary.prefix.push_back(*vocabulary.bos);
-  if (source.add_eos && vocabulary.eos) vocabulary.suffix.push_back(*vocabulary.eos);
+  if (llama_tokenizer) {
+    vocabulary.decoding = {DetokenizerStyle::Kind::metaspace_fused, std::string(kSpace),
+                           vocabulary.text_prefix.scheme != PrependScheme::never};
+    return;
+  }
   vocabulary.decoding = {DetokenizerStyle::Kind::sentencepiece, std::string(kSpace),
                          model.dummy_prefix || model.remove_extra, model.remove_extra};
   for (size_t id = 0; id < model.pieces.size(); ++id) {
     if (model.pieces[id].type != Model::unknown) continue;
     std::string text;
-    require(processor->Decode(std::vector<int>{static_cast<int>(id)}, &text).ok(), "{}: cannot decode token {}",
+    require(processor.Decode(std::vector<int>{static_cast<int>(id)}, &text).ok(), "{}: cannot decode token {}",
             vocabulary.where, id);
     vocabulary.decoded_texts.emplace(static_cast<TokenId>(id), std::move(text));
   }
-  if (is_plain_bpe(model)) return make_plain_bpe(std::move(vocabulary));
-  return std::make_unique<LibraryTokenizer>(std::move(vocabulary), std::move(processor));
+}
+
+std::unique_ptr<Tokenizer> make_tokenizer(Source source) {
+  Processor processor = load_processor(source.serialized, source.where);
+  Vocabulary vocabulary;
+  vocabulary.model = parse_sentencepiece_model(source.serialized, source.where);
+  vocabulary.name = std::move(source.name);
+  vocabulary.where = std::move(source.where);
+  vocabulary.text_prefix = source.prefix;
+  const bool llama_tokenizer = source.llama_tokenizer && is_plain_bpe(vocabulary.model);
+  if (llama_tokenizer) vocabulary.model.dummy_prefix = true;
+  add_tokens(std::move(source.added_tokens), vocabulary);
+  vocabulary.bos = find_special(source.bos, processor->bos_id(), vocabulary);
+  vocabulary.eos = find_special(source.eos, processor->eos_id(), vocabulary);
+  if (source.add_bos && vocabulary.bos) vocabulary.prefix.push_back(*vocabulary.bos);
+  if (source.add_eos && vocabulary.eos) vocabulary.suffix.push_back(*vocabulary.eos);
+  set_decoding(*processor, llama_tokenizer, vocabulary);
+  if (is_plain_bpe(vocabulary.model)) return make_plain_bpe(std::move(vocabulary));
+  const auto& [scheme, unless_there] = vocabulary.text_prefix;
+  Processor bare;
+  if (scheme != PrependScheme::always || unless_there) {
+    bare = load_processor(without_dummy_prefix(std::move(source.serialized)), vocabulary.where);
+  }
+  return std::make_unique<LibraryTokenizer>(std::move(vocabulary), std::move(processor), std::move(bare));
+}
+
+// As transformers 5 reads the files beside a tokenizer.model. Its LlamaTokenizer is not "legacy" where nothing is said;
+// without that class the model's own settings hold, "legacy" where nothing is said, and "add_prefix_space" is not read.
+Prefix text_prefix(const HfSpecialTokens& special, bool llama_tokenizer) {
+  const bool legacy = special.legacy.value_or(!llama_tokenizer);
+  if (llama_tokenizer && !special.add_prefix_space.value_or(true)) return {PrependScheme::never, true};
+  return {legacy ? PrependScheme::always : PrependScheme::first, llama_tokenizer || !legacy};
 }
 
 }  // namespace
@@ -266,6 +329,9 @@ std::unique_ptr<Tokenizer> load_sentencepiece(const std::filesystem::path& path)
   source.eos = std::move(special.eos);
   source.add_bos = special.add_bos.value_or(true);
   source.add_eos = special.add_eos.value_or(false);
+  source.llama_tokenizer =
+      special.tokenizer_class == "LlamaTokenizer" || special.tokenizer_class == "LlamaTokenizerFast";
+  source.prefix = text_prefix(special, source.llama_tokenizer);
   source.name = path.filename().string();
   source.where = path.string();
   return make_tokenizer(std::move(source));
@@ -282,7 +348,7 @@ std::unique_ptr<Tokenizer> make_gguf_sentencepiece(GgufVocabulary vocabulary) {
   source.add_bos = vocabulary.add_bos.value_or(true);
   source.add_eos = vocabulary.add_eos.value_or(false);
   source.name = "GGUF, llama";
-  source.where = "GGUF vocabulary";
+  source.where = vocabulary.where;
   return make_tokenizer(std::move(source));
 }
 

@@ -25,7 +25,39 @@ std::string reason_of(const nlohmann::json::exception& error) {
   return end == std::string::npos ? text : text.substr(end + 2);
 }
 
+constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+
+std::string in_lower_case(std::string text) {
+  for (char& c : text) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
+  return text;
+}
+
+// Error for a name that promises a form which is not read.
+void require_known_form(const std::filesystem::path& path) {
+  const std::string name = path.filename().string(), lower = in_lower_case(name);
+  for (const std::string_view packed : {".gz", ".bz2", ".xz", ".lz4", ".zip", ".7z", ".tar", ".zstd"}) {
+    require(!lower.ends_with(packed), "{}: files named {} are not read: give the text itself, or compressed as .zst",
+            path.string(), packed);
+  }
+  for (const std::string_view other : {".parquet", ".arrow", ".pdf", ".docx", ".epub"}) {
+    require(!lower.ends_with(other), "{}: files named {} are not read: give plain text, or records as .jsonl",
+            path.string(), other);
+  }
+  require(!lower.ends_with(kCompressed) || name.ends_with(kCompressed),
+          "{}: a compressed text file is named .zst, in small letters", path.string());
+  const std::string plain = plain_file_name(path), plain_lower = in_lower_case(plain);
+  for (const std::string_view records : {".json", ".ndjson", ".jsonl"}) {
+    const bool meant = plain_lower.ends_with(records) && !plain.ends_with(".jsonl");
+    require(!meant, "{}: records are read from files named .jsonl, one JSON object a line: rename it if it is one",
+            path.string());
+  }
+}
+
 }  // namespace
+
+std::string_view without_byte_order_mark(std::string_view text) {
+  return text.starts_with(kByteOrderMark) ? text.substr(kByteOrderMark.size()) : text;
+}
 
 std::string plain_file_name(const std::filesystem::path& path) {
   std::string name = path.filename().string();
@@ -39,7 +71,9 @@ bool is_json_lines(const std::filesystem::path& path) { return plain_file_name(p
 class TextFile::Bytes {
  public:
   explicit Bytes(const std::filesystem::path& path) : name_(path.string()) {
-    require(!std::filesystem::is_directory(path), "{}: expected a text file, found a directory", name_);
+    std::error_code ignored;  // opening the file says what is wrong
+    require(!std::filesystem::is_directory(path, ignored), "{}: expected a text file, found a directory", name_);
+    require_known_form(path);
     file_.reset(std::fopen(path.c_str(), "rbe"));
     if (!file_) fail("{}: cannot open the file: {}", name_, std::strerror(errno));
     if (!name_.ends_with(kCompressed)) return;
@@ -108,7 +142,15 @@ bool TextFile::fill() {
   return count > 0;
 }
 
+void TextFile::skip_mark() {
+  if (std::exchange(started_, true)) return;
+  while (buffer_.size() < kByteOrderMark.size() && fill()) {
+  }
+  if (buffer_.starts_with(kByteOrderMark)) used_ = kByteOrderMark.size();
+}
+
 bool TextFile::next_raw_line(std::string& line) {
+  skip_mark();
   ++line_number_;
   size_t searched = used_;
   for (;;) {
@@ -139,6 +181,7 @@ bool TextFile::next_line(std::string& line) {
 }
 
 std::string TextFile::rest() {
+  skip_mark();
   while (fill()) {
   }
   std::string text = std::exchange(buffer_, {});

@@ -4,6 +4,10 @@
 //   NAME.zst                     plain text, compressed: one document
 //   anything else                plain UTF-8 text: one document
 //
+// Files named .json, .ndjson, or .jsonl and .zst in other letters, and those of other compressions and of no text are
+// refused by their names: read as plain text they would be something else than meant. A byte order mark at the
+// beginning is dropped.
+//
 // Compressed files may be of several zstd frames and use windows of up to 2 GiB (zstd --long=31). Every error is an
 // Error that names the file, for records as FILE:LINE.
 #pragma once
@@ -17,6 +21,9 @@
 
 namespace cepe {
 
+// Text without the byte order mark that some editors put before it.
+std::string_view without_byte_order_mark(std::string_view text);
+
 // The name of a file without its directory and without .zst: "books.jsonl" of "corpus/books.jsonl.zst".
 std::string plain_file_name(const std::filesystem::path& path);
 bool is_json_lines(const std::filesystem::path& path);
@@ -24,7 +31,7 @@ bool is_json_lines(const std::filesystem::path& path);
 // The content of a text file, streamed: memory holds one line and a small buffer.
 class TextFile {
  public:
-  // Error when the file cannot be opened or is a directory.
+  // Error when the file cannot be opened, is a directory, or has a name whose form is not read.
   explicit TextFile(const std::filesystem::path& path);
   ~TextFile();
   TextFile(const TextFile&) = delete;
@@ -40,11 +47,13 @@ class TextFile {
  private:
   class Bytes;
   bool fill();
+  void skip_mark();
   bool next_raw_line(std::string& line);
   std::string name_;
   std::unique_ptr<Bytes> bytes_;
   std::string buffer_;
   size_t used_ = 0;
+  bool started_ = false;
   int64_t line_number_ = 0;
 };
 

@@ -17,6 +17,9 @@ namespace cepe {
 
 using TokenId = int32_t;
 
+// A number of a file as a token id; Error naming `where` when it is none.
+TokenId token_id_from(int64_t id, std::string_view where);
+
 struct EncodeOptions {
   bool add_special_tokens = false;   // begin/end-of-text tokens as the tokenizer's own template asks
   bool parse_special_tokens = true;  // "<|im_start|>" in the text becomes its token; false: plain text
@@ -24,11 +27,12 @@ struct EncodeOptions {
 
 // The vocabulary of a byte-level BPE as a GGUF file holds it. Filled by model/ from the file's metadata.
 struct GgufVocabulary {
-  std::string model;                // tokenizer.ggml.model: "gpt2" (byte-level BPE) or "llama" (SentencePiece)
-  std::string pre;                  // tokenizer.ggml.pre: "smollm", "llama-bpe", "qwen2", "gpt-2", ...
-  std::vector<std::string> tokens;  // tokenizer.ggml.tokens
-  std::vector<std::string> merges;  // tokenizer.ggml.merges, "left right" ("gpt2" only)
-  std::vector<float> scores;        // tokenizer.ggml.scores ("llama" only)
+  std::string where = "GGUF vocabulary";  // the file, for messages
+  std::string model;                      // tokenizer.ggml.model: "gpt2" (byte-level BPE) or "llama" (SentencePiece)
+  std::string pre;                        // tokenizer.ggml.pre: "smollm", "llama-bpe", "qwen2", "gpt-2", ...
+  std::vector<std::string> tokens;        // tokenizer.ggml.tokens
+  std::vector<std::string> merges;        // tokenizer.ggml.merges, "left right" ("gpt2" only)
+  std::vector<float> scores;              // tokenizer.ggml.scores ("llama" only)
   std::vector<int32_t>
       token_types;  // tokenizer.ggml.token_type: 1 normal, 2 unknown, 3 control, 4 user, 5 unused, 6 byte
   std::optional<TokenId> bos, eos;
@@ -69,7 +73,8 @@ class Tokenizer {
 // A tokenizer.json with a BPE model; a component (normalizer, pre-tokenizer, decoder, post-processor) that is
 // not supported is an Error that names it.
 std::unique_ptr<Tokenizer> load_tokenizer_json(const std::filesystem::path& path);
-// A SentencePiece tokenizer.model; added_tokens_json (may be absent) adds special tokens beyond it.
+// A SentencePiece tokenizer.model; tokenizer_config.json, special_tokens_map.json and added_tokens.json beside it,
+// which may be absent, add special tokens and say what is put before a text (docs/tokenizers.md).
 std::unique_ptr<Tokenizer> load_sentencepiece(const std::filesystem::path& path);
 // The vocabulary of a GGUF file. An unknown `pre` is an Error that names it.
 std::unique_ptr<Tokenizer> make_gguf_tokenizer(GgufVocabulary vocabulary);

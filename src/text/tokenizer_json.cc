@@ -1,5 +1,6 @@
 // Hugging Face tokenizer.json: {"added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder",
 // "model"}. Whatever this file does not know is refused by its name; "truncation" and "padding" are ignored.
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -14,6 +15,17 @@ namespace {
 using nlohmann::json;
 
 constexpr int kMaxNesting = 8;  // of "Sequence" in "Sequence"
+
+bool is_deeper(const json& value, int levels) {
+  if (!value.is_structured()) return false;
+  return levels == 0 ||
+         std::any_of(value.begin(), value.end(), [&](const json& v) { return is_deeper(v, levels - 1); });
+}
+
+// A value for messages. Writing one out takes stack for each level, and a file may have any number of them.
+std::string shown(const json& value) {
+  return is_deeper(value, kMaxNesting) ? std::string("nested deeply") : value.dump();
+}
 
 class Reader {
  public:
@@ -73,7 +85,7 @@ class Reader {
   }
   TokenId id(const json& value, std::string_view token) {
     if (!value.is_number_unsigned() || value.get<uint64_t>() > 0x7FFFFFFF) {
-      fail("{}: the id of \"{}\" is {}, expected a token number", parts_.where, token, value.dump());
+      fail("{}: the id of \"{}\" is {}, expected a token number", parts_.where, token, shown(value));
     }
     return value.get<TokenId>();
   }
@@ -88,7 +100,7 @@ class Reader {
 
   void read_model(const json& model) {
     const json* type = optional(model, "type");  // old files leave it out
-    if (type != nullptr && *type != "BPE") refuse("model", type->is_string() ? type->get<std::string>() : type->dump());
+    if (type != nullptr && *type != "BPE") refuse("model", type->is_string() ? type->get<std::string>() : shown(*type));
     const json& vocabulary = member(model, "vocab");
     require(vocabulary.is_object(), "{}: \"vocab\" is not an object of token numbers", parts_.where);
     for (const auto& [token, number] : vocabulary.items()) {
@@ -122,7 +134,7 @@ class Reader {
         return;
       }
     }
-    fail("{}: merge {} is {}, expected two tokens", parts_.where, merges.size(), merge.dump());
+    fail("{}: merge {} is {}, expected two tokens", parts_.where, merges.size(), shown(merge));
   }
 
   void read_normalizer(const json& component, int depth) {
@@ -194,7 +206,7 @@ class Reader {
     require(!metaspace.replacement.empty(), "{}: a Metaspace pre-tokenizer has an empty replacement", parts_.where);
     const json* scheme = optional(component, "prepend_scheme");
     if (scheme != nullptr && *scheme != "always") {
-      if (*scheme != "first" && *scheme != "never") refuse("Metaspace prepend_scheme", scheme->dump());
+      if (*scheme != "first" && *scheme != "never") refuse("Metaspace prepend_scheme", shown(*scheme));
       metaspace.scheme = *scheme == "first" ? PrependScheme::first : PrependScheme::never;
     }
     if (!flag(component, "add_prefix_space", true)) metaspace.scheme = PrependScheme::never;
@@ -204,7 +216,7 @@ class Reader {
   // {"pattern": {"String": ...}} of a Replace component; a regular expression is refused.
   std::string literal(const json& component, const std::string& name) {
     const json& pattern = member(component, "pattern");
-    if (optional(pattern, "String") == nullptr) refuse("pattern of a " + name, pattern.dump());
+    if (optional(pattern, "String") == nullptr) refuse("pattern of a " + name, shown(pattern));
     std::string from = text(pattern, "String");
     require(!from.empty(), "{}: a {} has an empty pattern", parts_.where, name);
     return from;
@@ -222,14 +234,14 @@ class Reader {
     const json& steps = children(component, "decoders", 0);
     const auto step_is = [&](size_t k, const char* name) { return k < steps.size() && text(steps[k], "type") == name; };
     if (!step_is(0, "Replace") || !step_is(1, "ByteFallback") || !step_is(2, "Fuse") || steps.size() > 4) {
-      refuse("decoder", component.dump());
+      refuse("decoder", shown(component));
     }
     parts_.decoding.space = literal(steps[0], "Replace decoder");
-    if (text(steps[0], "content") != " ") refuse("decoder", steps[0].dump());
+    if (text(steps[0], "content") != " ") refuse("decoder", shown(steps[0]));
     if (steps.size() == 3) return;
     const bool one_space = step_is(3, "Strip") && text(steps[3], "content") == " " && member(steps[3], "start") == 1 &&
                            member(steps[3], "stop") == 0;
-    if (!one_space) refuse("decoder", steps[3].dump());
+    if (!one_space) refuse("decoder", shown(steps[3]));
     parts_.decoding.strip_leading_space = true;
   }
 
@@ -264,7 +276,7 @@ class Reader {
     for (const json& item : array(component, "single")) {
       if (optional(item, "Sequence") != nullptr) {
         const std::string which = text(item["Sequence"], "id");
-        if (seen_text || which != "A") refuse("post-processor template", component["single"].dump());
+        if (seen_text || which != "A") refuse("post-processor template", shown(component["single"]));
         seen_text = true;
         continue;
       }

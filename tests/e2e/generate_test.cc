@@ -60,6 +60,59 @@ TEST(GenerateCommand, ThePromptMayBeAFile) {
   EXPECT_EQ(result.out, record["text"].get<std::string>() + "\n");
 }
 
+// What editors add to a file is no part of the prompt: a byte order mark and the last line break.
+TEST(GenerateCommand, APromptFileIsItsText) {
+  const TemporaryDirectory directory;
+  const auto tokens = [&](const std::string& content) {
+    const std::string file = directory.write("prompt.txt", content);
+    const CommandResult result = run_cepe(
+        {"generate", "--model", golden("plain"), "--prompt-file", file, "--raw", "--max-tokens", "1", "--json"});
+    EXPECT_EQ(result.status, 0) << result.err;
+    return json::parse(result.out)["prompt_tokens"].get<int64_t>();
+  };
+  const int64_t plain = tokens("hello");
+  for (const char* same : {"hello\n", "hello\r\n", "\xEF\xBB\xBFhello", "\xEF\xBB\xBFhello\n"}) {
+    EXPECT_EQ(tokens(same), plain) << same;
+  }
+  EXPECT_GT(tokens("hello\n\n"), plain);  // one line break is the author's own
+  EXPECT_GT(tokens("\nhello"), plain);
+  const auto refused = [&](const std::string& content, const std::string& phrase) {
+    const std::string file = directory.write("bad.txt", content);
+    expect_refused({"generate", "--model", golden("plain"), "--prompt-file", file, "--raw"}, phrase);
+  };
+  refused("\n", "bad.txt: the prompt file is empty");
+  refused("a\xFF", "bad.txt: expected UTF-8 text, found an invalid sequence at byte 1");
+}
+
+TEST(GenerateCommand, AnotherChatTemplateMayBeGiven) {
+  const TemporaryDirectory directory;
+  const std::string file = directory.write(
+      "t.jinja", "\xEF\xBB\xBF{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}\n");
+  const Words words = {"generate",     "--model", golden("plain"), "--prompt", "The road to the town",
+                       "--max-tokens", "40"};
+  const CommandResult result = run_cepe(with(words, {"--chat-template", file}));
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_EQ(result.out, run_cepe(with(words, {"--raw"})).out);
+  expect_refused(with(words, {"--chat-template", file, "--raw"}), "--raw leaves the chat template out");
+  expect_refused(with(words, {"--chat-template", "/absent.jinja"}), "/absent.jinja");
+  expect_refused(with(words, {"--chat-template", directory.write("e.jinja", "")}),
+                 "e.jinja: the chat template is empty");
+}
+
+// A template that is refused is told with its file and a way out, before the weights are read.
+TEST(GenerateCommand, ARefusedTemplateIsToldBeforeTheWeightsAreRead) {
+  const TemporaryDirectory directory;
+  const fs::path model = directory.copy_of(golden("plain"));
+  directory.write("plain/model.safetensors", "no weights");
+  const Words words = {"generate", "--model", model.string(), "--prompt", "a"};
+  write_file(model / "chat_template.jinja", "a\n{% include 'b' %}");
+  expect_refused(words,
+                 "chat_template.jinja: chat template, line 2: the statement \"include\" is not supported; --raw");
+  const Words other = {"generate", "--model", golden("plain"), "--prompt", "a", "--chat-template"};
+  expect_refused(with(other, {directory.write("r.jinja", "{{ raise_exception('only systems') }}")}),
+                 "r.jinja: chat template, line 1: only systems; --raw does without the template");
+}
+
 TEST(GenerateCommand, StopStringsEndTheText) {
   const json record = greedy_records()[0];
   const std::string whole = record["text"], stop = " wa";

@@ -110,7 +110,7 @@ TEST(ChatTemplate, FamiliesRenderAsInTransformers) {
 TEST(ChatTemplate, SnippetsRenderAsInTransformers) {
   const ChatTemplateInput input = several_turns();
   const json golden = json::parse(read("snippets.json"));
-  EXPECT_GT(golden.size(), 90u);
+  EXPECT_GT(golden.size(), 190u);
   for (const json& snippet : golden) {
     const std::string source = snippet.at("template");
     SCOPED_TRACE(source);
@@ -120,43 +120,64 @@ TEST(ChatTemplate, SnippetsRenderAsInTransformers) {
 
 TEST(ChatTemplate, RefusesByNameAndLine) {
   const std::vector<std::pair<std::string, std::string>> cases = {
-      {"\n\n{% macro f(x) %}{% endmacro %}", "line 3: the statement \"macro\" is not supported"},
-      {"{% raw %}{{ }}{% endraw %}", "line 1: the statement \"raw\" is not supported"},
+      {"\n\n{% block x %}{% endblock %}", "line 3: the statement \"block\" is not supported"},
       {"a\n{% include 'x' %}", "line 2: the statement \"include\" is not supported"},
-      {"{% generation %}x{% endgeneration %}", "the statement \"generation\" is not supported"},
-      {"{% for a in [] %}{% break %}{% endfor %}", "the statement \"break\" is not supported"},
-      {"{% set x %}a{% endset %}", "\"set\" without \"=\" is not supported"},
-      {"{% set a, b = 1, 2 %}", "\"set\" of several names is not supported"},
-      {"{% for a in [] recursive %}{% endfor %}", "a recursive \"for\" is not supported"},
-      {"\n{{ 'a'|title }}", "line 2: the filter \"title\" is not supported"},
-      {"{{ 1 is sameas 1 }}", "the test \"sameas\" is not supported"},
-      {"{{ 'a'.zfill(3) }}", "the method \"zfill\" is not supported"},
-      {"{{ lipsum(3) }}", "the function \"lipsum\" is not supported"},
-      {"{{ cycler }}", "\"cycler\" is not supported"},
-      {"{{ 2 ** 3 }}", "the operator \"**\" is not supported"},
+      {"{% autoescape true %}{% endautoescape %}", "the statement \"autoescape\" is not supported"},
+      {"{% for a in [] %}{% macro f() %}{% break %}{% endmacro %}{% endfor %}", "\"break\" outside a loop"},
+      {"\n{{ 'a'|urlize }}", "line 2: the filter \"urlize\" is not supported"},
+      {"{{ 'a'|safe ~ 'b' }}", "the filter \"safe\" is not supported"},
+      {"{{ 'a' ~ 'b'|safe }}", "the filter \"safe\" is not supported"},
+      {"{{ 'a'|e }}", "the filter \"e\" is not supported"},
+      {"{{ 1 is escaped }}", "the test \"escaped\" is not supported"},
+      {"{{ 1 is sameas 1 }}", "the test \"sameas\" of an integer is not supported"},
+      {"{{ 'a'.swapcase() }}", "the method \"swapcase\" is not supported"},
+      {"{{ 'a'.nothing() }}", "a string has no method \"nothing\""},
+      {"{{ lipsum(3) }}", "\"lipsum\" is not supported"},
       {"{{ ''.__class__ }}", "the attribute \"__class__\" is not supported"},
-      {"{{ f(*a) }}", "the function \"f\" is not supported"},
-      {"{{ range(*a) }}", "\"*\" before an argument is not supported"},
-      {"\n{{ '%s' % 1 }}", "line 2: \"%\" of a string and an integer is not supported"},
-      {"{{ 'a' * 3 }}", "\"*\" of a string and an integer is not supported"},
-      {"{{ [1] }}", "a list as text is not supported"},
+      {"{{ f(*a) }}", "\"f\" is undefined"},
+      {"\n{{ '%q' % 1 }}", "line 2: the place \"%q\" is not supported"},
+      {"{{ 'a' - 3 }}", "\"-\" of a string and an integer is not supported"},
+      {"{{ range(3) }}", "a range as text is not supported"},
+      {"{{ [1]|select }}", "a generator as text is not supported"},
       {"{{ {'a': 1}.items }}", "the method \"items\" without a call is not supported"},
       {"{{ {1: 2} }}", "an integer as the key of a mapping is not supported"},
       {"{{ '\xC3\x9F'|upper }}", "changing the case of \"\xC3\x9F\" is not supported"},
       {"{{ 'a'|trim(side='left') }}", "the argument \"side\" is not supported"},
-      {"{{ {}|tojson(sort_keys=true) }}", "the argument \"sort_keys\" is not supported"},
-      {"{{ {}|tojson(indent=33) }}", "an indent of 33 in tojson is not supported"},
-      {"{{ 0x10 }}", "the number \"0x\" is not written in plain decimal digits"},
-      {"{{ 02 }}", "the number \"02\" is not written in plain decimal digits"},
-      {"{{ '\\101' }}", "the escape \"\\1\" in a string is not supported"},
+      {"{{ {}|tojson(indent=33) }}", "an indent of more than 32 in tojson is not supported"},
+      {"{{ 02 }}", "\"02\" is not a number"},
+      {"{{ '\\N{DASH}' }}", "the escape \"\\N\" in a string is not supported"},
       {"{{ 99999999999999999999 }}", "does not fit into 64 bits"},
       {"{{ 9223372036854775807 + 1 }}", "does not fit into 64 bits"},
+      {"{{ 2 ** 64 }}", "does not fit into 64 bits"},
       {"{% if 1 %}\n{% for x in [1] %}", "line 2: this \"for\" has no end"},
+      {"{% set x %}a", "this \"set\" has no end"},
+      {"a\n{% raw %}b", "line 2: this \"raw\" has no end"},
   };
   for (const auto& [source, message] : cases) {
     EXPECT_THAT(error_of(source), HasSubstr(message)) << source;
     EXPECT_THAT(error_of(source), HasSubstr("chat template, line ")) << source;
   }
+}
+
+TEST(ChatTemplate, ErrorsNameTheFile) {
+  const auto message = [](const std::string& source) -> std::string {
+    try {
+      ChatTemplate(source, "m/chat_template.jinja").render({});
+    } catch (const ChatTemplateError& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_EQ(message("\n{% include 'x' %}"),
+            "m/chat_template.jinja: chat template, line 2: the statement \"include\" is not supported");
+  EXPECT_EQ(message("{{ raise_exception('only users') }}"), "m/chat_template.jinja: chat template, line 1: only users");
+  EXPECT_THAT(message("\xFF"), HasSubstr("m/chat_template.jinja: chat template: not valid UTF-8"));
+}
+
+TEST(ChatTemplate, SpecialTokensAreVariables) {
+  ChatTemplateInput input{{}, true, "<s>", "", {{"pad_token", "<pad>"}, {"unk_token", "<unk>"}}};
+  EXPECT_EQ(render("{{ bos_token }}{{ pad_token }}{{ unk_token }}{{ sep_token is defined }}", input),
+            "<s><pad><unk>False");
 }
 
 TEST(ChatTemplate, MissingTokensAreUndefinedAndBadTextIsRefused) {
@@ -189,6 +210,17 @@ TEST(ChatTemplate, DeepNestingIsAnError) {
   // Wide is not deep.
   EXPECT_EQ(render(repeat("{% if 0 %}a{% elif 0 %}{% endif %}", 1000) + "b"), "b");
   EXPECT_EQ(render("{% if 0 %}" + repeat("{% elif 0 %}", 10000) + "{% else %}c{% endif %}"), "c");
+  EXPECT_THAT(error_of(repeat("{% with %}", kMany)), HasSubstr("nested more than"));
+  EXPECT_THAT(error_of("{% for " + repeat("(", kMany) + "a" + repeat(")", kMany) + " in b %}"),
+              HasSubstr("nested more than"));
+  // Macros and loops that call themselves without an end.
+  for (const std::string source :
+       {"{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "{% macro f(x=f()) %}{% endmacro %}{{ f() }}",
+        "{% macro f() %}{% call f() %}{% endcall %}{{ caller }}{% endmacro %}{{ f() }}",
+        "{% for i in [1] recursive %}{{ loop([1]) }}{% endfor %}"}) {
+    EXPECT_THAT(error_of(source), HasSubstr("nested too deep")) << source;
+  }
+  EXPECT_EQ(render("{% macro f(n) %}{{ n if n == 0 else f(n - 1) }}{% endmacro %}{{ f(80) }}"), "0");
   // Values nest as deep as a loop asks for.
   EXPECT_THAT(error_of("{% set n = namespace(a=[]) %}{% for i in range(1000) %}{% set n.a = [n.a] %}{% endfor %}"),
               HasSubstr("nested more than"));
@@ -208,6 +240,19 @@ TEST(ChatTemplate, WorkAndMemoryAreBounded) {
       doubling + "{% set n.s = n.s|replace('a', n.s) %}{% endfor %}",
       doubling + "{% set n.s = n.s|join(n.s) %}{% endfor %}",
       doubling + "{% set n.s = (n.s ~ n.s)|tojson(indent=32) %}{% endfor %}",
+      doubling + "{% set n.l = [n.l, n.l] %}{% if n.l == n.l %}{% endif %}{% endfor %}",
+      "{% set s = 'a' * 1000000 %}{% set l = [s ~ 'b', s ~ 'b'] * 10000 %}{{ l|sort|length }}{{ l|unique|list|length "
+      "}}",
+      "{% set s = 'a' * 1000000 %}{% set l = [s ~ 'b'] * 10000 %}{{ (s ~ 'b') in l }}{{ (s ~ 'c') in l }}",
+      doubling + "{% set n.s = n.s * 1000 %}{% endfor %}",
+      doubling + "{% set n.l = n.l * 1000 %}{% endfor %}",
+      doubling + "{% set n.s = '%s%s' % (n.s, n.s) %}{% endfor %}",
+      doubling + "{% set n.s = '{0}{0}'.format(n.s) %}{% endfor %}",
+      doubling + "{% set n.s = n.s.center(n.s|length * 9) %}{% endfor %}",
+      doubling + "{% set n.s %}{{ n.s }}{{ n.s }}{% endset %}{% endfor %}",
+      doubling + "{% set n.l = [n.l, n.l]|string %}{% endfor %}",
+      "{% macro f(n) %}{% if n > 0 %}{% for i in range(999) %}{{ f(n - 1) }}{% endfor %}{% endif %}{% endmacro %}{{ "
+      "f(5) }}",
       doubling + "{{ n.s }}{% set n.s = n.s ~ '" + std::string(9999, 'a') + "' %}{% endfor %}",
   };
   for (const std::string& source : sources) {
@@ -223,8 +268,8 @@ TEST(ChatTemplate, WorkAndMemoryAreBounded) {
 
 TEST(ChatTemplate, EveryCutAndManyMutationsEndInTextOrError) {
   std::mt19937 random(7);
-  const std::string tags[] = {"{%", "%}", "{{", "}}",    "{#",         "#}", "-",       "(",
-                              "]",  "'",  "|",  "endif", "for x in x", "\n", "\xF0\x9F"};
+  const std::string tags[] = {"{%", "%}", "{{",    "}}",         "{#", "#}",       "-",          "(",     "]",
+                              "'",  "|",  "endif", "for x in x", "\n", "\xF0\x9F", "macro f(x)", "set x", "**"};
   const ChatTemplateInput input = several_turns();
   int errors = 0, texts = 0;
   const auto attempt = [&](const std::string& source) {

@@ -94,6 +94,38 @@ TEST_F(TextFiles, PlainTextIsOneDocument) {
   }
 }
 
+TEST_F(TextFiles, AByteOrderMarkIsNoText) {
+  const std::string mark = "\xEF\xBB\xBF", record = "{\"text\": \"a\"}\n";
+  for (const auto& path : {write("a.txt", mark + "a"), write("a.txt.zst", zstd_stream(mark + "a", 20)),
+                           write("a.jsonl", mark + record), write("a.jsonl.zst", zstd_stream(mark + record, 20))}) {
+    const auto documents = read(path);
+    ASSERT_EQ(documents.size(), 1u);
+    EXPECT_EQ(documents[0].text, "a") << path;
+  }
+  EXPECT_EQ(read(write("b.txt", mark + mark + "b"))[0].text, mark + "b");  // the second is a character of the text
+  EXPECT_EQ(read(write("c.txt", "c" + mark))[0].text, "c" + mark);
+  EXPECT_EQ(lines_of(write("d.jsonl", mark)), std::vector<std::string>{});
+  EXPECT_EQ(without_byte_order_mark(mark + "x"), "x");
+}
+
+// Read as plain text, these would be something else than meant.
+TEST_F(TextFiles, NamesOfOtherFormsAreRefused) {
+  for (const char* name :
+       {"a.json", "a.JSON", "a.JSONL", "a.Jsonl", "a.ndjson", "a.json.zst", "a.NDJSON.zst", "a.jsonl.ZST", "a.txt.Zst",
+        "a.jsonl.gz", "a.txt.GZ", "a.txt.xz", "a.zip", "a.jsonl.zstd", "a.parquet", "a.pdf"}) {
+    const auto path = write(name, "{\"text\": \"a\"}\n");
+    try {
+      read(path);
+      ADD_FAILURE() << name;
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), testing::AnyOf(testing::HasSubstr(".jsonl"), testing::HasSubstr(".zst"))) << name;
+      EXPECT_THAT(error.what(), testing::StartsWith(path.string()));
+    }
+  }
+  for (const char* name : {"json", "a.json.txt", "a.md", "noext", "a.TXT", "a.gz.txt"})
+    EXPECT_EQ(read(write(name, "a")).size(), 1u);
+}
+
 TEST_F(TextFiles, RecordsKeepTheirDomain) {
   const auto documents = read(write("a.jsonl",
                                     "{\"id\": 1, \"text\": \"one \\u00e9\", \"domain\": \"books\"}\r\n\n"

@@ -4,10 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <random>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "text/added_tokens.h"
 #include "text/regex.h"
 #include "text/sentencepiece_model.h"
 #include "text/tokenizer_golden.h"
@@ -237,6 +239,17 @@ TEST(Regex, RefusesWhatMeansAnotherThingInPcre2) {
   }
 }
 
+// What is quoted in a message may be nested a million deep.
+TEST(TokenizerJson, DeepValuesAreErrors) {
+  const ScratchDirectory scratch;
+  std::string text = small_json().dump();
+  const std::string merge = "\"a b\"", deep = std::string(1'000'000, '[') + std::string(1'000'000, ']');
+  ASSERT_NE(text.find(merge), std::string::npos);
+  text.replace(text.find(merge), merge.size(), deep);
+  const auto path = scratch.file("tokenizer.json", text);
+  EXPECT_THAT(error_of([&] { load_tokenizer_json(path); }), HasSubstr("merge 0 is nested deeply"));
+}
+
 TEST(Regex, EndsMatchingThatNeverEnds) {
   const auto regex = Regex::from_oniguruma("(?:a+)+$", "a test");
   RegexScratch scratch;
@@ -264,7 +277,8 @@ TEST(GgufTokenizer, RefusesBadVocabularies) {
 GgufVocabulary llama_vocabulary() {
   GgufVocabulary vocabulary;
   vocabulary.model = "llama";
-  for (const auto& piece : parse_sentencepiece_model(read_file(golden::directory() / "bpe.model")).pieces) {
+  for (const auto& piece :
+       parse_sentencepiece_model(read_file(golden::directory() / "bpe.model"), "bpe.model").pieces) {
     vocabulary.tokens.push_back(piece.text);
     vocabulary.scores.push_back(piece.score);
     vocabulary.token_types.push_back(piece.type);
@@ -344,6 +358,107 @@ TEST(SentencePiece, ParsesSpecialTokensAndThoseBeside) {
   EXPECT_EQ(tokenizer->decode(tokenizer->encode("a<|im_start|>b"), false), "a<|im_start|> b");
   scratch.file("added_tokens.json", R"({"<|im_start|>": 17})");
   EXPECT_THAT(error_of([&] { load_sentencepiece(path); }), HasSubstr("<|im_start|>"));
+}
+
+// Each recorded tokenizer_config.json beside the model (tests/golden/tokenizer/record_transformers.py).
+TEST(SentencePiece, IsReadAsTransformersReadsIt) {
+  const json recorded = json::parse(read_file(golden::directory() / "transformers.json"));
+  ASSERT_GE(recorded["cases"].size(), 12u);
+  for (const json& entry : recorded["cases"]) {
+    SCOPED_TRACE(entry["config"].dump());
+    const ScratchDirectory scratch;
+    const auto path = scratch.file("tokenizer.model", read_file(golden::directory() / "bpe.model"));
+    if (!entry["config"].is_null()) scratch.file("tokenizer_config.json", entry["config"].dump());
+    const auto tokenizer = load_sentencepiece(path);
+    const EncodeOptions options{.add_special_tokens = !entry["config"].is_null()};
+    for (size_t i = 0; i < recorded["texts"].size(); ++i) {
+      const std::string text = recorded["texts"][i];
+      const auto ids = entry["ids"][i].get<std::vector<TokenId>>();
+      EXPECT_EQ(tokenizer->encode(text, options), ids) << text;
+      EXPECT_EQ(tokenizer->decode(ids), entry["decoded"][i].get<std::string>()) << text;
+    }
+  }
+}
+
+// What goes through the library has the same prefixes: a piece of the user's own keeps the merges from being enough.
+TEST(SentencePiece, ThePrefixIsTheSameThroughTheLibrary) {
+  const ScratchDirectory scratch;
+  GgufVocabulary vocabulary = llama_vocabulary();
+  vocabulary.bos = 1;
+  const std::string plain = sentencepiece_model(vocabulary);
+  vocabulary.tokens.push_back("<turn>");
+  vocabulary.scores.push_back(0);
+  vocabulary.token_types.push_back(4);
+  const std::string with_piece = sentencepiece_model(vocabulary);
+  for (const char* config : {R"({"legacy": false})", R"({"tokenizer_class": "LlamaTokenizer", "legacy": true})",
+                             R"({"tokenizer_class": "LlamaTokenizer", "add_prefix_space": false})"}) {
+    scratch.file("tokenizer_config.json", config);
+    const auto merges = load_sentencepiece(scratch.file("tokenizer.model", plain));
+    const auto library = load_sentencepiece(scratch.file("tokenizer.model", with_piece));
+    EXPECT_THAT(library->describe(), HasSubstr("SentencePiece, 4001 tokens"));
+    for (const char* text : {"hello world", " hello", "hello</s>world", "hello</s> world"}) {
+      EXPECT_EQ(library->encode(text), merges->encode(text)) << config << text;
+    }
+  }
+}
+
+TEST(AddedTokens, TakeTheSpaceBesideThemAsInTheReference) {
+  for (const json& entry : json::parse(read_file(golden::directory() / "added_token_spaces.json"))) {
+    SCOPED_TRACE(entry["added"].dump());
+    std::vector<AddedToken> tokens;
+    for (const json& token : entry["added"]) {
+      tokens.push_back({.id = static_cast<TokenId>(tokens.size()),
+                        .content = token["content"],
+                        .lstrip = token.value("lstrip", false),
+                        .rstrip = token.value("rstrip", false)});
+    }
+    const std::string text = entry["text"];
+    std::vector<TextPart> parts;
+    AddedTokenMatcher(tokens).split(text, true, parts);
+    std::vector<std::string> found;
+    for (const auto& [part, token] : parts) {
+      if (token >= 0) found.emplace_back(part);
+      for (size_t i = 0; token < 0 && i < part.size(); ++i) found.emplace_back(1, part[i]);
+    }
+    EXPECT_EQ(found, entry["tokens"].get<std::vector<std::string>>());
+  }
+}
+
+// A token that takes white space on both sides looks at a run of it once, however many line breaks the run has.
+TEST(AddedTokens, LongRunsOfSpaceTakeLinearTime) {
+  const std::string run(2'000'000, '\n');
+  for (const bool left : {true, false}) {
+    const AddedTokenMatcher matcher({{.id = 0, .content = "\n", .lstrip = left, .rstrip = true}});
+    std::vector<TextPart> parts;
+    const auto start = std::chrono::steady_clock::now();
+    matcher.split(run, true, parts);
+    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
+    EXPECT_EQ(parts.size(), left ? 1u : run.size());
+  }
+}
+
+TEST(TokenIds, AreNumbersOf31Bits) {
+  EXPECT_EQ(token_id_from(0x7FFFFFFF, "x"), 0x7FFFFFFF);
+  for (const int64_t id : {int64_t{-1}, int64_t{1} << 31, (int64_t{1} << 32) + 1}) {
+    EXPECT_THAT(error_of([&] { token_id_from(id, "file: bos"); }), HasSubstr("file: bos: " + std::to_string(id)));
+  }
+}
+
+TEST(GgufTokenizer, MessagesNameTheFile) {
+  const auto message = [](const auto& change) {
+    GgufVocabulary vocabulary = smollm2();
+    vocabulary.where = "m.gguf";
+    change(vocabulary);
+    return error_of([&] { make_gguf_tokenizer(std::move(vocabulary)); });
+  };
+  EXPECT_THAT(message([](GgufVocabulary& v) { v.tokens.clear(); }), HasSubstr("m.gguf: the vocabulary has no tokens"));
+  EXPECT_THAT(message([](GgufVocabulary& v) { v.bos = 49152; }), HasSubstr("m.gguf: the begin token has the id 49152"));
+  EXPECT_THAT(message([](GgufVocabulary& v) { v.model = "bert"; }), HasSubstr("m.gguf: the vocabulary is of the kind"));
+  EXPECT_THAT(message([](GgufVocabulary& v) { v.pre = "odd"; }), HasSubstr("m.gguf: the pre-tokenizer \"odd\""));
+  EXPECT_THAT(message([](GgufVocabulary& v) { v.merges[3] = "x"; }), HasSubstr("m.gguf: merge 3 of the vocabulary"));
+  EXPECT_THAT(message([](GgufVocabulary& v) { v.tokens[5] = "\xFF"; }), HasSubstr("m.gguf: token 5 of the vocabulary"));
+  EXPECT_THAT(message([](GgufVocabulary& v) { v.model = "llama"; }),
+              HasSubstr("m.gguf: the vocabulary has 49152 tokens"));
 }
 
 TEST(SentencePiece, SurvivesHostileFiles) {

@@ -142,6 +142,74 @@ SNIPPETS = [
     "{{ 'abc'.startswith('ab') }} {{ 'abc'.endswith(('x', 'c')) }} {{ 'ABC'.lower() }} {{ 'abc'.upper() }} {{ 'a.b'.replace('.', '') }} {{ ', '.join(['a', 'b']) }} {{ '\u00e9a'.find('a') }}",
     "{{ {'a': 1}.get('a') }} {{ {'a': 1}.get('b') }} {{ {'a': 1}.get('b', 2) }} {{ {'a': 1}.keys()|list|join }} {{ {'a': 1}.values()|list|join }}",
     "{{ '</think>'.join(['x', 'y']).split('</think>')[-1] }} {{ strftime_now('%d %b %Y') }}",
+    # what training templates are made of
+    "{% for m in messages %}{% generation %}{{ m.role }};{% endgeneration %}\n{% endfor %}{% set x = 1 %}{%- generation -%} {% set x = 2 %}{{ x }} {%- endgeneration -%} {{ x }}",
+    "{% for m in messages %}{% if m.role == 'assistant' %}{% break %}{% endif %}{{ m.role }};{% endfor %}|{% for i in range(5) %}{% if i % 2 %}{% continue %}{% endif %}{{ i }}{{ loop.last }}{% endfor %}",
+    "{% for i in [1, 2] %}{% break %}{% else %}e{% endfor %}|{% for i in [1, 2] %}{% continue %}{% else %}e{% endfor %}|{% for i in [1, 2] %}{{ i }}{% if i == 2 %}{% break %}{% endif %}{% else %}e{% endfor %}",
+    "{% for i in [1, 2, 3] %}{% set x %}a{% if i == 2 %}{% break %}{% endif %}b{% endset %}{{ x }}{% endfor %}|{% for i in [1, 2] %}{% with j = i %}{% if j == 1 %}{% continue %}{% endif %}{{ j }}{% endwith %}{% endfor %}",
+    "{% for a in [1, 2] %}{% for b in [1, 2] %}{% if b == 2 %}{% break %}{% endif %}{{ a }}{{ b }} {% endfor %}{% endfor %}",
+    "{% break %}", "{% for i in [1] %}{% generation %}{% break %}{% endgeneration %}{% endfor %}", "{% for i in [1] %}{% macro f() %}{% continue %}{% endmacro %}{% endfor %}",
+    # macros
+    "{% macro f(x, y='b', z=x) %}<{{ x }}{{ y }}{{ z }}>{% endmacro %}{{ f('a') }}{{ f('a', 'c') }}{{ f(y=1, x=2) }}{{ f(1, 2, 3) }}{{ f() }}",
+    "{% macro f() %}{{ varargs }}{{ kwargs }}{{ varargs|length }}{% endmacro %}{{ f(1, 'a', b=2) }}{{ f() }}",
+    "{% macro f(x) %}{{ x }}{% endmacro %}{{ f(1, 2) }}", "{% macro f(x) %}{{ x }}{% endmacro %}{{ f(y=2) }}", "{% macro f(x) %}{{ x }}{% endmacro %}{{ f(1, x=2) }}",
+    "{% set a = 1 %}{% macro f() %}{{ a }}{{ b }}{% set a = 5 %}{{ a }}{% endmacro %}{% set a = 2 %}{{ f() }}{{ a }}{% for b in [7] %}{{ f() }}{% endfor %}",
+    "{% macro f(n) %}{{ n }}{% if n > 0 %}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(5) }}{{ f(3)|length }}{{ f(2) ~ '!' }}{{ f(1) is string }}{{ f is callable }}",
+    "{%- macro f(m) -%}\n  [{{ m.role }}]\n{%- endmacro -%}\n{% for m in messages %}\n  {{ f(m) }}\n{% endfor %}\n",
+    "{% macro list(t) %}<{{ caller() }}|{{ caller() }}>{{ t }}{% endmacro %}{% call list('x') %}a{{ 1 }}{% endcall %}{% macro each(l) %}{% for i in l %}{{ caller(i, loop.index) }}{% endfor %}{% endmacro %}{% call(a, b) each(['p', 'q']) %}{{ a }}{{ b }};{% endcall %}",
+    "{% macro f() %}x{% endmacro %}{% call f() %}a{% endcall %}", "{% macro f() %}{{ caller is defined }}{% if caller %}{{ caller() }}{% endif %}{% endmacro %}{{ f() }}{% call f() %}c{% endcall %}",
+    "{% for i in [1, 2] %}{% macro f() %}{{ i }}{{ loop.index }}{% endmacro %}{{ f() }}{% endfor %}{{ f is defined }}",
+    "{% macro f(a, b=2, c) %}{% endmacro %}", "{% macro f(**k) %}{% endmacro %}", "{% macro 1() %}{% endmacro %}",
+    "{% macro f(x) %}{{ x }}{% endmacro %}{{ f(*[1]) }}{{ f(**{'x': 2}) }}{% macro g(a, b, c) %}{{ a }}{{ b }}{{ c }}{% endmacro %}{{ g(1, *[2], **{'c': 3}) }}{{ g(*'xyz') }}",
+    "{% set ns = namespace() %}{% macro f(x) %}({{ x }}){% endmacro %}{% set ns.f = f %}{{ ns.f(1) }}{% set d = {'f': f} %}{{ d.f(2) }}{{ d['f'](3) }}{{ (f)(4) }}{{ [f][0](5) }}",
+    # blocks
+    "{% set x %}a{{ 1 }}\n{% endset %}[{{ x }}]{% set y | upper | trim %} b {{ x }}{% endset %}[{{ y }}]{% set x %}{% set z = 1 %}{% endset %}[{{ x }}]{{ z is defined }}",
+    "{% set ns = namespace(s='') %}{% for m in messages %}{% set ns.s %}{{ ns.s }}{{ m.role[0] }}{% endset %}{% endfor %}{{ ns.s }}",
+    "{% filter upper %}abc{{ 'd' }}{% endfilter %}{% filter trim|replace('b', 'x') %} abb {% endfilter %}{% filter indent(2, true) %}a\nb{% endfilter %}",
+    "{% with x = 1, y = 2 %}{{ x }}{{ y }}{% set x = 3 %}{{ x }}{% endwith %}{{ x is defined }}{% with %}a{% endwith %}{% set x = 1 %}{% with x = 2, y = x %}{{ x }}{{ y }}{% endwith %}{{ x }}",
+    "{% set a, b = 1, 2 %}{{ a }}{{ b }}{% set (c, d) = 'xy' %}{{ c }}{{ d }}{% set ns = namespace() %}{% set ns.p, q = [1, 2] %}{{ ns.p }}{{ q }}{% set t = 1, %}{{ t }}{% set a, b = b, a %}{{ a }}{{ b }}",
+    "{% set a, b = 1, 2, 3 %}", "{% for a, (b, c) in [(1, (2, 3)), (4, [5, 6])] %}{{ a }}{{ b }}{{ c }} {% endfor %}{% for x in 1, 2 %}{{ x }}{% endfor %}{{ 1, 'a' }}",
+    "a {% raw %} {{ x }} {% if %}\n{% endraw %}\nb {%- raw -%} {# c #} {%- endraw -%} d\n  {% raw %}e\n  {% endraw %}\nf{% raw %}{% endraw %}", "{% raw %}{{ x", "{% print 1 + 1 %}{% print 'a' ~ 'b' %}",
+    "{% for i in [[1, [2]], [3]] recursive %}{{ i if i is number }}{% if i is not number %}({{ loop(i) }}){% endif %}{{ loop.depth }}{{ loop.depth0 }}{% endfor %}",
+    "{% for i in [{'n': 'a', 'c': [{'n': 'b', 'c': []}]}, {'n': 'd', 'c': []}] recursive %}{{ loop.index }}{{ i.n }}{% if i.c %}<{{ loop(i.c) }}>{% endif %}{% endfor %}",
+    "{% for i in [1] %}{{ loop(i) }}{% endfor %}", "{% for i in [1, 1, 2] %}{{ loop.cycle('a', 'b') }}{{ loop.changed(i) }}{% endfor %}", "{% set loop = 1 %}{{ loop }}", "{% for i in [1] %}{% set loop.x = 1 %}{% endfor %}",
+    # values as text, and what they are made of
+    "{{ [1, 'a', none, true, 1.5, ['b'], ('c',), {}, undefined_name] }} {{ {'a': 1, 'b\n': 'it\\'s'} }} {{ () }} {{ (1,) }} {{ (1, 2) }} {{ [] }}",
+    "{{ ['\u00e9\u3042\U0001f600', '\u00a0\u200b\u2028\x7f\x01', '\"', '\\'\"', '\\\\'] }} {{ 'x' ~ [1] }} {{ [1]|string + 'y' }} {{ [[1], (2, 3)]|join('-') }}",
+    "{{ '-' * 3 }}{{ 3 * 'ab' }}{{ [1] * 2 }}{{ (1,) * 2 }}{{ 'a' * 0 }}{{ 'a' * -1 }} {{ (1,) + (2,) }} {{ 2 ** 3 }} {{ 2 ** -1 }} {{ 2 ** 3 ** 2 }} {{ -2 ** 2 }} {{ 2.0 ** 3 }} {{ 2 ** 0.5 }} {{ 7 ** 0 }} {{ (-3) ** 3 }}",
+    "{{ [1] + (2,) }}", "{{ 0 ** -1 }}", "{{ [1, 2] < [1, 3] }} {{ (1, 2) < (1,) }} {{ [1] == (1,) }} {{ [] < [0] }} {{ [1, 'a'] < [2, 3] }} {{ (1, 2) in [(1, 2)] }}",
+    "{{ 0x1F }} {{ 0o17 }} {{ 0b101 }} {{ 1_000 }} {{ 1e3 }} {{ 1.5e-3 }} {{ 1E+2 }} {{ 1_0.2_5 }} {{ 0_0 }} {{ '\\101\\0\\x41' }} {{ 1e16 }} {{ 1e-5 }} {{ 123456789.0 }} {{ 1e22 }}", "{{ 0x }}", "{{ 1_ }}", "{{ 1__0 }}",
+    "{{ '%s-%d-%r' % ('a', 3, 'b') }} {{ '%5.1f|%-5s|%05d|%+d|%x|%%|%5s|%.2s' % (2.25, 'ab', 42, 7, 255, 'cd', 'efg') }} {{ '%s' % 'x' }} {{ '%s' % [1, 2] }} {{ '%(a)s %(b)03d' % {'a': 1, 'b': 2} }} {{ '%e %g %G %o' % (12345.678, 0.00001, 1e20, 8) }} {{ '%d' % 3.9 }} {{ '%*d' % (5, 42) }} {{ '% d|%#x' % (5, 255) }}",
+    "{{ '%d' % 'a' }}", "{{ '%s %s' % ('a',) }}", "{{ '%s' % ('a', 'b') }}", "{{ 'a' % 1 }}",
+    "{{ 'a{}b{}'.format(1, 'x') }} {{ '{1}{0}{n}'.format(1, 2, n=3) }} {{ '{:>5}|{:<5}|{:^5}|{:05d}|{:.2f}|{:,}|{:x}|{:#x}|{:+}|{:*^7}'.format('a', 'b', 'c', 42, 3.14159, 1234567, 255, 255, 5, 'm') }} {{ '{{{}}}'.format(1) }} {{ '{0[0]}{0[1]}{m[k]}'.format([1, 2], m={'k': 'v'}) }} {{ '{!r} {!s}'.format('a', 'b') }} {{ '{:e} {:.3g} {:%} {:5} {:.1%}'.format(12345.678, 0.00012345, 0.25, 1.0, 0.125) }} {{ '{}'.format([1]) }} {{ '{:5}|{:<5}|{}'.format(true, 3, none) }}",
+    "{{ '{} {}'.format(1) }}", "{{ '{'.format(1) }}", "{{ '{x}'.format(1) }}", "{{ '{:d}'.format('a') }}", "{{ '%s|%s'|format('a', 1) }} {{ '%(x)s'|format(x=2) }}",
+    # filters
+    "{{ [3, 1, 2]|sort }} {{ ['b', 'A', 'c']|sort }} {{ ['b', 'A', 'c']|sort(case_sensitive=true) }} {{ [1, 3, 2]|sort(reverse=true) }} {{ messages|sort(attribute='role')|map(attribute='role')|join(',') }} {{ {'b': 1, 'a': 2}|sort }} {{ [[2, 'x'], [1, 'y']]|sort }} {{ messages|sort(attribute='role,content')|map(attribute='content')|join(',')|tojson }}",
+    "{{ [1, 'a']|sort }}", "{{ [1, 1.0, true, 2, 'a', 'A', none]|unique|list }} {{ ['a', 'A']|unique(true)|list }} {{ messages|unique(attribute='role')|map(attribute='role')|list }}",
+    "{{ [3, 1, 2]|min }}{{ [3, 1, 2]|max }}{{ ['b', 'A']|min }}{{ []|max is defined }}{{ [1, 2, 3]|sum }}{{ [0.1, 0.2]|sum }}{{ []|sum }}{{ [{'n': 1}, {'n': 5}]|sum(attribute='n', start=10) }}{{ [{'n': 1}, {'n': 5}]|max(attribute='n') }}",
+    "{{ [1, 2, 3, 4, 5]|batch(2)|list }} {{ [1, 2, 3]|batch(2, 'x')|list }} {{ [1, 2, 3, 4, 5]|slice(3)|list }} {{ [1, 2, 3, 4]|slice(3, 'x')|list }} {{ 'abc'|reverse }} {{ [1, 2]|reverse|list }} {{ {'b': 1, 'A': 2, 'c': 0}|dictsort }} {{ {'b': 1, 'a': 2}|dictsort(by='value', reverse=true) }}",
+    "{{ '3'|int + 1 }} {{ '42.9'|int }} {{ 'x'|int }} {{ 'x'|int(7) }} {{ none|int }} {{ '0x1f'|int(base=16) }} {{ '1f'|int(0, 16) }} {{ ' -5 '|int }} {{ 3.99|int }} {{ -3.99|int }} {{ true|int }} {{ '2.5'|float }} {{ 'x'|float }} {{ 'x'|float(1) }} {{ 3|float }} {{ '1e3'|float }} {{ [1]|int(4) }}",
+    "{{ 2.5|round }} {{ 3.5|round }} {{ 2.675|round(2) }} {{ 2.1|round(method='ceil') }} {{ 2.19|round(1, 'floor') }} {{ 5|round }} {{ 2.5|round|int }} {{ -1.5|round }} {{ -3|abs }} {{ -2.5|abs }} {{ 3|abs }}",
+    "{{ 'ab c-d (e) [f <g \u00e9x a.b'|title }} {{ 'hELLO wORLD'|title }} [{{ 'ab'|center(7) }}] [{{ 'abc'|center(6) }}] {{ 'a b c d e f g h'|truncate(9) }} {{ 'abcdefghijklmnop'|truncate(9, true) }} {{ 'abcdefghijkl'|truncate(9, true, '..', 0) }} {{ 'short'|truncate(9) }}",
+    "[{{ 'a\nb\n\nc'|indent }}] [{{ 'a\nb'|indent(2, true) }}] [{{ 'a\n\nb'|indent(1, blank=true) }}] [{{ 'a\nb'|indent('> ', first=true) }}] [{{ ''|indent }}] [{{ 'a\n'|indent }}]",
+    "{{ 'x'|safe }} {{ '<a>'|safe }} {{ [1]|safe }}", "{{ 'aXbXc'|replace('X', '-', 1) }} {{ 'abc'|replace('', '-') }} {{ 121|replace(1, 3) }} {{ 'aaa'|replace('a', 'b', 0) }}",
+    "{{ ['a', 'b']|map('upper')|join }} {{ ['ab', 'cb']|map('replace', 'b', 'x')|list }} {{ [{'a': {'b': 1}}]|map(attribute='a.b')|list }} {{ [{}, {'x': 1}]|map(attribute='x', default='d')|list }} {{ [[1, 2], [3, 4]]|map(attribute=1)|list }} {{ [[5]]|map(attribute='0')|list }} {{ messages|join(',', attribute='role') }} {{ [[1, 2], [3]]|map('length')|list }} {{ [1, 2, 3]|select('==', 2)|list }} {{ [1, 2, 3]|reject('greaterthan', 1)|list }}",
+    "{% if messages|selectattr('role', 'equalto', 'nobody') %}S{% endif %}{% set g = [1, 2]|map('string') %}{{ g|join }}{{ g|join }}|{{ g|first is defined }} {% set h = [1, 2, 3]|select %}{{ h|first }}{{ h|list }} {{ [1, 2]|map('string') is sequence }}{{ [1]|map('string') is iterable }} {{ 2 in [1, 2, 3]|select }}",
+    "{{ [1]|select|length }}", "{{ [1]|select|last }}", "{{ ([1]|select)[0] is defined }}", "{{ [1]|select|tojson }}", "{{ {'a': 1}.items()|list }} {{ {'a': 1}|items|list }} {{ {'a': 1}.items() is sequence }} {{ {'a': 1}.keys()|first }} {{ {'a': 1, 'b': 2}.values()|sum }} {{ {'a': 1}.items()|length }} {{ 'a' in {'a': 1}.keys() }} {{ ({'a': 1}.keys())[0] is defined }} {{ {}.items() or 'empty' }}",
+    "{{ range(3)|list }} {{ range(2, 9, 3)[1] }} {{ range(5)|length }} {{ range(3) is sequence }} {{ range(5)[1:3]|list }} {{ range(3)|last }} {{ 2 in range(3) }} {{ range(0) or 'empty' }}",
+    # JSON
+    "{{ [1, {'a': 2}]|tojson(separators=(',', ':')) }} {{ {'b': 1, 'a': {'d': 1, 'c': 2}}|tojson(sort_keys=true) }} {{ (1, (2,))|tojson }} {{ [1, [2]]|tojson(indent='\t') }} {{ [1]|tojson(true, 1) }} {{ {'a': 1}|tojson(indent=0) }} {{ {'a': [1]}|tojson(indent=1, separators=(', ', ' : ')) }} {{ 1e400|tojson }} {{ '</script>&'|tojson }}",
+    # tests
+    "{{ none is sameas none }} {{ true is sameas true }} {{ 1 is sameas true }} {{ 'abc' is lower }} {{ 'ABC' is upper }} {{ 'aB' is lower }} {{ 'a' is eq 'a' }} {{ 2 is greaterthan 1 }} {{ 2 is lessthan 1 }} {{ 3 is ge 3 }} {{ 1 is callable }} {{ range is callable }} {{ loop is defined }} {{ () is sequence }}",
+    # functions
+    "{{ dict(a=1, b='x') }} {{ dict({'a': 1}, a=2) }} {{ dict([('k', 'v')]) }} {{ dict().x is defined }} {% set ns = namespace({'a': 1}, b=2) %}{{ ns.a }}{{ ns.b }}{{ ns['a'] }} {% set c = cycler('a', 'b') %}{{ c.next() }}{{ c.next() }}{{ c.next() }}{{ c.current }}{{ c.reset() }}{{ c.next() }} {% set j = joiner('; ') %}{% for i in [1, 2, 3] %}{{ j() }}{{ i }}{% endfor %}",
+    "{% set namespace = 1 %}{{ namespace }}", "{{ foo() }}", "{{ 'a'() }}", "{{ messages() }}", "{{ foo.bar() }}", "{{ namespace(_x=1) }}", "{{ messages[0].foo() }}", "{{ [1].append(2) }}", "{{ {}.update({}) }}",
+    # methods
+    "{{ 'abcabc'.count('a') }} {{ 'abcabc'.find('c', 3) }} {{ 'abcabc'.rfind('b') }} {{ 'abc'.index('c') }} {{ 'abca'.rindex('a') }} {{ '\u00e9ab\u00e9'.rfind('\u00e9') }} {{ 'abcabc'.count('bc', 2) }} {{ 'abc'.find('a', -2) }} {{ 'abc'.startswith('b', 1) }} {{ 'abc'.endswith('b', 0, 2) }} {{ 'abc'.startswith(('x', 'a')) }}",
+    "{{ 'a,b,c'.rsplit(',', 1) }} {{ 'a\nb\r\nc\n'.splitlines() }} {{ 'a\nb'.splitlines(true) }} {{ 'k=v=w'.partition('=') }} {{ 'k=v=w'.rpartition('=') }} {{ 'kv'.partition('=') }} {{ 'a b'.split() }} {{ 'prefix-x'.removeprefix('prefix-') }} {{ 'x.txt'.removesuffix('.txt') }} {{ 'aXa'.replace('a', 'b', 1) }}",
+    "{{ '7'.zfill(3) }}{{ '-7'.zfill(4) }} [{{ 'a'.ljust(3) }}] [{{ 'a'.rjust(3, '.') }}] [{{ 'ab'.center(5) }}] [{{ 'a'.center(4) }}] {{ 'hello wORLD it\\'s'.title() }} {{ 'abc'.capitalize() }} {{ '12'.isdigit() }}{{ '1a'.isdigit() }}{{ 'ab'.isalpha() }}{{ 'a1'.isalnum() }}{{ ' '.isspace() }}{{ ''.isspace() }}{{ 'AB'.isupper() }}{{ 'ab1'.islower() }}{{ '1'.islower() }}{{ '5'.isdecimal() }}{{ 'a'.isascii() }}{{ '\u00e9'.isascii() }}",
+    "{{ [1, 2, 1].count(1) }} {{ [1, 2].index(2) }} {{ {'a': 1}.copy() }} {{ (1, 2).index(2) }} {{ [1].copy() }}", "{{ 'abc'.index('x') }}", "{{ [1].index(2) }}", "{{ 'a'.startswith(['a']) }}", "{{ ', '.join([1]) }}",
+    "{{ messages.0.role }} {{ [1, [2, 3]].1.0 }} {{ {'a': 1}['b'] is defined }} {{ 'a' 'b' in ['ab'] }} {{ (1 if true else 2, 3) }} {{ [1, 2,] }} {{ {'a': 1,} }} {% if 1, 2 %}t{% endif %}",
     # what Jinja refuses while it renders
     "{{ x.y }}", "{{ x['y'] }}", "{{ 'a' + 1 }}", "{{ 1 ~ 2 + 3 }}", "{{ 'a' + x }}", "{{ 1 in 'a' }}", "{{ none|length }}", "{% for i in none %}{% endfor %}",
     "{{ 1 // 0 }}", "{{ 1 < 'a' }}", "{{ raise_exception('no ' ~ 'way') }}", "{% set m = {} %}{% set m.x = 1 %}", "{{ x|tojson }}",
@@ -161,7 +229,7 @@ def render(template, messages, add_generation_prompt, bos, eos):
         _compile_jinja_template(template).globals["strftime_now"] = lambda form: f"<{form}>"
         texts, _ = render_jinja_template([messages], chat_template=template, add_generation_prompt=add_generation_prompt, **tokens)
         return {"text": texts[0]}
-    except (jinja2.exceptions.TemplateError, TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
+    except (jinja2.exceptions.TemplateError, SyntaxError, LookupError, TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
         return {"error": str(error)}
 
 
