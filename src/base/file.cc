@@ -162,6 +162,8 @@ AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
   }
   struct stat status{};
   bool exists = ::stat(path_.c_str(), &status) == 0;
+  // A name that the system refuses is told now, not when the whole content is written.
+  if (!exists && errno != ENOENT) fail("{}: cannot write: {}", path_.string(), reason());
   // Renaming over a device such as /dev/full would replace the device itself.
   require(!exists || S_ISREG(status.st_mode), "{}: cannot write: expected a regular file, found a {}", path_.string(),
           S_ISDIR(status.st_mode) ? "directory" : "device or pipe");

@@ -59,6 +59,14 @@ at::ScalarType dtype_for(const TensorSource& weights, const OpenOptions& options
   return wide ? at::kFloat : options.dtype;
 }
 
+void note_rounding(const TensorSource& weights, at::ScalarType dtype, OpenedModel& opened) {
+  const auto& tensors = weights.tensors();
+  const bool half =
+      std::any_of(tensors.begin(), tensors.end(), [](const TensorView& tensor) { return tensor.dtype == DType::f16; });
+  if (half && dtype == at::kBFloat16)
+    opened.notes.push_back("float16 weights become bfloat16, which keeps 8 of their 11 significant bits");
+}
+
 OpenedModel open_gguf(const fs::path& path, const OpenOptions& options) {
   const GgufFile file(path);
   OpenedModel out;
@@ -72,6 +80,7 @@ OpenedModel open_gguf(const fs::path& path, const OpenOptions& options) {
   names.num_kv_heads = config.num_kv_heads;
   const LoadInput input{file, options.device, dtype_for(file, options), &names};
   note_unused(load_parameters(parameters(out.model), input), out);
+  note_rounding(file, input.dtype, out);
   tie_head(out.model);
   out.tokenizer = make_gguf_tokenizer(gguf_vocabulary(file));
   if (file.value("tokenizer.chat_template")) out.chat_template = file.string("tokenizer.chat_template");
@@ -126,6 +135,7 @@ OpenedModel open_hf(const fs::path& path, const OpenOptions& options) {
   // Some files of tied models hold the head under its own name only in the config's absence; trust the tensor.
   const LoadInput input{*directory.weights, options.device, dtype_for(*directory.weights, options)};
   note_unused(load_parameters(parameters(out.model), input), out);
+  note_rounding(*directory.weights, input.dtype, out);
   if (options.trained_dtype) {
     for (Parameter& parameter : trainable_parameters(out.model))
       *parameter.value = parameter.value->to(*options.trained_dtype);
@@ -216,24 +226,62 @@ OpenedModel open_model(const fs::path& path, const OpenOptions& options) {
   return open_hf(path, options);
 }
 
+namespace {
+
+// Looks for a model in one place after the other.
+class Search {
+ public:
+  // A place that may not be searched is none, and the list of places says so.
+  bool find(const fs::path& place) {
+    std::error_code error;
+    const bool found = fs::exists(place, error);
+    if (found) {
+      path_ = place;
+    } else {
+      looked_ += (looked_.empty() ? "" : ", ") + place.string() + (error ? " (" + error.message() + ")" : "");
+    }
+    return found;
+  }
+  bool find_by_name(const fs::path& leaf) {
+    const char *models = std::getenv("CEPE_MODELS"), *home = std::getenv("HOME");
+    if (models && *models && find(fs::path(models) / leaf)) return true;
+    return home && *home && find(fs::path(home) / ".cache/cepe/models" / leaf);
+  }
+  const fs::path& path() const { return path_; }
+  const std::string& looked() const { return looked_; }
+
+ private:
+  fs::path path_;
+  std::string looked_;
+};
+
+}  // namespace
+
+fs::path find_model(const std::string& name) {
+  Search search;
+  require(!name.empty(), "the name of the model is empty");
+  const fs::path path(name);
+  if (search.find(path) || (!path.has_parent_path() && search.find_by_name(path))) return search.path();
+  const std::string places = search.looked() == name ? "" : " (looked at " + search.looked() + ")";
+  fail("{}: no such model file or directory{}", name, places);
+}
+
+bool is_trained_parts(const fs::path& path) {
+  if (!fs::is_directory(path) || !fs::exists(path / "config.json")) return false;
+  const nlohmann::json config = read_json(path / "config.json");
+  return config.is_object() && config.contains("cepe_format");
+}
+
 fs::path resolve_base(const std::string& name, const std::optional<fs::path>& given) {
   if (given) {
     require(fs::exists(*given), "--base {}: no such file or directory", given->string());
     return *given;
   }
-  std::vector<fs::path> places;
-  if (fs::path(name).is_absolute()) places.push_back(name);
-  const fs::path leaf = fs::path(name).filename();
-  if (const char* models = std::getenv("CEPE_MODELS"); models && *models) places.push_back(fs::path(models) / leaf);
-  if (const char* home = std::getenv("HOME"); home && *home)
-    places.push_back(fs::path(home) / ".cache/cepe/models" / leaf);
-  std::string looked;
-  for (const fs::path& place : places) {
-    if (fs::exists(place)) return place;
-    looked += (looked.empty() ? "" : ", ") + place.string();
-  }
+  Search search;
+  if (fs::path(name).is_absolute() && search.find(name)) return search.path();
+  if (search.find_by_name(fs::path(name).filename())) return search.path();
   fail("the base model {} was not found (looked at {}): give it with --base, set CEPE_MODELS, or run scripts/setup.sh",
-       name, looked);
+       name, search.looked());
 }
 
 std::string hash_weights(const fs::path& path) {

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json_text.h"
 #include "io/safetensors.h"
 #include "model/checkpoint.h"
 
@@ -74,7 +75,7 @@ void save_trained_parts(Cepe& model, const fs::path& directory, const SaveOption
   };
   if (!options.training.is_null()) config["training"] = options.training;
   tensors.write(directory / "model.safetensors");
-  write_file(directory / "config.json", config.dump(2) + "\n");
+  write_file(directory / "config.json", json_text(config, 2) + "\n");
 }
 
 void export_published(Cepe& model, const fs::path& directory, Weights weights) {
@@ -89,7 +90,7 @@ void export_published(Cepe& model, const fs::path& directory, Weights weights) {
     tensors.add_weight("encoder.embed_tokens.weight", model.decoder.stack.embedding, weights);
   }
   tensors.write(directory / "model.safetensors");
-  write_file(directory / "config.json", config.dump(2) + "\n");
+  write_file(directory / "config.json", json_text(config, 2) + "\n");
 }
 
 }  // namespace cepe

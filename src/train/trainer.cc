@@ -137,7 +137,7 @@ class Trainer {
   explicit Trainer(const TrainJob& job)
       : job_(job),
         config_(job.config),
-        lock_(make_run_directory(job.run)),
+        lock_(fs::is_directory(job.run) ? std::make_optional<RunLock>(job.run) : std::nullopt),
         started_(seconds_now()),
         dtype_(arithmetic_type(config_, job.device)),
         corpus_(open_corpus(config_.train)),
@@ -153,6 +153,7 @@ class Trainer {
     const bool published = opened_.kind == "published CEPE";
     require(!published || config_.weights != "int8",
             "run.weights int8: the base {} is a published CEPE model, whose layout has no int8 weights", config_.base);
+    if (!lock_) lock_.emplace(make_run_directory(job_.run));
     identity_ = training_identity(config_);
     identity_["model.base_sha256"] = opened_.base_sha256;
     shards_ = shard_record(corpus_);
@@ -176,7 +177,7 @@ class Trainer {
 
   const TrainJob& job_;
   const TrainConfig& config_;
-  RunLock lock_;
+  std::optional<RunLock> lock_;  // of a new directory only after the inputs were checked: a wrong path leaves nothing
   const double started_;
   const at::ScalarType dtype_;
   Corpus corpus_, validation_corpus_;
@@ -229,6 +230,7 @@ void Trainer::describe() {
   log_->note(fmt::format("{} documents, {} tokens in {} shards; {} documents hold a whole sample of {} tokens",
                          corpus_.documents.size(), format_count(static_cast<uint64_t>(corpus_.tokens)),
                          corpus_.shards.size(), builder_.sampler().filtered_documents(), config_.span_tokens()));
+  for (const std::string& note : opened_.notes) log_->note("note: " + note);
   if (step_ > 0) log_->note(fmt::format("resumed after step {} of {}", step_, config_.steps));
 }
 

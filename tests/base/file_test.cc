@@ -205,10 +205,12 @@ TEST(AtomicFile, NamesTheFileAndTheReason) {
             lost + ": cannot create a file in " + (directory / "no/such").string() + ": No such file or directory");
   EXPECT_EQ(error_of<Error>([&] { AtomicFile file(folder); }),
             folder + ": cannot write: expected a regular file, found a directory");
+  const std::string longest = directory / std::string(300, 'x');
+  EXPECT_EQ(error_of<Error>([&] { AtomicFile file(longest); }), longest + ": cannot write: File name too long");
   std::filesystem::create_symlink("loop", directory / "loop");
-  EXPECT_EQ(error_of<Error>([&] { AtomicFile file(directory / "loop"); }),
-            (directory / "loop").string() +
-                ": cannot write: the link cannot be followed: Too many levels of symbolic links");
+  EXPECT_EQ(
+      error_of<Error>([&] { AtomicFile file(directory / "loop"); }),
+      (directory / "loop").string() + ": cannot write: the link cannot be followed: Too many levels of symbolic links");
   EXPECT_EQ(error_of<Error>([&] { AtomicFile file("/dev/full"); }),
             "/dev/full: cannot write: expected a regular file, found a device or pipe");
 }
