@@ -8,8 +8,10 @@
 #include <memory>
 
 #include "apps/commands.h"
+#include "apps/options.h"
+#include "apps/output.h"
 #include "base/error.h"
-#include "base/file.h"
+#include "base/output_file.h"
 #include "base/report.h"
 #include "eval/bench.h"
 #include "generate/prompt.h"
@@ -58,22 +60,14 @@ std::string device_name(const at::Device& device) {
   return fmt::format("{}, {} threads", device.str(), at::get_num_threads());
 }
 
-// Opening an output, and letting go, tells now and not after the work that it cannot be written.
-void check_writable(const std::string& path) {
-  if (!path.empty()) AtomicFile probe(path);
-}
-
-void show(const std::string& text) {
-  const bool written = std::fputs(text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0;
-  require(written, "standard output: the result could not be written");
-}
-
 void run(BenchCommand& given) {
   require(given.model.model.empty() != given.shape.empty(), "a model is needed: give either --model M or --shape NAME");
   given.options.int8_latents = int8_latents_from_name(given.latents);
   given.options.chain = step_chain_from_name(given.chain);
-  check_writable(given.csv);
-  check_writable(given.json);
+  const std::vector<std::string> files{given.csv, given.json};
+  for (const std::string& file : files) {
+    if (!file.empty()) check_writable(file);
+  }
   BenchReport report{.version = CEPE_VERSION, .options = given.options};
   std::vector<BenchCase> cases;
   const auto plan = [&](const CepeConfig& config) {
@@ -111,7 +105,7 @@ void run(BenchCommand& given) {
   if (given.model.weights != "stored") report.dtype += fmt::format(" with {} weights", given.model.weights);
   if (given.options.int8_latents) report.dtype += " with int8 latents";
   report.ceilings = measure_ceilings(model.device(), model.dtype());
-  show(bench_heading(report) + "\n");
+  print_beside(files, bench_heading(report) + "\n");
   {
     Progress bar("measuring", static_cast<int64_t>(cases.size()));
     for (const BenchCase& one : cases) {
@@ -119,57 +113,59 @@ void run(BenchCommand& given) {
       bar.advance();
     }
   }
-  show(bench_table(report));
-  if (!given.csv.empty()) write_file(given.csv, bench_csv(report));
-  if (!given.json.empty()) write_file(given.json, bench_json(report));
+  print_beside(files, bench_table(report));
+  write_results({{given.csv, [&](const auto& path) { write_output(path, bench_csv(report)); }},
+                 {given.json, [&](const auto& path) { write_output(path, bench_json(report)); }}});
 }
 
 std::string shape_help() {
   std::string names;
   for (const std::string& name : decoder_shape_names()) names += (names.empty() ? "" : ", ") + name;
-  return "instead of a model, random weights of a published size: " + names +
+  return "Instead of a model, random weights of a published size: " + names +
          "; with an encoder: +mlm-large, or +<encoder layers>x<cross-attention layers> such as smollm2-135m+8x15";
 }
 
 }  // namespace
 
 void add_bench_command(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("bench", "how fast a model encodes, reads and writes here");
+  CLI::App* command = app.add_subcommand("bench", "Measure how fast a model encodes, reads and writes here");
   auto given = std::make_shared<BenchCommand>();
   add_model_options(*command, given->model);
   command->get_option("--model")->required(false);
-  command->add_option("--shape", given->shape, shape_help());
-  command
-      ->add_option("--tests", given->tests,
-                   "enc<S>, pp<T>@c<S>, score<T>@c<S>, tg<N>@c<S>, separated by commas; without @c no context (default "
-                   "enc4096,pp512,pp512@c4096,tg32,tg32@c4096)")
-      ->delimiter(',');
-  command->add_option("--batch", given->batches, "sequences at once; several sizes separated by commas")
+  command->add_option("--shape", given->shape, shape_help())->type_name("NAME");
+  add_strings(*command, "--tests", given->tests, Strings::commas,
+              "What to measure: enc<S>, pp<T>@c<S>, score<T>@c<S>, tg<N>@c<S>; without @c no context (default "
+              "enc4096,pp512,pp512@c4096,tg32,tg32@c4096)");
+  command->add_option("--batch", given->batches, "Sequences at once; several sizes separated by commas")
       ->delimiter(',')
       ->capture_default_str();
-  command->add_option("--contexts", given->contexts, "of a batch: shared, separate or both, separated by a comma")
-      ->delimiter(',')
-      ->capture_default_str();
-  command
-      ->add_option("--form", given->forms,
-                   "of cross-attention: automatic, absorbed, materialised or cached; several separated by commas")
-      ->delimiter(',')
-      ->capture_default_str();
-  command->add_option("--latents", given->latents, "contexts in the model's type (stored) or int8")
+  add_strings(
+      *command, "--contexts", given->contexts, Strings::commas,
+      "Of a batch: separate, each sequence has a context of its own; shared, all read the same one; or both. enc "
+      "always reads one for each sequence");
+  add_strings(*command, "--form", given->forms, Strings::commas,
+              "Forms of cross-attention: automatic, absorbed, materialised, cached");
+  command->add_option("--latents", given->latents, "Contexts in the model's type (stored) or int8")
       ->capture_default_str();
   BenchOptions& options = given->options;
-  command->add_option("--window-tokens", options.window_tokens, "tokens in the decoder's window before tg writes")
-      ->capture_default_str();
-  command->add_option("--repetitions", options.repetitions, "timed; their median is shown")->capture_default_str();
-  command->add_option("--warmup", options.warmup, "repetitions before those")->capture_default_str();
   command
-      ->add_option("--chain", given->chain,
-                   "tg on a CUDA device: products that follow each other as one kernel, those of 5 to 16 sequences as "
-                   "kernels of ours: automatic, always or never")
+      ->add_option("--window-tokens", options.window_tokens,
+                   "Tokens in the decoder's window before tg writes; they are read before the clock runs")
       ->capture_default_str();
-  command->add_flag("!--no-graph", options.graph, "tg on a CUDA device: start every kernel by itself, without a graph");
-  command->add_option("--csv", given->csv, "write a line a test to this file");
-  command->add_option("--json", given->json, "write everything, each repetition too, to this file");
+  command->add_option("--repetitions", options.repetitions, "Timed repetitions; their median is shown")
+      ->capture_default_str();
+  command->add_option("--warmup", options.warmup, "Repetitions before those")->capture_default_str();
+  command
+      ->add_option(
+          "--chain", given->chain,
+          "Of tg on a CUDA device: products that follow each other as one kernel, those of 5 to 16 sequences as "
+          "kernels of ours: automatic, always or never")
+      ->capture_default_str();
+  command->add_flag("!--no-graph", options.graph,
+                    "Of tg on a CUDA device: start every kernel by itself, without a graph");
+  command->add_option("--csv", given->csv, "Write a line a test to this file; -: to standard output")
+      ->type_name("FILE");
+  add_json_option(*command, given->json, "Write everything, each repetition's time too,");
   command->callback([given] { run(*given); });
 }
 

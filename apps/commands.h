@@ -29,14 +29,23 @@ struct ModelOptions {
   int64_t window = 0;              // --window: decoder_window(); 0: what the model gives
   std::string weights = "stored";  // --weights: stored, int8, int4 or fp8 (weight_type.h)
 };
-// Adds --model (required; positional when asked for), --base, --device and --dtype to a command.
+// Adds --model (required; positional as well when asked for), --base, --device, --dtype and --weights to a command.
 void add_model_options(CLI::App& command, ModelOptions& options, bool positional = false);
 // Adds --window, for commands whose text the decoder's window bounds.
 void add_window_option(CLI::App& command, ModelOptions& options);
+// Adds --base alone.
+void add_base_option(CLI::App& command, std::string& base);
 // The device and element type that the options mean on this machine; Error where they cannot be had.
 at::Device resolve_device(const ModelOptions& options);
 at::ScalarType resolve_dtype(const ModelOptions& options, const at::Device& device);
-OpenedModel open_model(const ModelOptions& options);
+
+// Opens a model for a command: a bare name is looked for, too (find_model), --base of a model that has none is an
+// Error, and the notes about the model are told once on standard error, or left to the command, which shows them
+// itself.
+enum class Notes { told, left };
+OpenedModel open_model(const ModelOptions& options, Notes notes = Notes::told);
+// The same with settings of the command's own; base may be empty.
+OpenedModel open_model(const std::string& model, const std::string& base, OpenOptions options);
 const char* dtype_name(at::ScalarType dtype);  // "bfloat16" or "float32"
 
 }  // namespace cepe

@@ -4,6 +4,7 @@
 
 #include "apps/commands.h"
 #include "apps/export.h"
+#include "apps/output.h"
 #include "base/error.h"
 #include "base/report.h"
 #include "io/hf_directory.h"
@@ -17,18 +18,11 @@ struct ConvertCommand {
   std::string model, base, out, weights;
 };
 
-bool is_trained_parts(const fs::path& model) {
-  if (!fs::is_directory(model)) return false;
-  const nlohmann::json config = read_json(model / "config.json");
-  return config.is_object() && config.contains("cepe_format");
-}
-
 void convert_trained_parts(const ConvertCommand& given, SaveOptions::Weights weights) {
   OpenOptions open;
-  if (!given.base.empty()) open.base = given.base;
   open.dtype = at::kBFloat16;  // of the base, which is not written
   open.trained_dtype = at::kFloat;
-  OpenedModel opened = open_model(fs::path(given.model), open);
+  OpenedModel opened = open_model(given.model, given.base, open);
   const nlohmann::json config = read_json(opened.path / "config.json");
   SaveOptions save;
   save.weights = weights;
@@ -36,17 +30,18 @@ void convert_trained_parts(const ConvertCommand& given, SaveOptions::Weights wei
   save.base_sha256 = opened.base_sha256;
   if (config.contains("training")) save.training = config["training"];
   save_trained_parts(opened.model, given.out, save);
-  fmt::print("wrote {} ({}), trained parts in {}\n", given.out,
-             format_bytes(fs::file_size(fs::path(given.out) / "model.safetensors")), given.weights);
+  print_beside({}, fmt::format("wrote {} ({}), trained parts in {}\n", given.out,
+                               format_bytes(fs::file_size(fs::path(given.out) / "model.safetensors")), given.weights));
 }
 
 void run(const ConvertCommand& given) {
   const SaveOptions::Weights weights = weights_from_name(given.weights);
-  require_separate_output(given.model, given.out);
-  if (is_trained_parts(given.model)) return convert_trained_parts(given, weights);
+  const fs::path model = find_model(given.model);
+  require_separate_output(model, given.out);
+  if (is_trained_parts(model)) return convert_trained_parts(given, weights);
   require(weights != SaveOptions::Weights::int8,
           "--weights int8: {} is not a directory of trained parts, and only these can be int8", given.model);
-  OpenedModel opened = open_model(fs::path(given.model));
+  OpenedModel opened = open_model(given.model, given.base, {});
   require(opened.model.encoder.has_value(),
           "{}: a plain decoder ({}) has no CEPE parts to convert: cepe export writes one out", given.model,
           opened.kind);
@@ -57,16 +52,16 @@ void run(const ConvertCommand& given) {
 
 void add_convert_command(CLI::App& app) {
   CLI::App* command =
-      app.add_subcommand("convert", "write trained parts, or a published CEPE model, with another type of weights");
+      app.add_subcommand("convert", "Write trained parts, or a published CEPE model, with another type of weights");
   auto given = std::make_shared<ConvertCommand>();
-  command->add_option("--model", given->model, "a directory of trained parts, or a published CEPE directory")
+  command->add_option("--model", given->model, "A directory of trained parts, or a published CEPE directory")
+      ->type_name("MODEL")
       ->required();
-  command->add_option("--base", given->base,
-                      "the decoder that trained parts belong to (else $CEPE_MODELS, then what setup.sh fetched)");
-  command->add_option("--out", given->out, "the directory to write")->required();
+  add_base_option(*command, given->base);
+  command->add_option("--out", given->out, "The directory to write")->type_name("DIRECTORY")->required();
   command
       ->add_option("--weights", given->weights,
-                   "f32, bf16, or int8 with one scale an output channel (trained parts only)")
+                   "Type of weights: f32, bf16, or int8 with one scale an output channel (trained parts only)")
       ->required();
   command->callback([given] { run(*given); });
 }

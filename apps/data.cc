@@ -4,6 +4,8 @@
 #include <memory>
 
 #include "apps/commands.h"
+#include "apps/options.h"
+#include "apps/output.h"
 #include "base/error.h"
 #include "base/report.h"
 #include "train/tokenize.h"
@@ -20,6 +22,9 @@ struct DataCommand {
 // A tokenizer file by itself, or the tokenizer of a model.
 std::shared_ptr<const Tokenizer> open_tokenizer(const DataCommand& command) {
   const std::filesystem::path path(command.model);
+  const bool tokenizer_file = path.extension() == ".json" || path.extension() == ".model";
+  require(!tokenizer_file || command.base.empty(), "--base {}: {} is a tokenizer and has no base", command.base,
+          command.model);
   if (path.extension() == ".json") return load_tokenizer_json(path);
   if (path.extension() == ".model") return load_sentencepiece(path);
   ModelOptions options;
@@ -61,7 +66,7 @@ void run_data(const DataCommand& command) {
   table.add_row({"all", format_count(static_cast<uint64_t>(documents)), format_count(static_cast<uint64_t>(tokens)),
                  format_bytes(static_cast<uint64_t>(bytes)), format_count(static_cast<uint64_t>(empty)),
                  fmt::format("{:.1f}", seconds_now() - start)});
-  std::printf("%s", table.str().c_str());
+  print_beside({}, table.str());
 }
 
 }  // namespace
@@ -69,15 +74,21 @@ void run_data(const DataCommand& command) {
 void add_data_command(CLI::App& app) {
   auto command = std::make_shared<DataCommand>();
   CLI::App* sub = app.add_subcommand("data", "Tokenise text files into token shards for training");
-  sub->add_option("--model", command->model, "whose tokenizer: a model, a tokenizer.json or a tokenizer.model")
+  sub->add_option("--model", command->model,
+                  "Whose tokenizer: a model (a name without a directory is looked for in $CEPE_MODELS, too, and where "
+                  "setup.sh puts "
+                  "models), a tokenizer.json or a tokenizer.model")
+      ->type_name("MODEL")
       ->required();
-  sub->add_option("--base", command->base, "the decoder that trained parts belong to");
-  sub->add_option("--out", command->out, "directory of the shards")->required();
-  sub->add_option("--domain", command->options.default_domain, "domain of documents that name none")
+  add_base_option(*sub, command->base);
+  sub->add_option("--out", command->out, "Directory of the shards")->type_name("DIRECTORY")->required();
+  sub->add_option("--domain", command->options.default_domain, "Domain of documents that name none")
       ->capture_default_str();
-  sub->add_flag("--append-eos", command->options.append_eos, "end each document with the end-of-text token");
-  sub->add_option("--threads", command->options.threads, "0: one a processor")->capture_default_str();
-  sub->add_option("files", command->files, ".jsonl (fields text, domain) or .txt, plain or .zst")->required();
+  sub->add_flag("--append-eos", command->options.append_eos, "End each document with the end-of-text token");
+  sub->add_option("--threads", command->options.threads, "Threads; 0: one a processor")->capture_default_str();
+  add_strings(*sub, "files", command->files, Strings::several,
+              "Texts: .jsonl (fields text, domain) or .txt, plain or .zst")
+      ->required();
   sub->callback([command] {
     command->options.out = command->out;
     run_data(*command);

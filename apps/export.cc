@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "apps/commands.h"
+#include "apps/output.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/report.h"
@@ -62,10 +63,8 @@ void run(const ExportCommand& given) {
   const SaveOptions::Weights weights = weights_from_name(given.weights);
   require(weights != SaveOptions::Weights::int8,
           "--weights int8: the published layout has no int8 weights: choose f32 or bf16");
-  require_separate_output(given.model, given.out);
-  OpenOptions open;
-  if (!given.base.empty()) open.base = given.base;
-  OpenedModel opened = open_model(fs::path(given.model), open);
+  require_separate_output(find_model(given.model), given.out);
+  OpenedModel opened = open_model(given.model, given.base, {});
   write_published(opened, given.out, weights);
 }
 
@@ -90,20 +89,22 @@ void write_published(OpenedModel& opened, const fs::path& out, SaveOptions::Weig
   const TokenizerFiles tokenizer = tokenizer_files(opened);
   export_published(opened.model, out, weights);
   for (const auto& [name, content] : tokenizer.contents) write_file(out / name, content);
-  fmt::print("wrote {} ({}) in the published layout, {}\n", out.string(),
-             format_bytes(fs::file_size(out / "model.safetensors")), tokenizer.said);
+  print_beside({}, fmt::format("wrote {} ({}) in the published layout, {}\n", out.string(),
+                               format_bytes(fs::file_size(out / "model.safetensors")), tokenizer.said));
 }
 
 void add_export_command(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("export", "write a model in the layout of the published CEPE checkpoints");
+  CLI::App* command = app.add_subcommand("export", "Write a model in the layout of the published CEPE checkpoints");
   auto given = std::make_shared<ExportCommand>();
-  command->add_option("--model", given->model, "a directory of trained parts, or a published CEPE directory")
+  command
+      ->add_option("--model", given->model,
+                   "A directory of trained parts, a published CEPE directory, or a plain decoder")
+      ->type_name("MODEL")
       ->required();
-  command->add_option("--base", given->base,
-                      "the decoder that trained parts belong to (else $CEPE_MODELS, then what setup.sh fetched)");
-  command->add_option("--out", given->out, "the directory to write")->required();
-  command->add_option("--format", given->format, "published")->capture_default_str();
-  command->add_option("--weights", given->weights, "f32 or bf16")->capture_default_str();
+  add_base_option(*command, given->base);
+  command->add_option("--out", given->out, "The directory to write")->type_name("DIRECTORY")->required();
+  command->add_option("--format", given->format, "The layout: published")->capture_default_str();
+  command->add_option("--weights", given->weights, "Type of weights: f32 or bf16")->capture_default_str();
   command->callback([given] { run(*given); });
 }
 

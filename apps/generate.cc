@@ -4,8 +4,12 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/commands.h"
+#include "apps/options.h"
+#include "apps/output.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json_text.h"
+#include "base/output_file.h"
 #include "base/report.h"
 #include "generate/context_mass.h"
 #include "generate/generator.h"
@@ -25,14 +29,10 @@ struct GenerateCommand {
   GenerateOptions options;
   std::string form = "automatic", latents = "stored";
   double context_cache = 4;  // GB
-  bool raw = false, json = false, mass = false;
+  std::string json;          // file
+  bool raw = false, mass = false;
   int64_t mass_top = 5;
 };
-
-void write_out(std::string_view text) {
-  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
-  require(written, "standard output: the text could not be written");
-}
 
 std::string prompt_text(const CLI::App& command, const GenerateCommand& given) {
   const bool text = command.count("--prompt") > 0, file = command.count("--prompt-file") > 0;
@@ -135,8 +135,8 @@ void print_mass(const std::vector<ChunkMass>& most, int64_t chunks) {
                static_cast<long long>(chunks), 100.0 / static_cast<double>(chunks));
   for (const ChunkMass& c : most) {
     std::fprintf(stderr, "%s\n",
-                 fmt::format("  {:6.2f}%  {}, tokens {} to {}: {}", 100 * c.mass, c.source, c.first_token,
-                             c.first_token + c.tokens - 1, c.text)
+                 printable(fmt::format("  {:6.2f}%  {}, tokens {} to {}: {}", 100 * c.mass, c.source, c.first_token,
+                                       c.first_token + c.tokens - 1, c.text))
                      .c_str());
   }
 }
@@ -174,12 +174,13 @@ void run(const CLI::App& command, GenerateCommand& given) {
   require(options.max_tokens > 0, "--max-tokens: expected 1 or more, found {}", options.max_tokens);
 
   read_chat_template(command, given, input);
+  if (!given.json.empty()) check_writable(given.json);
+  const bool json_shown = !given.json.empty() && is_standard_output(given.json);  // instead of the text
 
   const OpenedModel opened = open_model(given.model);
   const Prompt prompt = with_template_hint([&] { return build_prompt(opened, input); });
   if (!prompt.templated && !given.raw) {
-    std::fprintf(stderr, "cepe: %s has no chat template, so the prompt is continued as it is (as with --raw)\n",
-                 given.model.model.c_str());
+    tell(given.model.model + " has no chat template, so the prompt is continued as it is (as with --raw)");
   }
   std::vector<ChunkSource> sources;
   const Chunks chunks = read_context(opened, {given.context.begin(), given.context.end()}, &sources);
@@ -189,20 +190,19 @@ void run(const CLI::App& command, GenerateCommand& given) {
 
   options.end_tokens = end_tokens(opened);
   options.continues_prompt = !prompt.templated;
-  if (!given.json) options.on_text = write_out;
+  if (!json_shown) options.on_text = print;
   const Generation made = generate({opened.model, *opened.tokenizer, prompt.tokens, &latents}, options);
   std::vector<ChunkMass> most;
   if (given.mass)
     most = most_read_chunks(opened, {prompt.tokens, made.tokens, latents, chunks, sources}, given.mass_top);
-  nlohmann::json object;
-  if (given.json) object = as_json(made, prompt, chunks.tokens(), encode_seconds);
-  if (given.json && given.mass) object["attention_mass"] = as_json(most);
-  write_out(given.json ? object.dump(2) + "\n" : std::string("\n"));
-  if (given.mass && !given.json) print_mass(most, chunks.count());
+  if (!json_shown) {
+    print("\n");
+    if (given.mass) print_mass(most, chunks.count());
+  }
 
   if (made.reason == StopReason::window) {
-    std::fprintf(stderr, "cepe: stopped because prompt and text fill the decoder's window of %lld tokens\n",
-                 static_cast<long long>(decoder_window(opened.model.config.decoder)));
+    tell(fmt::format("stopped because prompt and text fill the decoder's window of {} tokens",
+                     decoder_window(opened.model.config.decoder)));
   }
   if (const int64_t bytes = made.context_choice.bytes_over_budget; bytes > 0) {
     std::fprintf(stderr,
@@ -210,65 +210,74 @@ void run(const CLI::App& command, GenerateCommand& given) {
                  "allows %g\n",
                  static_cast<double>(bytes) / 1e9, given.context_cache);
   }
-  std::fprintf(stderr, "cepe: %s\n", summary(made, prompt, chunks.tokens(), encode_seconds).c_str());
+  tell(summary(made, prompt, chunks.tokens(), encode_seconds));
+  write_results({{given.json, [&](const std::string& path) {
+                    nlohmann::json object = as_json(made, prompt, chunks.tokens(), encode_seconds);
+                    if (given.mass) object["attention_mass"] = as_json(most);
+                    write_output(path, json_text(object, 2) + "\n");
+                  }}});
 }
 
 void add_sampling_options(CLI::App& command, GenerateOptions& options) {
   SamplerOptions& sampling = options.sampling;
-  command.add_option("--max-tokens", options.max_tokens, "the most tokens to generate")->capture_default_str();
+  command.add_option("--max-tokens", options.max_tokens, "The most tokens to generate")->capture_default_str();
   command.add_option("--temperature", sampling.temperature,
                      "0: greedy, the same text every time (the default, unless --top-k, --top-p or --min-p asks for "
                      "sampling: then 1)");
-  command.add_option("--top-k", sampling.top_k, "draw from the K best tokens; 0: off")->capture_default_str();
-  command.add_option("--top-p", sampling.top_p, "draw from the best tokens whose probabilities reach P; 1: off")
+  command.add_option("--top-k", sampling.top_k, "Draw from the K best tokens, and those equal to the K-th; 0: off")
+      ->capture_default_str();
+  command.add_option("--top-p", sampling.top_p, "Draw from the best tokens whose probabilities reach P; 1: off")
       ->capture_default_str();
   command
       .add_option("--min-p", sampling.min_p,
-                  "draw from the tokens with at least this share of the best one's probability; 0: off")
+                  "Draw from the tokens with at least this share of the best one's probability; 0: off")
       ->capture_default_str();
   command
       .add_option("--repetition-penalty", sampling.repetition_penalty,
-                  "above 1: tokens of the prompt and the text become less likely")
+                  "Above 1: tokens of the prompt and the text become less likely; the context does not count")
       ->capture_default_str();
-  command.add_option("--seed", sampling.seed, "of the random draws")->capture_default_str();
-  command.add_option("--stop", options.stop, "ends the text where it would come; may be given several times")
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command
+      .add_option("--seed", sampling.seed,
+                  "Seed of the random draws: the same seed, model, device and options give the same text")
+      ->capture_default_str();
+  add_strings(command, "--stop", options.stop, Strings::one_each,
+              "Ends the text where it would come; may be given several times");
 }
 
 }  // namespace
 
 void add_generate_command(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("generate", "write text from a prompt, with files of any length as context");
+  CLI::App* command = app.add_subcommand("generate", "Write text from a prompt, with files of any length as context");
   auto given = std::make_shared<GenerateCommand>();
   add_model_options(*command, given->model);
   add_window_option(*command, given->model);
-  command->add_option("--context", given->context, "text files that the encoder reads");
-  command->add_option("--prompt", given->prompt, "the question or the text to go on with");
-  command->add_option("--prompt-file", given->prompt_file, "a file that holds the prompt");
-  command->add_option("--system", given->system, "a system message for the chat template");
+  add_strings(*command, "--context", given->context, Strings::several, "Text files that the encoder reads");
+  command->add_option("--prompt", given->prompt, "The question or the text to go on with");
+  command->add_option("--prompt-file", given->prompt_file, "A file that holds the prompt")->type_name("FILE");
+  command->add_option("--system", given->system, "A system message for the chat template");
   command->add_option("--chat-template", given->chat_template,
-                      "a file with the chat template (Jinja) to use instead of the model's");
-  command->add_flag("--raw", given->raw, "no chat template: the text goes on from the prompt");
-  command->add_flag("--json", given->json,
-                    "one JSON object on standard output at the end, instead of text as it is made");
+                      "A file with the chat template (Jinja) to use instead of the model's")
+      ->type_name("FILE");
+  command->add_flag("--raw", given->raw, "No chat template: the text goes on from the prompt");
+  add_json_option(*command, given->json, "Write the text and what became of it at the end");
   command
       ->add_option(
           "--context-cache", given->context_cache,
-          "GB of memory in which the context's keys and values may be kept, where that writes faster; 0: never")
+          "Memory in GB in which the context's keys and values may be kept, where that writes faster; 0: never")
       ->capture_default_str();
   command
       ->add_option("--latents", given->latents,
-                   "how the context's states are held: in the model's type (stored) or int8")
+                   "How the context's states are held: in the model's type (stored) or int8")
       ->capture_default_str();
   command
       ->add_option("--cross-attention", given->form,
-                   "how the context is read: automatic (what the cost model finds fastest), absorbed, materialised, or "
+                   "How the context is read: automatic (what the cost model finds fastest), absorbed, materialised, or "
                    "cached (keys "
                    "and values kept, whatever that takes)")
       ->capture_default_str();
-  command->add_flag("--attention-mass", given->mass, "after the text, the chunks of the context that were read most");
-  command->add_option("--attention-mass-top", given->mass_top, "how many of them")->capture_default_str();
+  command->add_flag("--attention-mass", given->mass,
+                    "Show after the text the chunks of the context that were read most");
+  command->add_option("--attention-mass-top", given->mass_top, "How many of them")->capture_default_str();
   add_sampling_options(*command, given->options);
   command->callback([command, given] { run(*command, *given); });
 }

@@ -4,7 +4,11 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/commands.h"
+#include "apps/options.h"
+#include "apps/output.h"
 #include "base/error.h"
+#include "base/json_text.h"
+#include "base/output_file.h"
 #include "base/report.h"
 #include "generate/prompt.h"
 #include "io/layout.h"
@@ -92,7 +96,7 @@ json record(OpenedModel& opened) {
 }
 
 void print_line(const char* name, const std::string& value) {
-  std::fputs(fmt::format("{:<18} {}\n", name, value).c_str(), stdout);
+  print(fmt::format("{:<18} {}\n", name, printable(value)));
 }
 
 std::string count(const json& value) { return format_count(value.get<uint64_t>()); }
@@ -157,24 +161,29 @@ void print_text(const json& info) {
   for (const json& note : info["notes"]) print_line("note", note.get<std::string>());
 }
 
+void run(const ModelOptions& options, const std::string& json_file) {
+  if (!json_file.empty()) check_writable(json_file);
+  OpenedModel opened = open_model(options, Notes::left);  // the notes are part of the description
+  const json info = record(opened);
+  if (json_file.empty() || !is_standard_output(json_file)) print_text(info);
+  if (!json_file.empty()) write_output(json_file, json_text(info, 2) + "\n");
+}
+
 }  // namespace
 
 void add_info_command(CLI::App& app) {
   CLI::App* command =
-      app.add_subcommand("info", "what a model is: family, sizes, parameters, base, and how it runs here");
+      app.add_subcommand("info", "Show what a model is: family, sizes, parameters, base, and how it runs here");
   auto options = std::make_shared<ModelOptions>();
-  auto as_json = std::make_shared<bool>(false);
+  auto json_file = std::make_shared<std::string>();
   add_model_options(*command, *options, /*positional=*/true);
-  command->add_flag("--json", *as_json, "the same as one JSON object");
-  command->callback([options, as_json] {
-    OpenedModel opened = open_model(*options);
-    const json info = record(opened);
-    if (*as_json) {
-      std::fputs((info.dump(2, ' ', false, json::error_handler_t::replace) + "\n").c_str(), stdout);
-    } else {
-      print_text(info);
-    }
-    require(std::fflush(stdout) == 0, "standard output: the description could not be written");
+  command->get_option("--model")->required(false);
+  add_json_option(*command, *json_file, "Write the same");
+  command->callback([options, json_file] {
+    // In "cepe info --json M" the only argument is the model.
+    if (options->model.empty()) options->model = std::exchange(*json_file, "-");
+    require(!options->model.empty() && options->model != "-", "info: a model is needed: cepe info MODEL");
+    run(*options, *json_file);
   });
 }
 

@@ -1,28 +1,57 @@
 #include <ATen/Context.h>
 
 #include "apps/commands.h"
+#include "apps/output.h"
 #include "base/error.h"
 #include "model/merged_projections.h"
 #include "model/weight_type.h"
 
 namespace cepe {
 
+namespace {
+
+OpenedModel open_named(const std::string& model, const std::string& base, OpenOptions& options) {
+  const std::filesystem::path path = find_model(model);
+  if (!base.empty()) {
+    require(is_trained_parts(path), "--base {}: {} is no directory of trained parts, so it has no base", base, model);
+    options.base = find_model(base);
+  }
+  return open_model(path, options);
+}
+
+void tell_notes(const OpenedModel& opened) {
+  for (const std::string& note : opened.notes) tell(opened.path.string() + ": " + note);
+}
+
+}  // namespace
+
+void add_base_option(CLI::App& command, std::string& base) {
+  command
+      .add_option("--base", base,
+                  "The decoder that trained parts belong to (default: found by its name in $CEPE_MODELS, then where "
+                  "setup.sh puts models)")
+      ->type_name("MODEL");
+}
+
 void add_model_options(CLI::App& command, ModelOptions& options, bool positional) {
   command
       .add_option(positional ? "model,--model" : "--model", options.model,
-                  "a GGUF file, a Hugging Face directory, or a directory of trained parts")
+                  "A GGUF file, a Hugging Face directory, or a directory of trained parts; a name without a directory "
+                  "is looked for in $CEPE_MODELS, too, and where setup.sh puts models")
+      ->type_name("MODEL")
       ->required();
-  command.add_option("--base", options.base,
-                     "the decoder that trained parts belong to (else $CEPE_MODELS, then what setup.sh fetched)");
-  command.add_option("--device", options.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+  add_base_option(command, options.base);
+  command.add_option("--device", options.device, "Where to compute: auto, cpu, cuda or cuda:N")->capture_default_str();
   command
       .add_option("--dtype", options.dtype,
-                  "float32, bfloat16, or auto: bfloat16 on CUDA; on a CPU with avx512_bf16 too, unless the decoder's "
+                  "Type to compute in: float32, bfloat16, or auto: bfloat16 on CUDA; on a CPU with avx512_bf16 too, "
+                  "unless the decoder's "
                   "are float32")
       ->capture_default_str();
   command
       .add_option("--weights", options.weights,
-                  "stored (as --dtype); int8, or int4 in groups of 32, of the decoder's matrices: less to read for "
+                  "How weights are held: stored (as --dtype); int8, or int4 in groups of 32, of the decoder's "
+                  "matrices: less to read for "
                   "each written token; "
                   "fp8 of all layers' matrices and their inputs: faster arithmetic, on a Hopper GPU")
       ->capture_default_str();
@@ -70,22 +99,28 @@ at::ScalarType resolve_dtype(const ModelOptions& options, const at::Device& devi
 
 const char* dtype_name(at::ScalarType dtype) { return dtype == at::kBFloat16 ? "bfloat16" : "float32"; }
 
-OpenedModel open_model(const ModelOptions& options) {
+OpenedModel open_model(const std::string& model, const std::string& base, OpenOptions options) {
+  OpenedModel opened = open_named(model, base, options);
+  tell_notes(opened);
+  return opened;
+}
+
+OpenedModel open_model(const ModelOptions& options, Notes notes) {
   OpenOptions open;
-  if (!options.base.empty()) open.base = options.base;
   require(options.window >= 0, "--window: expected 1 or more, or 0 for the model's own, found {}", options.window);
   if (options.window > 0) open.window = options.window;
   open.device = resolve_device(options);
   open.dtype = resolve_dtype(options, open.device);
   open.keep_float32 = options.dtype == "auto" && open.device.is_cpu();
   const WeightType weights = weight_type_from_name(options.weights);
-  OpenedModel opened = open_model(std::filesystem::path(options.model), open);
+  OpenedModel opened = open_named(options.model, options.base, open);
   const PackedSizes sizes = pack_weights(opened.model, weights);
   if (sizes.left > 0) {
     opened.notes.push_back(fmt::format("{} of {} matrices have shapes that {} cannot hold and stay {}", sizes.left,
                                        sizes.left + sizes.matrices, options.weights, dtype_name(opened.model.dtype())));
   }
   if (merging_pays(opened.model)) merge_projections(opened.model);
+  if (notes == Notes::told) tell_notes(opened);
   return opened;
 }
 

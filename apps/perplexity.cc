@@ -3,8 +3,11 @@
 #include <memory>
 
 #include "apps/commands.h"
+#include "apps/options.h"
+#include "apps/output.h"
 #include "base/error.h"
-#include "base/file.h"
+#include "base/json_text.h"
+#include "base/output_file.h"
 #include "base/report.h"
 #include "eval/perplexity.h"
 #include "generate/prompt.h"
@@ -31,11 +34,6 @@ std::vector<int64_t> default_contexts(const Cepe& model, const PerplexityOptions
   return contexts;
 }
 
-// Hours of work should not end at a file that cannot be written: opening it, and letting go, tells now.
-void check_writable(const std::string& path) {
-  if (!path.empty()) AtomicFile probe(path);
-}
-
 void set_controls(const std::vector<std::string>& names, PerplexityOptions& options) {
   for (const std::string& name : names) {
     require(name == "other-document" || name == "shuffled",
@@ -59,7 +57,7 @@ std::function<void(int64_t, int64_t)> progress_bar() {
   };
 }
 
-void print_scope(const PerplexityRecord& record, const Cepe& model) {
+std::string scope(const PerplexityRecord& record, const Cepe& model) {
   std::string text = fmt::format("{}: the last {} of {} decoder tokens, ", record.model, record.scored_tokens,
                                  format_count(static_cast<uint64_t>(record.decoder_tokens)));
   std::string domain;
@@ -69,16 +67,17 @@ void print_scope(const PerplexityRecord& record, const Cepe& model) {
                         row.spans == 1 ? "" : "s", row.documents, row.documents == 1 ? "" : "s");
     domain = row.domain;
   }
-  std::printf("%s; %s on %s\n\n", text.c_str(), dtype_name(model.dtype()), model.device().str().c_str());
+  return fmt::format("{}; {} on {}\n\n", text, dtype_name(model.dtype()), model.device().str());
 }
 
 void run(Options& options) {
-  check_writable(options.json);
-  check_writable(options.plot);
+  const std::vector<std::string> files{options.json, options.plot};
+  for (const std::string& file : files) {
+    if (!file.empty()) check_writable(file);
+  }
   set_controls(options.controls, options.perplexity);
   options.perplexity.int8_latents = int8_latents_from_name(options.latents);
   const OpenedModel opened = open_model(options.model);
-  for (const std::string& note : opened.notes) std::fprintf(stderr, "%s\n", note.c_str());
   require(opened.tokenizer != nullptr, "{}: the model has no tokenizer, so text cannot be read", options.model.model);
 
   PerplexityOptions& perplexity = options.perplexity;
@@ -87,16 +86,15 @@ void run(Options& options) {
   perplexity.progress = progress_bar();
   check_perplexity_options(opened.model, perplexity);
   const TokenDocuments text = read_token_documents({options.text.begin(), options.text.end()}, *opened.tokenizer);
-  for (const std::string& note : text.notes) std::fprintf(stderr, "%s\n", note.c_str());
+  for (const std::string& note : text.notes) tell(note);
 
   const PerplexityScores scores = score_windows(opened.model, text.documents, perplexity);
   const PerplexityRecord record = summarise(scores, options.model.model, perplexity);
-  if (!options.json.empty()) write_file(options.json, to_json(record).dump(2) + "\n");
-  if (!options.plot.empty()) write_plot(record, options.plot);
-  print_scope(record, opened.model);
-  std::printf("%s\n%s", to_table(record).c_str(), to_sentences(record).c_str());
-  for (const std::string& note : scores.notes) std::printf("%s\n", note.c_str());
-  require(std::fflush(stdout) == 0, "standard output: the table could not be written");
+  std::string shown = scope(record, opened.model) + to_table(record) + "\n" + to_sentences(record);
+  for (const std::string& note : scores.notes) shown += note + "\n";
+  print_beside(files, shown);
+  write_results({{options.json, [&](const auto& path) { write_output(path, json_text(to_json(record), 2) + "\n"); }},
+                 {options.plot, [&](const auto& path) { write_plot(record, path); }}});
 }
 
 }  // namespace
@@ -104,34 +102,35 @@ void run(Options& options) {
 void add_perplexity_command(CLI::App& app) {
   auto options = std::make_shared<Options>();
   PerplexityOptions& perplexity = options->perplexity;
-  CLI::App* command = app.add_subcommand("perplexity", "perplexity of the same tokens with more and more context");
+  CLI::App* command =
+      app.add_subcommand("perplexity", "Measure the perplexity of the same tokens with more and more context");
   add_model_options(*command, options->model);
   add_window_option(*command, options->model);
-  command
-      ->add_option("--text", options->text,
-                   "text to score: .txt (a document each), .jsonl or .jsonl.zst (a record each)")
+  add_strings(*command, "--text", options->text, Strings::several,
+              "Text to score: .txt (a document each), .jsonl or .jsonl.zst (a record each)")
       ->required();
-  command->add_option("--decoder-tokens", perplexity.decoder_tokens, "tokens in the decoder")->capture_default_str();
+  command->add_option("--decoder-tokens", perplexity.decoder_tokens, "Tokens in the decoder")->capture_default_str();
   command
       ->add_option(
           "--context-tokens", options->context_tokens,
-          "lengths of the context, ascending, whole chunks (default 0,2048,6144,14336,30720; a plain decoder: 0)")
+          "Lengths of the context, ascending, whole chunks (default 0,2048,6144,14336,30720; a plain decoder: 0)")
       ->delimiter(',');
-  command->add_option("--scored-tokens", perplexity.scored_tokens, "the last so many decoder tokens are scored")
+  command->add_option("--scored-tokens", perplexity.scored_tokens, "The last so many decoder tokens are scored")
       ->capture_default_str();
-  command->add_option("--control", options->controls, "other-document, shuffled or both, separated by a comma")
-      ->delimiter(',');
+  add_strings(*command, "--control", options->controls, Strings::commas,
+              "Contexts to compare with: other-document, shuffled or both, separated by a comma");
   command->add_flag("--full-window", perplexity.full_window,
-                    "also the plain decoder reading the context in its own window, where it fits");
-  command->add_option("--windows", perplexity.windows, "at most so many windows a domain; 0: all that fit")
+                    "Also the plain decoder reading the context in its own window, where it fits");
+  command->add_option("--windows", perplexity.windows, "At most so many windows a domain; 0: all that fit")
       ->capture_default_str();
-  command->add_option("--stride", perplexity.stride, "least distance of two windows in tokens")->capture_default_str();
-  command->add_option("--batch", perplexity.batch, "windows at once (0: 1 on a CPU, 8 on a GPU)")
+  command->add_option("--stride", perplexity.stride, "Least distance of two windows in tokens")->capture_default_str();
+  command->add_option("--batch", perplexity.batch, "Windows at once (0: 1 on a CPU, 8 on a GPU)")
       ->capture_default_str();
-  command->add_option("--latents", options->latents, "the context's states in the model's type (stored) or int8")
+  command->add_option("--latents", options->latents, "The context's states in the model's type (stored) or int8")
       ->capture_default_str();
-  command->add_option("--json", options->json, "write the result record to this file");
-  command->add_option("--plot", options->plot, "write perplexity over context length to this file, as SVG");
+  add_json_option(*command, options->json, "Write the result record");
+  command->add_option("--plot", options->plot, "Write perplexity over context length to this file, as SVG")
+      ->type_name("FILE");
   command->callback([options] { run(*options); });
 }
 

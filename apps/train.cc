@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "apps/commands.h"
+#include "apps/output.h"
 #include "base/config.h"
 #include "base/error.h"
 #include "train/trainer.h"
@@ -47,9 +48,9 @@ void run_train(const TrainCommand& command, const std::vector<std::string>& over
   std::signal(SIGTERM, request_stop);
   const TrainOutcome outcome = train(job);
   if (outcome.finished) {
-    std::printf("finished after %lld steps\n", static_cast<long long>(outcome.step));
+    print(fmt::format("finished after {} steps\n", outcome.step));
   } else {
-    std::printf("stopped after step %lld: run the same command again to go on\n", static_cast<long long>(outcome.step));
+    print(fmt::format("stopped after step {}: run the same command again to go on\n", outcome.step));
   }
 }
 
@@ -58,13 +59,14 @@ void run_train(const TrainCommand& command, const std::vector<std::string>& over
 void add_train_command(CLI::App& app) {
   auto command = std::make_shared<TrainCommand>();
   CLI::App* sub = app.add_subcommand("train", "Train encoder and cross-attention for a frozen decoder");
-  sub->add_option("config", command->config, "a TOML file, see configs/")->required();
-  sub->add_option("--run", command->run, "directory of checkpoints, log and result; an interrupted run in it goes on")
+  sub->add_option("config", command->config, "A TOML file, see configs/")->type_name("FILE")->required();
+  sub->add_option("--run", command->run, "Directory of checkpoints, log and result; an interrupted run in it goes on")
+      ->type_name("DIRECTORY")
       ->required();
-  sub->add_option("--device", command->device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+  sub->add_option("--device", command->device, "Where to compute: auto, cpu, cuda or cuda:N")->capture_default_str();
   sub->allow_extras();
   sub->footer(
-      "Any key of the TOML file can be given as --section.key=value, or as CEPE_SECTION_KEY in the environment.");
+      "Any key of the TOML file can be given as --section.key=value, or as CEPE_SECTION_KEY in\nthe environment.");
   sub->callback([command, sub] { run_train(*command, sub->remaining()); });
 }
 

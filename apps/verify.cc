@@ -2,6 +2,8 @@
 #include <memory>
 
 #include "apps/commands.h"
+#include "apps/options.h"
+#include "apps/output.h"
 #include "base/error.h"
 #include "base/report.h"
 #include "eval/verify.h"
@@ -24,13 +26,14 @@ bool verify_one(const std::string& directory, const VerifyOptions& options) {
                    fmt::format("{:.2e}", result.max_relative), fmt::format("{:.2e}", result.norm_error),
                    result.passed ? "ok" : "FAILED"});
   }
-  std::printf("%s\n%s", directory.c_str(), table.str().c_str());
+  std::string shown = directory + "\n" + table.str();
   for (const std::string& name : report.unknown)
-    std::printf("FAILED: recorded quantity %s is unknown to verify\n", name.c_str());
+    shown += fmt::format("FAILED: recorded quantity {} is unknown to verify\n", printable(name));
   const auto failed = std::count_if(report.results.begin(), report.results.end(),
                                     [](const VerifyResult& result) { return !result.passed; });
-  std::printf("%zu quantities, %td beyond %.0e of the norm, %zu unknown: %s\n\n", report.results.size(), failed,
-              options.tolerance, report.unknown.size(), report.passed() ? "passed" : "FAILED");
+  shown += fmt::format("{} quantities, {} beyond {:.0e} of the norm, {} unknown: {}\n\n", report.results.size(), failed,
+                       options.tolerance, report.unknown.size(), report.passed() ? "passed" : "FAILED");
+  print_beside({}, shown);
   return report.passed();
 }
 
@@ -38,20 +41,20 @@ bool verify_one(const std::string& directory, const VerifyOptions& options) {
 
 void add_verify_command(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("verify", "recompute what fixture directories recorded and compare");
-  command
-      ->add_option("directory", options->directories,
-                   "directories with config.json, model.safetensors and expected.safetensors")
+  CLI::App* command = app.add_subcommand("verify", "Recompute what fixture directories recorded and compare");
+  add_strings(*command, "directory", options->directories, Strings::several,
+              "Directories with config.json, model.safetensors and expected.safetensors")
+      ->type_name("DIRECTORY...")
       ->required();
-  command->add_option("--tolerance", options->verify.tolerance, "largest |found - expected| / |expected| that passes")
+  command->add_option("--tolerance", options->verify.tolerance, "Largest |found - expected| / |expected| that passes")
       ->capture_default_str();
-  command->add_option("--device", options->verify.device, "cpu or cuda")->capture_default_str();
-  command->add_flag("--float64", options->verify.float64, "compute in float64");
-  command->add_option("--form", options->form, "of cross-attention: automatic, materialised, absorbed or cached")
+  command->add_option("--device", options->verify.device, "Where to compute: cpu or cuda")->capture_default_str();
+  command->add_flag("--float64", options->verify.float64, "Compute in float64");
+  command->add_option("--form", options->form, "Form of cross-attention: automatic, materialised, absorbed or cached")
       ->capture_default_str();
   command
       ->add_option("--block-tokens", options->verify.block_tokens,
-                   "context tokens of a block of the materialised form; 0: as memory allows")
+                   "Context tokens of a block of the materialised form; 0: as memory allows")
       ->capture_default_str();
   command->callback([options] {
     require(options->verify.block_tokens >= 0, "--block-tokens: expected 0 or more, found {}",

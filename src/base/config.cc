@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/nearest.h"
 
 namespace cepe {
 namespace {
@@ -222,10 +223,25 @@ template std::vector<std::string> Config::get(const std::string&, const std::vec
 void Config::refuse_unknown_keys() const {
   for (const auto& [key, value] : values_) {
     if (used_.count(key)) continue;
-    std::string known;
-    for (const auto& [name, unused] : used_) known += (known.empty() ? "" : ", ") + name;
-    fail("{}: unknown key {}; known keys: {}", origin_.at(key), key, known.empty() ? "none" : known);
+    std::vector<std::string> known;
+    for (const auto& [name, unused] : used_) known.push_back(name);
+    std::string hint = did_you_mean(key, known);
+    if (hint.empty()) hint = keys_near(key);
+    fail("{}: unknown key {}{}", origin_.at(key), key, hint);
   }
+}
+
+// What to say where no key resembles the unknown one: the keys of its section, or the sections.
+std::string Config::keys_near(const std::string& key) const {
+  const std::string section = key.substr(0, key.find('.') + 1);
+  std::string keys, sections;
+  for (const auto& [name, unused] : used_) {
+    if (name.starts_with(section)) keys += (keys.empty() ? "" : ", ") + name.substr(section.size());
+    const std::string of = name.substr(0, name.find('.'));
+    if (!sections.ends_with(of)) sections += (sections.empty() ? "" : ", ") + of;
+  }
+  if (!keys.empty()) return fmt::format("; the keys of [{}] are {}", section.substr(0, section.size() - 1), keys);
+  return sections.empty() ? "" : "; the sections are " + sections;
 }
 
 std::string Config::used_as_toml() const {

@@ -28,13 +28,16 @@ class Config {
   template <typename T>
   T get(const std::string& key, const T& fallback);
 
-  // Throws Error naming the first key that was set but never asked for, and the keys that exist.
+  // Throws Error naming the first key that was set but never asked for, with the key that was probably meant, else the
+  // keys of its section, else the sections.
   void refuse_unknown_keys() const;
 
   // Everything that was asked for, with the value used, as TOML; recorded beside results.
   std::string used_as_toml() const;
 
  private:
+  std::string keys_near(const std::string& key) const;
+
   std::map<std::string, std::string> values_;  // key -> TOML literal
   std::map<std::string, std::string> origin_;  // key -> the file, variable or option it came from
   std::map<std::string, std::string> used_;    // key -> TOML literal of the value used

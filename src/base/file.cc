@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <sanitizer/asan_interface.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -11,6 +12,8 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <mutex>
+#include <set>
 #include <utility>
 
 #include "base/error.h"
@@ -67,6 +70,33 @@ void sync_directory(const std::filesystem::path& directory, const std::filesyste
   // EINVAL: a file system that cannot sync directories; the rename has happened all the same.
   if (descriptor.get() < 0 || (::fsync(descriptor.get()) != 0 && errno != EINVAL)) {
     fail("{}: written, but its directory cannot be synced to disk: {}", path.string(), reason());
+  }
+}
+
+std::filesystem::path temporary_name(const std::filesystem::path& directory) {
+  static std::atomic<unsigned> counter{0};
+  return directory / fmt::format(".cepe-{}-{}.tmp", ::getpid(), counter++);
+}
+
+bool is_temporary_name(const std::string& name) {
+  constexpr std::string_view kBegin = ".cepe-", kEnd = ".tmp";
+  return name.size() > kBegin.size() + kEnd.size() && name.starts_with(kBegin) && name.ends_with(kEnd) &&
+         name.find_first_not_of("0123456789-", kBegin.size()) == name.size() - kEnd.size();
+}
+
+// Removes what killed processes left in a directory. The lock tells them from living ones, also from those of another
+// container, whose process numbers say nothing here. Once a process and directory; never an error.
+void remove_abandoned(const std::filesystem::path& directory) {
+  static std::mutex mutex;
+  static std::set<std::filesystem::path> done;
+  const std::lock_guard guard(mutex);
+  if (!done.insert(directory).second) return;
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(directory, error), end; !error && entry != end;
+       entry.increment(error)) {
+    if (!is_temporary_name(entry->path().filename().string())) continue;
+    const Descriptor file(::open(entry->path().c_str(), O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    if (file.get() >= 0 && ::flock(file.get(), LOCK_EX | LOCK_NB) == 0) ::unlink(entry->path().c_str());
   }
 }
 
@@ -127,24 +157,47 @@ AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
   // A link keeps pointing where it did: its target is what is replaced.
   if (std::filesystem::is_symlink(path_, error)) {
     auto target = std::filesystem::weakly_canonical(path_, error);
-    if (!error) path_ = target;
+    require(!error, "{}: cannot write: the link cannot be followed: {}", path_.string(), error.message());
+    path_ = target;
   }
   struct stat status{};
   bool exists = ::stat(path_.c_str(), &status) == 0;
+  // A name that the system refuses is told now, not when the whole content is written.
+  if (!exists && errno != ENOENT) fail("{}: cannot write: {}", path_.string(), reason());
   // Renaming over a device such as /dev/full would replace the device itself.
   require(!exists || S_ISREG(status.st_mode), "{}: cannot write: expected a regular file, found a {}", path_.string(),
           S_ISDIR(status.st_mode) ? "directory" : "device or pipe");
-  static std::atomic<unsigned> counter{0};
   auto directory = directory_of(path_);
-  do {
-    temporary_ = directory / fmt::format(".cepe-{}-{}.tmp", ::getpid(), counter++);
-    descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  } while (descriptor_ < 0 && errno == EEXIST);
-  if (descriptor_ < 0) {
-    temporary_.clear();
-    fail("{}: cannot create a file in {}: {}", path_.string(), directory.string(), reason());
+  remove_abandoned(directory);
+  // A file without a name gets one through /proc.
+  if (::access("/proc/self/fd", X_OK) == 0) {
+    descriptor_ = ::open(directory.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666);
+  }
+  if (descriptor_ >= 0) {
+    (void)!::flock(descriptor_, LOCK_EX | LOCK_NB);  // for the moment in which it has its temporary name
+  } else {
+    while (!open_temporary(directory)) {
+    }
   }
   if (exists) (void)!::fchmod(descriptor_, status.st_mode & 0777);  // the new content keeps the old permissions
+}
+
+// False where the name, or the file, was taken by another process meanwhile.
+bool AtomicFile::open_temporary(const std::filesystem::path& directory) {
+  temporary_ = temporary_name(directory);
+  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (descriptor_ < 0) {
+    temporary_.clear();
+    if (errno == EEXIST) return false;
+    fail("{}: cannot create a file in {}: {}", path_.string(), directory.string(), reason());
+  }
+  // Whoever removes abandoned files may have found this one before it was locked.
+  struct stat status{};
+  const bool taken = ::flock(descriptor_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  if (!taken && ::fstat(descriptor_, &status) == 0 && status.st_nlink > 0) return true;
+  ::close(std::exchange(descriptor_, -1));
+  temporary_.clear();
+  return false;
 }
 
 AtomicFile::~AtomicFile() {
@@ -166,14 +219,28 @@ void AtomicFile::write(const void* data, size_t size) {
   }
 }
 
+void AtomicFile::name_temporary() {
+  const std::string unnamed = fmt::format("/proc/self/fd/{}", descriptor_);
+  for (;;) {
+    auto name = temporary_name(directory_of(path_));
+    if (::linkat(AT_FDCWD, unnamed.c_str(), AT_FDCWD, name.c_str(), AT_SYMLINK_FOLLOW) == 0) {
+      temporary_ = name;
+      return;
+    }
+    if (errno != EEXIST) fail("{}: cannot give the finished file a name: {}", path_.string(), reason());
+  }
+}
+
 void AtomicFile::commit() {
   require(descriptor_ >= 0, "{}: finished twice", path_.string());
   if (::fsync(descriptor_) != 0) fail("{}: cannot write the file to disk: {}", path_.string(), reason());
-  if (::close(std::exchange(descriptor_, -1)) != 0) fail("{}: cannot close the file: {}", path_.string(), reason());
+  if (temporary_.empty()) name_temporary();
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
     fail("{}: cannot put the finished file in its place: {}", path_.string(), reason());
   }
   temporary_.clear();
+  // The lock ends with the temporary name; after fsync nothing is left to be written.
+  ::close(std::exchange(descriptor_, -1));
   sync_directory(directory_of(path_), path_);
 }
 

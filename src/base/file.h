@@ -34,8 +34,12 @@ class MappedFile {
 
 // Writes a file so that a reader, or a crash, sees either the old content or the whole new one: a temporary
 // file in the same directory, fsync, rename, fsync of the directory. write() appends; commit() makes the
-// file visible; without commit() the destructor removes the temporary file. Throws Error on a full disk or
-// an unwritable directory, naming the file and the system's reason.
+// file visible; without commit() nothing is left. Throws Error on a full disk or an unwritable directory, naming the
+// file and the system's reason.
+//
+// The temporary file has no name until commit() where the file system allows that, so a killed process leaves none.
+// Elsewhere it is called .cepe-<process>-<number>.tmp and locked (flock) as long as it is written. The first AtomicFile
+// of a process in a directory removes the files of such names that nobody has locked: those of killed processes.
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path path);
@@ -48,7 +52,10 @@ class AtomicFile {
   void commit();
 
  private:
-  std::filesystem::path path_, temporary_;
+  bool open_temporary(const std::filesystem::path& directory);
+  void name_temporary();
+
+  std::filesystem::path path_, temporary_;  // temporary_: empty while the temporary file has no name
   int descriptor_ = -1;
 };
 

@@ -5,7 +5,7 @@
 #include <set>
 
 #include "base/error.h"
-#include "base/file.h"
+#include "base/output_file.h"
 #include "base/report.h"
 
 namespace cepe {
@@ -42,7 +42,7 @@ struct Axes {
 
 std::string escape(const std::string& text) {
   std::string result;
-  for (char c : text) {
+  for (char c : printable(text)) {
     switch (c) {
       case '&': result += "&amp;"; break;
       case '<': result += "&lt;"; break;
@@ -181,7 +181,7 @@ void write_svg_plot(const std::filesystem::path& path, const PlotOptions& option
                        kLeft + 24, y, colour);
     svg += fmt::format("<text x=\"{}\" y=\"{}\">{}</text>\n", kLeft + 32, y + 4, escape(series[i].label));
   }
-  write_file(path, svg + "</svg>\n");
+  write_output(path, svg + "</svg>\n");
 }
 
 }  // namespace cepe

@@ -1,5 +1,6 @@
 #include "base/report.h"
 
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -18,6 +19,35 @@ namespace {
 // Columns a terminal gives the text: code points, which is right for all that cepe prints itself.
 size_t display_width(const std::string& text) {
   return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+}
+
+// Bytes of the UTF-8 character at the begin of the text, 0 where there is none (Unicode standard, table 3-7).
+size_t character_size(std::string_view text) {
+  const auto byte = [&](size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
+  const auto continues = [&](size_t i) { return (byte(i) & 0xC0) == 0x80; };
+  const unsigned first = byte(0), second = byte(1);
+  if (first < 0x80) return 1;
+  if (first >= 0xC2 && first <= 0xDF) return continues(1) ? 2 : 0;
+  if (first >= 0xE0 && first <= 0xEF) {
+    const bool overlong = first == 0xE0 && second < 0xA0, surrogate = first == 0xED && second > 0x9F;
+    return continues(1) && continues(2) && !overlong && !surrogate ? 3 : 0;
+  }
+  if (first < 0xF0 || first > 0xF4) return 0;
+  const bool overlong = first == 0xF0 && second < 0x90, beyond = first == 0xF4 && second > 0x8F;
+  return continues(1) && continues(2) && continues(3) && !overlong && !beyond ? 4 : 0;
+}
+
+// Unicode's general category Cc: C0, DEL and C1.
+bool is_control(std::string_view character) {
+  const auto first = static_cast<unsigned char>(character[0]);
+  return first < 0x20 || first == 0x7F ||
+         (character.size() == 2 && first == 0xC2 && static_cast<unsigned char>(character[1]) < 0xA0);
+}
+
+size_t terminal_columns() {
+  constexpr size_t kUnknown = 80;
+  winsize size{};
+  return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : kUnknown;
 }
 
 // "12", "-3.52 % +- 0.41", "1.25 GB", "134,515,008"; not "7b-instruct".
@@ -53,9 +83,40 @@ std::string format_seconds(double seconds) {
 
 }  // namespace
 
+std::string printable(std::string_view text) {
+  std::string out;
+  while (!text.empty()) {
+    const size_t size = character_size(text);
+    const std::string_view character = text.substr(0, std::max<size_t>(size, 1));
+    text.remove_prefix(character.size());
+    if (size > 0 && !is_control(character)) {
+      out += character;
+    } else if (character == "\n") {
+      out += "\\n";
+    } else if (character == "\t") {
+      out += "\\t";
+    } else {
+      for (const char c : character) out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+    }
+  }
+  return out;
+}
+
+std::string printable_lines(std::string_view text) {
+  std::string out;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    out += printable(text.substr(begin, end - begin));
+    if (end < text.size()) out += '\n';
+    begin = end + 1;
+  }
+  return out;
+}
+
 void Table::add_row(std::vector<std::string> cells) {
   require(cells.size() == header_.size(), "a table of {} columns was given a row of {} cells", header_.size(),
           cells.size());
+  for (std::string& cell : cells) cell = printable(cell);
   rows_.push_back(std::move(cells));
 }
 
@@ -111,14 +172,28 @@ void Progress::draw(bool last) {
   }
   std::string line;
   if (terminal_) {
-    std::string bar(static_cast<size_t>(percent * 30 / 100), '#');
-    line = fmt::format("\r{} [{:.<30}] {:3} % {}\x1b[K", label_, bar, percent, time);
+    line = "\r" + bar_line(percent, time) + "\x1b[K";
   } else {
     line = time.empty() ? fmt::format("{}: {} %\n", label_, percent)
                         : fmt::format("{}: {} % ({})\n", label_, percent, time);
   }
   std::fputs(line.c_str(), stderr);
   std::fflush(stderr);
+}
+
+// At most as wide as the terminal: a line that wraps cannot be redrawn in place.
+std::string Progress::bar_line(int64_t percent, const std::string& time) const {
+  constexpr size_t kWidest = 30, kNarrowest = 5;
+  const size_t columns = terminal_columns() - 1;  // the last one stays free: some terminals wrap when it is written
+  const std::string numbers = fmt::format("{:3} % {}", percent, time);
+  const size_t beside = label_.size() + 4 + numbers.size();  // " [" and "] "
+  std::string line = label_ + " " + numbers;
+  if (columns >= beside + kNarrowest) {
+    const size_t width = std::min(kWidest, columns - beside);
+    const std::string bar(static_cast<size_t>(percent) * width / 100, '#');
+    line = fmt::format("{} [{:.<{}}] {}", label_, bar, width, numbers);
+  }
+  return line.substr(0, columns);
 }
 
 std::string format_bytes(uint64_t bytes) {

@@ -5,11 +5,19 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace cepe {
 
-// A table of text cells, columns aligned (numbers to the right), printed with a rule under the header.
+// The text as one line that is safe to show: control characters and bytes that are not UTF-8 become \n, \t or \xNN.
+// Names and texts from files go through it before they reach a terminal or a picture.
+std::string printable(std::string_view text);
+// The same for a text of several lines: its line breaks stay.
+std::string printable_lines(std::string_view text);
+
+// A table of text cells, columns aligned (numbers to the right), printed with a rule under the header. Cells are shown
+// as printable() makes them.
 class Table {
  public:
   explicit Table(std::vector<std::string> header) : header_(std::move(header)) {}
@@ -21,7 +29,8 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
-// A progress bar on standard error: redrawn in place on a terminal, a line every ten percent elsewhere.
+// A progress bar on standard error: redrawn in place on a terminal, within its width; a line every ten percent
+// elsewhere.
 class Progress {
  public:
   Progress(std::string label, int64_t total);
@@ -30,6 +39,7 @@ class Progress {
 
  private:
   void draw(bool last);
+  std::string bar_line(int64_t percent, const std::string& time) const;
   std::string label_;
   int64_t total_, done_ = 0, shown_percent_ = -1;
   double started_;
@@ -44,7 +54,7 @@ struct PlotSeries {
 struct PlotOptions {
   std::string title, x_label, y_label;
 };
-// Writes a line plot as SVG (atomically): axes with round ticks, a legend, error bars, ticks at the x values.
+// Writes a line plot as SVG (as write_output does): axes with round ticks, a legend, error bars, ticks at the x values.
 void write_svg_plot(const std::filesystem::path& path, const PlotOptions& options,
                     const std::vector<PlotSeries>& series);
 

@@ -45,6 +45,12 @@ struct OpenedModel {
   nlohmann::json training;                         // trained parts: what config.json records of it; null: nothing
 };
 
+// The model that a person names: what stands at that path; of a name without a directory else $CEPE_MODELS/<name>, then
+// what scripts/setup.sh fetched (~/.cache/cepe/models/<name>). Error listing the places looked at.
+std::filesystem::path find_model(const std::string& name);
+// True for a directory of trained parts, whose decoder is another model.
+bool is_trained_parts(const std::filesystem::path& path);
+
 // Opens a model. Errors name the file, the tensor, expected and found.
 OpenedModel open_model(const std::filesystem::path& path, const OpenOptions& options = {});
 

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json_text.h"
 #include "io/hf_directory.h"
 #include "io/safetensors.h"
 #include "model/checkpoint.h"
@@ -92,7 +93,7 @@ void save_trained_parts(Cepe& model, const fs::path& directory, const SaveOption
   };
   if (!options.training.is_null()) config["training"] = options.training;
   tensors.write(directory / "model.safetensors");
-  write_file(directory / "config.json", config.dump(2) + "\n");
+  write_file(directory / "config.json", json_text(config, 2) + "\n");
 }
 
 void export_published(Cepe& model, const fs::path& directory, Weights weights) {
@@ -107,7 +108,7 @@ void export_published(Cepe& model, const fs::path& directory, Weights weights) {
     tensors.add_weight("encoder.embed_tokens.weight", model.decoder.stack.embedding, weights);
   }
   tensors.write(directory / "model.safetensors");
-  write_file(directory / "config.json", config.dump(2) + "\n");
+  write_file(directory / "config.json", json_text(config, 2) + "\n");
 }
 
 void export_trained_published(Cepe& model, const fs::path& directory, const TrainedPublishedOptions& options) {
@@ -134,7 +135,7 @@ void export_trained_published(Cepe& model, const fs::path& directory, const Trai
   if (!options.training.is_null()) config["training"] = options.training;
   make_directory(directory);
   tensors.write(directory / "model.safetensors");
-  write_file(directory / "config.json", config.dump(2) + "\n");
+  write_file(directory / "config.json", json_text(config, 2) + "\n");
 }
 
 }  // namespace cepe

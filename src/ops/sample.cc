@@ -22,8 +22,9 @@ void check_sampler_options(const SamplerOptions& options) {
   require(options.top_p > 0 && options.top_p <= 1, "top-p: expected a probability above 0 and at most 1, found {}",
           options.top_p);
   require(options.min_p >= 0 && options.min_p <= 1, "min-p: expected a share from 0 to 1, found {}", options.min_p);
-  require(options.repetition_penalty > 0 && std::isfinite(options.repetition_penalty),
-          "repetition penalty: expected a number above 0, found {}", options.repetition_penalty);
+  // Beyond these bounds a logit times or by the penalty leaves the range of a float.
+  require(options.repetition_penalty >= 1e-30 && options.repetition_penalty <= 1e30,
+          "repetition penalty: expected a number from 1e-30 to 1e30, found {}", options.repetition_penalty);
 }
 
 bool DeviceSampler::applies(const c10::Device& device) {

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json_text.h"
 #include "base/report.h"
 
 namespace cepe {
@@ -116,12 +117,12 @@ void StepLog::validation(int64_t step, const std::vector<ValidationRow>& rows, d
 }
 
 void StepLog::note(const std::string& text) {
-  std::printf("%s\n", text.c_str());
+  std::printf("%s\n", printable(text).c_str());
   std::fflush(stdout);
 }
 
 void StepLog::write(const nlohmann::json& record) {
-  const std::string line = record.dump() + "\n";
+  const std::string line = json_text(record) + "\n";
   const bool written = std::fwrite(line.data(), 1, line.size(), file_) == line.size() && std::fflush(file_) == 0;
   require(written, "{}: cannot write the log: {}", options_.file.string(), std::strerror(errno));
 }

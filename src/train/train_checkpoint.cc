@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json_text.h"
 #include "io/hf_directory.h"
 #include "io/safetensors.h"
 
@@ -131,7 +132,7 @@ fs::path save_checkpoint(const fs::path& run, TrainingState training, const Chec
     nlohmann::json state = options.state;
     state["format"] = kFormat;
     state["version"] = kVersion;
-    write_file(temporary / "state.json", state.dump(2) + "\n");
+    write_file(temporary / "state.json", json_text(state, 2) + "\n");
     sync_directory(temporary);
     put_in_place(temporary, target);
     sync_directory(run);

@@ -203,7 +203,7 @@ void Trainer::describe() {
   log_->note(fmt::format("{} documents, {} tokens in {} shards; {} documents hold a whole sample of {} tokens",
                          corpus_.documents.size(), format_count(static_cast<uint64_t>(corpus_.tokens)),
                          corpus_.shards.size(), builder_.sampler().filtered_documents(), config_.span_tokens()));
-  for (const std::string& note : opened_.notes) log_->note(note);
+  for (const std::string& note : opened_.notes) log_->note("note: " + note);
   for (const std::string& note : notes_on_shards(corpus_, shards_, validation_corpus_)) log_->note(note);
   if (step_ > 0) log_->note(fmt::format("resumed after step {} of {}", step_, config_.steps));
 }

@@ -111,11 +111,24 @@ TEST_F(ConfigTest, RefusesUnknownKeysByName) {
   config.get<int64_t>("train.steps", 0);
   config.get<double>("train.rate", 0);
   EXPECT_EQ(error_of<Error>([&] { config.refuse_unknown_keys(); }),
-            file_ + ": unknown key train.rtae; known keys: train.rate, train.steps");
+            file_ + ": unknown key train.rtae; did you mean train.rate?");
   Config option;
   option.override_with("train.stesp=3");
-  EXPECT_EQ(error_of<Error>([&] { option.refuse_unknown_keys(); }),
-            "--train.stesp: unknown key train.stesp; known keys: none");
+  EXPECT_EQ(error_of<Error>([&] { option.refuse_unknown_keys(); }), "--train.stesp: unknown key train.stesp");
+}
+
+TEST_F(ConfigTest, NamesTheKeysOfTheSectionWhereNoneResembles) {
+  Config config = from("[train]\ntemperature = 1\n");
+  config.get<int64_t>("run.minutes", 0);
+  config.get<int64_t>("train.steps", 0);
+  config.get<double>("train.rate", 0);
+  EXPECT_EQ(error_of<Error>([&] { config.refuse_unknown_keys(); }),
+            file_ + ": unknown key train.temperature; the keys of [train] are rate, steps");
+  Config section = from("[optimiser]\nmomentum = 1\n");
+  section.get<int64_t>("run.minutes", 0);
+  section.get<int64_t>("train.steps", 0);
+  EXPECT_EQ(error_of<Error>([&] { section.refuse_unknown_keys(); }),
+            file_ + ": unknown key optimiser.momentum; the sections are run, train");
 }
 
 TEST_F(ConfigTest, NamesKeyAndPlaceOfAWrongValue) {

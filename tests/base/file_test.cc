@@ -1,14 +1,20 @@
 #include "base/file.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <fstream>
+#include <thread>
 
 #include "base/error.h"
+#include "base/output_file.h"
 #include "base/temporary_directory.h"
 
 namespace cepe {
@@ -99,6 +105,80 @@ TEST(AtomicFile, LeavesNothingBehindWithoutCommit) {
   EXPECT_EQ(directory.entries(), 0u);
 }
 
+TEST(AtomicFile, RemovesWhatAKilledProcessLeftAndNothingElse) {
+  TemporaryDirectory directory;
+  std::filesystem::create_directory(directory / "run");
+  const auto run = [&](const char* name) { return (directory / "run").string() + "/" + name; };
+  for (const char* name : {".cepe-1-0.tmp", ".cepe-99999999-3.tmp", ".cepe-2-0.tmp", ".cepe-kept.tmp", "other.tmp"})
+    std::ofstream(run(name)) << "half";
+  const int living = open(run(".cepe-2-0.tmp").c_str(), O_WRONLY | O_CLOEXEC);  // as another process writes it
+  ASSERT_EQ(flock(living, LOCK_EX | LOCK_NB), 0);
+  write_file(run("file"), "content");
+  EXPECT_FALSE(std::filesystem::exists(run(".cepe-1-0.tmp")));
+  EXPECT_FALSE(std::filesystem::exists(run(".cepe-99999999-3.tmp")));
+  for (const char* name : {".cepe-2-0.tmp", ".cepe-kept.tmp", "other.tmp", "file"})
+    EXPECT_TRUE(std::filesystem::exists(run(name))) << name;
+  close(living);
+}
+
+TEST(AtomicFile, LeavesNothingWhenTheProcessIsKilled) {
+  TemporaryDirectory directory;
+  const pid_t child = fork();
+  if (child == 0) {
+    AtomicFile file(directory / "file");
+    file.write("half");
+    raise(SIGKILL);
+  }
+  int state = 0;
+  ASSERT_EQ(waitpid(child, &state, 0), child);
+  ASSERT_TRUE(WIFSIGNALED(state));
+  const int unnamed = open(directory.path().c_str(), O_TMPFILE | O_WRONLY, 0600);
+  if (unnamed < 0) GTEST_SKIP() << "the file system has no files without a name";
+  close(unnamed);
+  EXPECT_EQ(directory.entries(), 0u);
+}
+
+TEST(WriteOutput, WritesIntoDevicesAndPipesAndReplacesFiles) {
+  TemporaryDirectory directory;
+  write_output(directory / "file", "one");
+  write_output(directory / "file", "two");
+  EXPECT_EQ(read_file(directory / "file"), "two");
+  EXPECT_EQ(directory.entries(), 1u);
+  write_output("/dev/null", "gone");
+  EXPECT_TRUE(std::filesystem::is_character_file("/dev/null"));
+  EXPECT_EQ(error_of<Error>([] { write_output("/dev/full", std::string(100000, 'x')); }),
+            "/dev/full: cannot write the file: No space left on device");
+
+  const std::string pipe_name = directory / "pipe";
+  ASSERT_EQ(mkfifo(pipe_name.c_str(), 0600), 0);
+  check_writable(pipe_name);  // does not wait for a reader
+  std::string read;
+  std::thread reader([&] { read = read_file(pipe_name); });
+  write_output(pipe_name, "through the pipe");
+  reader.join();
+  EXPECT_EQ(read, "through the pipe");
+}
+
+TEST(WriteOutput, KnowsStandardOutputByEveryName) {
+  TemporaryDirectory directory;
+  EXPECT_TRUE(is_standard_output("-"));
+  EXPECT_TRUE(is_standard_output("/dev/stdout"));
+  EXPECT_FALSE(is_standard_output(directory / "file"));
+  testing::internal::CaptureStdout();
+  std::fputs("table\n", stdout);
+  write_output("/dev/stdout", "{}\n");
+  write_output("-", "[]\n");
+  EXPECT_EQ(testing::internal::GetCapturedStdout(), "table\n{}\n[]\n");
+}
+
+TEST(WriteOutput, ChecksBeforeTheWork) {
+  TemporaryDirectory directory;
+  check_writable(directory / "file");
+  EXPECT_EQ(directory.entries(), 0u);
+  EXPECT_THAT(error_of<Error>([&] { check_writable(directory / "no/file"); }), HasSubstr("cannot create a file"));
+  EXPECT_THAT(error_of<Error>([&] { check_writable(directory.path()); }), HasSubstr("found a directory"));
+}
+
 TEST(AtomicFile, KeepsTheOldFileWhenTheDiskIsFull) {
   TemporaryDirectory directory;
   const std::string path = directory / "checkpoint", old(3000, 'o'), chunk(3000, 'n');
@@ -125,6 +205,12 @@ TEST(AtomicFile, NamesTheFileAndTheReason) {
             lost + ": cannot create a file in " + (directory / "no/such").string() + ": No such file or directory");
   EXPECT_EQ(error_of<Error>([&] { AtomicFile file(folder); }),
             folder + ": cannot write: expected a regular file, found a directory");
+  const std::string longest = directory / std::string(300, 'x');
+  EXPECT_EQ(error_of<Error>([&] { AtomicFile file(longest); }), longest + ": cannot write: File name too long");
+  std::filesystem::create_symlink("loop", directory / "loop");
+  EXPECT_EQ(
+      error_of<Error>([&] { AtomicFile file(directory / "loop"); }),
+      (directory / "loop").string() + ": cannot write: the link cannot be followed: Too many levels of symbolic links");
   EXPECT_EQ(error_of<Error>([&] { AtomicFile file("/dev/full"); }),
             "/dev/full: cannot write: expected a regular file, found a device or pipe");
 }

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -33,6 +34,28 @@ TEST(Table, AlignsTextLeftAndNumbersRight) {
             "gr\u00fcn         0                -\n"
             "7b      30,720  -3.52 % +- 0.41\n");
   EXPECT_EQ(error_of<Error>([&] { table.add_row({"one"}); }), "a table of 3 columns was given a row of 1 cells");
+}
+
+TEST(Printable, EscapesControlCharactersAndWhatIsNotUtf8) {
+  EXPECT_EQ(printable("gr\u00fcn \u4e2d \U0001f600 a\\b"), "gr\u00fcn \u4e2d \U0001f600 a\\b");
+  EXPECT_EQ(printable("a\nb\tc\x1b[31m\x7f\r"), "a\\nb\\tc\\x1b[31m\\x7f\\x0d");
+  EXPECT_EQ(printable(std::string_view("\0", 1)), "\\x00");
+  EXPECT_EQ(printable("\u009b31m"), "\\xc2\\x9b31m");  // C1: a terminal may take it for ESC [
+  EXPECT_EQ(printable("\u00a0"), "\u00a0");
+  EXPECT_EQ(printable("caf\xe9"), "caf\\xe9");
+  // Overlong, a surrogate, beyond U+10FFFF, and characters that break off.
+  EXPECT_EQ(printable("\xc0\xaf|\xed\xa0\x80|\xf4\x90\x80\x80|\xe4\xb8"),
+            "\\xc0\\xaf|\\xed\\xa0\\x80|\\xf4\\x90\\x80\\x80|\\xe4\\xb8");
+  EXPECT_EQ(printable_lines("one\n\ttwo\n"), "one\n\\ttwo\n");
+}
+
+TEST(Table, ShowsNamesFromFilesOnOneLine) {
+  Table table({"name", "size"});
+  table.add_row({"a\x1b[2J\nb", "1"});
+  EXPECT_EQ(table.str(),
+            "name         size\n"
+            "-----------  ----\n"
+            "a\\x1b[2J\\nb     1\n");
 }
 
 TEST(Format, Numbers) {
@@ -67,12 +90,15 @@ TEST(Progress, PrintsALineEveryTenPercentWithoutATerminal) {
   EXPECT_THAT(text, Not(HasSubstr("\r")));
 }
 
-TEST(Progress, RedrawsInPlaceOnATerminal) {
+// What a progress bar of two steps writes to a terminal of a width; 0: a terminal that does not tell.
+std::string bar_on_terminal(unsigned short columns) {
   int terminal = posix_openpt(O_RDWR | O_NOCTTY);
-  ASSERT_GE(terminal, 0);
-  ASSERT_EQ(grantpt(terminal) | unlockpt(terminal), 0);
+  EXPECT_GE(terminal, 0);
+  EXPECT_EQ(grantpt(terminal) | unlockpt(terminal), 0);
   int user_side = open(ptsname(terminal), O_RDWR | O_NOCTTY);
-  ASSERT_GE(user_side, 0);
+  EXPECT_GE(user_side, 0);
+  const winsize size{.ws_row = 24, .ws_col = columns, .ws_xpixel = 0, .ws_ypixel = 0};
+  EXPECT_EQ(ioctl(user_side, TIOCSWINSZ, &size), 0);
   int saved = dup(STDERR_FILENO);
   dup2(user_side, STDERR_FILENO);
   {
@@ -86,14 +112,36 @@ TEST(Progress, RedrawsInPlaceOnATerminal) {
   while (text.find('\n') == std::string::npos && poll(&arrived, 1, /*milliseconds=*/5000) == 1) {
     char some[4096];  // what a terminal hands over at once need not be all
     const ssize_t size = read(terminal, some, sizeof some);
-    ASSERT_GT(size, 0);
+    if (size <= 0) break;
     text.append(some, static_cast<size_t>(size));
   }
   for (int descriptor : {terminal, user_side, saved}) close(descriptor);
+  return text;
+}
+
+TEST(Progress, RedrawsInPlaceOnATerminal) {
+  const std::string text = bar_on_terminal(0);
   EXPECT_THAT(text, HasSubstr("\rencode [..............................]   0 %"));
   EXPECT_THAT(text, HasSubstr("\rencode [###############...............]  50 %"));
   EXPECT_THAT(text, HasSubstr("\rencode [##############################] 100 %"));
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1);  // the one that ends the bar
+}
+
+TEST(Progress, StaysWithinTheTerminal) {
+  for (const unsigned short columns : {1, 7, 20, 34, 60, 80}) {
+    const std::string text = bar_on_terminal(columns);
+    for (size_t begin = text.find('\r'); begin != std::string::npos; begin = text.find('\r', begin + 1)) {
+      const size_t end = text.find("\x1b[K", begin);
+      if (end == std::string::npos) break;  // the line break after the last one
+      EXPECT_LT(end - begin - 1, columns) << text.substr(begin + 1, end - begin - 1);
+    }
+    if (columns == 20) {
+      EXPECT_THAT(text, HasSubstr("\rencode  50 %"));
+    }
+    if (columns == 34) {
+      EXPECT_THAT(text, HasSubstr("#"));
+    }
+  }
 }
 
 // Every "<before>NUMBER<between>NUMBER" of the text.
@@ -134,6 +182,15 @@ TEST(Plot, PlacesPointsLinearlyAndLabelsTheAxes) {
   auto strokes = pairs_in(svg, "<path d=\"M72.0 ", " H");
   ASSERT_EQ(strokes.size(), 1u);
   EXPECT_NEAR(strokes[0].first - y0, (y1 - y0) / 2, 0.2);
+}
+
+TEST(Plot, IsUtf8WithoutControlCharacters) {
+  TemporaryDirectory directory;
+  auto path = directory / "plot.svg";
+  write_svg_plot(path, {"caf\xe9", "a\x1b", "b"}, {{"own\x01", {0, 1}, {1, 2}, {}}});
+  const std::string svg = read_file(path);
+  for (const char* text : {">caf\\xe9<", ">a\\x1b<", ">own\\x01<"}) EXPECT_THAT(svg, HasSubstr(text));
+  EXPECT_TRUE(std::all_of(svg.begin(), svg.end(), [](char c) { return c == '\n' || (c >= ' ' && c < 0x7f); }));
 }
 
 TEST(Plot, RefusesWhatItCannotDraw) {

@@ -47,6 +47,8 @@ CommandResult run_cepe(const std::vector<std::string>& arguments, const CommandS
   const std::string out = settings.stdout_path.empty() ? (directory.path() / "out").string() : settings.stdout_path;
   const std::string err = (directory.path() / "err").string();
   std::vector<std::string> words{CEPE_BINARY};
+  if (!settings.shell.empty()) words = {"/bin/sh", "-c", settings.shell + "; exec \"$0\" \"$@\"", CEPE_BINARY};
+  const std::string program = words[0];
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<std::string> variables = environment(settings);
 
@@ -57,7 +59,7 @@ CommandResult run_cepe(const std::vector<std::string>& arguments, const CommandS
   posix_spawn_file_actions_addopen(&files, STDERR_FILENO, err.c_str(), O_WRONLY | O_CREAT, 0600);
   pid_t process = 0;
   const int failed =
-      posix_spawn(&process, CEPE_BINARY, &files, nullptr, pointers(words).data(), pointers(variables).data());
+      posix_spawn(&process, program.c_str(), &files, nullptr, pointers(words).data(), pointers(variables).data());
   posix_spawn_file_actions_destroy(&files);
   require(failed == 0, "{} cannot be run", CEPE_BINARY);
 

@@ -16,6 +16,7 @@ struct CommandResult {
 struct CommandSettings {
   std::string models;
   std::string stdout_path;  // standard output goes to this file instead of into the result
+  std::string shell;        // what a shell does before it becomes cepe: a limit, another directory, a closed stream
 };
 CommandResult run_cepe(const std::vector<std::string>& arguments, const CommandSettings& settings = {});
 

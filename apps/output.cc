@@ -1,0 +1,49 @@
+#include "apps/output.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include "base/error.h"
+#include "base/output_file.h"
+#include "base/report.h"
+
+namespace cepe {
+
+void print(std::string_view text) {
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  require(written, "standard output: the text could not be written: {}", std::strerror(errno));
+}
+
+void tell(std::string_view text) { std::fprintf(stderr, "cepe: %s\n", printable(text).c_str()); }
+
+bool close_output() {
+  const bool written = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+  return ::close(STDOUT_FILENO) == 0 && written;  // closing tells of a remote disk that is full
+}
+
+void print_beside(const std::vector<std::string>& files, std::string_view text_of_files) {
+  const std::string text = printable_lines(text_of_files);
+  const bool taken = std::any_of(files.begin(), files.end(),
+                                 [](const auto& path) { return !path.empty() && is_standard_output(path); });
+  if (!taken) return print(text);
+  std::fwrite(text.data(), 1, text.size(), stderr);
+}
+
+void write_results(const std::vector<ResultFile>& files) {
+  std::string failures;
+  for (const ResultFile& file : files) {
+    if (file.path.empty()) continue;
+    try {
+      file.write(file.path);
+    } catch (const Error& error) {
+      failures += (failures.empty() ? "" : "; ") + std::string(error.what());
+    }
+  }
+  require(failures.empty(), "{}", failures);
+}
+
+}  // namespace cepe

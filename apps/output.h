@@ -1,0 +1,32 @@
+// What commands say: results on standard output, notes on standard error.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace cepe {
+
+// Writes text to standard output; Error where that fails.
+void print(std::string_view text);
+// Writes one line, "cepe: <text>", to standard error. Control characters in the text are escaped.
+void tell(std::string_view text);
+
+// Closes what commands wrote to standard output; false where some of it could not be written.
+bool close_output();
+
+// A command's result on the screen: on standard output, or on standard error where one of the files is standard output.
+// Control characters in the text are escaped, line breaks stay.
+void print_beside(const std::vector<std::string>& files, std::string_view text);
+
+// A result that goes into a file besides.
+struct ResultFile {
+  std::string path;  // empty: not asked for
+  std::function<void(const std::string& path)> write;
+};
+// Writes each file that was asked for; one that fails does not keep the others from being written. Then throws Error
+// with what failed.
+void write_results(const std::vector<ResultFile>& files);
+
+}  // namespace cepe
