@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "apps/commands.h"
+#include "apps/output_files.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/report.h"
@@ -71,6 +72,7 @@ void show(const std::string& text) {
 void run(BenchCommand& given) {
   require(given.model.model.empty() != given.shape.empty(), "a model is needed: give either --model M or --shape NAME");
   given.options.int8_latents = int8_latents_from_name(given.latents);
+  check_output_files({{"--csv", given.csv}, {"--json", given.json}});
   given.options.chain = step_chain_from_name(given.chain);
   check_writable(given.csv);
   check_writable(given.json);
