@@ -220,11 +220,13 @@ std::string series_label(const PerplexityRecord& record, const std::string& doma
   if (control == Control::own) return "own text through the encoder";
   if (control == Control::full_window) {
     const PerplexityRow* full = longest(record.rows, domain, control);
-    std::string text = "full attention (the frozen, untrained decoder): own text in its own window";
-    for (const GainKind& kind : kGains) {
-      if (full && full->*kind.gain) text += fmt::format(", {} over {}", gain_text(*(full->*kind.gain)), kind.label);
+    std::string text = "full attention (the frozen, untrained decoder)", gains;
+    for (const GainKind& kind : kGains) {  // short: the legend is one line of the plot's width
+      const char* over = kind.encoded == Control::same_source ? "source" : "domain";
+      if (!full || !(full->*kind.gain)) continue;
+      gains += fmt::format("{}{} ({})", gains.empty() ? ": gains " : ", ", gain_text(*(full->*kind.gain)), over);
     }
-    return text;
+    return text + gains;
   }
   const GainKind& kind = kGains[control == Control::same_source ? 1 : 0];
   const PerplexityRow* own = longest(record.rows, domain, Control::own);
