@@ -10,6 +10,7 @@
 #include "apps/commands.h"
 #include "apps/options.h"
 #include "apps/output.h"
+#include "apps/output_files.h"
 #include "base/error.h"
 #include "base/output_file.h"
 #include "base/report.h"
@@ -63,6 +64,7 @@ std::string device_name(const at::Device& device) {
 void run(BenchCommand& given) {
   require(given.model.model.empty() != given.shape.empty(), "a model is needed: give either --model M or --shape NAME");
   given.options.int8_latents = int8_latents_from_name(given.latents);
+  check_output_files({{"--csv", given.csv}, {"--json", given.json}});
   given.options.chain = step_chain_from_name(given.chain);
   const std::vector<std::string> files{given.csv, given.json};
   for (const std::string& file : files) {

@@ -5,6 +5,7 @@
 #include "apps/commands.h"
 #include "apps/options.h"
 #include "apps/output.h"
+#include "apps/output_files.h"
 #include "base/error.h"
 #include "base/json_text.h"
 #include "base/output_file.h"
@@ -36,9 +37,11 @@ std::vector<int64_t> default_contexts(const Cepe& model, const PerplexityOptions
 
 void set_controls(const std::vector<std::string>& names, PerplexityOptions& options) {
   for (const std::string& name : names) {
-    require(name == "other-document" || name == "shuffled",
-            "--control: expected other-document or shuffled, found \"{}\"", name);
-    (name == "shuffled" ? options.shuffled : options.other_document) = true;
+    require(name == "other-document" || name == "same-source" || name == "shuffled",
+            "--control: expected other-document, same-source or shuffled, found \"{}\"", name);
+    (name == "shuffled"      ? options.shuffled
+     : name == "same-source" ? options.same_source
+                             : options.other_document) = true;
   }
 }
 
@@ -62,10 +65,11 @@ std::string scope(const PerplexityRecord& record, const Cepe& model) {
                                  format_count(static_cast<uint64_t>(record.decoder_tokens)));
   std::string domain;
   for (const PerplexityRow& row : record.rows) {
-    if (row.domain == domain) continue;
-    text += fmt::format("{}{}: {} window{} in {} document{}", domain.empty() ? "" : "; ", row.domain, row.spans,
-                        row.spans == 1 ? "" : "s", row.documents, row.documents == 1 ? "" : "s");
-    domain = row.domain;
+    if (row.scored.domain == domain) continue;
+    domain = row.scored.domain;
+    const size_t windows = row.scored.nll.size();
+    text += fmt::format("{}{}: {} window{} in {} document{}", &row == &record.rows.front() ? "" : "; ", domain, windows,
+                        windows == 1 ? "" : "s", row.documents, row.documents == 1 ? "" : "s");
   }
   return fmt::format("{}; {} on {}\n\n", text, dtype_name(model.dtype()), model.device().str());
 }
@@ -77,6 +81,7 @@ void run(Options& options) {
   }
   set_controls(options.controls, options.perplexity);
   options.perplexity.int8_latents = int8_latents_from_name(options.latents);
+  check_output_files({{"--json", options.json}, {"--plot", options.plot}}, options.text);
   const OpenedModel opened = open_model(options.model);
   require(opened.tokenizer != nullptr, "{}: the model has no tokenizer, so text cannot be read", options.model.model);
 
@@ -118,9 +123,10 @@ void add_perplexity_command(CLI::App& app) {
   command->add_option("--scored-tokens", perplexity.scored_tokens, "The last so many decoder tokens are scored")
       ->capture_default_str();
   add_strings(*command, "--control", options->controls, Strings::commas,
-              "Contexts to compare with: other-document, shuffled or both, separated by a comma");
-  command->add_flag("--full-window", perplexity.full_window,
-                    "Also the plain decoder reading the context in its own window, where it fits");
+              "Contexts to compare with: other-document, same-source and shuffled, separated by commas");
+  command->add_flag(
+      "--full-window", perplexity.full_window,
+      "Also full attention: the frozen, untrained decoder with the contexts in its own window, where they fit");
   command->add_option("--windows", perplexity.windows, "At most so many windows a domain; 0: all that fit")
       ->capture_default_str();
   command->add_option("--stride", perplexity.stride, "Least distance of two windows in tokens")->capture_default_str();

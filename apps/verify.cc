@@ -1,3 +1,4 @@
+#include <cmath>
 #include <cstdio>
 #include <memory>
 
@@ -59,6 +60,9 @@ void add_verify_command(CLI::App& app) {
   command->callback([options] {
     require(options->verify.block_tokens >= 0, "--block-tokens: expected 0 or more, found {}",
             options->verify.block_tokens);
+    require(std::isfinite(options->verify.tolerance) && options->verify.tolerance >= 0,
+            "--tolerance: expected a number that is 0 or more, found {}", options->verify.tolerance);
+    options->verify.device = resolve_device({.device = options->verify.device}).str();
     options->verify.form = cross_attention_form_from_name(options->form, "--form");
     bool passed = true;
     for (const std::string& directory : options->directories) passed = verify_one(directory, options->verify) && passed;

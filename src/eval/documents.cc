@@ -16,7 +16,7 @@ TokenDocuments read_token_documents(const std::vector<std::filesystem::path>& fi
   TokenDocuments result;
   std::unordered_multimap<size_t, size_t> by_hash;  // of domain and text -> index
   const auto add = [&](TextDocument document) {
-    TokenDocument tokens{document.name, document.domain, {}};
+    TokenDocument tokens{document.name, document.domain, {}, document.source};
     try {
       tokens.tokens = tokenizer.encode(document.text, {.add_special_tokens = false, .parse_special_tokens = false});
     } catch (const Error& error) {

@@ -13,6 +13,7 @@ namespace cepe {
 struct TokenDocument {
   std::string name, domain;
   std::vector<TokenId> tokens;  // no special tokens added; such as stand in the text are plain text
+  std::string source;           // what the document is a part of (text/text_file.h); empty: not known
 };
 
 struct TokenDocuments {

@@ -11,7 +11,6 @@
 #include "base/error.h"
 #include "base/report.h"
 #include "eval/meter.h"
-#include "eval/statistics.h"
 #include "eval/windows.h"
 #include "generate/prompt.h"
 #include "ops/ops.h"
@@ -39,21 +38,35 @@ Contexts contexts_of(const Cepe& model, const PerplexityOptions& options) {
   return contexts;
 }
 
-// The other document's text or the own, ending where the decoder's tokens begin.
-enum class Source { own, other };
+// Whose text the context is. Each has a row through the encoder and one in the decoder's own window.
+struct Reader {
+  Control encoded, full_window;
+};
+constexpr Reader kOwn{Control::own, Control::full_window};
+constexpr Reader kReaders[] = {kOwn,
+                               {Control::other_document, Control::full_window_other},
+                               {Control::same_source, Control::full_window_same_source}};
 
-// Windows that are scored together.
+// Where the reader's context of a window ends; none where the window has no such control.
+std::optional<ContextPlace> place_of(const Window& window, const Reader& reader) {
+  if (reader.encoded == Control::other_document) return window.other;
+  if (reader.encoded == Control::same_source) return window.same_source;
+  return ContextPlace{window.document, window.start};
+}
+
+// Windows that are scored together. Either all of them have a control or none.
 struct Batch {
   const std::vector<TokenDocument>& documents;
   std::span<const Window> windows;
+  size_t first;  // index of the first one among the windows of all domains
   at::Device device;
 
-  // Tokens [-far, -near) of each window's context, counted back from the decoder's first token. (B, far - near)
-  at::Tensor context(Source source, int64_t far, int64_t near) const {
+  bool has(const Reader& reader) const { return place_of(windows.front(), reader).has_value(); }
+  // Tokens [-far, -near) of each window's context, counted back from its end. (B, far - near)
+  at::Tensor context(const Reader& reader, int64_t far, int64_t near) const {
     return rows(far - near, [&](const Window& window) {
-      const bool own = source == Source::own;
-      const TokenDocument& document = documents[own ? window.document : window.other_document];
-      return document.tokens.data() + (own ? window.start : window.other_end) - far;
+      const ContextPlace place = *place_of(window, reader);
+      return documents[place.document].tokens.data() + place.end - far;
     });
   }
   // Tokens [first, first + count) counted from the decoder's first. (B, count)
@@ -75,14 +88,14 @@ struct Batch {
 // Latents of longer and longer contexts, each chunk encoded once: the buffer of the longest context fills from its end.
 class GrowingContext {
  public:
-  GrowingContext(const Cepe& model, const Batch& batch, Source source, int64_t longest)
-      : model_(model), batch_(batch), source_(source), longest_(longest) {}
+  GrowingContext(const Cepe& model, const Batch& batch, const Reader& reader, int64_t longest)
+      : model_(model), batch_(batch), reader_(reader), longest_(longest) {}
 
   // The n most recent tokens' latents, a view of the buffer. n may only grow.
   Latents extend(int64_t n) {
     const int64_t B = static_cast<int64_t>(batch_.windows.size()), L = context_chunk_length(model_.config);
     if (n > tokens_) {
-      const Latents piece = encode(model_, {batch_.context(source_, n, tokens_).view({B, (n - tokens_) / L, L}), {}});
+      const Latents piece = encode(model_, {batch_.context(reader_, n, tokens_).view({B, (n - tokens_) / L, L}), {}});
       if (!buffer_.defined()) buffer_ = at::empty({B, longest_, piece.states_BSE.size(2)}, piece.states_BSE.options());
       buffer_.narrow(1, longest_ - n, n - tokens_).copy_(piece.states_BSE);
       tokens_ = n;
@@ -94,7 +107,7 @@ class GrowingContext {
  private:
   const Cepe& model_;
   const Batch& batch_;
-  Source source_;
+  const Reader& reader_;
   int64_t longest_, tokens_ = 0;
   at::Tensor buffer_;  // (B, longest, E)
 };
@@ -120,40 +133,50 @@ class DomainScorer {
         contexts_(contexts_of(model, options)),
         domain_(domain),
         meter_(model.device()) {
-    const bool other = domain.has_other;
+    const bool other = domain.has_other();
+    const bool same = options.same_source && std::any_of(domain.windows.begin(), domain.windows.end(),
+                                                         [](const Window& w) { return w.same_source.has_value(); });
     add_rows(Control::own, contexts_.own);
     if (options.other_document && other) add_rows(Control::other_document, contexts_.encoded);
+    if (same) add_rows(Control::same_source, contexts_.encoded);
     if (options.shuffled) add_rows(Control::shuffled, contexts_.encoded);
     add_rows(Control::full_window, contexts_.window);
     if (other) add_rows(Control::full_window_other, contexts_.window);
+    if (same) add_rows(Control::full_window_same_source, contexts_.window);
   }
 
-  // Tokens that go through the decoder or the encoder for one window, roughly; the unit of progress.
+  // Tokens that go through the decoder or the encoder for all windows, roughly; the unit of progress.
   int64_t work() const {
     int64_t total = 0;
-    for (const ScoredRow& row : rows_) total += work_of(row);
+    for (const ScoredRow& row : rows_) {
+      const bool same = row.control == Control::same_source || row.control == Control::full_window_same_source;
+      const auto windows = std::count_if(domain_.windows.begin(), domain_.windows.end(),
+                                         [&](const Window& w) { return !same || w.same_source.has_value(); });
+      total += windows * work_of(row);
+    }
     return total;
   }
 
   // `advance` is told the work done.
   void score(const Batch& batch, const std::function<void(int64_t)>& advance) {
     advance_ = &advance;
-    for (const Window& window : batch.windows) {
-      for (ScoredRow& row : rows_) row.document.push_back(static_cast<int64_t>(window.document));
-    }
+    first_ = batch.first;
     labels_ = batch.text(options_.decoder_tokens - options_.scored_tokens + 1, options_.scored_tokens);
     ids_ = batch.text(0, options_.decoder_tokens);
     if (!contexts_.own.empty()) {
       meter_.start();
       below_ = decode_below(model_, ids_);
       below_cost_ = meter_.stop();
-      score_encoded(batch, Source::own, contexts_.own);
-      if (has_row(Control::other_document)) score_encoded(batch, Source::other, contexts_.encoded);
+      score_encoded(batch, kOwn, contexts_.own);
+      for (const Reader& reader : std::span(kReaders).subspan(1)) {
+        if (has_row(reader.encoded) && batch.has(reader)) score_encoded(batch, reader, contexts_.encoded);
+      }
       below_.reset();
     }
     for (int64_t n : contexts_.window) {
-      score_window(batch, Source::own, n);
-      if (has_row(Control::full_window_other)) score_window(batch, Source::other, n);
+      for (const Reader& reader : kReaders) {
+        if (has_row(reader.full_window) && batch.has(reader)) score_window(batch, reader, n);
+      }
     }
   }
 
@@ -174,17 +197,16 @@ class DomainScorer {
   }
   int64_t work_of(const ScoredRow& row) const { return options_.decoder_tokens + row.context_tokens; }
 
-  void score_encoded(const Batch& batch, Source source, const std::vector<int64_t>& contexts) {
-    GrowingContext growing(model_, batch, source, contexts.back());
+  void score_encoded(const Batch& batch, const Reader& reader, const std::vector<int64_t>& contexts) {
+    GrowingContext growing(model_, batch, reader, contexts.back());
     Cost before = below_cost_;  // with all the chunks so far: what a run with this context alone would spend
     for (int64_t n : contexts) {
       meter_.start();
       const Latents latents = growing.extend(n), kept = as_kept(latents);
       const Cost added = meter_.stop();
       before = {before.seconds + added.seconds, std::max(before.peak_bytes, added.peak_bytes)};
-      const bool own = source == Source::own;
-      score_row(*find_row(own ? Control::own : Control::other_document, n), reading(kept), before);
-      if (ScoredRow* row = own ? find_row(Control::shuffled, n) : nullptr) {
+      score_row(*find_row(reader.encoded, n), reading(kept), before);
+      if (ScoredRow* row = reader.encoded == Control::own ? find_row(Control::shuffled, n) : nullptr) {
         const Latents mixed = as_kept(shuffled(latents, context_chunk_length(model_.config)));
         score_row(*row, reading(mixed), before);
       }
@@ -197,10 +219,9 @@ class DomainScorer {
     return {.ids_BT = ids_, .context = &latents, .last = options_.scored_tokens, .below_BTD = below_};
   }
 
-  void score_window(const Batch& batch, Source source, int64_t n) {
-    const at::Tensor ids = at::cat({batch.context(source, n, 0), batch.text(0, options_.decoder_tokens)}, 1);
-    score_row(*find_row(source == Source::own ? Control::full_window : Control::full_window_other, n),
-              {.ids_BT = ids, .last = options_.scored_tokens}, {});
+  void score_window(const Batch& batch, const Reader& reader, int64_t n) {
+    const at::Tensor ids = at::cat({batch.context(reader, n, 0), batch.text(0, options_.decoder_tokens)}, 1);
+    score_row(*find_row(reader.full_window, n), {.ids_BT = ids, .last = options_.scored_tokens}, {});
   }
 
   void score_row(ScoredRow& row, const DecodeInput& input, const Cost& before) {
@@ -211,6 +232,7 @@ class DomainScorer {
     const at::Tensor means = nll.view({B, scored}).to(at::kDouble).mean(1).cpu();
     const Cost decoding = meter_.stop();
     row.nll.insert(row.nll.end(), means.const_data_ptr<double>(), means.const_data_ptr<double>() + B);
+    for (int64_t b = 0; b < B; ++b) row.windows.push_back(first_ + static_cast<size_t>(b));
     row.seconds += before.seconds + decoding.seconds;
     row.peak_bytes = std::max({row.peak_bytes, before.peak_bytes, decoding.peak_bytes});
     (*advance_)(B* work_of(row));
@@ -222,6 +244,7 @@ class DomainScorer {
   const DomainWindows& domain_;
   Meter meter_;
   std::vector<ScoredRow> rows_;
+  size_t first_ = 0;   // index of the batch's first window
   at::Tensor ids_;     // (B, decoder_tokens)
   at::Tensor labels_;  // (B, scored)
   at::Tensor below_;   // of ids_: the same for every context
@@ -240,16 +263,38 @@ void check_vocabulary(const Cepe& model, const std::vector<TokenDocument>& docum
   }
 }
 
+// Which windows the control of the same source leaves out, and why; empty where it leaves none out.
+std::string same_source_note(const DomainWindows& domain, const std::vector<TokenDocument>& documents,
+                             int64_t longest_context) {
+  std::set<size_t> all, alone, nameless;
+  for (const Window& window : domain.windows) {
+    all.insert(window.document);
+    if (window.same_source) continue;
+    (documents[window.document].source.empty() ? nameless : alone).insert(window.document);
+  }
+  if (alone.empty() && nameless.empty()) return {};
+  return fmt::format(
+      "{}: the control of the same source leaves out {} of {} documents: {} because no second document of the source "
+      "has {} tokens, {} because they name no source.",
+      domain.domain, alone.size() + nameless.size(), all.size(), alone.size(), tokens_text(longest_context),
+      nameless.size());
+}
+
 std::vector<std::string> control_notes(const PerplexityOptions& options, const Contexts& contexts,
-                                       const std::vector<DomainWindows>& domains) {
+                                       const std::vector<DomainWindows>& domains,
+                                       const std::vector<TokenDocument>& documents) {
   std::vector<std::string> notes;
   if (options.full_window && contexts.window.empty()) {
-    notes.push_back(
+    notes.emplace_back(
         "No context of the list fits into the decoder's own window beside its tokens: full-window is left out.");
   }
   const bool wanted = (options.other_document && !contexts.encoded.empty()) || !contexts.window.empty();
   for (const DomainWindows& domain : domains) {
-    if (!wanted || domain.has_other) continue;
+    if (options.same_source) {
+      std::string note = same_source_note(domain, documents, longest_context(options));
+      if (!note.empty()) notes.push_back(std::move(note));
+    }
+    if (!wanted || domain.has_other()) continue;
     notes.push_back(
         fmt::format("{}: the control with another document needs a second document of at least {} tokens, and only "
                     "one is that long, so there is no reading gain.",
@@ -264,8 +309,29 @@ void warm_up(const Cepe& model, const Batch& batch, const PerplexityOptions& opt
   const int64_t L = context_chunk_length(model.config), B = static_cast<int64_t>(batch.windows.size());
   Latents latents;
   if (model.encoder && longest_context(options) > 0)
-    latents = encode(model, {batch.context(Source::own, L, 0).view({B, 1, L}), {}});
+    latents = encode(model, {batch.context(kOwn, L, 0).view({B, 1, L}), {}});
   decode(model, {batch.text(0, std::min<int64_t>(64, options.decoder_tokens)), &latents});
+}
+
+// At most `batch` of the first windows: all of them have a control, or none.
+std::span<const Window> windows_together(std::span<const Window> windows, const PerplexityOptions& options,
+                                         size_t batch) {
+  size_t count = 1;
+  while (count < std::min(batch, windows.size())) {
+    const bool alike = windows[count].same_source.has_value() == windows[0].same_source.has_value();
+    if (options.same_source && !alike) break;
+    ++count;
+  }
+  return windows.first(count);
+}
+
+ScoredWindow named_window(const Window& window, const std::vector<TokenDocument>& documents) {
+  const auto named = [&](const std::optional<ContextPlace>& place) -> std::optional<ControlPlace> {
+    if (!place) return std::nullopt;
+    return ControlPlace{documents[place->document].name, place->end};
+  };
+  const TokenDocument& document = documents[window.document];
+  return {document.domain, document.name, window.start, named(window.other), named(window.same_source)};
 }
 
 }  // namespace
@@ -291,15 +357,18 @@ void check_perplexity_options(const Cepe& model, const PerplexityOptions& option
   require(options.windows >= 0, "the number of windows cannot be negative, found {}", options.windows);
   require(options.batch >= 0, "the batch cannot be negative, found {}", options.batch);
   if (contexts.back() == 0) {
-    const char* what = options.other_document ? "other-document" : options.shuffled ? "shuffled" : "full-window";
-    require(!options.other_document && !options.shuffled && !options.full_window,
+    const char* what = options.other_document ? "other-document"
+                       : options.same_source  ? "same-source"
+                       : options.shuffled     ? "shuffled"
+                                              : "full-window";
+    require(!options.other_document && !options.same_source && !options.shuffled && !options.full_window,
             "{} needs a context, and the list of context lengths has only 0", what);
     return;
   }
   if (!model.encoder) {
     require(options.full_window && !options.other_document && !options.shuffled,
-            "this model has no encoder and cannot read a context: only a context length of 0, or full-window, can be "
-            "measured");
+            "this model has no encoder and cannot read a context: only a context length of 0, or full-window (with the "
+            "control same-source), can be measured");
     return;
   }
   for (int64_t n : contexts) {
@@ -313,68 +382,42 @@ PerplexityScores score_windows(const Cepe& model, const std::vector<TokenDocumen
                                const PerplexityOptions& options) {
   check_perplexity_options(model, options);
   check_vocabulary(model, documents);
+  const bool any_source = std::any_of(documents.begin(), documents.end(),
+                                      [](const TokenDocument& document) { return !document.source.empty(); });
+  require(
+      !options.same_source || any_source,
+      "same-source: expected documents that name their source (\"source\" in records of a .jsonl file), found none");
   const at::NoGradGuard no_grad;
   WindowPlan plan =
       place_windows(documents, {options.decoder_tokens, longest_context(options), options.stride, options.windows});
   PerplexityScores scores;
   scores.notes = std::move(plan.notes);
-  for (std::string& note : control_notes(options, contexts_of(model, options), plan.domains)) {
+  for (std::string& note : control_notes(options, contexts_of(model, options), plan.domains, documents)) {
     scores.notes.push_back(std::move(note));
   }
   std::vector<DomainScorer> scorers;
   int64_t total = 0, done = 0;
   for (const DomainWindows& domain : plan.domains) {
     scorers.emplace_back(model, options, domain);
-    total += scorers.back().work() * static_cast<int64_t>(domain.windows.size());
+    total += scorers.back().work();
   }
   const std::function<void(int64_t)> advance = [&](int64_t work) {
     done += work;
     if (options.progress) options.progress(done, total);
   };
   const size_t batch = static_cast<size_t>(options.batch > 0 ? options.batch : model.device().is_cpu() ? 1 : 8);
-  warm_up(model, {documents, std::span(plan.domains.front().windows).first(1), model.device()}, options);
+  warm_up(model, {documents, std::span(plan.domains.front().windows).first(1), 0, model.device()}, options);
   for (size_t d = 0; d < plan.domains.size(); ++d) {
-    const std::span<const Window> windows(plan.domains[d].windows);
-    for (size_t i = 0; i < windows.size(); i += batch) {
-      scorers[d].score({documents, windows.subspan(i, std::min(batch, windows.size() - i)), model.device()}, advance);
+    const std::vector<Window>& windows = plan.domains[d].windows;
+    for (size_t i = 0; i < windows.size();) {
+      const std::span<const Window> together = windows_together(std::span(windows).subspan(i), options, batch);
+      scorers[d].score({documents, together, scores.windows.size(), model.device()}, advance);
+      for (const Window& window : together) scores.windows.push_back(named_window(window, documents));
+      i += together.size();
     }
     for (ScoredRow& row : scorers[d].take_rows()) scores.rows.push_back(std::move(row));
   }
   return scores;
-}
-
-PerplexityRecord summarise(const PerplexityScores& scores, const std::string& model_name,
-                           const PerplexityOptions& options) {
-  PerplexityRecord record{model_name, options.decoder_tokens, options.scored_tokens, {}};
-  const auto find = [&](const ScoredRow& like, Control control, int64_t context) -> const ScoredRow* {
-    for (const ScoredRow& row : scores.rows) {
-      if (row.domain == like.domain && row.control == control && row.context_tokens == context) return &row;
-    }
-    return nullptr;
-  };
-  for (const ScoredRow& scored : scores.rows) {
-    PerplexityRow row{scored.domain, scored.context_tokens, scored.control};
-    row.spans = static_cast<int64_t>(scored.nll.size());
-    const std::set<int64_t> documents(scored.document.begin(), scored.document.end());
-    row.documents = static_cast<int64_t>(documents.size());
-    row.perplexity = perplexity(scored.nll);
-    row.seconds = scored.seconds;
-    row.peak_bytes = scored.peak_bytes;
-    if (const ScoredRow* without = find(scored, Control::own, 0); without && without != &scored) {
-      const PairedChange change = paired_change(scored.nll, without->nll, scored.document);
-      row.change = change.change;
-      row.standard_error = change.standard_error;
-    }
-    const bool own = scored.control == Control::own, window = scored.control == Control::full_window;
-    const Control against = own ? Control::other_document : Control::full_window_other;
-    if (const ScoredRow* other = own || window ? find(scored, against, scored.context_tokens) : nullptr) {
-      const PairedChange change = paired_change(scored.nll, other->nll, scored.document);
-      row.reading_gain = -change.change;
-      row.reading_gain_error = change.standard_error;
-    }
-    record.rows.push_back(std::move(row));
-  }
-  return record;
 }
 
 }  // namespace cepe

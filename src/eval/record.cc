@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "base/error.h"
 #include "base/report.h"
@@ -15,9 +16,11 @@ const char* control_label(Control control) {
   switch (control) {
     case Control::own: return "own";
     case Control::other_document: return "other document";
+    case Control::same_source: return "same source";
     case Control::shuffled: return "own, shuffled";
-    case Control::full_window: return "full window";
-    case Control::full_window_other: return "full window, other document";
+    case Control::full_window: return "full attention: own";
+    case Control::full_window_other: return "full attention: other document";
+    case Control::full_window_same_source: return "full attention: same source";
   }
   return "";
 }
@@ -33,7 +36,8 @@ std::string perplexity_text(double value) { return fmt::format("{:.{}f}", value,
 std::vector<std::string> domains_of(const Rows& rows) {
   std::vector<std::string> domains;
   for (const auto& row : rows) {
-    if (std::find(domains.begin(), domains.end(), row.domain) == domains.end()) domains.push_back(row.domain);
+    const std::string& domain = row.scored.domain;
+    if (std::find(domains.begin(), domains.end(), domain) == domains.end()) domains.push_back(domain);
   }
   return domains;
 }
@@ -41,14 +45,14 @@ std::vector<std::string> domains_of(const Rows& rows) {
 std::vector<const PerplexityRow*> select(const Rows& rows, const std::string& domain, Control control) {
   std::vector<const PerplexityRow*> selected;
   for (const auto& row : rows) {
-    if (row.domain == domain && row.control == control) selected.push_back(&row);
+    if (row.scored.domain == domain && row.scored.control == control) selected.push_back(&row);
   }
   return selected;
 }
 
 const PerplexityRow* find(const Rows& rows, const std::string& domain, Control control, int64_t context) {
   for (const PerplexityRow* row : select(rows, domain, control)) {
-    if (row->context_tokens == context) return row;
+    if (row->scored.context_tokens == context) return row;
   }
   return nullptr;
 }
@@ -56,52 +60,143 @@ const PerplexityRow* find(const Rows& rows, const std::string& domain, Control c
 // The row with the longest context, which has one.
 const PerplexityRow* longest(const Rows& rows, const std::string& domain, Control control) {
   const auto selected = select(rows, domain, control);
-  return selected.empty() || selected.back()->context_tokens == 0 ? nullptr : selected.back();
+  return selected.empty() || selected.back()->scored.context_tokens == 0 ? nullptr : selected.back();
 }
 
-// "3.5 %", or "3.5 % (standard error 0.4)"
-std::string gain_text(const PerplexityRow& row) {
-  std::string text = fmt::format("{:.1f} %", *row.reading_gain * 100);
-  if (row.reading_gain_error) text += fmt::format(" (standard error {:.1f})", *row.reading_gain_error * 100);
+bool any_row(const Rows& rows, Control control) {
+  return std::any_of(rows.begin(), rows.end(), [&](const PerplexityRow& row) { return row.scored.control == control; });
+}
+
+// How cepe's row and full attention's, over as many context tokens, gain over a control.
+struct GainKind {
+  const char* label;
+  std::optional<Estimate> PerplexityRow::* gain;
+  std::optional<Estimate> PerplexityRow::* difference;
+  Control encoded, full_window;
+};
+constexpr GainKind kGains[] = {
+    {"other document", &PerplexityRow::reading_gain, &PerplexityRow::reading_gain_difference, Control::other_document,
+     Control::full_window_other},
+    {"same source", &PerplexityRow::same_source_gain, &PerplexityRow::same_source_gain_difference, Control::same_source,
+     Control::full_window_same_source}};
+
+// "3.5 %", or "3.5 % +- 0.4"
+std::string gain_text(const Estimate& gain) {
+  std::string text = fmt::format("{:.1f} %", gain.value * 100);
+  if (gain.half_width) text += fmt::format(" +- {:.1f}", *gain.half_width * 100);
   return text;
+}
+
+std::string change_text(const std::optional<Estimate>& change) {
+  if (!change) return "-";
+  return format_change(change->value, change->half_width);
+}
+
+std::string counted(size_t count, const char* what) {
+  return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s");
 }
 
 std::string change_sentence(const PerplexityRecord& record, const PerplexityRow& row, const PerplexityRow* without) {
   std::string text;
-  const bool window = row.control == Control::full_window;
+  const bool window = row.scored.control == Control::full_window;
   if (without && row.change) {
-    text = fmt::format("With {} tokens of context {}, perplexity {} from {} to {} ({})",
-                       tokens_text(row.context_tokens), window ? "in the decoder's own window" : "through the encoder",
-                       *row.change < 0 ? "falls" : "rises", perplexity_text(without->perplexity),
-                       perplexity_text(row.perplexity), format_change(*row.change, row.standard_error));
+    text = fmt::format(
+        "With {} tokens of context {}, perplexity {} from {} to {} ({})", tokens_text(row.scored.context_tokens),
+        window ? "in the decoder's own window" : "through the encoder", row.change->value < 0 ? "falls" : "rises",
+        perplexity_text(without->perplexity), perplexity_text(row.perplexity), change_text(row.change));
   } else {
-    text = fmt::format("With {} tokens of context, perplexity is {}", tokens_text(row.context_tokens),
+    text = fmt::format("With {} tokens of context, perplexity is {}", tokens_text(row.scored.context_tokens),
                        perplexity_text(row.perplexity));
   }
-  return text + fmt::format(" on the last {} tokens of {} window{} in {} document{}.", record.scored_tokens, row.spans,
-                            row.spans == 1 ? "" : "s", row.documents, row.documents == 1 ? "" : "s");
+  return text + fmt::format(" on the last {} tokens of {} in {}.", record.scored_tokens,
+                            counted(row.scored.nll.size(), "window"),
+                            counted(static_cast<size_t>(row.documents), "document"));
 }
 
-std::string reading_sentence(const Rows& rows, const PerplexityRow& row) {
-  const PerplexityRow* full = longest(rows, row.domain, Control::full_window);
-  const PerplexityRow* other = find(rows, row.domain, Control::other_document, row.context_tokens);
-  if (row.control == Control::full_window || !row.reading_gain || !other) {
-    if (!full || !full->reading_gain) {
-      return "How much of that is reading and how much is adapting to the kind of text, only another document's "
-             "context "
-             "can tell (--control other-document).";
+// What cepe gains over each control, and what that shows.
+std::string gain_sentences(const PerplexityRow& row) {
+  std::string text;
+  if (row.reading_gain) {
+    text += fmt::format(
+        " Of that, the reading gain over as much of another document of the domain is {}: it leaves out adaptation to "
+        "the kind of text, but holds what any text of the same project or author would give.",
+        gain_text(*row.reading_gain));
+  }
+  if (row.same_source_gain) {
+    text += fmt::format(
+        " The gain over another document of the same source is {}: what this very text gives beyond recognising its "
+        "project or author.",
+        gain_text(*row.same_source_gain));
+  }
+  return text;
+}
+
+// Full attention's gains over the longest context that fits its window, beside cepe's over as many tokens.
+std::string full_attention_sentences(const Rows& rows, const std::string& domain) {
+  const PerplexityRow* full = longest(rows, domain, Control::full_window);
+  if (!full) return {};
+  const PerplexityRow* own = find(rows, domain, Control::own, full->scored.context_tokens);
+  std::string text;
+  for (const GainKind& kind : kGains) {
+    const std::optional<Estimate>& gain = full->*kind.gain;
+    if (!gain) continue;
+    text += fmt::format("{} {} over another document of the {}", text.empty() ? "" : ";", gain_text(*gain),
+                        kind.encoded == Control::same_source ? "same source" : "domain");
+    if (own && own->*kind.gain) text += fmt::format(" (cepe: {})", gain_text(*(own->*kind.gain)));
+  }
+  if (text.empty()) return {};
+  return fmt::format(
+      " Full attention, the frozen, untrained decoder with {} tokens of context in its own window, gains{}.",
+      tokens_text(full->scored.context_tokens), text);
+}
+
+// Gains of a context length over a control, for each of which there is one.
+void add_gain_rows(const PerplexityRecord& record, const std::string& domain, bool several, Table& table) {
+  std::set<int64_t> contexts;
+  for (const PerplexityRow& row : record.rows) {
+    if (row.scored.domain == domain) contexts.insert(row.scored.context_tokens);
+  }
+  for (const int64_t n : contexts) {
+    const PerplexityRow *own = find(record.rows, domain, Control::own, n),
+                        *full = find(record.rows, domain, Control::full_window, n);
+    for (const GainKind& kind : kGains) {
+      const bool ours = own && own->*kind.gain, theirs = full && full->*kind.gain;
+      if (!ours && !theirs) continue;
+      const PerplexityRow* control = find(record.rows, domain, ours ? kind.encoded : kind.full_window, n);
+      std::vector<std::string> cells{kind.label,
+                                     tokens_text(n),
+                                     std::to_string(control->scored.nll.size()),
+                                     std::to_string(control->documents),
+                                     ours ? gain_text(*(own->*kind.gain)) : "-",
+                                     theirs ? gain_text(*(full->*kind.gain)) : "-",
+                                     own ? change_text(own->*kind.difference) : "-"};
+      if (several) cells.insert(cells.begin(), domain);
+      table.add_row(std::move(cells));
     }
-    return fmt::format("The plain decoder's reading gain over {} tokens in its own window is {}.",
-                       tokens_text(full->context_tokens), gain_text(*full));
   }
-  std::string text =
-      fmt::format("As much of another document gives {}, so the reading gain, what this very text gives, is {}",
-                  perplexity_text(other->perplexity), gain_text(row));
-  if (full && full->reading_gain) {
-    text += fmt::format("; the plain decoder's, over {} tokens in its own window, is {}",
-                        tokens_text(full->context_tokens), gain_text(*full));
+}
+
+std::string gain_table(const PerplexityRecord& record, const std::vector<std::string>& domains) {
+  const bool any = std::any_of(record.rows.begin(), record.rows.end(),
+                               [](const PerplexityRow& row) { return row.reading_gain || row.same_source_gain; });
+  if (!any) return {};
+  const bool several = domains.size() > 1;
+  std::vector<std::string> header{"gain over", "context tokens", "windows",   "documents",
+                                  "cepe",      "full attention", "difference"};
+  if (several) header.insert(header.begin(), "domain");
+  Table table(header);
+  for (const std::string& domain : domains) add_gain_rows(record, domain, several, table);
+  return table.str();
+}
+
+std::string legend_of(const PerplexityRecord& record) {
+  std::string text = fmt::format(
+      "+- is half of the {:.0f} % interval, Student's t over documents; fewer than {} documents have none.\n",
+      kIntervalLevel * 100, kLeastClusters);
+  if (any_row(record.rows, Control::full_window)) {
+    text += "Full attention is the frozen, untrained decoder with the same context in its own window.\n";
   }
-  return text + ".";
+  return text;
 }
 
 // One line of the plot; it starts at the row without context, which all share.
@@ -112,12 +207,59 @@ PlotSeries make_series(const PerplexityRecord& record, const std::string& domain
   const PerplexityRow* without = find(record.rows, domain, Control::own, 0);
   if (without && control != Control::own) rows.insert(rows.begin(), without);
   for (const PerplexityRow* row : rows) {
-    series.x.push_back(static_cast<double>(row->context_tokens));
-    series.y.push_back(as_change ? 100 * row->change.value_or(0) : row->perplexity);
+    const Estimate change = row->change.value_or(Estimate{});
+    series.x.push_back(static_cast<double>(row->scored.context_tokens));
+    series.y.push_back(as_change ? 100 * change.value : row->perplexity);
     const double scale = as_change ? 100 : without ? without->perplexity : 0;
-    series.error.push_back(scale * row->standard_error.value_or(0));
+    series.error.push_back(scale * change.half_width.value_or(0));
   }
   return series;
+}
+
+std::string series_label(const PerplexityRecord& record, const std::string& domain, Control control) {
+  if (control == Control::own) return "own text through the encoder";
+  if (control == Control::full_window) {
+    const PerplexityRow* full = longest(record.rows, domain, control);
+    std::string text = "full attention (the frozen, untrained decoder)", gains;
+    for (const GainKind& kind : kGains) {  // short: the legend is one line of the plot's width
+      const char* over = kind.encoded == Control::same_source ? "source" : "domain";
+      if (!full || !(full->*kind.gain)) continue;
+      gains += fmt::format("{}{} ({})", gains.empty() ? ": gains " : ", ", gain_text(*(full->*kind.gain)), over);
+    }
+    return text + gains;
+  }
+  const GainKind& kind = kGains[control == Control::same_source ? 1 : 0];
+  const PerplexityRow* own = longest(record.rows, domain, Control::own);
+  std::string text = control == Control::same_source ? "another document of the same source through the encoder"
+                                                     : "another document through the encoder";
+  if (own && own->*kind.gain) text += fmt::format(": own text gains {}", gain_text(*(own->*kind.gain)));
+  return text;
+}
+
+nlohmann::json place_json(const std::optional<ControlPlace>& place) {
+  if (!place) return nullptr;
+  return {{"document", place->document}, {"end", place->end}};
+}
+
+nlohmann::json windows_json(const PerplexityRecord& record) {
+  nlohmann::json windows = nlohmann::json::array();
+  for (const ScoredWindow& window : record.windows) {
+    nlohmann::json& one = windows.emplace_back(
+        nlohmann::json{{"domain", window.domain}, {"document", window.document}, {"start", window.start}});
+    const auto add = [&](const char* name, const std::optional<ControlPlace>& place, Control encoded, Control full) {
+      if (any_row(record.rows, encoded) || any_row(record.rows, full)) one[name] = place_json(place);
+    };
+    add("other_document", window.other, Control::other_document, Control::full_window_other);
+    add("same_source", window.same_source, Control::same_source, Control::full_window_same_source);
+  }
+  return windows;
+}
+
+// NAME, NAME_error and NAME_interval.
+void add_estimate(nlohmann::json& row, const std::string& name, const std::optional<Estimate>& estimate) {
+  row[name] = number_or_null(estimate ? std::optional(estimate->value) : std::nullopt);
+  row[name + "_error"] = number_or_null(estimate ? estimate->standard_error : std::nullopt);
+  row[name + "_interval"] = number_or_null(estimate ? estimate->half_width : std::nullopt);
 }
 
 }  // namespace
@@ -126,53 +268,67 @@ const char* control_name(Control control) {
   switch (control) {
     case Control::own: return "own";
     case Control::other_document: return "other-document";
+    case Control::same_source: return "same-source";
     case Control::shuffled: return "shuffled";
     case Control::full_window: return "full-window";
     case Control::full_window_other: return "full-window-other-document";
+    case Control::full_window_same_source: return "full-window-same-source";
   }
   return "";
 }
 
 nlohmann::json to_json(const PerplexityRecord& record) {
   nlohmann::json rows = nlohmann::json::array();
-  for (const auto& row : record.rows) {
-    if (row.control == Control::full_window_other) continue;
-    rows.push_back({{"domain", row.domain},
-                    {"context_tokens", row.context_tokens},
-                    {"control", control_name(row.control)},
-                    {"spans", row.spans},
-                    {"documents", row.documents},
-                    {"perplexity", number_or_null(row.perplexity)},
-                    {"change", number_or_null(row.change)},
-                    {"standard_error", number_or_null(row.standard_error)},
-                    {"reading_gain", number_or_null(row.reading_gain)},
-                    {"seconds", row.seconds},
-                    {"peak_bytes", row.peak_bytes}});
+  for (const PerplexityRow& row : record.rows) {
+    const ScoredRow& scored = row.scored;
+    nlohmann::json& one = rows.emplace_back(nlohmann::json{{"domain", scored.domain},
+                                                           {"context_tokens", scored.context_tokens},
+                                                           {"control", control_name(scored.control)},
+                                                           {"spans", scored.nll.size()},
+                                                           {"documents", row.documents},
+                                                           {"perplexity", number_or_null(row.perplexity)},
+                                                           {"seconds", scored.seconds},
+                                                           {"peak_bytes", scored.peak_bytes},
+                                                           {"windows", scored.windows},
+                                                           {"nll", nlohmann::json::array()}});
+    for (const double nll : scored.nll) one["nll"].push_back(number_or_null(nll));
+    add_estimate(one, "change", row.change);
+    add_estimate(one, "reading_gain", row.reading_gain);
+    add_estimate(one, "same_source_gain", row.same_source_gain);
+    add_estimate(one, "against_full_attention", row.against_full_attention);
+    add_estimate(one, "reading_gain_difference", row.reading_gain_difference);
+    add_estimate(one, "same_source_gain_difference", row.same_source_gain_difference);
   }
   return {{"model", record.model},
           {"decoder_tokens", record.decoder_tokens},
           {"scored_tokens", record.scored_tokens},
+          {"interval_level", kIntervalLevel},
+          {"windows", windows_json(record)},
           {"rows", rows}};
 }
 
 std::string to_table(const PerplexityRecord& record) {
-  const bool several = domains_of(record.rows).size() > 1;
-  std::vector<std::string> header{"context", "context tokens", "perplexity",  "change",
-                                  "seconds", "peak memory",    "reading gain"};
+  const auto domains = domains_of(record.rows);
+  const bool several = domains.size() > 1, paired = any_row(record.rows, Control::full_window);
+  std::vector<std::string> header{"context", "context tokens", "windows",    "perplexity",
+                                  "change",  "seconds",        "peak memory"};
+  if (paired) header.insert(header.begin() + 5, "against full attention");
   if (several) header.insert(header.begin(), "domain");
   Table table(header);
-  for (const auto& row : record.rows) {
-    std::vector<std::string> cells{row.context_tokens == 0 ? "none" : control_label(row.control),
-                                   tokens_text(row.context_tokens),
+  for (const PerplexityRow& row : record.rows) {
+    std::vector<std::string> cells{row.scored.context_tokens == 0 ? "none" : control_label(row.scored.control),
+                                   tokens_text(row.scored.context_tokens),
+                                   std::to_string(row.scored.nll.size()),
                                    perplexity_text(row.perplexity),
-                                   row.change ? format_change(*row.change, row.standard_error) : "-",
-                                   fmt::format("{:.1f}", row.seconds),
-                                   format_bytes(row.peak_bytes),
-                                   row.reading_gain ? format_change(*row.reading_gain, row.reading_gain_error) : "-"};
-    if (several) cells.insert(cells.begin(), row.domain);
+                                   change_text(row.change),
+                                   fmt::format("{:.1f}", row.scored.seconds),
+                                   format_bytes(row.scored.peak_bytes)};
+    if (paired) cells.insert(cells.begin() + 5, change_text(row.against_full_attention));
+    if (several) cells.insert(cells.begin(), row.scored.domain);
     table.add_row(std::move(cells));
   }
-  return table.str();
+  const std::string gains = gain_table(record, domains);
+  return fmt::format("{}{}{}{}", table.str(), gains.empty() ? "" : "\n", gains, legend_of(record));
 }
 
 std::string to_sentences(const PerplexityRecord& record) {
@@ -183,24 +339,36 @@ std::string to_sentences(const PerplexityRecord& record) {
     if (!row) row = longest(record.rows, domain, Control::full_window);
     if (!row) continue;
     if (domains.size() > 1) text += domain + ": ";
-    text += change_sentence(record, *row, find(record.rows, domain, Control::own, 0)) + " " +
-            reading_sentence(record.rows, *row) + "\n";
+    text += change_sentence(record, *row, find(record.rows, domain, Control::own, 0));
+    const std::string full = full_attention_sentences(record.rows, domain);
+    const std::string gains = row->scored.control == Control::own ? gain_sentences(*row) : "";
+    if (gains.empty() && full.empty()) {
+      text +=
+          " How much of that is reading, how much is adapting to the kind of text and how much is recognising a "
+          "project or author, only the controls other-document and same-source can tell.";
+    }
+    text += gains + full + "\n";
   }
   return text;
 }
 
 void write_plot(const PerplexityRecord& record, const std::filesystem::path& path) {
   const auto domains = domains_of(record.rows);
-  bool as_change = domains.size() > 1;
-  for (const auto& domain : domains) as_change = as_change && find(record.rows, domain, Control::own, 0) != nullptr;
+  bool as_change = domains.size() > 1, all_have_zero = true;
+  for (const auto& domain : domains) {
+    const PerplexityRow* without = find(record.rows, domain, Control::own, 0);
+    all_have_zero = all_have_zero && without;
+    for (const PerplexityRow* row : select(record.rows, domain, Control::same_source)) {
+      as_change = as_change || (without && row->scored.nll.size() < without->scored.nll.size());
+    }
+  }
+  as_change = as_change && all_have_zero;
   std::vector<PlotSeries> lines;
   for (const auto& domain : domains) {
-    for (Control control : {Control::own, Control::other_document, Control::full_window}) {
+    for (Control control : {Control::own, Control::other_document, Control::same_source, Control::full_window}) {
       PlotSeries line = make_series(record, domain, control, as_change);
       if (line.x.empty()) continue;
-      line.label = control == Control::own              ? "own text through the encoder"
-                   : control == Control::other_document ? "another document through the encoder"
-                                                        : "own text in the decoder's window, no encoder";
+      line.label = series_label(record, domain, control);
       if (domains.size() > 1) line.label = domain + ": " + line.label;
       lines.push_back(std::move(line));
     }

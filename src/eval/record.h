@@ -8,48 +8,79 @@
 #include <string>
 #include <vector>
 
+#include "eval/statistics.h"
+
 namespace cepe {
 
 // What stood before the decoder's tokens.
 enum class Control {
-  own,                // the document's own preceding text, through the encoder
-  other_document,     // as much text of another document of the domain, through the encoder
-  shuffled,           // the own text's chunks in another order: the same result up to rounding
-  full_window,        // no encoder: the own text in the decoder's own window
-  full_window_other,  // no encoder: the other document's text in the decoder's own window
+  own,                      // the document's own preceding text, through the encoder
+  other_document,           // as much text of another document of the domain, through the encoder
+  same_source,              // as much text of another document of the same source, through the encoder
+  shuffled,                 // the own text's chunks in another order: the same result up to rounding
+  full_window,              // full attention: no encoder, the own text in the decoder's own window
+  full_window_other,        // full attention on the other document's text
+  full_window_same_source,  // full attention on the text of the other document of the same source
 };
 const char* control_name(Control control);  // as in JSON: "own", "other-document", ...
 
-struct PerplexityRow {
+// A context in another document: the tokens before `end`.
+struct ControlPlace {
+  std::string document;  // its name
+  int64_t end = 0;
+};
+
+// A place whose last tokens are scored (windows.h).
+struct ScoredWindow {
+  std::string domain, document;  // the document's name
+  int64_t start = 0;             // the decoder's first token; the context ends there
+  std::optional<ControlPlace> other, same_source;
+};
+
+// Losses of one row: one context length under one control, over the windows of a domain that have the control.
+struct ScoredRow {
   std::string domain;
   int64_t context_tokens = 0;
   Control control = Control::own;
-  int64_t spans = 0;      // scored
-  int64_t documents = 0;  // that the spans are from
+  std::vector<size_t> windows;  // ascending indices into the list of windows
+  std::vector<double> nll;      // of each of them: mean loss of its scored tokens, nats
+  double seconds = 0;           // encoding and decoding, all windows
+  uint64_t peak_bytes = 0;      // of the process on a CPU, of tensors on a GPU
+};
+
+// Fractions. A comparison with a row is made on the windows that both rows have, and is absent where there is no such
+// row. "Full attention" is the frozen, untrained decoder with the same context in its own window.
+struct PerplexityRow {
+  ScoredRow scored;
+  int64_t documents = 0;  // that the windows are in
   double perplexity = 0;
-  std::optional<double> change;              // against no context, a fraction; the row without context has none
-  std::optional<double> standard_error;      // of change
-  std::optional<double> reading_gain;        // of own and full_window: 1 - perplexity / the other document's
-  std::optional<double> reading_gain_error;  // its standard error
-  double seconds = 0;                        // encoding and decoding, all spans
-  uint64_t peak_bytes = 0;                   // of the process on a CPU, of tensors on a GPU
+  std::optional<Estimate> change;            // perplexity against no context's; the row without context has none
+  std::optional<Estimate> reading_gain;      // of own and full_window: 1 - perplexity / the other document's
+  std::optional<Estimate> same_source_gain;  // of own and full_window: 1 - perplexity / the same source's
+  // Of own rows, with full attention over as many context tokens:
+  std::optional<Estimate> against_full_attention;       // perplexity against full attention's
+  std::optional<Estimate> reading_gain_difference;      // the gain less full attention's
+  std::optional<Estimate> same_source_gain_difference;  // the same-source gain less full attention's
 };
 
 struct PerplexityRecord {
   std::string model;
   int64_t decoder_tokens = 0;
   int64_t scored_tokens = 0;
+  std::vector<ScoredWindow> windows;
   std::vector<PerplexityRow> rows;  // domain by domain, control by control, contexts ascending
 };
 
-// full_window_other has no row of its own in JSON: it shows in the reading gain of full_window.
+// The keys of docs/perplexity.md. With the windows and each window's losses, every comparison can be made again.
 nlohmann::json to_json(const PerplexityRecord& record);
-// The table a person reads, the reading gain last.
+// What a person reads: perplexities; below them the gains over each control, cepe's and full attention's over the same
+// number of context tokens in one row; and what the columns mean.
 std::string to_table(const PerplexityRecord& record);
-// Two plain sentences a domain: what the longest context does, and how much of it is reading.
+// Plain sentences a domain: what the longest context does, how much of it is reading, and what full attention reads.
 std::string to_sentences(const PerplexityRecord& record);
-// Perplexity over the length of the context; with several domains, whose perplexities differ too much for one picture,
-// its change in percent. SVG, written atomically.
+// Perplexity over the length of the context. The legend has both gains over the longest context. With several domains,
+// whose perplexities differ too much for one picture, and with a control that some windows lack: the change in percent.
+// SVG, written atomically.
 void write_plot(const PerplexityRecord& record, const std::filesystem::path& path);
 
 }  // namespace cepe

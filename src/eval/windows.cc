@@ -1,6 +1,7 @@
 #include "eval/windows.h"
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 
 #include "base/error.h"
@@ -42,39 +43,49 @@ std::vector<int64_t> deal_out(const std::vector<int64_t>& room, int64_t limit) {
   return counts;
 }
 
-// The longest context of another document, at a pseudo-random place. `pool`: documents that hold it.
-void choose_other(Window& window, const std::vector<size_t>& pool, const std::vector<TokenDocument>& documents,
-                  int64_t longest_context) {
+// The longest context of another document, at a pseudo-random place. `pool`: documents that hold it, the window's own
+// among them. None where the pool has no other.
+std::optional<ContextPlace> choose_other(const Window& window, const std::vector<size_t>& pool,
+                                         const std::vector<TokenDocument>& documents, int64_t longest_context) {
+  if (pool.size() < 2) return std::nullopt;
   const auto own = std::find(pool.begin(), pool.end(), window.document) - pool.begin();
   const uint64_t random = mix(mix(window.document) ^ static_cast<uint64_t>(window.start));
   const auto step = static_cast<size_t>(random % (pool.size() - 1)) + 1;
-  window.other_document = pool[(static_cast<size_t>(own) + step) % pool.size()];
-  const int64_t places = length(documents[window.other_document]) - longest_context + 1;
-  window.other_end = longest_context + static_cast<int64_t>(mix(random) % static_cast<uint64_t>(places));
+  const size_t other = pool[(static_cast<size_t>(own) + step) % pool.size()];
+  const int64_t places = length(documents[other]) - longest_context + 1;
+  return ContextPlace{other, longest_context + static_cast<int64_t>(mix(random) % static_cast<uint64_t>(places))};
 }
 
 DomainWindows place_in_domain(const std::vector<TokenDocument>& documents, const std::vector<size_t>& members,
                               const WindowOptions& options) {
   DomainWindows result;
   std::vector<size_t> scored, pool;
+  std::map<std::string, std::vector<size_t>> pool_of_source;
   std::vector<int64_t> room;
   for (size_t index : members) {
-    if (length(documents[index]) >= std::max<int64_t>(1, options.longest_context)) pool.push_back(index);
-    const int64_t spare = length(documents[index]) - needed(options);
+    const TokenDocument& document = documents[index];
+    if (length(document) >= std::max<int64_t>(1, options.longest_context)) {
+      pool.push_back(index);
+      if (!document.source.empty()) pool_of_source[document.source].push_back(index);
+    }
+    const int64_t spare = length(document) - needed(options);
     if (spare < 0) continue;
     scored.push_back(index);
     room.push_back(spare / options.stride + 1);
   }
-  result.has_other = pool.size() > 1;
   const std::vector<int64_t> counts = deal_out(room, options.windows);
   for (size_t d = 0; d < scored.size(); ++d) {
     if (counts[d] == 0) continue;
     ++result.documents;
-    const int64_t spare = length(documents[scored[d]]) - needed(options);
+    const TokenDocument& document = documents[scored[d]];
+    const int64_t spare = length(document) - needed(options);
     for (int64_t i = 0; i < counts[d]; ++i) {
       const int64_t offset = counts[d] == 1 ? spare / 2 : spare * i / (counts[d] - 1);
-      Window window{scored[d], options.longest_context + offset, scored[d], 0};
-      if (result.has_other) choose_other(window, pool, documents, options.longest_context);
+      Window window{scored[d], options.longest_context + offset, std::nullopt, std::nullopt};
+      window.other = choose_other(window, pool, documents, options.longest_context);
+      if (const auto same = pool_of_source.find(document.source); same != pool_of_source.end()) {
+        window.same_source = choose_other(window, same->second, documents, options.longest_context);
+      }
       result.windows.push_back(window);
     }
   }

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,18 +23,25 @@ struct WindowOptions {
   int64_t windows = 100;  // at most so many a domain; 0: as many as fit at the stride
 };
 
+// A context in another document, for a control: the tokens before `end`, of which the longest context lies there.
+struct ContextPlace {
+  size_t document;  // index of the document
+  int64_t end;
+  bool operator==(const ContextPlace&) const = default;
+};
+
 struct Window {
-  size_t document;        // index of the document
-  int64_t start;          // its first decoder token; the context ends there
-  size_t other_document;  // for the control: another document of the domain, or `document` where there is none
-  int64_t other_end;      // where the other document's context ends; the longest context lies before it
+  size_t document;                          // index of the document
+  int64_t start;                            // its first decoder token; the context ends there
+  std::optional<ContextPlace> other;        // in another document of the domain
+  std::optional<ContextPlace> same_source;  // in another document of the domain and of the document's source
 };
 
 struct DomainWindows {
   std::string domain;
-  std::vector<Window> windows;  // never empty
-  int64_t documents = 0;        // that have windows
-  bool has_other = false;       // a second document holds the longest context
+  std::vector<Window> windows;                                          // never empty
+  int64_t documents = 0;                                                // that have windows
+  bool has_other() const { return windows.front().other.has_value(); }  // all windows have one, or none
 };
 
 struct WindowPlan {
@@ -42,8 +50,9 @@ struct WindowPlan {
 };
 
 // Windows are dealt out to a domain's documents in turn until each has as many as fit, or the limit is reached, and lie
-// evenly within a document (in its middle where there is one). Deterministic; the control's document and position are
-// pseudo-random. Error naming the longest document when no domain has a window.
+// evenly within a document (in its middle where there is one). Deterministic; a control's document and position are
+// pseudo-random. Only documents that hold the longest context are drawn as controls; where a document has no other such
+// document beside it, its windows have no such control. Error naming the longest document when no domain has a window.
 WindowPlan place_windows(const std::vector<TokenDocument>& documents, const WindowOptions& options);
 
 }  // namespace cepe

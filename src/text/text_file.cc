@@ -208,6 +208,8 @@ TextDocument parse_text_record(std::string_view line, const std::string& where, 
     std::string& name = domain->get_ref<std::string&>();
     if (!name.empty()) document.domain = std::move(name);
   }
+  const auto source = record.find("source");
+  if (source != record.end() && source->is_string()) document.source = source->get<std::string>();
   return document;
 }
 

@@ -1,6 +1,6 @@
 // Text files, for evaluation and for training:
 //
-//   NAME.jsonl, NAME.jsonl.zst   one JSON object a line: "text" (required), "domain" (optional); others are not read
+//   NAME.jsonl, NAME.jsonl.zst   one JSON object a line: "text" (required), "domain", "source"; others are not read
 //   NAME.zst                     plain text, compressed: one document
 //   anything else                plain UTF-8 text: one document
 //
@@ -60,10 +60,12 @@ class TextFile {
 struct TextDocument {
   std::string name;  // where it came from: "emma.txt", or "valid.jsonl.zst:17" for the record on line 17
   std::string domain;
-  std::string text;  // valid UTF-8
+  std::string text;    // valid UTF-8
+  std::string source;  // what it is a part of, such as a project; empty: not known
 };
 
-// One line of a .jsonl file. An absent, null or empty "domain" is `default_domain`; the text may be empty.
+// One line of a .jsonl file. An absent, null or empty "domain" is `default_domain`; the text may be empty. A "source"
+// that is no string is not known: corpora use the name for other things as well.
 TextDocument parse_text_record(std::string_view line, const std::string& where, const std::string& default_domain);
 
 // Hands over the documents of one file in order; those without text are passed over. Error when none is left.

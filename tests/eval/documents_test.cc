@@ -49,13 +49,16 @@ class Documents : public testing::Test {
 TEST_F(Documents, PlainFilesAreOneDomainAndRecordsKeepTheirs) {
   const auto result = read_token_documents(
       {write("a.txt", "ab"), write("b.md", "c"),
-       write("c.jsonl", "{\"text\": \"d\"}\n{\"text\": \"\"}\n{\"text\": \"e\", \"domain\": \"books\"}")},
+       write("c.jsonl",
+             "{\"text\": \"d\"}\n{\"text\": \"\"}\n{\"text\": \"e\", \"domain\": \"books\", \"source\": \"s\"}")},
       ByteTokenizer());
   ASSERT_EQ(result.documents.size(), 4u);
   EXPECT_THAT(result.documents[0].tokens, ElementsAre('a', 'b'));
   EXPECT_THAT(result.documents[1].tokens, ElementsAre('c'));
   for (size_t i : {0, 1, 2}) EXPECT_EQ(result.documents[i].domain, "text");
   EXPECT_EQ(result.documents[3].domain, "books");
+  EXPECT_EQ(result.documents[3].source, "s");
+  for (size_t i : {0, 1, 2}) EXPECT_EQ(result.documents[i].source, "");
   EXPECT_THAT(result.documents[3].name, testing::EndsWith("c.jsonl:3"));
   EXPECT_THROW(read_token_documents({write("empty.txt", "")}, ByteTokenizer()), Error);
 }

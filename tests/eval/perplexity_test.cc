@@ -82,16 +82,18 @@ double naive_nll(const Cepe& model, const at::Tensor& context, const at::Tensor&
 double naive_row(const Cepe& model, const std::vector<TokenDocument>& documents, const Window& window,
                  const ScoredRow& row) {
   const PerplexityOptions o = options();
-  const int64_t n = row.context_tokens;
-  const bool other = row.control == Control::other_document || row.control == Control::full_window_other;
-  const auto& own_tokens = documents[window.document].tokens;
-  const at::Tensor text = ids(own_tokens, window.start, window.start + o.decoder_tokens + 1);
-  const at::Tensor context = other
-                                 ? ids(documents[window.other_document].tokens, window.other_end - n, window.other_end)
-                                 : ids(own_tokens, window.start - n, window.start);
-  if (row.control == Control::full_window || row.control == Control::full_window_other) {
-    return naive_nll(model, {}, at::cat({context, text}, 1), o.scored_tokens);
+  const at::Tensor text = ids(documents[window.document].tokens, window.start, window.start + o.decoder_tokens + 1);
+  ContextPlace place{window.document, window.start};
+  bool full_window = row.control == Control::full_window;
+  switch (row.control) {
+    case Control::full_window_other: full_window = true; [[fallthrough]];
+    case Control::other_document: place = *window.other; break;
+    case Control::full_window_same_source: full_window = true; [[fallthrough]];
+    case Control::same_source: place = *window.same_source; break;
+    default: break;
   }
+  const at::Tensor context = ids(documents[place.document].tokens, place.end - row.context_tokens, place.end);
+  if (full_window) return naive_nll(model, {}, at::cat({context, text}, 1), o.scored_tokens);
   return naive_nll(model, context, text, o.scored_tokens);
 }
 
@@ -107,19 +109,31 @@ INSTANTIATE_TEST_SUITE_P(Parity, PerplexityFixtures, testing::Values("cepe-mha",
 
 TEST_P(PerplexityFixtures, ScoresEqualANaiveRecomputation) {
   const Cepe model = open_fixture(GetParam());
-  const auto text = documents(4);
+  auto text = documents(4);
+  text[0].source = text[2].source = "a project";  // documents 1 and 3 have no control of the same source
+  text[3].source = "another project";
   for (int64_t batch : {1, 3}) {
     PerplexityOptions o = options();
     o.batch = batch;
+    o.same_source = true;
     const PerplexityScores scores = score_windows(model, text, o);
     const auto windows = plan_of(text, o).domains.at(0).windows;
-    ASSERT_EQ(scores.rows.size(), 3u + 2u + 2u + 2u + 2u);
+    ASSERT_EQ(scores.rows.size(), 3u + 2u + 2u + 2u + 2u + 2u + 2u);
+    ASSERT_EQ(scores.windows.size(), windows.size());
     for (const ScoredRow& row : scores.rows) {
-      ASSERT_EQ(row.nll.size(), windows.size());
+      const bool same = row.control == Control::same_source || row.control == Control::full_window_same_source;
+      std::vector<size_t> expected;
       for (size_t i = 0; i < windows.size(); ++i) {
-        EXPECT_NEAR(row.nll[i], naive_row(model, text, windows[i], row), 1e-10)
-            << control_name(row.control) << " " << row.context_tokens << " window " << i;
-        EXPECT_EQ(row.document[i], static_cast<int64_t>(windows[i].document));
+        if (!same || windows[i].document % 2 == 0) expected.push_back(i);
+      }
+      EXPECT_EQ(row.windows, expected);
+      ASSERT_EQ(row.nll.size(), expected.size());
+      for (size_t i = 0; i < expected.size(); ++i) {
+        const Window& window = windows[expected[i]];
+        EXPECT_NEAR(row.nll[i], naive_row(model, text, window, row), 1e-10)
+            << control_name(row.control) << " " << row.context_tokens << " window " << expected[i];
+        EXPECT_EQ(scores.windows[expected[i]].document, text[window.document].name);
+        EXPECT_EQ(scores.windows[expected[i]].start, window.start);
       }
       EXPECT_GT(row.seconds, 0);
       EXPECT_GT(row.peak_bytes, 1u << 20);
@@ -148,30 +162,87 @@ TEST_P(PerplexityFixtures, ContextIsReadAndItsOrderIsNot) {
 }
 
 TEST(Perplexity, SummaryFollowsTheDefinitions) {
-  const PerplexityScores scores = score_windows(open_fixture("cepe-mha"), documents(4), options());
+  const PerplexityScores scores = score_windows(open_fixture("cepe-mha"), documents(6), options());
   const PerplexityRecord record = summarise(scores, "tiny", options());
   ASSERT_EQ(record.rows.size(), scores.rows.size());
+  const auto ppl = [&](Control control, int64_t n) { return std::exp(mean(row_of(scores, control, n).nll)); };
   for (size_t r = 0; r < record.rows.size(); ++r) {
     const PerplexityRow& row = record.rows[r];
-    const ScoredRow &scored = scores.rows[r], &without = row_of(scores, Control::own, 0);
-    EXPECT_EQ(row.spans, 7);
-    EXPECT_EQ(row.documents, 4);
-    EXPECT_NEAR(row.perplexity, std::exp(mean(scored.nll)), 1e-9);
-    if (row.control == Control::own && row.context_tokens == 0) {
-      EXPECT_FALSE(row.change || row.standard_error || row.reading_gain);
+    const Control control = row.scored.control;
+    const int64_t n = row.scored.context_tokens;
+    EXPECT_EQ(row.scored.nll.size(), 7u);
+    EXPECT_EQ(row.documents, 6);
+    EXPECT_NEAR(row.perplexity, std::exp(mean(scores.rows[r].nll)), 1e-9);
+    EXPECT_FALSE(row.same_source_gain || row.same_source_gain_difference);
+    if (n == 0) {
+      EXPECT_FALSE(row.change || row.reading_gain || row.against_full_attention);
       continue;
     }
-    EXPECT_NEAR(*row.change, std::exp(mean(scored.nll)) / std::exp(mean(without.nll)) - 1, 1e-9);
-    EXPECT_GT(*row.standard_error, 0);
-    if (row.control == Control::own || row.control == Control::full_window) {
-      const Control against = row.control == Control::own ? Control::other_document : Control::full_window_other;
-      EXPECT_NEAR(*row.reading_gain,
-                  1 - row.perplexity / std::exp(mean(row_of(scores, against, row.context_tokens).nll)), 1e-9);
-      EXPECT_GT(*row.reading_gain_error, 0);
-    } else {
-      EXPECT_FALSE(row.reading_gain);
+    EXPECT_NEAR(row.change->value, row.perplexity / ppl(Control::own, 0) - 1, 1e-9);
+    EXPECT_GT(*row.change->standard_error, 0);
+    EXPECT_GT(*row.change->half_width, 2.5 * *row.change->standard_error) << "t quantile of 5 degrees: 2.57";
+    const bool own = control == Control::own, full = control == Control::full_window;
+    ASSERT_EQ(row.reading_gain.has_value(), own || full);
+    if (own || full) {
+      const double other = ppl(own ? Control::other_document : Control::full_window_other, n);
+      EXPECT_NEAR(row.reading_gain->value, 1 - row.perplexity / other, 1e-9);
+    }
+    ASSERT_EQ(row.against_full_attention.has_value(), own);
+    ASSERT_EQ(row.reading_gain_difference.has_value(), own);
+    if (!own) continue;
+    EXPECT_NEAR(row.against_full_attention->value, row.perplexity / ppl(Control::full_window, n) - 1, 1e-9);
+    const double full_gain = 1 - ppl(Control::full_window, n) / ppl(Control::full_window_other, n);
+    EXPECT_NEAR(row.reading_gain_difference->value, row.reading_gain->value - full_gain, 1e-9);
+  }
+}
+
+TEST(Perplexity, TheSameSourceGainIsPairedOnItsWindows) {
+  auto text = documents(6);
+  for (size_t i = 0; i < 4; ++i) text[i].source = i < 2 ? "one" : "two";
+  PerplexityOptions o = options();
+  o.same_source = true;
+  const PerplexityScores scores = score_windows(open_fixture("cepe-mha"), text, o);
+  EXPECT_THAT(scores.notes,
+              testing::ElementsAre(
+                  HasSubstr("leaves out 2 of 6 documents: 0 because no second document of the source has 48 tokens, "
+                            "2 because they name no source")));
+  const PerplexityRecord record = summarise(scores, "tiny", o);
+  const ScoredRow &own = row_of(scores, Control::own, 48), &same = row_of(scores, Control::same_source, 48),
+                  &full = row_of(scores, Control::full_window, 48),
+                  &full_same = row_of(scores, Control::full_window_same_source, 48);
+  ASSERT_LT(same.windows.size(), own.windows.size());
+  double own_nll = 0, full_nll = 0;
+  for (size_t window : same.windows) {
+    own_nll += own.nll[window] / static_cast<double>(same.windows.size());
+    full_nll += full.nll[window] / static_cast<double>(same.windows.size());
+  }
+  const double gain = 1 - std::exp(own_nll - mean(same.nll)), full_gain = 1 - std::exp(full_nll - mean(full_same.nll));
+  for (const PerplexityRow& row : record.rows) {
+    if (row.scored.context_tokens != 48) continue;
+    if (row.scored.control == Control::own) {
+      EXPECT_NEAR(row.same_source_gain->value, gain, 1e-9);
+      EXPECT_NEAR(row.same_source_gain_difference->value, gain - full_gain, 1e-9);
+      EXPECT_FALSE(row.same_source_gain->half_width) << "four documents";
+      EXPECT_TRUE(row.change->half_width) << "six documents";
+    }
+    if (row.scored.control == Control::full_window) {
+      EXPECT_NEAR(row.same_source_gain->value, full_gain, 1e-9);
+    }
+    if (row.scored.control == Control::same_source) {
+      EXPECT_EQ(row.documents, 4);
     }
   }
+}
+
+TEST(Perplexity, TheSameSourceNeedsANamedSource) {
+  PerplexityOptions o = options();
+  o.same_source = true;
+  EXPECT_THROW(score_windows(open_fixture("cepe-mha"), documents(3), o), Error);
+  auto alone = documents(3);
+  alone[0].source = "alone";
+  const PerplexityScores scores = score_windows(open_fixture("cepe-mha"), alone, o);
+  EXPECT_THAT(scores.notes, testing::ElementsAre(HasSubstr("leaves out 3 of 3 documents: 1 because")));
+  for (const ScoredRow& row : scores.rows) EXPECT_NE(row.control, Control::same_source);
 }
 
 TEST(Perplexity, DomainsAreScoredApart) {
@@ -179,6 +250,8 @@ TEST(Perplexity, DomainsAreScoredApart) {
   for (auto& document : documents(3, "b")) text.push_back(document);
   PerplexityOptions o = options();
   int64_t last = 0, total = 0;
+  o.same_source = true;
+  text[0].source = text[1].source = text[3].source = "a project";
   o.progress = [&](int64_t done, int64_t all) {
     EXPECT_GT(done, last);
     last = done;
@@ -187,12 +260,12 @@ TEST(Perplexity, DomainsAreScoredApart) {
   const PerplexityScores both = score_windows(open_fixture("cepe-mha"), text, o);
   EXPECT_EQ(last, total);
   const PerplexityScores alone = score_windows(open_fixture("cepe-mha"), documents(2, "a"), options());
-  ASSERT_EQ(both.rows.size(), 2 * alone.rows.size());
-  for (size_t r = 0; r < alone.rows.size(); ++r) {
-    EXPECT_EQ(both.rows[r].domain, "a");
-    EXPECT_EQ(both.rows[r + alone.rows.size()].domain, "b");
-    EXPECT_EQ(both.rows[r].nll, alone.rows[r].nll);
+  ASSERT_EQ(both.rows.size(), 2 * alone.rows.size() + 2 + 2) << "and the same source of a, in both readers";
+  for (const ScoredRow& row : both.rows) {
+    for (size_t window : row.windows) EXPECT_EQ(both.windows[window].domain, row.domain);
+    EXPECT_FALSE(row.domain == "b" && row.control == Control::same_source);
   }
+  for (const ScoredRow& row : alone.rows) EXPECT_EQ(row_of(both, row.control, row.context_tokens).nll, row.nll);
 }
 
 TEST(Perplexity, ASingleDocumentHasNoControl) {
@@ -200,7 +273,7 @@ TEST(Perplexity, ASingleDocumentHasNoControl) {
   ASSERT_EQ(scores.notes.size(), 1u);
   EXPECT_THAT(scores.notes[0], HasSubstr("needs a second document of at least 48 tokens"));
   const PerplexityRecord record = summarise(scores, "tiny", options());
-  EXPECT_EQ(record.rows.size(), 3u + 2u + 2u);  // own, shuffled, full window
+  EXPECT_EQ(record.rows.size(), 3u + 2u + 2u);  // own, shuffled, full attention
   for (const PerplexityRow& row : record.rows) EXPECT_FALSE(row.reading_gain);
 }
 
@@ -253,6 +326,12 @@ TEST(Perplexity, ContradictionsAreNamed) {
   EXPECT_THAT(with([](auto& o) { o.context_tokens = {0, 20}; }),
               HasSubstr("20 tokens is not a whole number of chunks of 8"));
   EXPECT_THAT(with([](auto& o) { o.context_tokens = {0}; }), HasSubstr("other-document needs a context"));
+  EXPECT_THAT(with([](auto& o) {
+                o.context_tokens = {0};
+                o.other_document = false;
+                o.same_source = true;
+              }),
+              HasSubstr("same-source needs a context"));
   EXPECT_THAT(with([](auto& o) { o.decoder_tokens = 129; }), HasSubstr("exceed the decoder's window of 128"));
   EXPECT_THAT(with([](auto& o) { o.decoder_tokens = 0; }), HasSubstr("must be positive"));
   EXPECT_THAT(with([](auto& o) { o.scored_tokens = 33; }), HasSubstr("between 1 and the 32"));

@@ -176,26 +176,29 @@ TEST_P(CrossAttentionForms, AllReadStatesInEightBits) {
 }
 
 // In bfloat16 every form rounds elsewhere. On average the absorbed one is no further from the truth than the published
-// one, which projects all keys and values at once; blocks round each part once more. Of one draw the errors are a few
-// hundred roundings, so several are added up.
+// one, which projects all keys and values at once; blocks round each part once more. In one draw either may be ahead by
+// a fifth, and which one is depends on how the processor orders its sums. So the averages are of many draws: the
+// absorbed form's lies 3 % and more below the published one's, at least 2.5 times the standard error of that
+// difference. The truth is the published form in float64, which AllEqualTheFormula compares with the formula.
 TEST_P(CrossAttentionForms, NoneRoundsMoreThanThePublishedOne) {
-  constexpr uint64_t kDraws = 4;
+  const size_t kPublished = 2, kAbsorbed = 1;
+  const uint64_t draws = GetParam().context < 150 ? 256 : 64;  // long contexts take longer and vary less
   std::vector<double> errors(kWays.size(), 0);
-  for (uint64_t seed = 0; seed < kDraws; ++seed) {
+  for (uint64_t seed = 0; seed < draws; ++seed) {
     draw(seed);
     const CrossAttention weights = cast_weights(weights_, at::kBFloat16);
     const at::Tensor x = x_.to(at::kBFloat16);
     const Latents latents{latents_.states_BSE.to(at::kBFloat16), latents_.mask_BS};
-    Latents exact = expanded();
-    exact.states_BSE = exact.states_BSE.to(at::kBFloat16).to(at::kDouble);
-    const at::Tensor expected = slow_reference(cast_weights(weights, at::kDouble), config_, x.to(at::kDouble), exact);
+    const Latents exact{latents.states_BSE.to(at::kDouble), latents_.mask_BS};
+    const at::Tensor expected =
+        compute(cast_weights(weights, at::kDouble), config_, x.to(at::kDouble), exact, kWays[kPublished]);
     for (size_t i = 0; i < kWays.size(); ++i) {
-      errors[i] += norm_error(compute(weights, config_, x, latents, kWays[i]), expected);
+      errors[i] += norm_error(compute(weights, config_, x, latents, kWays[i]), expected) / static_cast<double>(draws);
     }
   }
-  const double published = errors[2];
-  EXPECT_LT(published / kDraws, 0.02);
-  EXPECT_LE(errors[1], published) << kWays[1].name;
+  const double published = errors[kPublished];
+  EXPECT_LT(published, 0.02);
+  EXPECT_LE(errors[kAbsorbed], published) << kWays[kAbsorbed].name;
   for (size_t i = 0; i < kWays.size(); ++i) EXPECT_LT(errors[i], 1.1 * published) << kWays[i].name;
 }
 

@@ -140,6 +140,16 @@ TEST_F(TextFiles, RecordsKeepTheirDomain) {
   EXPECT_EQ(parse_text_record("{\"text\": \"\"}", "here", "d").text, "");
 }
 
+TEST_F(TextFiles, RecordsMayNameTheirSource) {
+  const auto documents =
+      read(write("a.jsonl",
+                 "{\"text\": \"one\", \"source\": \"boost\"}\n{\"text\": \"two\"}\n"
+                 "{\"text\": \"three\", \"source\": 3}\n{\"text\": \"four\", \"source\": {\"of\": 1}}"));
+  ASSERT_EQ(documents.size(), 4u);
+  EXPECT_EQ(documents[0].source, "boost");
+  for (size_t i : {1, 2, 3}) EXPECT_EQ(documents[i].source, "") << "no name of a source";
+}
+
 TEST_F(TextFiles, DamageIsNamed) {
   std::string random;
   for (uint32_t i = 0, x = 1; i < 400000; ++i)
