@@ -14,12 +14,12 @@
 #include "base/error.h"
 #include "base/output_file.h"
 #include "base/report.h"
-#include "eval/bench.h"
 #include "generate/prompt.h"
 #include "model/decode_step.h"
 #include "model/merged_projections.h"
 #include "model/shapes.h"
 #include "model/weight_type.h"
+#include "speed/bench.h"
 
 namespace cepe {
 namespace {
@@ -96,7 +96,7 @@ void run(BenchCommand& given) {
     report.parameters += static_cast<uint64_t>(c10::multiply_integers(parameter.shape));
   }
   if (!given.shape.empty()) {
-    const PackedSizes packed = pack_weights(model, weight_type_from_name(given.model.weights));
+    const QuantisedSizes packed = quantise_weights(model, weight_type_from_name(given.model.weights));
     require(packed.left == 0, "--weights {}: {} matrices of {} cannot be held so", given.model.weights, packed.left,
             given.shape);
     if (merging_pays(model)) merge_projections(model);

@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "model/checkpoint.h"
+#include "model/checkpoint/checkpoint.h"
 
 namespace cepe {
 

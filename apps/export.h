@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <string>
 
-#include "model/checkpoint.h"
+#include "model/checkpoint/checkpoint.h"
 
 namespace cepe {
 

@@ -14,7 +14,7 @@
 #include "generate/context_mass.h"
 #include "generate/generator.h"
 #include "generate/prompt.h"
-#include "model/chat_template_source.h"
+#include "model/checkpoint/chat_template_source.h"
 #include "text/chat_template.h"
 #include "text/text_file.h"
 #include "text/utf8.h"
@@ -255,8 +255,9 @@ void add_generate_command(CLI::App& app) {
   command->add_option("--prompt", given->prompt, "The question or the text to go on with");
   command->add_option("--prompt-file", given->prompt_file, "A file that holds the prompt")->type_name("FILE");
   command->add_option("--system", given->system, "A system message for the chat template");
-  command->add_option("--chat-template", given->chat_template,
-                      "A file with the chat template (Jinja) to use instead of the model's")
+  command
+      ->add_option("--chat-template", given->chat_template,
+                   "A file with the chat template (Jinja) to use instead of the model's")
       ->type_name("FILE");
   command->add_flag("--raw", given->raw, "No chat template: the text goes on from the prompt");
   add_json_option(*command, given->json, "Write the text and what became of it at the end");

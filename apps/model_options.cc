@@ -114,7 +114,7 @@ OpenedModel open_model(const ModelOptions& options, Notes notes) {
   open.keep_float32 = options.dtype == "auto" && open.device.is_cpu();
   const WeightType weights = weight_type_from_name(options.weights);
   OpenedModel opened = open_named(options.model, options.base, open);
-  const PackedSizes sizes = pack_weights(opened.model, weights);
+  const QuantisedSizes sizes = quantise_weights(opened.model, weights);
   if (sizes.left > 0) {
     opened.notes.push_back(fmt::format("{} of {} matrices have shapes that {} cannot hold and stay {}", sizes.left,
                                        sizes.left + sizes.matrices, options.weights, dtype_name(opened.model.dtype())));

@@ -7,7 +7,7 @@
 #include "apps/output.h"
 #include "base/error.h"
 #include "base/report.h"
-#include "eval/verify.h"
+#include "verify/verify.h"
 
 namespace cepe {
 namespace {

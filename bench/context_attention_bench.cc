@@ -11,8 +11,8 @@
 #include <cstdlib>
 #include <functional>
 
-#include "ops/context_attention.h"
-#include "ops/latent_attention.h"
+#include "ops/context/context_attention.h"
+#include "ops/latent/latent_attention.h"
 #include "ops/ops.h"
 
 namespace {

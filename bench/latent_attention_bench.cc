@@ -16,11 +16,11 @@
 #include <functional>
 #include <memory>
 
-#include "ops/attention_mass.h"
-#include "ops/captured_work.h"
-#include "ops/context_table.h"
-#include "ops/latent_attention.h"
-#include "ops/latent_int8.h"
+#include "ops/latent/attention_mass.h"
+#include "ops/latent/context_table.h"
+#include "ops/latent/latent_attention.h"
+#include "ops/latent/latent_int8.h"
+#include "ops/step/captured_work.h"
 
 namespace {
 

@@ -21,11 +21,11 @@
 #include <vector>
 
 #include "base/error.h"
-#include "ops/context_attention.h"
-#include "ops/latent_attention.h"
-#include "ops/latent_int8.h"
+#include "ops/context/context_attention.h"
+#include "ops/gemv/quantised_weight.h"
+#include "ops/latent/latent_attention.h"
+#include "ops/latent/latent_int8.h"
 #include "ops/ops.h"
-#include "ops/packed_weight.h"
 
 namespace {
 
@@ -186,10 +186,10 @@ Pair context_pair(int64_t tokens, at::ScalarType type, const Limits& limits) {
 Pair packed_pair(cepe::WeightType packing, at::ScalarType type, const Limits& limits) {
   constexpr int64_t kSide = 2048;
   const at::Tensor x = random({1, kSide}, type);
-  const cepe::PackedWeight packed = cepe::pack_weight(at::randn({kSide, kSide}), packing);
-  const at::Tensor wide = cepe::unpack_weight(packed, type);
+  const cepe::QuantisedWeight packed = cepe::quantise_weight(at::randn({kSide, kSide}), packing);
+  const at::Tensor wide = cepe::dequantise_weight(packed, type);
   return {fmt::format("{} weights, 1 row, {} x {}, {}", cepe::weight_type_name(packing), kSide, kSide, type_name(type)),
-          [=] { return cepe::packed_linear(x, packed); }, [=] { return at::linear(x, wide); }, 2e-2, limits};
+          [=] { return cepe::quantised_linear(x, packed); }, [=] { return at::linear(x, wide); }, 2e-2, limits};
 }
 
 // The residual addition and norm of one token, and of many, beside LibTorch's.

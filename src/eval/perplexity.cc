@@ -10,10 +10,10 @@
 
 #include "base/error.h"
 #include "base/report.h"
-#include "eval/meter.h"
 #include "eval/windows.h"
 #include "generate/prompt.h"
 #include "ops/ops.h"
+#include "speed/meter.h"
 
 namespace cepe {
 namespace {

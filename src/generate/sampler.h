@@ -1,13 +1,13 @@
 // Choosing the next token from the model's logits.
-// On the host. What the options mean, and how a token is drawn: ops/sample.h.
+// On the host. What the options mean, and how a token is drawn: ops/step/sample.h.
 #pragma once
 
 #include <cstdint>
 #include <span>
 #include <vector>
 
-#include "ops/sample.h"
-#include "text/tokenizer.h"
+#include "ops/step/sample.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace cepe {
 

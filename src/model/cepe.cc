@@ -8,7 +8,7 @@
 #include <numeric>
 
 #include "base/error.h"
-#include "ops/row_product.h"
+#include "ops/gemv/gemv.h"
 
 namespace cepe {
 namespace {
@@ -248,12 +248,12 @@ at::Tensor decode(const Cepe& model, const DecodeInput& input) {
 
 at::Tensor head_weight(const Cepe& model) {
   const Decoder& decoder = model.decoder;
-  return decoder.packed_head ? unpack_weight(*decoder.packed_head, model.dtype()) : decoder.lm_head;
+  return decoder.packed_head ? dequantise_weight(*decoder.packed_head, model.dtype()) : decoder.lm_head;
 }
 
 at::Tensor logits(const Cepe& model, const at::Tensor& hidden) {
   const Decoder& decoder = model.decoder;
-  return decoder.packed_head ? packed_linear(hidden, *decoder.packed_head) : row_product(hidden, decoder.lm_head);
+  return decoder.packed_head ? quantised_linear(hidden, *decoder.packed_head) : gemv(hidden, decoder.lm_head);
 }
 
 }  // namespace cepe

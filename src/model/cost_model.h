@@ -30,8 +30,8 @@ struct AttentionRate {
 struct DeviceRates {
   double product = 0;       // operations a second of the projections of many tokens
   AttentionRate attention;  // LibTorch's, on keys and values just projected; rows: tokens
-  AttentionRate latent;     // on latents (ops/latent_attention.h); rows: tokens times heads
-  AttentionRate kept;       // on kept keys and values (ops/context_attention.h); rows: of one key-value head
+  AttentionRate latent;     // on latents (ops/latent/latent_attention.h); rows: tokens times heads
+  AttentionRate kept;       // on kept keys and values (ops/context/context_attention.h); rows: of one key-value head
   double bytes = 0;         // bytes a second read from memory
 };
 // Measured for CPUs and H200s (where: cost_model.cc). A CPU's operations grow with the threads that LibTorch uses.

@@ -8,9 +8,9 @@
 #include <functional>
 
 #include "base/error.h"
-#include "ops/latent_attention.h"
-#include "ops/latent_int8.h"
-#include "ops/product_chain.h"
+#include "ops/chain/gemv_chain.h"
+#include "ops/latent/latent_attention.h"
+#include "ops/latent/latent_int8.h"
 
 namespace cepe {
 namespace {
@@ -58,10 +58,10 @@ at::Tensor materialised_in_blocks(const CrossAttention& weights, const StackConf
   return unfold_queries(merge.result(q_BTHK.scalar_type()), q_BTHK.sizes());
 }
 
-// Attention on the states themselves, (B, N, E) -> (B, N, E). settled: see LatentStates.
-at::Tensor read_latents(const at::Tensor& query_BNE, const Latents& latents, double scale, bool settled) {
+// Attention on the states themselves, (B, N, E) -> (B, N, E). inputs_ready: see LatentStates.
+at::Tensor read_latents(const at::Tensor& query_BNE, const Latents& latents, double scale, bool inputs_ready) {
   if (latent_attention_applies(query_BNE, latents.states_BSE)) {
-    return latent_attention(query_BNE, {latents.states_BSE, latents.mask_BS, latents.scales_BS, settled}, scale);
+    return latent_attention(query_BNE, {latents.states_BSE, latents.mask_BS, latents.scales_BS, inputs_ready}, scale);
   }
   const int64_t B = query_BNE.size(0), S = latents.states_BSE.size(1), E = latents.states_BSE.size(2);
   const at::Tensor states = dense_states(latents, 0, S, query_BNE.scalar_type()).expand({B, S, E});
@@ -123,7 +123,7 @@ void add_mass(AttentionMass& mass, const CrossAttention& weights, const StackCon
 
 // chain: takes the products of one token for each sequence.
 at::Tensor absorbed(const CrossAttention& weights, const StackConfig& config, const at::Tensor& q_BTHK,
-                    const ReadLatents& read, ProductChain& chain) {
+                    const ReadLatents& read, GemvChain& chain) {
   const int64_t B = q_BTHK.size(0), T = q_BTHK.size(1), H = config.num_heads, G = config.num_kv_heads;
   const int64_t K = config.head_dim, R = H / G, E = weights.k.weight.size(1);
   const double scale = 1.0 / std::sqrt(static_cast<double>(K));
@@ -131,9 +131,9 @@ at::Tensor absorbed(const CrossAttention& weights, const StackConfig& config, co
           "absorbed cross-attention: keys and values with biases are not supported");
   const at::Tensor k_GKE = weights.k.weight.view({G, K, E}), v_GKE = weights.v.weight.view({G, K, E});
   if (T == 1 && q_BTHK.is_cuda() && !c10::GradMode::is_enabled()) {
-    const at::Tensor moved_BHE = chain.head_products(q_BTHK.view({B, H, K}), k_GKE, /*transposed=*/true);
+    const at::Tensor moved_BHE = chain.batched_gemv(q_BTHK.view({B, H, K}), k_GKE, /*transposed=*/true);
     chain.run();
-    return chain.head_products(read(moved_BHE, scale), v_GKE, /*transposed=*/false).view({B, T, H, K});
+    return chain.batched_gemv(read(moved_BHE, scale), v_GKE, /*transposed=*/false).view({B, T, H, K});
   }
   chain.run();
   const at::Tensor read_BNE = read(moved_queries(weights, config, q_BTHK), scale);
@@ -247,9 +247,9 @@ at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& dec
     require(!trains, "cached cross-attention: no gradients go through kept keys and values");
     out = context_attention(q, *options.kept, latents.mask_BS);
   } else if (form == CrossAttentionForm::absorbed) {
-    ProductChain one_by_one(/*joins=*/false);
+    GemvChain one_by_one(/*joins=*/false);
     const auto read = [&](const at::Tensor& query, double scale) {
-      return read_latents(query, latents, scale, /*settled=*/false);
+      return read_latents(query, latents, scale, /*inputs_ready=*/false);
     };
     out = absorbed(weights, decoder, q, read, one_by_one);
   } else {
@@ -261,7 +261,7 @@ at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& dec
 }
 
 at::Tensor read_contexts(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& q_BTHK,
-                         const BatchContexts& contexts, CrossAttentionForm form, ProductChain& chain) {
+                         const BatchContexts& contexts, CrossAttentionForm form, GemvChain& chain) {
   require(form != CrossAttentionForm::automatic, "cross-attention: contexts of different lengths want a form");
   if (form == CrossAttentionForm::absorbed) {
     const auto read = [&](const at::Tensor& query, double scale) { return read_each(query, contexts, scale); };
@@ -287,7 +287,7 @@ at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& dec
                            const BatchContexts& contexts, CrossAttentionForm form) {
   const int64_t B = x_BTD.size(0), T = x_BTD.size(1);
   const at::Tensor q = weights.q(x_BTD).view({B, T, decoder.num_heads, decoder.head_dim});
-  ProductChain one_by_one(/*joins=*/false);
+  GemvChain one_by_one(/*joins=*/false);
   const at::Tensor read = read_contexts(weights, decoder, q, contexts, form, one_by_one);
   return weights.o(read.reshape({B, T, decoder.num_heads * decoder.head_dim}));
 }

@@ -15,10 +15,10 @@
 
 #include "model/cost_model.h"
 #include "model/layers.h"
-#include "ops/attention_mass.h"
-#include "ops/context_attention.h"
-#include "ops/context_table.h"
-#include "ops/product_chain.h"
+#include "ops/chain/gemv_chain.h"
+#include "ops/context/context_attention.h"
+#include "ops/latent/attention_mass.h"
+#include "ops/latent/context_table.h"
 
 namespace cepe {
 
@@ -39,8 +39,8 @@ struct Latents {
   int64_t tokens() const { return states_BSE.defined() ? states_BSE.size(1) : 0; }
 };
 
-// The same states in 8 bits a number (ops/latent_int8.h): E + 4 bytes a context token. No gradients. Kept keys and
-// values are left behind.
+// The same states in 8 bits a number (ops/latent/latent_int8.h): E + 4 bytes a context token. No gradients. Kept keys
+// and values are left behind.
 Latents quantize(const Latents& latents);
 // Tokens first .. first + count as numbers of the type: (B, count, E).
 at::Tensor dense_states(const Latents& latents, int64_t first, int64_t count, at::ScalarType dtype);
@@ -86,14 +86,14 @@ struct BatchContexts {
 };
 // The same for a batch whose sequences read contexts of different lengths, or none: those outside all ranges get zeros.
 // What the model's matrices do is done once for the batch. form: not automatic. No gradients. As in a decoding step,
-// whose first operation is LibTorch's and waits for all before it, the contexts' states are settled (LatentStates):
-// between the work that wrote them and this call stands an operation that is not one of our kernels.
+// whose first operation is LibTorch's and waits for all before it, the contexts' states are inputs_ready
+// (LatentStates): between the work that wrote them and this call stands an operation that is not one of our kernels.
 at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& x_BTD,
                            const BatchContexts& contexts, CrossAttentionForm form);
 // What lies between the products with q and with o: q (B, T, H, K) -> (B, T, H, K). q may be a result that the chain
 // has not started; so may be what is returned.
 at::Tensor read_contexts(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& q_BTHK,
-                         const BatchContexts& contexts, CrossAttentionForm form, ProductChain& chain);
+                         const BatchContexts& contexts, CrossAttentionForm form, GemvChain& chain);
 
 // The work of cross-attention in one layer: query_rows tokens that ask of each context, no later calls.
 CrossAttentionWork cross_attention_work(const StackConfig& decoder, const Latents& latents, int64_t query_rows);

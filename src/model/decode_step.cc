@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "ops/row_product.h"
+#include "ops/gemv/gemv.h"
 
 namespace cepe {
 namespace {
@@ -21,7 +21,7 @@ at::Tensor step_feed_forward(const FeedForward& weights, const at::Tensor& norme
 }
 
 // Whether a layer's products are so large that kernels which go through all multiprocessors pay (chains, and tiles of
-// more than kFewRows rows): what they lose at their edges must be little beside what their weights take.
+// more than kGemvRows rows): what they lose at their edges must be little beside what their weights take.
 bool large_layers(const StackConfig& config) {
   constexpr int64_t kLeastWeights = 40'000'000;
   const int64_t heads = 2 * (config.num_heads + config.num_kv_heads) * config.head_dim;
@@ -33,11 +33,11 @@ bool products_join(const Cepe& model, int64_t batch, StepChain chain = StepChain
   const Decoder& decoder = model.decoder;
   const bool tiles = chain == StepChain::automatic ? large_layers(decoder.stack.config) : chain == StepChain::always;
   const auto joins = [&](const Linear& linear, bool gated = false) {
-    if (!linear.packed && !linear.weight.defined()) return false;
-    const int64_t inputs = linear.packed ? linear.packed->in : linear.weight.size(1);
+    if (!linear.quantised && !linear.weight.defined()) return false;
+    const int64_t inputs = linear.quantised ? linear.quantised->in : linear.weight.size(1);
     const at::Tensor x = at::empty({batch, inputs}, model.any_weight().options());
-    if (linear.packed) return row_product_applies(x, *linear.packed);
-    return row_product_applies(x, linear.weight) || (tiles && tile_product_applies(x, linear.weight, gated));
+    if (linear.quantised) return gemv_applies(x, *linear.quantised);
+    return gemv_applies(x, linear.weight) || (tiles && skinny_gemm_applies(x, linear.weight, gated));
   };
   return std::all_of(decoder.stack.layers.begin(), decoder.stack.layers.end(), [&](const Layer& layer) {
     const SelfAttention& self = layer.self_attention;
@@ -129,15 +129,15 @@ DecodeStep::DecodeStep(const Cepe& model, const KeyValueCache& cache, const Deco
 
 // A product costs a chain some 5 us until the next one has its result, in which the weights of what follows come: large
 // ones hide that, small ones do not. Nor was a step with a context faster where seven query heads share a key-value
-// head; with four it was (docs/kernels/product_chain.md has what was measured). Packed weights and more sequences are
+// head; with four it was (docs/kernels/gemv_chain.md has what was measured). Packed weights and more sequences are
 // not made for chains.
 bool DecodeStep::chains() const {
-  const bool few = static_cast<int64_t>(positions_.size()) <= kFewRows;
+  const bool few = static_cast<int64_t>(positions_.size()) <= kGemvRows;
   if (!joined_ || !few || options_.chain == StepChain::never) return false;
   if (options_.chain == StepChain::always) return true;
   const StackConfig& config = model_.config.decoder;
   const bool widely_shared = config.num_heads > 4 * config.num_kv_heads;
-  const bool packed = model_.decoder.stack.layers.at(0).self_attention.qkv.packed != nullptr;
+  const bool packed = model_.decoder.stack.layers.at(0).self_attention.qkv.quantised != nullptr;
   return !packed && large_layers(config) && !(widely_shared && reads_contexts());
 }
 
@@ -152,7 +152,7 @@ void DecodeStep::prepare() {
   } else {
     form_ = chosen_form();
   }
-  chain_ = std::make_unique<ProductChain>(chains(), /*tiles=*/joined_);
+  chain_ = std::make_unique<GemvChain>(chains(), /*tiles=*/joined_);
   // The scratch memory of materialised keys and values, a block of them, would stay with a graph.
   const bool graph = options_.graph && form_ != CrossAttentionForm::materialised;
   work_.emplace(model_.device(), graph, [this] { compute(); });
@@ -294,12 +294,12 @@ at::Tensor DecodeStep::hidden_states() const {
 // Logits where products take in the norm before them, and SwiGLU or the addition to the residual stream after them.
 at::Tensor DecodeStep::joined_logits() const {
   const Stack& stack = model_.decoder.stack;
-  ProductChain& chain = *chain_;
+  GemvChain& chain = *chain_;
   chain.discard();  // what an error in the run before may have left
   const StackConfig& config = stack.config;
   const double eps = config.rms_norm_eps;
-  const auto product = [&](const Linear& linear, const at::Tensor& x, const RowProductOptions& options) {
-    return linear.packed ? chain.product(x, *linear.packed, options) : chain.product(x, linear.weight, options);
+  const auto product = [&](const Linear& linear, const at::Tensor& x, const GemvOptions& options) {
+    return linear.quantised ? chain.product(x, *linear.quantised, options) : chain.product(x, linear.weight, options);
   };
   const auto normed = [&](const Linear& linear, const at::Tensor& h, const at::Tensor& norm, bool gated = false) {
     return product(linear, h, {.norm = norm, .eps = eps, .bias = linear.bias, .gated = gated});
@@ -325,7 +325,7 @@ at::Tensor DecodeStep::joined_logits() const {
     h = added(mlp.down, normed(mlp.gate_up, h, layer.post_attention_norm, /*gated=*/true), h);
   }
   const Decoder& decoder = model_.decoder;
-  const RowProductOptions last{.norm = stack.norm, .eps = eps};
+  const GemvOptions last{.norm = stack.norm, .eps = eps};
   const at::Tensor logits =
       decoder.packed_head ? chain.product(h, *decoder.packed_head, last) : chain.product(h, decoder.lm_head, last);
   chain.run();

@@ -19,10 +19,10 @@
 #include <vector>
 
 #include "model/cepe.h"
-#include "ops/captured_work.h"
-#include "ops/product_chain.h"
-#include "ops/sample.h"
-#include "ops/step_ops.h"
+#include "ops/chain/gemv_chain.h"
+#include "ops/step/captured_work.h"
+#include "ops/step/sample.h"
+#include "ops/step/step_ops.h"
 
 namespace cepe {
 
@@ -32,8 +32,8 @@ struct StepContext {
   int64_t first = 0, count = 1;
 };
 
-// On a CUDA device: products that follow each other as one kernel (ops/product_chain.h), or each as one of its own. Of
-// more sequences than chains are made for: products as kernels of ours (tile_product_applies()), or LibTorch's.
+// On a CUDA device: products that follow each other as one kernel (ops/chain/gemv_chain.h), or each as one of its own.
+// Of more sequences than chains are made for: products as kernels of ours (skinny_gemm_applies()), or LibTorch's.
 enum class StepChain {
   automatic,  // where that was measured to be faster
   always,     // where the kernel is made for the sizes
@@ -52,7 +52,7 @@ struct DecodeStepOptions {
   // must outlive the step.
   DeviceSampler* sampler = nullptr;
   StepChain chain = StepChain::automatic;
-  bool graph = true;  // on a CUDA device: all runs but the first are one graph (ops/captured_work.h)
+  bool graph = true;  // on a CUDA device: all runs but the first are one graph (ops/step/captured_work.h)
 };
 
 // Not thread-safe. No gradients.
@@ -106,7 +106,7 @@ class DecodeStep {
   std::vector<StepContext> contexts_;
   TableBatch table_batch_;
   std::unique_ptr<ContextTable> table_;  // of contexts_
-  std::unique_ptr<ProductChain> chain_;
+  std::unique_ptr<GemvChain> chain_;
   RotaryTable rotary_;
   CrossAttentionForm form_ = CrossAttentionForm::absorbed;
   bool joined_ = false;             // norms, SwiGLU and residual additions are part of the products

@@ -3,16 +3,16 @@
 #include <ATen/ATen.h>
 
 #include "base/error.h"
-#include "ops/fused_product.h"
-#include "ops/row_product.h"
+#include "ops/gemm/fused_gemm.h"
+#include "ops/gemv/gemv.h"
 
 namespace cepe {
 
 at::Tensor Linear::operator()(const at::Tensor& x) const {
-  if (!packed && row_product_applies(x, weight)) return row_product(x, weight, {.bias = bias});
+  if (!packed && gemv_applies(x, weight)) return gemv(x, weight, {.bias = bias});
   if (!packed) return bias.defined() ? at::linear(x, weight, bias) : at::linear(x, weight);
-  if (row_product_applies(x, *packed)) return row_product(x, *packed, {.bias = bias});
-  const at::Tensor y = packed_linear(x, *packed);
+  if (gemv_applies(x, *packed)) return gemv(x, *packed, {.bias = bias});
+  const at::Tensor y = quantised_linear(x, *packed);
   return bias.defined() ? y + bias : y;
 }
 
@@ -20,37 +20,36 @@ namespace {
 
 // Whether the product is one in which x is rounded to fp8; with few rows it is not.
 bool rounds(const Linear& linear, const at::Tensor& x) {
-  return linear.packed && linear.packed->type == WeightType::fp8 && x.scalar_type() == at::kBFloat16 &&
-         !row_product_applies(x, *linear.packed);
+  return linear.quantised && linear.quantised->type == WeightType::fp8 && x.scalar_type() == at::kBFloat16 &&
+         !gemv_applies(x, *linear.quantised);
 }
 
 // x (..., any) gave the rows -> (..., out)
 at::Tensor rounded_product(const Fp8Rows& rows, const Linear& linear, const at::Tensor& x) {
   std::vector<int64_t> shape = x.sizes().vec();
-  shape.back() = linear.packed->out;
-  const at::Tensor y = fp8_product(rows, {linear.packed->values, linear.packed->scales}).view(shape);
+  shape.back() = linear.quantised->out;
+  const at::Tensor y = fp8_product(rows, {linear.quantised->values, linear.quantised->scales}).view(shape);
   return linear.bias.defined() ? y + linear.bias : y;
 }
 
 // Whether a product may add to the residual stream itself, which cuBLAS does as it writes: no pass over memory for it.
 bool adds_in_place(const FeedForward& weights, const at::Tensor& x, const at::Tensor& residual) {
   const Linear& linear = weights.down;
-  return x.is_cuda() && !c10::GradMode::is_enabled() && !linear.packed && !linear.bias.defined() &&
+  return x.is_cuda() && !c10::GradMode::is_enabled() && !linear.quantised && !linear.bias.defined() &&
          residual.is_contiguous() && residual.scalar_type() == linear.weight.scalar_type() &&
-         !row_product_applies(x, weights.up.weight);
+         !gemv_applies(x, weights.up.weight);
 }
 
 // A matrix as it is, and nothing else.
-bool plain(const Linear& linear) { return !linear.packed && !linear.bias.defined(); }
+bool plain(const Linear& linear) { return !linear.quantised && !linear.bias.defined(); }
 
 // Of the tokens that ask, and of all; queries and keys at their positions.
-RotaryProduct queries_keys_values(const SelfAttention& weights, const at::Tensor& x_BTD,
-                                  const SelfAttentionInput& input) {
+RotaryGemm queries_keys_values(const SelfAttention& weights, const at::Tensor& x_BTD, const SelfAttentionInput& input) {
   const StackConfig& config = input.config;
   const int64_t B = x_BTD.size(0), T = x_BTD.size(1), K = config.head_dim;
   const int64_t Q = input.queries > 0 ? input.queries : T;
   if (Q == T && !config.qk_norm && plain(weights.q) && plain(weights.k) && plain(weights.v)) {
-    return rotary_product(x_BTD, {weights.q.weight, weights.k.weight, weights.v.weight}, input.rotary, input.first);
+    return rotary_gemm(x_BTD, {weights.q.weight, weights.k.weight, weights.v.weight}, input.rotary, input.first);
   }
   SharedInput input_of_all(x_BTD);
   at::Tensor q = Q == T ? input_of_all.product(weights.q) : weights.q(x_BTD.narrow(1, T - Q, Q));
@@ -66,7 +65,7 @@ RotaryProduct queries_keys_values(const SelfAttention& weights, const at::Tensor
 
 // silu(gate) * up
 at::Tensor gated(const FeedForward& weights, const at::Tensor& x) {
-  if (plain(weights.gate) && plain(weights.up)) return swiglu_product(x, weights.gate.weight, weights.up.weight);
+  if (plain(weights.gate) && plain(weights.up)) return swiglu_gemm(x, weights.gate.weight, weights.up.weight);
   return swiglu(weights.gate(x), weights.up(x));
 }
 

@@ -13,16 +13,17 @@
 #include <vector>
 
 #include "model/config.h"
-#include "ops/fp8.h"
+#include "ops/gemm/fp8.h"
+#include "ops/gemv/quantised_weight.h"
 #include "ops/ops.h"
-#include "ops/packed_weight.h"
 
 namespace cepe {
 
 struct Linear {
   at::Tensor weight;  // (out, in); undefined where packed, but for cross-attention's k and v
   at::Tensor bias;    // (out), undefined where the layer has none
-  std::shared_ptr<const PackedWeight> packed = nullptr;  // the matrix in 8 or 4 bits (weight_type.h), instead of weight
+  std::shared_ptr<const QuantisedWeight> packed =
+      nullptr;  // the matrix in 8 or 4 bits (weight_type.h), instead of weight
   at::Tensor operator()(const at::Tensor& x) const;
 };
 

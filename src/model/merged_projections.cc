@@ -21,26 +21,26 @@ at::Tensor merged(const std::vector<at::Tensor*>& parts) {
 }
 
 // Packed ones are shared and immutable: the parts get new ones, which look into the merged one.
-bool merge_packed_parts(const std::vector<Linear*>& parts, Linear& into) {
-  std::vector<PackedWeight> views;
-  for (const Linear* part : parts) views.push_back(*part->packed);
-  std::vector<PackedWeight*> pointers;
-  for (PackedWeight& view : views) pointers.push_back(&view);
-  const std::optional<PackedWeight> all = merge_packed(pointers);
+bool merge_quantised_parts(const std::vector<Linear*>& parts, Linear& into) {
+  std::vector<QuantisedWeight> views;
+  for (const Linear* part : parts) views.push_back(*part->quantised);
+  std::vector<QuantisedWeight*> pointers;
+  for (QuantisedWeight& view : views) pointers.push_back(&view);
+  const std::optional<QuantisedWeight> all = merge_quantised(pointers);
   if (!all) return false;
-  into.packed = std::make_shared<PackedWeight>(*all);
-  for (size_t i = 0; i < parts.size(); ++i) parts[i]->packed = std::make_shared<PackedWeight>(views[i]);
+  into.quantised = std::make_shared<QuantisedWeight>(*all);
+  for (size_t i = 0; i < parts.size(); ++i) parts[i]->quantised = std::make_shared<QuantisedWeight>(views[i]);
   return true;
 }
 
 bool merge(const std::vector<Linear*>& parts, Linear& into) {
-  const bool biased = parts.front()->bias.defined(), packed = parts.front()->packed != nullptr;
+  const bool biased = parts.front()->bias.defined(), packed = parts.front()->quantised != nullptr;
   const auto fits = [&](const Linear* part) {
-    const bool there = packed ? part->packed != nullptr : part->weight.defined();
+    const bool there = packed ? part->quantised != nullptr : part->weight.defined();
     return there && part->bias.defined() == biased;
   };
   if (!std::all_of(parts.begin(), parts.end(), fits)) return false;
-  if (packed && !merge_packed_parts(parts, into)) return false;
+  if (packed && !merge_quantised_parts(parts, into)) return false;
   std::vector<at::Tensor*> weights, biases;
   for (Linear* part : parts) {
     weights.push_back(&part->weight);
@@ -68,7 +68,7 @@ int64_t merge_projections(Cepe& model) {
 
 bool merging_pays(const Cepe& model) {
   const std::vector<Layer>& layers = model.decoder.stack.layers;
-  const bool packed = !layers.empty() && layers.front().self_attention.q.packed != nullptr;
+  const bool packed = !layers.empty() && layers.front().self_attention.q.quantised != nullptr;
   return model.device().is_cuda() || model.dtype() == at::kBFloat16 || packed;
 }
 

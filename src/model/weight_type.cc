@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "ops/fp8.h"
+#include "ops/gemm/fp8.h"
 
 namespace cepe {
 namespace {
@@ -15,15 +15,15 @@ int64_t bytes_of(const at::Tensor& x) { return static_cast<int64_t>(x.nbytes());
 // What becomes of the matrix that is packed.
 enum class Wide { dropped, kept };
 
-void pack(Linear& linear, WeightType type, Wide wide, PackedSizes& sizes) {
-  if (!can_pack(type, linear.weight.size(0), linear.weight.size(1))) {
+void pack(Linear& linear, WeightType type, Wide wide, QuantisedSizes& sizes) {
+  if (!can_quantise(type, linear.weight.size(0), linear.weight.size(1))) {
     ++sizes.left;
     return;
   }
-  linear.packed = std::make_shared<PackedWeight>(pack_weight(linear.weight, type));
+  linear.quantised = std::make_shared<QuantisedWeight>(quantise_weight(linear.weight, type));
   ++sizes.matrices;
   sizes.bytes_before += bytes_of(linear.weight);
-  sizes.bytes += linear.packed->bytes() + (wide == Wide::kept ? bytes_of(linear.weight) : 0);
+  sizes.bytes += linear.quantised->bytes() + (wide == Wide::kept ? bytes_of(linear.weight) : 0);
   if (wide == Wide::dropped) linear.weight.reset();
 }
 
@@ -33,8 +33,8 @@ std::vector<Linear*> own_matrices(Layer& layer) {
   return {&self.q, &self.k, &self.v, &self.o, &mlp.gate, &mlp.up, &mlp.down};
 }
 
-void pack_head(Decoder& decoder, bool tied, PackedSizes& sizes) {
-  decoder.packed_head = std::make_shared<PackedWeight>(pack_weight(decoder.lm_head, WeightType::int8));
+void pack_head(Decoder& decoder, bool tied, QuantisedSizes& sizes) {
+  decoder.packed_head = std::make_shared<QuantisedWeight>(quantise_weight(decoder.lm_head, WeightType::int8));
   ++sizes.matrices;
   sizes.bytes_before += bytes_of(decoder.lm_head);
   sizes.bytes += decoder.packed_head->bytes();
@@ -50,8 +50,8 @@ void require_fp8(const Cepe& model) {
 
 }  // namespace
 
-PackedSizes pack_weights(Cepe& model, WeightType type) {
-  PackedSizes sizes;
+QuantisedSizes quantise_weights(Cepe& model, WeightType type) {
+  QuantisedSizes sizes;
   if (type == WeightType::stored) return sizes;
   const at::NoGradGuard no_gradients;
   const bool fp8 = type == WeightType::fp8;
@@ -80,7 +80,7 @@ int64_t weight_bytes(Cepe& model) {
   int64_t sum = 0;
   for (const Parameter& parameter : parameters(model))
     sum += parameter.value->defined() ? bytes_of(*parameter.value) : 0;
-  const auto add = [&](const Linear& linear) { sum += linear.packed ? linear.packed->bytes() : 0; };
+  const auto add = [&](const Linear& linear) { sum += linear.quantised ? linear.quantised->bytes() : 0; };
   const auto add_stack = [&](Stack& stack) {
     for (Layer& layer : stack.layers) {
       for (const Linear* linear : own_matrices(layer)) add(*linear);

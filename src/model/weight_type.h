@@ -5,11 +5,11 @@
 #include <string>
 
 #include "model/cepe.h"
-#include "ops/packed_weight.h"
+#include "ops/gemv/quantised_weight.h"
 
 namespace cepe {
 
-struct PackedSizes {
+struct QuantisedSizes {
   int64_t matrices = 0;      // packed
   int64_t left = 0;          // not of a shape that can be packed, and left as they were
   int64_t bytes_before = 0;  // of the packed ones
@@ -22,8 +22,8 @@ struct PackedSizes {
 // matrices, and the embedding stay. The model cannot be trained or saved afterwards. WeightType::stored does nothing.
 // fp8 packs the encoder's layers and cross-attention's k and v too, which carry most of a long context's arithmetic; of
 // k and v the matrices are kept besides, for the absorbed form; head, embedding and norms stay as they are. Error where
-// the device has no such products or the model is not in bfloat16 (ops/fp8.h).
-PackedSizes pack_weights(Cepe& model, WeightType type);
+// the device has no such products or the model is not in bfloat16 (ops/gemm/fp8.h).
+QuantisedSizes quantise_weights(Cepe& model, WeightType type);
 
 // Bytes of all weights, as they are held.
 int64_t weight_bytes(Cepe& model);

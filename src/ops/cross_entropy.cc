@@ -4,7 +4,7 @@
 #include "base/error.h"
 #include "ops/ops.h"
 #ifdef CEPE_CUDA
-#include "ops/fused_autograd.h"
+#include "ops/elementwise/elementwise_cuda.h"
 #endif
 
 namespace cepe {

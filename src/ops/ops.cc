@@ -3,9 +3,9 @@
 #include <ATen/ATen.h>
 
 #include "base/error.h"
-#include "ops/fused_cpu.h"
+#include "ops/elementwise/elementwise_cpu.h"
 #ifdef CEPE_CUDA
-#include "ops/fused_autograd.h"
+#include "ops/elementwise/elementwise_cuda.h"
 #endif
 
 namespace cepe {

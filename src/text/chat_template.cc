@@ -1,7 +1,7 @@
 #include "text/chat_template.h"
 
-#include "text/jinja_evaluator.h"
-#include "text/jinja_parser.h"
+#include "text/jinja/evaluator.h"
+#include "text/jinja/parser.h"
 #include "text/utf8.h"
 
 namespace cepe {

@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace cepe {
 

@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "base/error.h"
-#include "text/unicode_additions.h"
+#include "text/tokenizer/unicode_additions.h"
 
 namespace cepe {
 namespace {

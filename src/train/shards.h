@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "base/file.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace cepe {
 

@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <string>
 
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace cepe {
 

@@ -11,7 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "model/checkpoint.h"
+#include "model/checkpoint/checkpoint.h"
 #include "train/optimizer.h"
 
 namespace cepe {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "model/checkpoint.h"
+#include "model/checkpoint/checkpoint.h"
 #include "train/span_sampler.h"
 #include "train/train_config.h"
 

@@ -8,7 +8,7 @@
 #include "base/file.h"
 #include "e2e/run_cepe.h"
 #include "io/hf_directory.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace cepe {
 namespace {

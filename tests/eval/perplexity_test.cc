@@ -12,7 +12,7 @@
 #include "base/error.h"
 #include "eval/statistics.h"
 #include "eval/windows.h"
-#include "model/checkpoint.h"
+#include "model/checkpoint/checkpoint.h"
 
 namespace cepe {
 namespace {

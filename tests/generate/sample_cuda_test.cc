@@ -14,9 +14,9 @@
 #include "generate/generator.h"
 #include "generate/sampler.h"
 #include "model/shapes.h"
-#include "ops/captured_work.h"
 #include "ops/cuda_device.h"
-#include "ops/sample.h"
+#include "ops/step/captured_work.h"
+#include "ops/step/sample.h"
 
 namespace cepe {
 namespace {

@@ -1,4 +1,4 @@
-#include "model/chat_template_source.h"
+#include "model/checkpoint/chat_template_source.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 // Trained parts written and read back, the published layout, and what is refused.
-#include "model/checkpoint.h"
+#include "model/checkpoint/checkpoint.h"
 
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>

@@ -7,7 +7,7 @@
 #include "model/shapes.h"
 #include "model/step_against_decode.h"
 #include "model/weight_type.h"
-#include "ops/step_ops.h"
+#include "ops/step/step_ops.h"
 
 namespace cepe {
 namespace {
@@ -24,7 +24,7 @@ class CpuSteps : public testing::TestWithParam<Case> {
     const Case& given = GetParam();
     const CepeConfig config = small_config("smollm2-135m+1x2", given.heads, given.kv_heads, given.head_dim);
     model_ = random_model(config, {.dtype = at::kBFloat16});
-    pack_weights(model_, given.type);
+    quantise_weights(model_, given.type);
     exact_ = cast(widened(model_), at::kDouble);
     bytes_ = weight_bytes(model_);
     const bool kernels = step_attention_is_fused(at::kCPU, at::kBFloat16, given.head_dim);

@@ -166,13 +166,13 @@ TEST_P(CudaSteps, PackedWeightsAreAsExactAsDecode) {
   for (const WeightType type : {WeightType::int8, WeightType::int4, WeightType::fp8}) {
     model_ = random_model(model_.config, {.device = at::kCUDA, .dtype = at::kBFloat16});
     const int64_t before = weight_bytes(model_);
-    pack_weights(model_, type);
+    quantise_weights(model_, type);
     exact_ = cast(widened(model_), at::kDouble);
     const int64_t bytes = weight_bytes(model_);
     EXPECT_LT(bytes, before);
     EXPECT_EQ(merge_projections(model_), model_.config.decoder.num_layers);
     EXPECT_EQ(weight_bytes(model_), bytes) << "views";
-    EXPECT_TRUE(model_.decoder.stack.layers[0].self_attention.qkv.packed);
+    EXPECT_TRUE(model_.decoder.stack.layers[0].self_attention.qkv.quantised);
     for (const int64_t batch : {1, 3, 4, 6}) {
       StepRun run{.prompts = std::vector<int64_t>(batch, 12)};
       run.options.contexts = {{context(1, 300), 0, batch}};

@@ -176,7 +176,7 @@ TEST(StepsOfFamilies, PackedWeightsMergedOrNotGiveWhatDecodeGives) {
   const at::NoGradGuard no_gradients;
   at::manual_seed(13);
   Cepe model = open_fixture("cepe-mha").model;
-  pack_weights(model, WeightType::int8);
+  quantise_weights(model, WeightType::int8);
   const int64_t bytes = weight_bytes(model);
   const StepRun run{.prompts = {4, 7}};
   const std::vector<at::Tensor> sequences = random_sequences(run, model.config.decoder.vocab_size);

@@ -5,7 +5,7 @@
 
 #include <filesystem>
 
-#include "model/checkpoint.h"
+#include "model/checkpoint/checkpoint.h"
 #include "model/shapes.h"
 
 namespace cepe {

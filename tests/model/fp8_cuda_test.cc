@@ -10,7 +10,7 @@
 #include "model/shapes.h"
 #include "model/weight_type.h"
 #include "ops/cuda_device.h"
-#include "ops/fp8.h"
+#include "ops/gemm/fp8.h"
 
 namespace cepe {
 namespace {
@@ -23,7 +23,7 @@ class Fp8Model : public testing::Test {
     at::manual_seed(19);
     wide_ = random_model(small_config("smollm2-135m+2x2", 4, 4, 64), {.device = at::kCUDA, .dtype = at::kBFloat16});
     narrow_ = wide_;
-    sizes_ = pack_weights(narrow_, WeightType::fp8);
+    sizes_ = quantise_weights(narrow_, WeightType::fp8);
     merge_projections(narrow_);
     ids_ = at::randint(1000, {2, 24}, at::TensorOptions().device(at::kCUDA).dtype(at::kLong));
     chunks_ = at::randint(1000, {2, 5, 32}, ids_.options());
@@ -37,7 +37,7 @@ class Fp8Model : public testing::Test {
   }
 
   Cepe wide_, narrow_;
-  PackedSizes sizes_;
+  QuantisedSizes sizes_;
   at::Tensor ids_, chunks_;
 };
 
@@ -67,7 +67,7 @@ TEST_F(Fp8Model, OneTokenAfterAnotherIsNearerThanAllAtOnce) {
 
 TEST_F(Fp8Model, RefusesOtherTypes) {
   Cepe model = random_model(wide_.config, {.device = at::kCUDA, .dtype = at::kFloat});
-  EXPECT_THROW(pack_weights(model, WeightType::fp8), Error);
+  EXPECT_THROW(quantise_weights(model, WeightType::fp8), Error);
 }
 
 }  // namespace

@@ -103,9 +103,9 @@ inline at::Tensor logits_by_decode(const Cepe& model, const StepRun& run, const 
 inline Cepe widened(const Cepe& packed) {
   Cepe model = packed;
   const auto widen = [](Linear& linear) {
-    if (!linear.packed) return;
-    linear.weight = unpack_weight(*linear.packed, at::kBFloat16);
-    linear.packed.reset();
+    if (!linear.quantised) return;
+    linear.weight = dequantise_weight(*linear.quantised, at::kBFloat16);
+    linear.quantised.reset();
   };
   const auto widen_stack = [&](Stack& stack) {
     for (Layer& layer : stack.layers) {

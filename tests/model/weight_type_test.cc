@@ -25,7 +25,7 @@ TEST(PackWeights, ChangesTheModelAsLittleAsRoundingDoes) {
   for (const auto& [type, least, most] : {std::tuple{WeightType::int8, 1e-3, 0.03}, {WeightType::int4, 0.02, 0.3}}) {
     Cepe model = model_of("cepe-mha");
     const at::Tensor before = outputs(model);
-    const PackedSizes sizes = pack_weights(model, type);
+    const QuantisedSizes sizes = quantise_weights(model, type);
     EXPECT_GT(sizes.matrices, 0);
     EXPECT_LT(sizes.bytes, sizes.bytes_before / 2) << "of float32";
     const double error = ((outputs(model) - before).norm() / before.norm()).item<double>();
@@ -36,13 +36,13 @@ TEST(PackWeights, ChangesTheModelAsLittleAsRoundingDoes) {
 
 TEST(PackWeights, IsTheModelOfTheRoundedMatrices) {
   Cepe packed = model_of("cepe-gqa-last2");
-  const PackedSizes sizes = pack_weights(packed, WeightType::int8);
+  const QuantisedSizes sizes = quantise_weights(packed, WeightType::int8);
   EXPECT_EQ(sizes.left, 0);
   Cepe rounded = packed;
   const auto widen = [](Linear& linear) {
-    ASSERT_TRUE(linear.packed);
-    linear.weight = unpack_weight(*linear.packed, at::kFloat);
-    linear.packed.reset();
+    ASSERT_TRUE(linear.quantised);
+    linear.weight = dequantise_weight(*linear.quantised, at::kFloat);
+    linear.quantised.reset();
   };
   for (Layer& layer : rounded.decoder.stack.layers) {
     SelfAttention& self = layer.self_attention;
@@ -59,7 +59,7 @@ TEST(PackWeights, IsTheModelOfTheRoundedMatrices) {
 TEST(PackWeights, OneTokenAfterAnotherIsTheSameAsAllAtOnce) {
   for (const WeightType type : {WeightType::int8, WeightType::int4}) {
     Cepe model = model_of("cepe-mha");
-    pack_weights(model, type);
+    quantise_weights(model, type);
     const at::NoGradGuard no_grad;
     const at::Tensor ids = at::arange(24, at::kLong).view({1, 24});
     const at::Tensor whole = logits(model, decode(model, {ids}));
@@ -79,7 +79,7 @@ TEST(PackWeights, Fp8NeedsAHopperGpu) {
   Cepe model = model_of("cepe-mha");
   const at::Tensor before = outputs(model);
   try {
-    pack_weights(model, WeightType::fp8);
+    quantise_weights(model, WeightType::fp8);
     FAIL() << "no error";
   } catch (const Error& error) {
     const std::string what = error.what();

@@ -6,10 +6,10 @@
 #include <cmath>
 #include <cstdlib>
 
-#include "ops/attention_mass.h"
 #include "ops/attention_mass_formula.h"
 #include "ops/cuda_device.h"
-#include "ops/latent_int8.h"
+#include "ops/latent/attention_mass.h"
+#include "ops/latent/latent_int8.h"
 
 namespace cepe {
 namespace {

@@ -1,5 +1,5 @@
 // Attention mass by chunk against its formula in float64.
-#include "ops/attention_mass.h"
+#include "ops/latent/attention_mass.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 #include "ops/attention_mass_formula.h"
-#include "ops/latent_int8.h"
+#include "ops/latent/latent_int8.h"
 
 namespace cepe {
 namespace {

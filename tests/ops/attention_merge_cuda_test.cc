@@ -5,7 +5,7 @@
 #include <cmath>
 #include <vector>
 
-#include "ops/context_attention.h"
+#include "ops/context/context_attention.h"
 #include "ops/cuda_device.h"
 
 namespace cepe {

@@ -1,5 +1,5 @@
 // Attention over a kept context, and over parts of one, against the formula in float64: every kernel, type and edge.
-#include "ops/context_attention.h"
+#include "ops/context/context_attention.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

@@ -1,6 +1,6 @@
 // Contexts of different lengths in one pass against the formula in float64 for each; the table rewritten between
 // launches and under a recorded graph.
-#include "ops/context_table.h"
+#include "ops/latent/context_table.h"
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -9,9 +9,9 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "ops/captured_work.h"
 #include "ops/cuda_device.h"
-#include "ops/latent_int8.h"
+#include "ops/latent/latent_int8.h"
+#include "ops/step/captured_work.h"
 
 namespace cepe {
 namespace {

@@ -8,9 +8,9 @@
 
 #include "base/error.h"
 #include "ops/cuda_device.h"
-#include "ops/fp8.h"
-#include "ops/packed_weight.h"
-#include "ops/row_product.h"
+#include "ops/gemm/fp8.h"
+#include "ops/gemv/gemv.h"
+#include "ops/gemv/quantised_weight.h"
 
 namespace cepe {
 namespace {
@@ -84,15 +84,15 @@ TEST_F(Fp8Cuda, ProductsAreThoseOfTheRoundedFactors) {
     int64_t out, in;
   };
   for (const Shape shape : {Shape{16, 16}, {1024, 1024}, {4096, 1024}, {1024, 4096}, {11008, 4096}, {4096, 11008}}) {
-    const PackedWeight weight = pack_weight(random({shape.out, shape.in}), WeightType::fp8);
-    const at::Tensor w = unpack_weight(weight, at::kDouble);
+    const QuantisedWeight weight = quantise_weight(random({shape.out, shape.in}), WeightType::fp8);
+    const at::Tensor w = dequantise_weight(weight, at::kDouble);
     for (const int64_t rows : {1, 2, 3, 16, 33, 257}) {
       const at::Tensor x = random({rows, shape.in});
-      const at::Tensor y = packed_linear(x, weight);
+      const at::Tensor y = quantised_linear(x, weight);
       ASSERT_EQ(y.scalar_type(), at::kBFloat16);
       ASSERT_EQ(y.sizes(), (at::IntArrayRef{rows, shape.out}));
       // The kernel of few rows takes x as it is.
-      const at::Tensor factor = rows <= kFewRows ? x.to(at::kDouble) : widened(fp8_rows(x));
+      const at::Tensor factor = rows <= kGemvRows ? x.to(at::kDouble) : widened(fp8_rows(x));
       const double error = relative(y, at::linear(factor, w));
       const double bound = 2e-3 + std::ldexp(static_cast<double>(shape.in) / 32, -14);
       if (rows == 257) fmt::print("{} x {}, {} rows: {:.2e}\n", shape.out, shape.in, rows, error);
@@ -102,10 +102,10 @@ TEST_F(Fp8Cuda, ProductsAreThoseOfTheRoundedFactors) {
 }
 
 TEST_F(Fp8Cuda, OtherTypesAndShapesAreRefused) {
-  const PackedWeight weight = pack_weight(random({32, 32}), WeightType::fp8);
-  EXPECT_THROW(packed_linear(random({2, 32}).to(at::kFloat), weight), Error);
-  EXPECT_THROW(packed_linear(random({2, 16}), weight), Error);
-  EXPECT_THROW(pack_weight(random({32, 24}), WeightType::fp8), Error);
+  const QuantisedWeight weight = quantise_weight(random({32, 32}), WeightType::fp8);
+  EXPECT_THROW(quantised_linear(random({2, 32}).to(at::kFloat), weight), Error);
+  EXPECT_THROW(quantised_linear(random({2, 16}), weight), Error);
+  EXPECT_THROW(quantise_weight(random({32, 24}), WeightType::fp8), Error);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // Rounding to fp8 on a CPU against e4m3's own grid, and refusals where its products cannot be had.
-#include "ops/fp8.h"
+#include "ops/gemm/fp8.h"
 
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
@@ -9,7 +9,7 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "ops/packed_weight.h"
+#include "ops/gemv/quantised_weight.h"
 
 namespace cepe {
 namespace {
@@ -57,25 +57,25 @@ TEST(Fp8, SwigluIsRoundedOnce) {
 TEST(Fp8, PackedWeightsAreNear) {
   at::manual_seed(3);
   const at::Tensor weight = at::randn({64, 96});
-  const PackedWeight packed = pack_weight(weight, WeightType::fp8);
+  const QuantisedWeight packed = quantise_weight(weight, WeightType::fp8);
   const at::Tensor bound = weight.abs() / 16 + packed.scales.unsqueeze(1) * std::ldexp(1.0, -10);
-  EXPECT_TRUE(((unpack_weight(packed, at::kFloat) - weight).abs() <= bound * 1.0001).all().item<bool>());
+  EXPECT_TRUE(((dequantise_weight(packed, at::kFloat) - weight).abs() <= bound * 1.0001).all().item<bool>());
   EXPECT_EQ(packed.bytes(), 64 * 96 + 64 * 4);
-  EXPECT_FALSE(can_pack(WeightType::fp8, 64, 40));
-  EXPECT_FALSE(can_pack(WeightType::fp8, 40, 64));
-  EXPECT_THROW(pack_weight(at::randn({64, 40}), WeightType::fp8), Error);
+  EXPECT_FALSE(can_quantise(WeightType::fp8, 64, 40));
+  EXPECT_FALSE(can_quantise(WeightType::fp8, 40, 64));
+  EXPECT_THROW(quantise_weight(at::randn({64, 40}), WeightType::fp8), Error);
 }
 
 TEST(Fp8, ProductsOnACpuAreRefused) {
   EXPECT_THAT(fp8_refusal(at::kCPU), testing::HasSubstr("compute capability 9.0"));
-  const PackedWeight packed = pack_weight(at::randn({32, 32}), WeightType::fp8);
+  const QuantisedWeight packed = quantise_weight(at::randn({32, 32}), WeightType::fp8);
   try {
-    packed_linear(at::randn({2, 32}).to(at::kBFloat16), packed);
+    quantised_linear(at::randn({2, 32}).to(at::kBFloat16), packed);
     FAIL() << "no error";
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), testing::AllOf(testing::HasSubstr("Hopper"), testing::HasSubstr("cpu")));
   }
-  EXPECT_THROW(packed_linear(at::randn({2, 32}), packed), Error);  // float32
+  EXPECT_THROW(quantised_linear(at::randn({2, 32}), packed), Error);  // float32
 }
 
 }  // namespace

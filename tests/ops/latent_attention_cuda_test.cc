@@ -8,9 +8,9 @@
 #include <cmath>
 
 #include "ops/cuda_device.h"
-#include "ops/latent_attention.h"
-#include "ops/latent_attention_cuda.h"
-#include "ops/latent_int8.h"
+#include "ops/latent/latent_attention.h"
+#include "ops/latent/latent_attention_cuda.h"
+#include "ops/latent/latent_int8.h"
 
 namespace cepe {
 namespace {

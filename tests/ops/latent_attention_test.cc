@@ -1,6 +1,6 @@
 // Attention on shared states against its formula in float64, for every kernel, type and shape of the edges.
-#include "ops/latent_attention.h"
-#include "ops/latent_int8.h"
+#include "ops/latent/latent_attention.h"
+#include "ops/latent/latent_int8.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

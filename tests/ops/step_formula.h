@@ -5,7 +5,7 @@
 
 #include <cmath>
 
-#include "ops/step_ops.h"
+#include "ops/step/step_ops.h"
 
 namespace cepe {
 

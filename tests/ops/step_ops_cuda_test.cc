@@ -7,11 +7,11 @@
 #include <algorithm>
 #include <array>
 
-#include "ops/captured_work.h"
 #include "ops/cuda_device.h"
-#include "ops/row_product.h"
+#include "ops/gemv/gemv.h"
+#include "ops/step/captured_work.h"
+#include "ops/step/step_ops.h"
 #include "ops/step_formula.h"
-#include "ops/step_ops.h"
 
 namespace cepe {
 namespace {
@@ -116,11 +116,11 @@ TEST_F(CudaStepEdges, ProductsOfAFewRows) {
                                                                                  {1, 8, 1},
                                                                                  {4, 1536, 49152}}) {
     const at::Tensor x = at::randn({rows, 1, inputs}, kOnDevice), weight = at::randn({outputs, inputs}, kOnDevice);
-    ASSERT_TRUE(row_product_applies(x, weight));
+    ASSERT_TRUE(gemv_applies(x, weight));
     const at::Tensor expected = at::matmul(x.to(at::kDouble), weight.to(at::kDouble).t());
-    EXPECT_LT(error_of(row_product(x, weight), expected), kRounded) << rows << " x " << inputs << " to " << outputs;
+    EXPECT_LT(error_of(gemv(x, weight), expected), kRounded) << rows << " x " << inputs << " to " << outputs;
   }
-  EXPECT_FALSE(row_product_applies(at::randn({5, 64}, kOnDevice), at::randn({8, 64}, kOnDevice)));
+  EXPECT_FALSE(gemv_applies(at::randn({5, 64}, kOnDevice), at::randn({8, 64}, kOnDevice)));
 }
 
 // A product of random rows, what may stand around it, and both in float64.
@@ -157,16 +157,16 @@ TEST_F(CudaStepEdges, ProductsOfAFewRowsWithWhatStandsAround) {
                                                                                  {1, 4096, 22016},
                                                                                  {4, 1536, 98}}) {
     const ProductAround of(rows, inputs, outputs);
-    const auto error = [&](const RowProductOptions& options, const at::Tensor& expected) {
-      EXPECT_TRUE(row_product_applies(of.x, of.weight));
-      return error_of(row_product(of.x, of.weight, options), expected);
+    const auto error = [&](const GemvOptions& options, const at::Tensor& expected) {
+      EXPECT_TRUE(gemv_applies(of.x, of.weight));
+      return error_of(gemv(of.x, of.weight, options), expected);
     };
     const at::Tensor added = of.plain + of.wide(of.bias);
     const std::string where = fmt::format("{} x {} to {}", rows, inputs, outputs);
     EXPECT_LT(error({.norm = of.norm, .eps = of.kEps}, of.from_norm), kRounded) << where;
     EXPECT_LT(error({.bias = of.bias}, added), kRounded) << where;
     EXPECT_LT(error({.bias = of.bias, .residual = of.residual}, added + of.wide(of.residual)), kRounded) << where;
-    const RowProductOptions gated{.norm = of.norm, .eps = of.kEps, .bias = of.bias, .gated = true};
+    const GemvOptions gated{.norm = of.norm, .eps = of.kEps, .bias = of.bias, .gated = true};
     EXPECT_LT(error(gated, of.gated(of.from_norm)), 4e-3) << where;
   }
 }
@@ -174,7 +174,7 @@ TEST_F(CudaStepEdges, ProductsOfAFewRowsWithWhatStandsAround) {
 // More rows: tiles that one block has whole, that many share, that end within the outputs.
 TEST_F(CudaStepEdges, ProductsOfMoreRowsWithWhatStandsAround) {
   const at::NoGradGuard no_gradients;
-  const at::Tensor arrivals = make_arrivals(at::kCUDA);
+  const at::Tensor semaphores = make_semaphores(at::kCUDA);
   for (const auto& [rows, inputs, outputs] : std::vector<std::array<int64_t, 3>>{{5, 4096, 4096},
                                                                                  {8, 4096, 12288},
                                                                                  {16, 4096, 22016},
@@ -186,12 +186,12 @@ TEST_F(CudaStepEdges, ProductsOfMoreRowsWithWhatStandsAround) {
                                                                                  {6, 8192, 8}}) {
     const ProductAround of(rows, inputs, outputs);
     const std::string where = fmt::format("{} x {} to {}", rows, inputs, outputs);
-    const auto error = [&](RowProductOptions options, const at::Tensor& expected) {
-      EXPECT_TRUE(tile_product_applies(of.x, of.weight, options.gated)) << where;
-      options.arrivals = arrivals;
-      const at::Tensor found = row_product(of.x, of.weight, options);
-      EXPECT_TRUE(at::equal(found, row_product(of.x, of.weight, options))) << where << ", the same again";
-      EXPECT_EQ(arrivals.count_nonzero().item<int64_t>(), 0) << where;
+    const auto error = [&](GemvOptions options, const at::Tensor& expected) {
+      EXPECT_TRUE(skinny_gemm_applies(of.x, of.weight, options.gated)) << where;
+      options.semaphores = semaphores;
+      const at::Tensor found = gemv(of.x, of.weight, options);
+      EXPECT_TRUE(at::equal(found, gemv(of.x, of.weight, options))) << where << ", the same again";
+      EXPECT_EQ(semaphores.count_nonzero().item<int64_t>(), 0) << where;
       return error_of(found, expected);
     };
     const at::Tensor added = of.plain + of.wide(of.bias);
@@ -202,15 +202,15 @@ TEST_F(CudaStepEdges, ProductsOfMoreRowsWithWhatStandsAround) {
     EXPECT_LT(error({.bias = of.bias, .gated = true}, of.gated(of.plain)), 4e-3) << where;
   }
   const at::Tensor x = at::randn({8, 64}, kOnDevice);
-  EXPECT_FALSE(tile_product_applies(x.narrow(0, 0, 4), at::randn({8, 64}, kOnDevice)));
-  EXPECT_FALSE(tile_product_applies(at::randn({17, 64}, kOnDevice), at::randn({8, 64}, kOnDevice)));
-  EXPECT_FALSE(tile_product_applies(x, at::randn({12, 64}, kOnDevice)));
-  EXPECT_FALSE(tile_product_applies(at::randn({8, 96}, kOnDevice), at::randn({8, 96}, kOnDevice)));
+  EXPECT_FALSE(skinny_gemm_applies(x.narrow(0, 0, 4), at::randn({8, 64}, kOnDevice)));
+  EXPECT_FALSE(skinny_gemm_applies(at::randn({17, 64}, kOnDevice), at::randn({8, 64}, kOnDevice)));
+  EXPECT_FALSE(skinny_gemm_applies(x, at::randn({12, 64}, kOnDevice)));
+  EXPECT_FALSE(skinny_gemm_applies(at::randn({8, 96}, kOnDevice), at::randn({8, 96}, kOnDevice)));
 }
 
 TEST_F(CudaStepEdges, ProductsByHead) {
   const at::NoGradGuard no_gradients;
-  const at::Tensor arrivals = make_arrivals(at::kCUDA);
+  const at::Tensor semaphores = make_semaphores(at::kCUDA);
   for (const auto& [batch, heads, inputs, outputs] : std::vector<std::array<int64_t, 4>>{{1, 32, 128, 1024},
                                                                                          {4, 32, 128, 1024},
                                                                                          {2, 9, 64, 576},
@@ -225,12 +225,12 @@ TEST_F(CudaStepEdges, ProductsByHead) {
                      m = at::randn({heads, inputs, outputs}, kOnDevice);
     const at::Tensor turned = m.transpose(1, 2).contiguous();
     const at::Tensor expected = at::einsum("bhi,hio->bho", {x.to(at::kDouble), m.to(at::kDouble)});
-    for (const at::Tensor& given : {at::Tensor(), arrivals}) {
-      EXPECT_LT(error_of(head_products(x, m, true, given), expected), kRounded)
+    for (const at::Tensor& given : {at::Tensor(), semaphores}) {
+      EXPECT_LT(error_of(batched_gemv(x, m, true, given), expected), kRounded)
           << batch << " x " << heads << ", transposed";
-      EXPECT_LT(error_of(head_products(x, turned, false, given), expected), kRounded) << batch << " x " << heads;
+      EXPECT_LT(error_of(batched_gemv(x, turned, false, given), expected), kRounded) << batch << " x " << heads;
     }
-    EXPECT_EQ(arrivals.count_nonzero().item<int64_t>(), 0) << batch << " x " << heads;
+    EXPECT_EQ(semaphores.count_nonzero().item<int64_t>(), 0) << batch << " x " << heads;
   }
 }
 

@@ -1,12 +1,12 @@
 // A step's operations on the CPU against their formulas.
-#include "ops/step_ops.h"
+#include "ops/step/step_ops.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include "base/error.h"
-#include "ops/captured_work.h"
-#include "ops/row_product.h"
+#include "ops/gemv/gemv.h"
+#include "ops/step/captured_work.h"
 #include "ops/step_formula.h"
 
 namespace cepe {
@@ -89,8 +89,8 @@ TEST(Step, ProductsWithWhatStandsAround) {
   const at::Tensor norm = at::rand({24}, at::kDouble), bias = at::randn({10}, at::kDouble);
   const at::Tensor residual = at::randn({3, 10}, at::kDouble);
   const at::Tensor normed = x / (x.square().mean(-1, true) + 1e-5).sqrt() * norm;
-  const auto equal = [&](const RowProductOptions& options, const at::Tensor& expected) {
-    return at::allclose(row_product(x, weight, options), expected, 1e-12, 1e-12);
+  const auto equal = [&](const GemvOptions& options, const at::Tensor& expected) {
+    return at::allclose(gemv(x, weight, options), expected, 1e-12, 1e-12);
   };
   const at::Tensor plain = x.matmul(weight.t()), merged = normed.matmul(weight.t()) + bias;
   EXPECT_TRUE(equal({}, plain));
@@ -98,7 +98,7 @@ TEST(Step, ProductsWithWhatStandsAround) {
   EXPECT_TRUE(equal({.norm = norm, .eps = 1e-5, .bias = bias}, merged));
   const at::Tensor gate = merged.narrow(1, 0, 5), up = merged.narrow(1, 5, 5);
   EXPECT_TRUE(equal({.norm = norm, .eps = 1e-5, .bias = bias, .gated = true}, gate / (1 + (-gate).exp()) * up));
-  EXPECT_THROW(row_product(x, weight, {.residual = residual, .gated = true}), Error);
+  EXPECT_THROW(gemv(x, weight, {.residual = residual, .gated = true}), Error);
 }
 
 TEST(Step, SizesThatDoNotFitAreRefused) {

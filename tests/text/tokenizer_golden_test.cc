@@ -4,9 +4,9 @@
 #include <atomic>
 #include <thread>
 
-#include "text/normalizer.h"
-#include "text/pretokenizer.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/normalizer.h"
+#include "text/tokenizer/pretokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 #include "text/tokenizer_golden.h"
 #include "text/utf8.h"
 

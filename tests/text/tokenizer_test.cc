@@ -1,5 +1,5 @@
 // Tokenizers where the goldens do not reach: bad input, files beside the tokenizer, hostile files.
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,9 +9,9 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "text/added_tokens.h"
-#include "text/regex.h"
-#include "text/sentencepiece_model.h"
+#include "text/tokenizer/added_tokens.h"
+#include "text/tokenizer/regex.h"
+#include "text/tokenizer/sentencepiece_model.h"
 #include "text/tokenizer_golden.h"
 #include "text/utf8.h"
 

@@ -7,7 +7,7 @@
 #include <csignal>
 #include <thread>
 
-#include "model/checkpoint.h"
+#include "model/checkpoint/checkpoint.h"
 #include "train/trainer_fixture.h"
 
 namespace cepe {

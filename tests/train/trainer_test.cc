@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "io/safetensors.h"
-#include "model/checkpoint.h"
+#include "model/checkpoint/checkpoint.h"
 #include "train/trainer_fixture.h"
 
 namespace cepe {

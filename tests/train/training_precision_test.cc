@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "io/safetensors.h"
-#include "model/checkpoint.h"
+#include "model/checkpoint/checkpoint.h"
 #include "train/trainer_fixture.h"
 
 namespace cepe {

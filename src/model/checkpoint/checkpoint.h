@@ -1,0 +1,101 @@
+// Models on disk: opening any of the supported kinds, and writing cepe's own (docs/formats/trained-parts.md).
+//
+//   a GGUF file                         a plain decoder
+//   a Hugging Face directory            a plain decoder, or a published CEPE model (LlamaForCausalContextLM); weights
+//                                       as safetensors or pickled
+//   a trained-parts directory           encoder and cross-attention of cepe's own training; its base by name and hash
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "io/tensor_source.h"
+#include "model/cepe.h"
+#include "text/tokenizer/tokenizer.h"
+
+namespace cepe {
+
+class GgufFile;
+
+struct OpenOptions {
+  std::optional<std::filesystem::path> base;  // the decoder of a trained-parts directory; see resolve_base
+  at::Device device = at::kCPU;
+  at::ScalarType dtype = at::kFloat;            // of all weights
+  bool keep_float32 = false;                    // float32 instead of dtype where the decoder's file holds float32
+  std::optional<int64_t> window;                // decoder_window() instead of the one that the file gives
+  std::optional<at::ScalarType> trained_dtype;  // of encoder and cross-attention where different (training: float32)
+};
+
+struct OpenedModel {
+  Cepe model;
+  std::shared_ptr<const Tokenizer> tokenizer;         // null where the directory has none (fixtures)
+  std::string chat_template;                          // Jinja source, empty where there is none
+  std::string chat_template_file;                     // that holds it
+  std::map<std::string, std::string> special_tokens;  // by name, "pad_token", for the chat template
+  std::string kind;  // "GGUF", "Hugging Face directory", "published CEPE", "trained parts"
+  std::filesystem::path path;
+  std::optional<std::filesystem::path> base_path;  // trained parts: the base that was found
+  std::string base_sha256;                         // of the decoder's weights (see hash_weights)
+  std::vector<std::string> notes;                  // what a user should know: ignored tensors, fallbacks
+  nlohmann::json training;                         // trained parts: what config.json records of it; null: nothing
+};
+
+// The model that a person names: what stands at that path; of a name without a directory else $CEPE_MODELS/<name>, then
+// what scripts/setup.sh fetched (~/.cache/cepe/models/<name>). Error listing the places looked at.
+std::filesystem::path find_model(const std::string& name);
+// True for a directory of trained parts, whose decoder is another model.
+bool is_trained_parts(const std::filesystem::path& path);
+
+// Opens a model. Errors name the file, the tensor, expected and found.
+OpenedModel open_model(const std::filesystem::path& path, const OpenOptions& options = {});
+
+// Where the base of a trained-parts directory is: --base, $CEPE_MODELS/<name>, what scripts/setup.sh fetched
+// (~/.cache/cepe/models/<name>). Error listing the places looked at.
+std::filesystem::path resolve_base(const std::string& name, const std::optional<std::filesystem::path>& given);
+// SHA-256 of a GGUF file; of a directory: of the lines "<sha256>  <file name>\n" of its weight_files() in name order.
+std::string hash_weights(const std::filesystem::path& path);
+
+// How trained parts are written.
+struct SaveOptions {
+  enum class Weights { f32, bf16, int8 } weights = Weights::bf16;  // int8: one float32 scale an output channel (row)
+  std::string base_name;                                           // base_model_name_or_path
+  std::string base_sha256;
+  nlohmann::json training;  // recorded in config.json as "training"
+};
+// Writes config.json and model.safetensors of the trained parts into a directory, each atomically.
+void save_trained_parts(Cepe& model, const std::filesystem::path& directory, const SaveOptions& options);
+// Writes the whole model in the published layout. Error (one sentence why) where it cannot be expressed.
+void export_published(Cepe& model, const std::filesystem::path& directory, SaveOptions::Weights weights);
+// The same of a published model whose encoder and cross-attention were trained: every other tensor is copied from the
+// directory that the model was opened from, byte for byte in the type it has there. So the precision of the arithmetic
+// never rounds the frozen decoder. Error as above, or when that directory can no longer be read.
+struct TrainedPublishedOptions {
+  std::filesystem::path base;                                 // the published directory
+  SaveOptions::Weights weights = SaveOptions::Weights::bf16;  // of the trained matrices; int8 is an Error
+  nlohmann::json training;                                    // recorded in config.json as "training"
+};
+void export_trained_published(Cepe& model, const std::filesystem::path& directory,
+                              const TrainedPublishedOptions& options);
+
+// The vocabulary in a GGUF file's metadata.
+GgufVocabulary gguf_vocabulary(const GgufFile& file);
+
+struct TensorNames;  // tensor_names.h
+
+// Loads every listed parameter from a source: found, of the listed shape, decoded to its type on the device. int8
+// tensors are multiplied by "<name>_scale". Returns the names in the source that nothing asked for.
+struct LoadInput {
+  const TensorSource& source;
+  at::Device device;
+  at::ScalarType dtype;
+  const TensorNames* names = nullptr;                          // where the file's names are not the published ones
+  std::optional<at::ScalarType> trained_dtype = std::nullopt;  // of encoder and cross-attention where it differs
+};
+std::vector<std::string> load_parameters(const std::vector<Parameter>& list, const LoadInput& input);
+
+}  // namespace cepe

@@ -1,0 +1,52 @@
+// CUDA kernel of products with a few rows that follow one another, as raw pointers and plain structs: no torch here.
+// bfloat16 in and out, float32 sums. Asynchronous on the given stream (a cudaStream_t) of the current device; a launch
+// that CUDA refuses throws Error. Results do not depend on the order in which blocks run. Weights are read before
+// earlier work on the stream ends: nothing that may still be at work there may write them. Built only with CEPE_CUDA.
+// docs/kernels/gemv_chain.md derives it.
+#pragma once
+
+#include <cstdint>
+
+namespace cepe::gemv_chain_kernel {
+
+// out[b, h, g, o] = sum over i of x[b, h, g, i] weight[h, o, i], or weight[h, i, o] where transposed, and what stands
+// around it. A column is one of the rows x group vectors that a head's matrix is multiplied with. All pointers are
+// aligned to 16 bytes.
+struct Product {
+  const void* x = nullptr;       // (rows, heads, group, inputs)
+  const void* weight = nullptr;  // (heads, outputs, inputs), transposed (heads, inputs, outputs)
+  void* out = nullptr;           // (rows, heads, group, outputs)
+  int64_t heads = 1, group = 1, inputs = 0, outputs = 0;
+  bool transposed = false;
+  // Of one head that is not transposed:
+  const void* norm = nullptr;  // (inputs): x / sqrt(mean(x^2) + eps) * norm is what is multiplied
+  float eps = 0;
+  const void* bias = nullptr;      // (outputs): added
+  const void* residual = nullptr;  // (rows, outputs): added
+  bool gated = false;              // outputs 0 .. n and n .. 2 n are gate and up: out (rows, n) = silu(gate) up
+};
+
+// Products in their order; each may read what those before it wrote, as x or residual, whole and in the same order.
+// Blocks do not wait for each other where they need not: no two write the same memory, and none writes what itself or
+// one before it reads.
+constexpr int kMostProducts = 8;
+struct Args {
+  Product products[kMostProducts];
+  int count = 0;
+  int64_t rows = 0;
+  // At least workspace_bytes(args), aligned to 128 bytes, zero but for a 1 in the first 32 bits before the first
+  // launch, of launches in the order of one stream. Nothing else may write there.
+  void* workspace = nullptr;
+};
+constexpr int64_t kMostColumns = 8;  // rows x group
+
+// Whether the kernel is made for these sizes, on the current device (pointers are not looked at).
+bool fits(const Args& args);
+int64_t workspace_bytes(const Args& args);
+
+// Every multiprocessor takes one block, and they wait for each other's outputs. Only one launch may be at work on a
+// device at a time, whatever stream, thread or process starts it: a second one would wait for places that the first one
+// holds, and that for its.
+void run(const Args& args, void* stream);
+
+}  // namespace cepe::gemv_chain_kernel

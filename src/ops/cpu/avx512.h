@@ -1,0 +1,79 @@
+// AVX-512 with bfloat16 products, for kernels of a decoding step on a CPU. Functions marked CEPE_AVX512 are compiled
+// for such a processor whatever the build's own target is: whoever runs one asks gemv_cpu::available() before.
+// Sixteen lanes of float32 throughout; bfloat16 stands as its bits.
+#pragma once
+
+#if defined(__x86_64__)
+#define CEPE_HAS_AVX512 1
+#include <immintrin.h>
+
+#include <cstdint>
+
+#define CEPE_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
+#define CEPE_AVX512_INLINE CEPE_AVX512 __attribute__((always_inline)) inline
+#define CEPE_AVX512_LAMBDA CEPE_AVX512 __attribute__((always_inline))
+
+namespace cepe::avx512 {
+
+constexpr int64_t kLanes = 16;
+
+CEPE_AVX512_INLINE __m512 widen(__m256i halves) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
+CEPE_AVX512_INLINE __m512 load(const uint16_t* from) {
+  return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+}
+CEPE_AVX512_INLINE __m256i narrow(__m512 x) { return (__m256i)_mm512_cvtneps_pbh(x); }
+CEPE_AVX512_INLINE void store(uint16_t* to, __m512 x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), narrow(x));
+}
+
+// e^x: 2^n e^r with |r| <= ln(2) / 2 and the first eight terms of e^r's series, which leave less than 2^-24 of it.
+// ln(2) comes in two parts, the first of which has few enough bits that n times it is exact. Not-a-number stays.
+CEPE_AVX512_INLINE __m512 exponential(__m512 x) {
+  x = _mm512_min_ps(_mm512_set1_ps(90), _mm512_max_ps(_mm512_set1_ps(-104), x));
+  const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 0);
+  __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
+  r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
+  __m512 sum = _mm512_set1_ps(1 / 5040.0f);
+  for (const float term : {1 / 720.0f, 1 / 120.0f, 1 / 24.0f, 1 / 6.0f, 1 / 2.0f, 1.0f, 1.0f}) {
+    sum = _mm512_fmadd_ps(sum, r, _mm512_set1_ps(term));
+  }
+  return _mm512_scalef_ps(sum, n);
+}
+
+// Sixteen rows of sixteen 32-bit values become columns.
+CEPE_AVX512_INLINE void transpose(__m512i (&rows)[16]) {
+  __m512i pairs[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; i += 4) {
+    const __m512i a = _mm512_unpacklo_epi32(rows[i], rows[i + 1]), b = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
+    const __m512i c = _mm512_unpacklo_epi32(rows[i + 2], rows[i + 3]);
+    const __m512i d = _mm512_unpackhi_epi32(rows[i + 2], rows[i + 3]);
+    pairs[i] = _mm512_unpacklo_epi64(a, c), pairs[i + 1] = _mm512_unpackhi_epi64(a, c);
+    pairs[i + 2] = _mm512_unpacklo_epi64(b, d), pairs[i + 3] = _mm512_unpackhi_epi64(b, d);
+  }
+  // pairs[4 i + j] has, in its quarter q, the column 4 q + j of rows 4 i to 4 i + 3.
+#pragma GCC unroll 16
+  for (int j = 0; j < 4; ++j) {
+    const __m512i a = _mm512_shuffle_i32x4(pairs[j], pairs[4 + j], 0x88);
+    const __m512i b = _mm512_shuffle_i32x4(pairs[j], pairs[4 + j], 0xdd);
+    const __m512i c = _mm512_shuffle_i32x4(pairs[8 + j], pairs[12 + j], 0x88);
+    const __m512i d = _mm512_shuffle_i32x4(pairs[8 + j], pairs[12 + j], 0xdd);
+    rows[j] = _mm512_shuffle_i32x4(a, c, 0x88), rows[8 + j] = _mm512_shuffle_i32x4(a, c, 0xdd);
+    rows[4 + j] = _mm512_shuffle_i32x4(b, d, 0x88), rows[12 + j] = _mm512_shuffle_i32x4(b, d, 0xdd);
+  }
+}
+
+// Lane i of the result is the sum of the lanes of rows[i].
+CEPE_AVX512_INLINE __m512 sums(const __m512 (&rows)[16]) {
+  __m512i columns[16];
+  for (int i = 0; i < 16; ++i) columns[i] = _mm512_castps_si512(rows[i]);
+  transpose(columns);
+  __m512 sum = _mm512_castsi512_ps(columns[0]);
+  for (int i = 1; i < 16; ++i) sum = _mm512_add_ps(sum, _mm512_castsi512_ps(columns[i]));
+  return sum;
+}
+
+}  // namespace cepe::avx512
+#endif

@@ -1,0 +1,64 @@
+// Matrices held in 8 or 4 bits a weight, multiplied with activations in bfloat16 or float32 ("weight-only"
+// quantisation): what limits writing one token after another is reading the weights. The products of few rows are
+// kernels for narrow weights: ours on a CUDA device and on a CPU with avx512_bf16 (gemv.h), else LibTorch's. For
+// many rows the weights are widened first, since arithmetic binds there. fp8 is another thing: for many rows the
+// activations are rounded too and the arithmetic itself is narrow (fp8.h).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+namespace cepe {
+
+enum class WeightType {
+  stored,  // the model's dtype
+  int8,    // one scale a row: weight = scale * value, value in -127 .. 127
+  int4,    // groups of 32 along a row: weight = (value - 8) * scale + zero, value in 0 .. 15, scale and zero bfloat16
+  fp8,     // one scale a row: weight = scale * value, value in e4m3 (fp8.h)
+};
+const char* weight_type_name(WeightType type);  // "stored", "int8", "int4", "fp8"
+
+constexpr int64_t kInt4Group = 32;
+
+// One matrix (out, in). Immutable; copies share their tensors.
+struct QuantisedWeight {
+  WeightType type = WeightType::int8;
+  int64_t out = 0, in = 0;
+  at::Tensor values;   // int8: (out, in) int8. int4: (out, in / 2) uint8, the even column in the high half.
+                       // fp8: (out, in) float8_e4m3fn
+  at::Tensor scales;   // int8, fp8: (out). int4: (in / 32, out, 2) bfloat16: scale, zero; on CUDA (out, in / 32, 2)
+  at::Tensor packed;   // int4 on a CPU without our kernel: the values once more, as LibTorch's kernel wants them
+  bool tiled = false;  // int4 on a CPU with our kernel: values (out, in / 2) and scales (out, in / 32, 2) of each 16
+                       // rows lie in the order of gemv_cpu.h
+
+  int64_t bytes() const;  // of all of it
+};
+
+// What a product of few rows reads for a weight, its share of the scales included.
+double read_bytes_a_weight(const QuantisedWeight& weight);
+
+// Whether a matrix of this shape can be held so: int4 asks that `in` is a multiple of 32 and `out` of 16,
+// fp8 that both are of 16.
+bool can_quantise(WeightType type, int64_t out, int64_t in);
+
+// Rounds a matrix (out, in), float32 or bfloat16, to the nearest value. int4 tries two grids for each group and keeps
+// the closer one: from the least to the greatest weight, and symmetric as in GGUF's Q4_0; so weights that come from a
+// Q4_0 or Q4_1 file keep their values, but for the rounding of scale and zero to bfloat16. Error where can_quantise()
+// is false.
+QuantisedWeight quantise_weight(const at::Tensor& weight, WeightType type);
+
+// The matrix again, (out, in) of the given type.
+at::Tensor dequantise_weight(const QuantisedWeight& weight, at::ScalarType dtype);
+
+// Matrices of the same `in`, one below the other. `parts` become views of it, so that memory stays what it was.
+// Nothing, and parts stay as they are, where the types differ or a layout does not allow it (`packed`).
+std::optional<QuantisedWeight> merge_quantised(const std::vector<QuantisedWeight*>& parts);
+
+// x (..., in) -> (..., out), x's type. fp8 asks for a Hopper GPU and x in bfloat16; an Error says so. Up to kGemvRows
+// rows of x are multiplied as they are; of more, fp8 rounds x too.
+at::Tensor quantised_linear(const at::Tensor& x, const QuantisedWeight& weight);
+
+}  // namespace cepe

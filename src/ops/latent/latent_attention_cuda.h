@@ -1,0 +1,21 @@
+// LibTorch's view of the CUDA kernel in latent_kernel.h. Built only with CEPE_CUDA.
+#pragma once
+
+#include "ops/latent/latent_attention.h"
+
+namespace cepe {
+
+// True where the kernel applies: queries in bfloat16, states so or in 8 bits, on a CUDA device, of a width that it is
+// compiled for.
+bool cuda_latent_attention_applies(const at::Tensor& query_BNE, const at::Tensor& states_BSE);
+
+// one_pass: each state is read once for up to 64 rows (in 8 bits 32); bound by memory where the rows are few.
+// products: the library's matrix products over blocks of the context, with our softmax between; bound by arithmetic.
+// automatic: by the number of rows that read one context.
+enum class CudaLatentForm { automatic, one_pass, products };
+
+// As latent_attention() of latent_attention.h.
+at::Tensor cuda_latent_attention(const at::Tensor& query_BNE, const LatentStates& context, double scale,
+                                 CudaLatentForm form = CudaLatentForm::automatic);
+
+}  // namespace cepe

@@ -1,0 +1,94 @@
+// Attention on shared latents as CUDA kernels: absorbed cross-attention (model/cross_attention.h). Raw pointers and
+// plain structs, no torch. bfloat16 in and out, float32 inside. Launches are asynchronous on the given stream (a
+// cudaStream_t) of the current device; a launch that CUDA refuses throws Error. Built only with CEPE_CUDA, for Hopper.
+// docs/kernels/latent_attention.md derives the kernels and counts their bytes.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace cepe::latent_kernel {
+
+// Contexts of different lengths, and sequences without one. A table in device memory says what each sequence reads, so
+// that a recorded launch reads the contexts that the table holds when it runs. It is written on the host and copied.
+struct TableShape {
+  int64_t sequences, rows, width;  // rows of one sequence
+  int block_rows;                  // 16 to 64: a context is read once for so many (block_rows_for)
+  bool eight_bits;                 // of all contexts
+  int reader_blocks;               // thread blocks that share the width (reader_blocks_for)
+};
+struct TableContext {    // in the order of their sequences
+  const void* states;    // (tokens, width), as in Args
+  const float* scales;   // (tokens) where they are in 8 bits
+  const bool* mask;      // (tokens), or null
+  int64_t tokens;        // at least one
+  int64_t first, count;  // the sequences that read it
+};
+int block_rows_for(int64_t rows, bool eight_bits);  // where so many read one context
+// tokens: of all contexts
+int reader_blocks_for(int64_t width, bool eight_bits, int block_rows, int64_t tokens);
+int64_t table_bytes(int64_t sequences);
+// memory: table_bytes() on the host; it and its copy must be aligned to 128 bytes. Throws Error where sequences
+// overlap.
+void write_table(const TableShape& shape, const std::vector<TableContext>& contexts, void* memory);
+
+// out = softmax(scale query states^T) states for each context; every state is read from memory once for all rows that
+// run at the same time.
+struct Args {
+  const void* query;   // (contexts, rows, width) bfloat16, contiguous, aligned to 16 bytes
+  const void* states;  // (contexts, tokens, width) bfloat16, or bytes, contiguous, aligned to 16 bytes
+  const float*
+      scales;  // (contexts, tokens): a byte u is (u - 128) times its token's scale, which is above 0; null: bfloat16
+  const bool* mask;  // (contexts, tokens), true = a real token; null: all are. A row without any gives zeros.
+  void* out;         // (contexts, rows, width) bfloat16, contiguous
+  float* scratch;    // scratch_floats(args) floats, aligned to 16 bytes
+  int64_t contexts, rows, tokens, width;  // at least one token
+  float scale;
+  bool inputs_ready =
+      false;  // nothing that is still at work on the stream writes states: they are read before earlier work ends
+  const void* table =
+      nullptr;  // contexts of different lengths, in place of states, scales, mask and tokens; `contexts`
+  const TableShape* shape = nullptr;  // are then sequences, and those without a context get zeros
+};
+
+// The widths that the kernel is compiled for.
+constexpr int64_t kMaxWidth = 1024;
+constexpr bool width_fits(int64_t width) { return width > 0 && width % 64 == 0 && width <= kMaxWidth; }
+
+// Floats that a call takes on the current device, whatever the pointers in args.
+int64_t scratch_floats(const Args& args);
+
+void latent_attention(const Args& args, void* stream);
+
+// The same for many rows, where products of whole matrices are faster: the scores of some blocks of one context become
+// weights here, the caller multiplies before and after, and merge() ends it.
+struct WeighArgs {
+  const float* scores;  // (rows, blocks * block_tokens), unscaled
+  const bool* mask;     // (blocks * block_tokens), or null
+  void* weights;        // (rows, blocks * block_tokens) bfloat16: exponentials against the block's highest
+  float* statistics;    // (blocks, 2, rows): highest score in powers of two, and the sum of the exponentials
+  int64_t rows, blocks, block_tokens;
+  float scale;
+};
+constexpr int64_t kMaxBlockTokens = 8192;  // of a block of scores: a row of it lies in shared memory
+void weigh(const WeighArgs& args, void* stream);
+
+// out = (bytes - 128) times their token's scale, bfloat16: what the products of many rows read.
+struct WidenArgs {
+  const void* states;     // (tokens, width), contiguous, aligned to 16 bytes
+  const float* scales;    // (tokens)
+  void* out;              // (tokens, width), aligned to 16 bytes
+  int64_t tokens, width;  // a multiple of 16
+};
+void widen(const WidenArgs& args, void* stream);
+
+// out from the parts of each context, by log-sum-exp.
+struct MergeArgs {
+  float* sums;        // (contexts, parts, rows, width): weights times states
+  float* statistics;  // (contexts, parts, 2, rows), as weigh() leaves them
+  void* out;          // (contexts, rows, width) bfloat16
+  int64_t contexts, parts, rows, width;
+};
+void merge(const MergeArgs& args, void* stream);
+
+}  // namespace cepe::latent_kernel

@@ -1,0 +1,67 @@
+// Contexts of different lengths in one launch: what the latent kernel and its merge find about them in device memory,
+// and what its host side shares with the one that writes it. Included by latent_*.cu only.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+
+#include "ops/cuda/equal_shares.cuh"
+#include "ops/cuda/tensor_map.cuh"
+
+namespace cepe::latent_kernel {
+
+constexpr int kTile = 64;  // tokens between two synchronisations of the warpgroups
+using hopper::kChunk;
+using hopper::kRowBytes;
+
+// One context, and the rows of the query that read it. Contexts stand in the order of their rows; the tiles of a
+// context's blocks of rows follow each other, and those of the next context.
+struct alignas(128) TableEntry {
+  CUtensorMap states;   // of this context alone
+  const bool* mask;     // (tokens), or null
+  const float* scales;  // (tokens) of states in 8 bits
+  int64_t first_pair;   // of a context and a block of rows
+  int first_row, rows, tokens, tiles;
+};
+// What one sequence reads, as the merge wants it.
+struct TableSequence {
+  int64_t first_tile, first_pair;
+  int tiles;  // of a pair; 0: the sequence has no context
+  int row;    // its first one among its context's
+};
+struct TableTotals {
+  int contexts;
+  int readers;  // as in Shares
+  cuda::EqualShares of_reader;
+};
+struct Table {
+  const TableEntry* entries;  // (contexts); null: there is no table, all contexts are of one length
+  const TableSequence* sequences;
+  const int64_t* first_tiles;  // (contexts)
+  const TableTotals* totals;
+
+  // The context of a tile.
+  __device__ int context_of(int64_t tile) const {
+    int low = 0, high = totals->contexts - 1;
+    while (low < high) {
+      const int middle = (low + high + 1) / 2;
+      if (first_tiles[middle] <= tile)
+        low = middle;
+      else
+        high = middle - 1;
+    }
+    return low;
+  }
+};
+// How a table for so many sequences lies in memory.
+Table table_in(const void* memory, int64_t sequences);
+
+// Readers of so many blocks, which share the width, that run at the same time.
+int most_readers(int blocks);
+constexpr int64_t tiles_of(int64_t tokens) { return (tokens + kTile - 1) / kTile; }
+
+// Of states: bfloat16 as chunks in boxes of a tile of one, bytes in boxes of a tile of 128.
+CUtensorMap map_of_states(const hopper::Array& a, bool eight_bits);
+
+}  // namespace cepe::latent_kernel

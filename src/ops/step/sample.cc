@@ -1,0 +1,101 @@
+#include "ops/step/sample.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/error.h"
+#include "ops/step/sample_kernel.h"
+#ifdef CEPE_CUDA
+#include <ATen/cuda/CUDAContext.h>
+#include <c10/cuda/CUDAGuard.h>
+#endif
+
+namespace cepe {
+
+void check_sampler_options(const SamplerOptions& options) {
+  require(options.temperature >= 0 && std::isfinite(options.temperature),
+          "temperature: expected 0 (greedy) or more, found {}", options.temperature);
+  require(options.top_k >= 0, "top-k: expected 0 (off) or more tokens, found {}", options.top_k);
+  require(options.top_p > 0 && options.top_p <= 1, "top-p: expected a probability above 0 and at most 1, found {}",
+          options.top_p);
+  require(options.min_p >= 0 && options.min_p <= 1, "min-p: expected a share from 0 to 1, found {}", options.min_p);
+  // Beyond these bounds a logit times or by the penalty leaves the range of a float.
+  require(options.repetition_penalty >= 1e-30 && options.repetition_penalty <= 1e30,
+          "repetition penalty: expected a number from 1e-30 to 1e30, found {}", options.repetition_penalty);
+}
+
+bool DeviceSampler::applies(const c10::Device& device) {
+#ifdef CEPE_CUDA
+  return device.is_cuda();
+#else
+  static_cast<void>(device);
+  return false;
+#endif
+}
+
+DeviceSampler::DeviceSampler(const c10::Device& device, int64_t batch, int64_t vocabulary)
+    : batch_(batch), vocabulary_(vocabulary) {
+  require(applies(device), "sampling on the device {}: expected a CUDA device, and a build with CUDA", device.str());
+  require(batch > 0 && vocabulary > 0 && vocabulary < int64_t{1} << 31,
+          "sampling: expected a batch and a vocabulary, found {} sequences and {} tokens", batch, vocabulary);
+  const auto options = at::TensorOptions().device(device);
+  settings_ = at::empty({batch, static_cast<int64_t>(sizeof(sample_kernel::Settings))}, options.dtype(at::kByte));
+  seen_BV_ = at::zeros({batch, vocabulary}, options.dtype(at::kByte));
+  failed_B_ = at::zeros({batch}, options.dtype(at::kInt));
+  scores_BV_ = at::empty({batch, vocabulary}, options.dtype(at::kFloat));
+  weights_BV_ = at::empty({batch, vocabulary}, options.dtype(at::kLong));
+  for (int64_t b = 0; b < batch; ++b) set(b, {});
+}
+
+void DeviceSampler::set(int64_t sequence, const SamplerOptions& options, std::span<const int32_t> seen) {
+  check_sampler_options(options);
+  require(sequence >= 0 && sequence < batch_, "sampling: sequence {} of a batch of {}", sequence, batch_);
+  const sample_kernel::Settings settings{.temperature = options.temperature,
+                                         .top_p = options.top_p,
+                                         .min_p = options.min_p,
+                                         .repetition_penalty = static_cast<float>(options.repetition_penalty),
+                                         .top_k = static_cast<int32_t>(std::min(options.top_k, vocabulary_)),
+                                         .seed = options.seed};
+  at::Tensor bytes = at::empty({settings_.size(1)}, at::kByte);
+  std::memcpy(bytes.mutable_data_ptr(), &settings, sizeof settings);
+  at::Tensor marks = at::zeros({vocabulary_}, at::kByte);
+  for (const int32_t token : seen) {
+    require(token >= 0 && token < vocabulary_, "sampling: token {} is outside the vocabulary of {}", token,
+            vocabulary_);
+    marks.mutable_data_ptr<uint8_t>()[token] = 1;
+  }
+  settings_[sequence].copy_(bytes);
+  seen_BV_[sequence].copy_(marks);
+  failed_B_[sequence].zero_();
+}
+
+void DeviceSampler::sample(const at::Tensor& logits_BV, const at::Tensor& ids_B) {
+  const bool bf16 = logits_BV.scalar_type() == at::kBFloat16;
+  require(logits_BV.dim() == 2 && logits_BV.size(0) == batch_ && logits_BV.size(1) >= vocabulary_ &&
+              logits_BV.is_contiguous() && (bf16 || logits_BV.scalar_type() == at::kFloat) &&
+              logits_BV.device() == failed_B_.device(),
+          "sampling: expected contiguous logits of {} sequences and {} tokens or more on {}, float32 or bfloat16",
+          batch_, vocabulary_, failed_B_.device().str());
+  require(ids_B.dim() == 1 && ids_B.size(0) == batch_ && ids_B.is_contiguous() && ids_B.scalar_type() == at::kLong &&
+              ids_B.device() == failed_B_.device(),
+          "sampling: expected room for {} ids, int64 on {}", batch_, failed_B_.device().str());
+#ifdef CEPE_CUDA
+  const c10::cuda::CUDAGuard guard(logits_BV.device());
+  sample_kernel::Args args{};
+  args.logits = logits_BV.const_data_ptr();
+  args.bf16 = bf16;
+  args.rows = batch_, args.vocabulary = vocabulary_, args.stride = logits_BV.size(1);
+  args.settings = reinterpret_cast<sample_kernel::Settings*>(settings_.mutable_data_ptr());
+  args.seen = seen_BV_.mutable_data_ptr<uint8_t>();
+  args.scores = scores_BV_.mutable_data_ptr<float>();
+  args.weights = reinterpret_cast<uint64_t*>(weights_BV_.mutable_data_ptr<int64_t>());
+  args.chosen = ids_B.mutable_data_ptr<int64_t>();
+  args.failed = failed_B_.mutable_data_ptr<int32_t>();
+  sample_kernel::sample(args, at::cuda::getCurrentCUDAStream(logits_BV.device().index()).stream());
+#endif
+}
+
+}  // namespace cepe

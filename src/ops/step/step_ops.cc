@@ -1,0 +1,156 @@
+#include "ops/step/step_ops.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+#include "base/error.h"
+#include "ops/gemv/gemv_cpu.h"
+#include "ops/step/step_attention_cpu.h"
+#ifdef CEPE_CUDA
+#include <ATen/cuda/CUDAContext.h>
+#include <c10/cuda/CUDAGuard.h>
+
+#include "ops/step/step_kernel.h"
+#endif
+
+namespace cepe {
+namespace {
+
+// Each row at a position of its own. x (B, N, K)
+at::Tensor rotated(const at::Tensor& x_BNK, const StepAttention& input) {
+  const at::Tensor cos = input.rotary.cos.index_select(0, input.positions_B).unsqueeze(1);
+  const at::Tensor sin = input.rotary.sin.index_select(0, input.positions_B).unsqueeze(1);
+  const at::Tensor wide = x_BNK.scalar_type() == at::kDouble ? x_BNK : x_BNK.to(at::kFloat);
+  const std::vector<at::Tensor> halves = wide.chunk(2, -1);
+  const at::Tensor &a = halves[0], &b = halves[1];
+  return at::cat({a * cos - b * sin, b * cos + a * sin}, -1).to(x_BNK.scalar_type());
+}
+
+at::Tensor unfused_attention(const at::Tensor& qkv_BN, const StepAttention& input, int64_t heads) {
+  const int64_t B = qkv_BN.size(0), S = input.k_BSGK.size(1), G = input.k_BSGK.size(2), K = input.k_BSGK.size(3);
+  const int64_t H = heads, R = H / G;
+  const at::Tensor all = qkv_BN.view({B, H + 2 * G, K});
+  at::Tensor q = all.narrow(1, 0, H), k = all.narrow(1, H, G);
+  if (input.q_norm.defined()) q = rms_norm(q, input.q_norm, input.eps);
+  if (input.k_norm.defined()) k = rms_norm(k, input.k_norm, input.eps);
+  const at::Tensor slot = input.positions_B.view({B, 1, 1, 1}).expand({B, 1, G, K});
+  at::Tensor k_cache = input.k_BSGK, v_cache = input.v_BSGK;
+  k_cache.scatter_(1, slot, rotated(k, input).unsqueeze(1));
+  v_cache.scatter_(1, slot, all.narrow(1, H + G, G).unsqueeze(1));
+  // What lies in the cache behind the token is never multiplied: it may be anything.
+  const at::Tensor unread = at::arange(S, input.positions_B.options()).unsqueeze(0) > input.positions_B.unsqueeze(1);
+  const at::Tensor keys = k_cache.permute({0, 2, 3, 1});                                              // (B, G, K, S)
+  const at::Tensor values = v_cache.masked_fill(unread.view({B, S, 1, 1}), 0).permute({0, 2, 1, 3});  // (B, G, S, K)
+  const at::Tensor queries = rotated(q, input).view({B, G, R, K});
+  const at::Tensor scores = at::matmul(queries, keys).div(std::sqrt(static_cast<double>(K)));
+  const at::Tensor wide = scores.scalar_type() == at::kDouble ? scores : scores.to(at::kFloat);
+  const at::Tensor weights = wide.masked_fill(unread.view({B, 1, 1, S}), -INFINITY).softmax(-1);
+  return at::matmul(weights.to(values.scalar_type()), values).reshape({B, H * K});
+}
+
+// On a CPU positions are at hand, and a wrong one would be written outside the cache.
+void check_positions(const at::Tensor& positions_B, int64_t capacity) {
+  const at::Tensor positions = positions_B.contiguous();
+  const int64_t* const at = positions.const_data_ptr<int64_t>();
+  for (int64_t b = 0; b < positions.numel(); ++b) {
+    require(at[b] >= 0 && at[b] < capacity, "step attention: position {} lies outside a cache of {}", at[b], capacity);
+  }
+}
+
+at::Tensor cpu_attention(const at::Tensor& qkv_in, const StepAttention& input, int64_t heads) {
+  const at::Tensor qkv = qkv_in.contiguous(), positions = input.positions_B.contiguous();
+  const int64_t B = qkv.size(0), S = input.k_BSGK.size(1), G = input.k_BSGK.size(2), K = input.k_BSGK.size(3);
+  const auto bits = [](const at::Tensor& t) {
+    return t.defined() ? static_cast<const uint16_t*>(t.const_data_ptr()) : nullptr;
+  };
+  const auto written = [](const at::Tensor& t) { return static_cast<uint16_t*>(t.mutable_data_ptr()); };
+  const at::Tensor out = at::empty({B, heads * K}, qkv.options());
+  step_attention_cpu::attention({.qkv = bits(qkv),
+                                 .cos = input.rotary.cos.const_data_ptr<float>(),
+                                 .sin = input.rotary.sin.const_data_ptr<float>(),
+                                 .positions = positions.const_data_ptr<int64_t>(),
+                                 .q_norm = bits(input.q_norm),
+                                 .k_norm = bits(input.k_norm),
+                                 .k_cache = written(input.k_BSGK),
+                                 .v_cache = written(input.v_BSGK),
+                                 .out = written(out),
+                                 .batch = B,
+                                 .capacity = S,
+                                 .heads = heads,
+                                 .kv_heads = G,
+                                 .head_size = K,
+                                 .eps = static_cast<float>(input.eps)});
+  return out;
+}
+
+#ifdef CEPE_CUDA
+at::Tensor fused_attention(const at::Tensor& qkv_in, const StepAttention& input, int64_t heads) {
+  const at::Tensor qkv = qkv_in.contiguous();
+  const at::Tensor out = at::empty({qkv.size(0), heads * input.k_BSGK.size(3)}, qkv.options());
+  const c10::cuda::CUDAGuard guard(qkv.device());
+  step_kernel::AttentionArgs args{};
+  args.qkv = qkv.const_data_ptr();
+  args.cos = input.rotary.cos.const_data_ptr<float>();
+  args.sin = input.rotary.sin.const_data_ptr<float>();
+  args.positions = input.positions_B.const_data_ptr<int64_t>();
+  args.q_norm = input.q_norm.defined() ? input.q_norm.const_data_ptr() : nullptr;
+  args.k_norm = input.k_norm.defined() ? input.k_norm.const_data_ptr() : nullptr;
+  args.k_cache = input.k_BSGK.mutable_data_ptr();
+  args.v_cache = input.v_BSGK.mutable_data_ptr();
+  args.out = out.mutable_data_ptr();
+  args.batch = qkv.size(0), args.capacity = input.k_BSGK.size(1);
+  args.heads = heads, args.kv_heads = input.k_BSGK.size(2), args.head_size = input.k_BSGK.size(3);
+  args.eps = static_cast<float>(input.eps);
+  step_kernel::attention(args, at::cuda::getCurrentCUDAStream(qkv.device().index()).stream());
+  return out;
+}
+#endif
+
+}  // namespace
+
+bool step_attention_is_fused(const at::Device& device, at::ScalarType type, int64_t head_dim) {
+  if (device.is_cpu()) {
+    return type == at::kBFloat16 && gemv_cpu::available() && step_attention_cpu::head_size_fits(head_dim);
+  }
+#ifdef CEPE_CUDA
+  return device.is_cuda() && type == at::kBFloat16 && step_kernel::head_size_fits(head_dim);
+#else
+  return false;
+#endif
+}
+
+at::Tensor step_attention(const at::Tensor& qkv_BN, const StepAttention& input) {
+  const int64_t B = qkv_BN.size(0), S = input.k_BSGK.size(1), G = input.k_BSGK.size(2), K = input.k_BSGK.size(3);
+  const int64_t heads = qkv_BN.size(1) / K - 2 * G;
+  require(heads > 0 && heads % G == 0 && qkv_BN.size(1) == (heads + 2 * G) * K,
+          "step attention: rows of {} are not queries, keys and values of {} heads of {}", qkv_BN.size(1), G, K);
+  require(input.k_BSGK.size(0) == B && input.positions_B.size(0) == B,
+          "step attention: a cache of {} sequences and positions of {} for a batch of {}", input.k_BSGK.size(0),
+          input.positions_B.size(0), B);
+  require(input.k_BSGK.is_contiguous() && input.v_BSGK.is_contiguous() && input.rotary.cos.size(0) >= S,
+          "step attention: the cache should be contiguous, and the rotary table as long as it");
+  if (qkv_BN.is_cpu()) check_positions(input.positions_B, S);
+  const bool fused = step_attention_is_fused(qkv_BN.device(), qkv_BN.scalar_type(), K);
+  if (fused && qkv_BN.is_cpu()) return cpu_attention(qkv_BN, input, heads);
+#ifdef CEPE_CUDA
+  if (fused) return fused_attention(qkv_BN, input, heads);
+#endif
+  return unfused_attention(qkv_BN, input, heads);
+}
+
+at::Tensor step_swiglu(const at::Tensor& gate_up_BN) {
+  const int64_t F = gate_up_BN.size(1) / 2;
+#ifdef CEPE_CUDA
+  if (gate_up_BN.is_cuda() && gate_up_BN.scalar_type() == at::kBFloat16 && F % 8 == 0 && gate_up_BN.is_contiguous()) {
+    const at::Tensor out = at::empty({gate_up_BN.size(0), F}, gate_up_BN.options());
+    const c10::cuda::CUDAGuard guard(out.device());
+    step_kernel::swiglu({gate_up_BN.const_data_ptr(), out.mutable_data_ptr(), gate_up_BN.size(0), F},
+                        at::cuda::getCurrentCUDAStream(out.device().index()).stream());
+    return out;
+  }
+#endif
+  return swiglu(gate_up_BN.narrow(1, 0, F), gate_up_BN.narrow(1, F, F));
+}
+
+}  // namespace cepe
