@@ -1,8 +1,5 @@
 // cepe bench: how fast a model encodes, reads and writes here, beside what the device can do (docs/bench.md).
 #include <ATen/Parallel.h>
-#ifdef CEPE_CUDA
-#include <ATen/cuda/CUDAContextLight.h>
-#endif
 
 #include <cstdio>
 #include <memory>
@@ -19,6 +16,7 @@
 #include "model/merged_projections.h"
 #include "model/shapes.h"
 #include "model/weight_type.h"
+#include "ops/cuda/device.h"
 #include "speed/bench.h"
 
 namespace cepe {
@@ -53,11 +51,7 @@ BenchSweep sweep_of(const BenchCommand& given, bool has_encoder) {
 }
 
 std::string device_name(const at::Device& device) {
-#ifdef CEPE_CUDA
-  if (device.is_cuda()) {
-    return fmt::format("{} ({})", device.str(), at::cuda::getDeviceProperties(device.index())->name);
-  }
-#endif
+  if (device.is_cuda()) return fmt::format("{} ({})", device.str(), cuda_device_name(device));
   return fmt::format("{}, {} threads", device.str(), at::get_num_threads());
 }
 

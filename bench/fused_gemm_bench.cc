@@ -4,11 +4,9 @@
 //
 //   build-cuda/bench/fused_gemm_bench
 #include <ATen/ATen.h>
-#include <c10/core/GradMode.h>
-#ifdef CEPE_CUDA
 #include <ATen/cuda/CUDAContext.h>
 #include <ATen/cuda/CUDAEvent.h>
-#endif
+#include <c10/core/GradMode.h>
 
 #include <algorithm>
 #include <cmath>
@@ -18,7 +16,6 @@
 
 #include "ops/gemm/fused_gemm.h"
 
-#ifdef CEPE_CUDA
 namespace {
 
 using Work = std::function<void()>;
@@ -101,9 +98,3 @@ int main() {
   }
   return 0;
 }
-#else
-int main() {
-  std::printf("fused GEMMs: this build has no CUDA\n");
-  return 1;
-}
-#endif

@@ -4,10 +4,8 @@
 //
 //   build/bench/latent_attention_bench [CONTEXT_TOKENS]
 #include <ATen/ATen.h>
+#include <ATen/DeviceAccelerator.h>
 #include <c10/core/GradMode.h>
-#ifdef CEPE_CUDA
-#include <ATen/cuda/CUDAContext.h>
-#endif
 
 #include <algorithm>
 #include <chrono>
@@ -16,7 +14,7 @@
 #include <functional>
 #include <memory>
 
-#include "ops/latent/attention_mass.h"
+#include "ops/attention_mass/attention_mass.h"
 #include "ops/latent/context_table.h"
 #include "ops/latent/latent_attention.h"
 #include "ops/latent/latent_int8.h"
@@ -32,16 +30,12 @@ struct Device {
 };
 
 Device device() {
-#ifdef CEPE_CUDA
-  if (at::cuda::is_available()) return {at::kCUDA, 20};
-#endif
+  if (at::hasCUDA()) return {at::kCUDA, 20};
   return {};
 }
 
 void wait(const Device& on) {
-#ifdef CEPE_CUDA
-  if (on.device.is_cuda()) at::cuda::getCurrentCUDAStream().synchronize();
-#endif
+  if (on.device.is_cuda()) at::accelerator::synchronizeDevice(0);
 }
 
 // Median of five runs after one that warms up.

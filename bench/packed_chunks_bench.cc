@@ -6,10 +6,8 @@
 // The defaults: smollm2-135m+8x15 (on a GPU llama-2-7b+mlm-large), 40 retrieved passages as chunks of
 // 60 to 200 tokens, padded to 256. Lengths are evenly spread and shuffled; ids are random.
 #include <ATen/ATen.h>
+#include <ATen/DeviceAccelerator.h>
 #include <c10/core/GradMode.h>
-#ifdef CEPE_CUDA
-#include <ATen/cuda/CUDAContext.h>
-#endif
 
 #include <algorithm>
 #include <chrono>
@@ -27,19 +25,11 @@
 
 namespace {
 
-bool gpu() {
-#ifdef CEPE_CUDA
-  return at::cuda::is_available();
-#else
-  return false;
-#endif
-}
+bool gpu() { return at::hasCUDA(); }
 
 double seconds(const std::function<at::Tensor()>& work) {
   const auto wait = [] {
-#ifdef CEPE_CUDA
-    if (gpu()) at::cuda::getCurrentCUDAStream().synchronize();
-#endif
+    if (gpu()) at::accelerator::synchronizeDevice(0);
   };
   wait();
   const auto start = std::chrono::steady_clock::now();

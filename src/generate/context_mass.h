@@ -1,4 +1,5 @@
-// Which chunks of the context a text was written from: the attention mass of each (ops/latent/attention_mass.h).
+// Which chunks of the context a text was written from: the attention mass of each
+// (ops/attention_mass/attention_mass.h).
 #pragma once
 
 #include <string>

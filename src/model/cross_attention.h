@@ -15,9 +15,9 @@
 
 #include "model/cost_model.h"
 #include "model/layers.h"
+#include "ops/attention_mass/attention_mass.h"
 #include "ops/chain/gemv_chain.h"
 #include "ops/context/context_attention.h"
-#include "ops/latent/attention_mass.h"
 #include "ops/latent/context_table.h"
 
 namespace cepe {

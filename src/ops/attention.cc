@@ -6,10 +6,8 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "ops/attention_cuda.h"
 #include "ops/ops.h"
-#ifdef CEPE_CUDA
-#include "ops/elementwise/elementwise_cuda.h"
-#endif
 
 namespace cepe {
 namespace {
@@ -63,12 +61,10 @@ at::Tensor packed_attention(const at::Tensor& q_1THK, const at::Tensor& k_1TGK, 
           "attention: packed sequences of {} tokens, the queries are {} x {}, the keys {} x {}", T, q_1THK.size(0),
           q_1THK.size(1), k_1TGK.size(0), k_1TGK.size(1));
   const auto& lengths = mask.packed->lengths;
-#ifdef CEPE_CUDA
   const bool equal = std::adjacent_find(lengths.begin(), lengths.end(), std::not_equal_to<>()) == lengths.end();
   if (flash_applies(q_1THK) && !equal) {
     return flash_packed_attention(q_1THK, k_1TGK, v_1TGK, *mask.packed);
   }
-#endif
   return attend_runs(q_1THK, k_1TGK, v_1TGK, lengths);
 }
 
@@ -97,13 +93,11 @@ at::Tensor attention(const at::Tensor& q_BTHK, const at::Tensor& k_BSGK, const a
           padded ? mask.keys_BS.size(1) : 0, B, S);
   // A single query at the end sees everything; a whole square is the kernel's own causal form.
   const bool needs_causal = mask.causal && T > 1;
-#ifdef CEPE_CUDA
   // Both would otherwise read a bias of T x S values a sequence.
   if (flash_applies(q_BTHK)) {
     if (padded && !needs_causal) return flash_masked_attention(q_BTHK, k_BSGK, v_BSGK, mask.keys_BS);
     if (!padded && needs_causal && T != S) return flash_causal_attention(q_BTHK, k_BSGK, v_BSGK);
   }
-#endif
   const Heads heads{q_BTHK.transpose(1, 2), k_BSGK.transpose(1, 2), v_BSGK.transpose(1, 2)};
   if (!padded) {
     if (!needs_causal || T == S) return attend(heads, std::nullopt, needs_causal).transpose(1, 2);

@@ -2,10 +2,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "base/error.h"
-#include "ops/ops.h"
-#ifdef CEPE_CUDA
 #include "ops/elementwise/elementwise_cuda.h"
-#endif
+#include "ops/ops.h"
 
 namespace cepe {
 namespace {
@@ -19,12 +17,10 @@ struct BlockLoss {
 };
 
 BlockLoss block_cross_entropy(at::Tensor logits_NV, const at::Tensor& labels_N, bool gradient) {
-#ifdef CEPE_CUDA
   if (fused_applies(logits_NV)) {
     const at::Tensor loss = fused_cross_entropy(logits_NV, labels_N, gradient);
     return {loss, logits_NV};
   }
-#endif
   const at::Tensor scored = labels_N.ge(0), index = labels_N.clamp_min(0).unsqueeze(1);
   const at::Tensor wide = logits_NV.scalar_type() == at::kDouble ? logits_NV : logits_NV.to(at::kFloat);
   at::Tensor log_probs = wide.log_softmax(-1);

@@ -4,9 +4,7 @@
 
 #include "base/error.h"
 #include "ops/elementwise/elementwise_cpu.h"
-#ifdef CEPE_CUDA
 #include "ops/elementwise/elementwise_cuda.h"
-#endif
 
 namespace cepe {
 namespace {
@@ -21,18 +19,14 @@ bool all_fused_on_cpu(const at::Tensor& x, const at::Tensor& weight) {
 }  // namespace
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
-#ifdef CEPE_CUDA
   if (fused_norm_applies(x, weight)) return fused_rms_norm(x, weight, eps);
-#endif
   if (all_fused_on_cpu(x, weight)) return fused_cpu_rms_norm(x, weight, eps);
   // LibTorch's own kernel computes in float32 inside.
   return at::rms_norm(x, {x.size(-1)}, weight, eps);
 }
 
 NormedSum add_rms_norm(const at::Tensor& x, const at::Tensor& y, const at::Tensor& weight, double eps) {
-#ifdef CEPE_CUDA
   if (fused_norm_applies(x, weight, y)) return fused_add_rms_norm(x, y, weight, eps);
-#endif
   if (all_fused_on_cpu(x, weight) && fused_cpu_applies(y) && x.sizes() == y.sizes() &&
       x.scalar_type() == y.scalar_type()) {
     return fused_cpu_add_rms_norm(x, y, weight, eps);
@@ -45,9 +39,7 @@ at::Tensor rotary(const at::Tensor& x_BTHK, const RotaryTable& table, int64_t fi
   const int64_t T = x_BTHK.size(1), positions = table.cos.size(0);
   require(first >= 0 && first + T <= positions, "rotary: position {} lies beyond the table of {} positions",
           first + T - 1, positions);
-#ifdef CEPE_CUDA
   if (fused_applies(x_BTHK)) return fused_rotary(x_BTHK, table, first);
-#endif
   if (fused_cpu_applies(x_BTHK) && table.cos.scalar_type() == at::kFloat) return fused_cpu_rotary(x_BTHK, table, first);
   const at::Tensor cos = table.cos.narrow(0, first, T).view({1, T, 1, table.cos.size(1)});
   const at::Tensor sin = table.sin.narrow(0, first, T).view({1, T, 1, table.sin.size(1)});
@@ -57,9 +49,7 @@ at::Tensor rotary(const at::Tensor& x_BTHK, const RotaryTable& table, int64_t fi
 }
 
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
-#ifdef CEPE_CUDA
   if (fused_applies(gate)) return fused_swiglu(gate, up);
-#endif
   return at::silu(gate) * up;
 }
 

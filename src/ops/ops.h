@@ -1,7 +1,7 @@
 // The operations every model is made of: signature, shapes and reference formula of each. All of them are
 // differentiable, run on CPU and CUDA, in float64 (references), float32 and bfloat16; the arithmetic inside
 // norms, rotations and softmax is float32 or wider. A CUDA build replaces some by one fused kernel
-// (elementwise_kernel.h).
+// (elementwise/elementwise_kernel.h).
 //
 // Shape suffixes: B batch, T query tokens, S key tokens, D width, H query heads, G key-value heads (H % G == 0),
 // K head size, F feed-forward width, V vocabulary.
@@ -10,7 +10,8 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <vector>
+
+#include "ops/types.h"
 
 namespace cepe {
 
@@ -18,17 +19,10 @@ namespace cepe {
 // x (..., D), weight (D) -> (..., D)
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 
-// A residual stream after an addition, and its norm: sum = x + y, normed = rms_norm(sum, weight, eps). One pass over
-// memory on CUDA, and one for both gradients. x, y (..., D), weight (D) -> (..., D) each
-struct NormedSum {
-  at::Tensor sum, normed;
-};
+// sum = x + y, normed = rms_norm(sum, weight, eps). One pass over memory on CUDA, and one for both gradients.
+// x, y (..., D), weight (D) -> (..., D) each
 NormedSum add_rms_norm(const at::Tensor& x, const at::Tensor& y, const at::Tensor& weight, double eps);
 
-// Cosines and sines of rotary positions, (positions, K/2) each, float32 (float64 when the model is).
-struct RotaryTable {
-  at::Tensor cos, sin;
-};
 // Rotates each head's two halves, (a, b) -> (a cos - b sin, b cos + a sin), at positions
 // first, first + 1, ... Su et al. 2021, arXiv 2104.09864, in the half-split layout of Hugging Face's Llama.
 // x (B, T, H, K) -> (B, T, H, K)
@@ -37,24 +31,6 @@ at::Tensor rotary(const at::Tensor& x_BTHK, const RotaryTable& table, int64_t fi
 // silu(gate) * up, elementwise. gate, up (..., F)
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
 
-// Sequences of lengths of their own that lie one after another in one row of tokens, without padding.
-struct PackedSequences {
-  std::vector<int64_t> lengths;  // equal ones side by side are computed together
-  at::Tensor bounds;             // (lengths + 1) int32 on the tokens' device: 0, and where each ends; only on CUDA
-  int64_t tokens() const;        // of all
-};
-// Error where a length is below 1.
-PackedSequences pack_sequences(std::vector<int64_t> lengths, const at::Device& device);
-
-// Which keys a query may see.
-struct AttentionMask {
-  // Query t sees keys 0 .. S - T + t (the queries are the last T of the S positions).
-  bool causal = false;
-  // (B, S) bool, true = a real token. Undefined: all keys are real. A row without any real key gives zeros.
-  at::Tensor keys_BS;
-  // The one row (B = 1, T = S) is several sequences, each of which sees itself alone. Without causal and keys_BS.
-  const PackedSequences* packed = nullptr;
-};
 // softmax(q k^T / sqrt(K)) v for each head; query head h reads key-value head h / (H / G).
 // q (B, T, H, K), k and v (B, S, G, K) -> (B, T, H, K)
 at::Tensor attention(const at::Tensor& q_BTHK, const at::Tensor& k_BSGK, const at::Tensor& v_BSGK,

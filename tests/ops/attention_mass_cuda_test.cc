@@ -6,9 +6,9 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "ops/attention_mass/attention_mass.h"
 #include "ops/attention_mass_formula.h"
 #include "ops/cuda_device.h"
-#include "ops/latent/attention_mass.h"
 #include "ops/latent/latent_int8.h"
 
 namespace cepe {

@@ -1,5 +1,5 @@
 // Attention mass by chunk against its formula in float64.
-#include "ops/latent/attention_mass.h"
+#include "ops/attention_mass/attention_mass.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

@@ -5,6 +5,7 @@
 #include "ops/chain/gemv_chain_finish.cuh"
 #include "ops/chain/gemv_chain_kernel.h"
 #include "ops/chain/gemv_chain_multiply.cuh"
+#include "ops/cuda/refuse.h"
 
 namespace cepe::gemv_chain_kernel {
 namespace {
@@ -103,7 +104,7 @@ __device__ __forceinline__ void multiply_tiles(const Chain& chain, const Shared&
 __global__ void __launch_bounds__(kThreads, 2) run_chain(const __grid_constant__ Chain chain) {
   extern __shared__ __align__(1024) char memory[];
   const Shared shared(memory, chain);
-  let_next_start();
+  trigger_dependents();
   if (threadIdx.x == 0) {
     prefetch_map(chain.steps[0].weight);
     for (int i = 0; i < chain.stages; ++i) init_barrier(shared.full + i, 1), init_barrier(shared.empty + i, kWarps);
@@ -120,12 +121,12 @@ __global__ void __launch_bounds__(kThreads, 2) run_chain(const __grid_constant__
   __syncthreads();
   const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kWarp, 0);
   if (warp < kWarps) {
-    wait_for_earlier();
+    grid_dependency_sync();
     multiply_tiles(chain, shared);
   } else if (warp == kWarps) {
     if (threadIdx.x % kWarp == 0) copy_weights(chain, shared);  // weights wait for nobody
   } else {
-    wait_for_earlier();
+    grid_dependency_sync();
     finish_tiles(chain, shared);
   }
 }
@@ -230,7 +231,7 @@ int64_t workspace_bytes(const Args& args) {
 }
 
 void run(const Args& args, void* stream) {
-  if (!fits(args)) fused::refuse("GEMV chain", "its sizes are not those that it is made for");
+  if (!fits(args)) cuda::refuse("GEMV chain", "its sizes are not those that it is made for");
   auto* const memory = static_cast<char*>(args.workspace);
   const Workspace workspace(0);
   auto* words = reinterpret_cast<Word*>(memory + workspace.words);
@@ -255,8 +256,8 @@ void run(const Args& args, void* stream) {
   const int bytes = chain.stages * kStageBytes + chain.x_bytes + Shared::kSmallBytes;
   const cudaError_t prepared =  // of the current device
       cudaFuncSetAttribute(run_chain, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
-  if (prepared != cudaSuccess) fused::refuse("GEMV chain", cudaGetErrorString(prepared));
-  launch_early(
+  if (prepared != cudaSuccess) cuda::refuse("GEMV chain", cudaGetErrorString(prepared));
+  launch_dependent(
       "GEMV chain", run_chain,
       {dim3(static_cast<unsigned>(multiprocessors())), kThreads, static_cast<size_t>(bytes), as_stream(stream)}, chain);
 }

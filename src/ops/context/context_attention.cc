@@ -7,10 +7,8 @@
 #include <optional>
 
 #include "base/error.h"
+#include "ops/attention_cuda.h"
 #include "ops/context/context_attention_cpu.h"
-#ifdef CEPE_CUDA
-#include "ops/elementwise/elementwise_cuda.h"
-#endif
 
 namespace cepe {
 namespace {
@@ -108,13 +106,11 @@ PartialAttention partial_attention(const at::Tensor& q, const at::Tensor& k, con
 }
 
 void AttentionMerge::add(const PartialAttention& part) {
-#ifdef CEPE_CUDA
   const bool same_layout = !sum_CGNK_.defined() || sum_CGNK_.strides() == part.out_CGNK.strides();
   if (fused_merge_applies(part.out_CGNK) && same_layout) {
     fused_merge_attention(part.out_CGNK, part.log_sum_exp_CGN, sum_CGNK_, log_sum_exp_CGN_);
     return;
   }
-#endif
   const at::Tensor out = part.out_CGNK.to(wide_type(part.out_CGNK));
   if (!sum_CGNK_.defined()) {
     sum_CGNK_ = out.is_same(part.out_CGNK) ? out.clone() : out;

@@ -12,6 +12,8 @@
 
 #include <utility>
 
+#include "ops/context/context_keys_values.h"
+
 namespace cepe {
 
 // Queries by the key-value head that they read. With one context for a batch, all its sequences are rows of it.
@@ -41,16 +43,6 @@ class AttentionMerge {
   at::Tensor sum_CGNK_, log_sum_exp_CGN_;
 };
 
-// Keys and values of one layer for a whole context.
-struct ContextKeysValues {
-  // Tokens of a block of keys on a CPU: they stand side by side, so that one vector holds the same number of 16 keys.
-  static constexpr int64_t kBlock = 64;
-  at::Tensor k;        // on a CPU (C, G, ceil(S / kBlock), K, kBlock), the end padded with zeros; else (C, G, S, K)
-  at::Tensor v;        // (C, G, S, K); on a CPU padded with zeros to whole blocks
-  int64_t tokens = 0;  // S
-  bool blocked() const { return k.dim() == 5; }
-  int64_t bytes() const { return static_cast<int64_t>(k.nbytes() + v.nbytes()); }
-};
 // Memory for such keys and values, to be filled by write_keys_values.
 struct ContextSizes {
   int64_t contexts = 1, kv_heads = 0, tokens = 0, head_dim = 0;
@@ -60,10 +52,6 @@ ContextKeysValues make_context_keys_values(const ContextSizes& sizes, const at::
 void write_keys_values(ContextKeysValues& to, int64_t first, const at::Tensor& k_CnGK, const at::Tensor& v_CnGK);
 // Tokens first .. first + n as keys and values (C, G, n, K); first and n as above.
 std::pair<at::Tensor, at::Tensor> read_keys_values(const ContextKeysValues& from, int64_t first, int64_t n);
-
-// The instruction sets that the CPU's kernel is compiled for; `best` is what the processor has. The others are for
-// tests; `none` takes LibTorch's attention part by part.
-enum class ContextKernel { best, avx2, portable, none };
 
 // softmax(q k^T / sqrt(K)) v over the whole context. mask (C, S) bool, true = a real token; undefined: all are. A row
 // without any real token gives zeros. Arithmetic is float32. With few rows each key and value is read once from memory,

@@ -15,7 +15,7 @@ namespace cepe {
 namespace {
 
 // Plain C++ on vectors of a fixed size, inlined whole into one copy for each instruction set, as in
-// latent_attention.cc.
+// latent_attention_cpu.cc.
 #pragma GCC diagnostic ignored "-Wpsabi"  // of functions that return vectors: all are inlined
 #define CEPE_INLINE inline __attribute__((always_inline))
 

@@ -1,7 +1,9 @@
 // The CPU's kernel behind context_attention() (context_attention.h); docs/cross-attention.md.
 #pragma once
 
-#include "ops/context/context_attention.h"
+#include <ATen/core/Tensor.h>
+
+#include "ops/context/context_keys_values.h"
 
 namespace cepe {
 

@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "ops/elementwise/elementwise_kernel.h"
+#include "ops/cuda/refuse.h"
 
 namespace cepe::cuda {
 
@@ -64,25 +64,25 @@ bool all_aligned(Pointers... p) {
 
 inline void check_launch(const char* kernel) {
   const cudaError_t status = cudaGetLastError();
-  if (status != cudaSuccess) fused::refuse(kernel, cudaGetErrorString(status));
+  if (status != cudaSuccess) cuda::refuse(kernel, cudaGetErrorString(status));
 }
 
 // Kernels of a decoding step overlap at their edges ("programmatic dependent launch"): one that is launched early takes
-// its place while the one before it on the stream still runs, and calls wait_for_earlier() before it touches what
-// others write; each calls let_next_start() first of all. A kernel may be early after any other, for a wait ends when
-// all before has.
-__device__ __forceinline__ void let_next_start() { cudaTriggerProgrammaticLaunchCompletion(); }
-__device__ __forceinline__ void wait_for_earlier() { cudaGridDependencySynchronize(); }
+// its place while the one before it on the stream still runs, and calls grid_dependency_sync() before it touches what
+// others write; each calls trigger_dependents() first of all. A kernel may be early after any other, for a wait ends
+// when all before has.
+__device__ __forceinline__ void trigger_dependents() { cudaTriggerProgrammaticLaunchCompletion(); }
+__device__ __forceinline__ void grid_dependency_sync() { cudaGridDependencySynchronize(); }
 
 // The grid, threads, shared memory and stream of a launch.
-struct Launch {
+struct LaunchShape {
   dim3 grid;
   unsigned threads;
   size_t shared_bytes;
   cudaStream_t stream;
 };
 template <typename Args>
-void launch_early(const char* name, void (*kernel)(const Args), const Launch& how, const Args& args) {
+void launch_dependent(const char* name, void (*kernel)(const Args), const LaunchShape& how, const Args& args) {
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;
@@ -94,7 +94,7 @@ void launch_early(const char* name, void (*kernel)(const Args), const Launch& ho
   config.attrs = &attribute;
   config.numAttrs = 1;
   const cudaError_t status = cudaLaunchKernelEx(&config, kernel, args);
-  if (status != cudaSuccess) fused::refuse(name, cudaGetErrorString(status));
+  if (status != cudaSuccess) cuda::refuse(name, cudaGetErrorString(status));
 }
 
 inline int multiprocessors() {

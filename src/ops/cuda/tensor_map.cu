@@ -2,7 +2,7 @@
 
 #include <cuda_runtime.h>
 
-#include "ops/elementwise/elementwise_kernel.h"
+#include "ops/cuda/refuse.h"
 
 namespace cepe::hopper {
 namespace {
@@ -16,7 +16,7 @@ EncodeTiled encode_tiled() {
     cudaDriverEntryPointQueryResult result{};
     const cudaError_t status =
         cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &result);
-    if (status != cudaSuccess || !found) fused::refuse("bulk copies", "the driver has no cuTensorMapEncodeTiled");
+    if (status != cudaSuccess || !found) cuda::refuse("bulk copies", "the driver has no cuTensorMapEncodeTiled");
     return reinterpret_cast<EncodeTiled>(found);
   }();
   return function;
@@ -29,7 +29,7 @@ CUtensorMap map_of(CUtensorMapDataType type, const void* data, const cuuint64_t 
   const CUresult result =
       encode_tiled()(&map, type, 4, const_cast<void*>(data), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
                      CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result != CUDA_SUCCESS) fused::refuse("bulk copies", "no tensor map can describe the array");
+  if (result != CUDA_SUCCESS) cuda::refuse("bulk copies", "no tensor map can describe the array");
   return map;
 }
 

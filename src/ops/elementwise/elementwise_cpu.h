@@ -5,7 +5,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "ops/ops.h"
+#include "ops/types.h"
 
 namespace cepe {
 

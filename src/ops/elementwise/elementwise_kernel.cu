@@ -196,8 +196,8 @@ __global__ void __launch_bounds__(kWideThreads) wide_rms_norm_kernel(const RmsNo
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int width = static_cast<int>(a.width), vectors = width / kVector;
   int turn = 0;
-  let_next_start();
-  wait_for_earlier();
+  trigger_dependents();
+  grid_dependency_sync();
   for (int64_t row = blockIdx.x; row < a.rows; row += gridDim.x, turn ^= 1) {
     const int64_t start = row * width;
     Vector s[VECTORS];
@@ -343,14 +343,14 @@ void launch_rms_norm(const RmsNormArgs& args, cudaStream_t stream) {
 
 void launch_wide_rms_norm(const RmsNormArgs& args, cudaStream_t stream) {
   const int64_t rows = std::min<int64_t>(args.rows, int64_t{32} * multiprocessors());
-  const Launch how{dim3(static_cast<unsigned>(rows)), kWideThreads, 0, stream};
+  const LaunchShape how{dim3(static_cast<unsigned>(rows)), kWideThreads, 0, stream};
   const int64_t vectors = (args.width / kVector + kWideThreads - 1) / kWideThreads;
   if (vectors <= 1) {
-    launch_early("rms_norm", wide_rms_norm_kernel<1>, how, args);
+    launch_dependent("rms_norm", wide_rms_norm_kernel<1>, how, args);
   } else if (vectors <= 2) {
-    launch_early("rms_norm", wide_rms_norm_kernel<2>, how, args);
+    launch_dependent("rms_norm", wide_rms_norm_kernel<2>, how, args);
   } else {
-    launch_early("rms_norm", wide_rms_norm_kernel<4>, how, args);
+    launch_dependent("rms_norm", wide_rms_norm_kernel<4>, how, args);
   }
 }
 
@@ -370,7 +370,7 @@ void launch_rms_norm_backward(const RmsNormBackwardArgs& args, cudaStream_t stre
 // Calls f with the smallest compiled number of vectors a lane that holds a row.
 template <typename F>
 void for_width(int64_t width, F f) {
-  if (!norm_width_fits(width)) refuse("rms_norm", "the width is not a multiple of 8 up to kNormMaxWidth");
+  if (!norm_width_fits(width)) cuda::refuse("rms_norm", "the width is not a multiple of 8 up to kNormMaxWidth");
   const int64_t vectors = (width + kWarp * kVector - 1) / (kWarp * kVector);
   if (vectors <= 1) return f(std::integral_constant<int, 1>());
   if (vectors <= 2) return f(std::integral_constant<int, 2>());
@@ -539,7 +539,8 @@ __global__ void __launch_bounds__(256) move_rows_kernel(const PackRowsArgs a, in
 
 template <bool PACK>
 void move_rows(const PackRowsArgs& args, cudaStream_t stream) {
-  if (args.row_bytes % 16 != 0 || !all_aligned(args.from, args.to)) refuse("pack_rows", "rows are not 16-byte pieces");
+  if (args.row_bytes % 16 != 0 || !all_aligned(args.from, args.to))
+    cuda::refuse("pack_rows", "rows are not 16-byte pieces");
   const int64_t items = args.rows * (args.row_bytes / 16);
   if (items == 0) return;
   move_rows_kernel<PACK><<<blocks_for(items, 256), 256, 0, stream>>>(args, items);
@@ -549,7 +550,7 @@ void move_rows(const PackRowsArgs& args, cudaStream_t stream) {
 }  // namespace
 
 void rotary(const RotaryArgs& a, void* stream) {
-  if (a.head_size % 2 != 0) refuse("rotary", "the head size is odd");
+  if (a.head_size % 2 != 0) cuda::refuse("rotary", "the head size is odd");
   if (a.batch * a.tokens * a.heads * a.head_size == 0) return;
   const int64_t strides[] = {a.x_stride_batch, a.x_stride_token, a.x_stride_head,
                              a.y_stride_batch, a.y_stride_token, a.y_stride_head};
@@ -596,7 +597,7 @@ int64_t norm_partial_rows(int64_t rows) {
 
 void rms_norm_backward(const RmsNormBackwardArgs& args, void* stream) {
   const bool scratch = args.partial != nullptr;
-  if ((args.grad_weight != nullptr) != scratch) refuse("rms_norm_backward", "grad_weight without its scratch");
+  if ((args.grad_weight != nullptr) != scratch) cuda::refuse("rms_norm_backward", "grad_weight without its scratch");
   if (args.rows == 0 && args.grad_weight == nullptr) return;
   for_width(args.width, [&](auto vectors) { launch_rms_norm_backward<vectors()>(args, as_stream(stream)); });
   check_launch("rms_norm_backward");
@@ -604,8 +605,9 @@ void rms_norm_backward(const RmsNormBackwardArgs& args, void* stream) {
 
 void merge_attention(const MergeAttentionArgs& args, void* stream) {
   const int64_t vectors = args.head_size / kVector, all = args.contexts * args.heads * args.rows * vectors;
-  if (args.head_size % kVector != 0) refuse("merge_attention", "the head size is not a multiple of 8");
-  if (all <= 0 || all >= int64_t{1} << 31) refuse("merge_attention", "no rows, or more than 2^31 vectors of them");
+  if (args.head_size % kVector != 0) cuda::refuse("merge_attention", "the head size is not a multiple of 8");
+  if (all <= 0 || all >= int64_t{1} << 31)
+    cuda::refuse("merge_attention", "no rows, or more than 2^31 vectors of them");
   constexpr int threads = 256;
   merge_attention_kernel<<<blocks_for(all, threads), threads, 0, as_stream(stream)>>>(
       args, static_cast<uint32_t>(vectors), static_cast<uint32_t>(all));
@@ -614,7 +616,7 @@ void merge_attention(const MergeAttentionArgs& args, void* stream) {
 
 void cross_entropy(const CrossEntropyArgs& args, void* stream) {
   if (args.rows == 0) return;
-  if (args.vocabulary <= 0) refuse("cross_entropy", "the vocabulary is empty");
+  if (args.vocabulary <= 0) cuda::refuse("cross_entropy", "the vocabulary is empty");
   const int64_t blocks = std::min<int64_t>(args.rows, int64_t{1} << 30);
   cross_entropy_kernel<<<static_cast<unsigned>(blocks), kEntropyThreads, 0, as_stream(stream)>>>(args);
   check_launch("cross_entropy");

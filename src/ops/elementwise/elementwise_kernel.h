@@ -119,8 +119,4 @@ struct MergeAttentionArgs {
 };
 void merge_attention(const MergeAttentionArgs& args, void* stream);
 
-// Throws Error: "CUDA kernel <kernel>: <reason>". Defined in elementwise_cuda.cc, for nvcc 13 cannot compile the fmt
-// that base/error.h stands on.
-[[noreturn]] void refuse(const char* kernel, const char* reason);
-
 }  // namespace cepe::fused

@@ -7,13 +7,9 @@
 
 #include <string>
 
-namespace cepe {
+#include "ops/gemm/fp8_types.h"
 
-// Rows in e4m3: row = values * scale. Its greatest magnitude becomes 448; a row of zeros stays one.
-struct Fp8Rows {
-  at::Tensor values;  // (rows, in) float8_e4m3fn
-  at::Tensor scales;  // (rows, 1) float32
-};
+namespace cepe {
 
 // Why products in fp8 cannot be had on this device, as the end of a sentence; empty where they can.
 std::string fp8_refusal(const at::Device& device);

@@ -6,22 +6,14 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "ops/ops.h"
+#include "ops/gemm/fused_gemm_types.h"
+#include "ops/types.h"
 
 namespace cepe {
 
 // swiglu(x gate^T, x up^T). x (..., D), gate and up (F, D) -> (..., F)
 at::Tensor swiglu_gemm(const at::Tensor& x, const at::Tensor& gate_FD, const at::Tensor& up_FD);
 
-// What a layer's attention reads.
-struct RotaryGemm {
-  at::Tensor q_BTHK, k_BTGK;  // rotated as rotary() does
-  at::Tensor v_BTGK;
-};
-struct RotaryGemmWeights {
-  const at::Tensor& q;      // (H*K, D)
-  const at::Tensor &k, &v;  // (G*K, D)
-};
 // Positions first, first + 1, ... x (B, T, D); the table's width gives the head size. The three results may be views of
 // one tensor.
 RotaryGemm rotary_gemm(const at::Tensor& x_BTD, const RotaryGemmWeights& weights, const RotaryTable& table,

@@ -214,7 +214,7 @@ __global__ void __cluster_dims__(kCluster, 1, 1) __launch_bounds__(kThreads, 1)
   const Shared shared{ring, ring + kStages * kStageBytes, barriers, barriers + kStages};
   const uint32_t rank = cluster_rank();
   const int role = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kGroup, 0);
-  let_next_start();
+  trigger_dependents();
   if (threadIdx.x == 0) {
     for (int i = 0; i < kStages; ++i) init_barrier(shared.full + i, 1), init_barrier(shared.empty + i, 2 * kCluster);
     publish_barriers();
@@ -224,7 +224,7 @@ __global__ void __cluster_dims__(kCluster, 1, 1) __launch_bounds__(kThreads, 1)
   if (role == 0) {
     give_registers<40>();
     if (threadIdx.x == 0) {
-      wait_for_earlier();
+      grid_dependency_sync();
       copy_tiles<kGated>(maps, p, shared, rank);
     }
   } else {
@@ -235,7 +235,7 @@ __global__ void __cluster_dims__(kCluster, 1, 1) __launch_bounds__(kThreads, 1)
     char* const staged = shared.staged + group * 2 * kChunkBytes;
     RingPlace<kStages> at;
     float d[kSums];
-    wait_for_earlier();
+    grid_dependency_sync();
     for (int index = blockIdx.x / kCluster; index < p.tiles; index += gridDim.x / kCluster) {
       const Tile tile(p, index, rank);
       Turns<kHead> turns;
@@ -259,7 +259,7 @@ template <int kHead>
 void launch(const Maps& maps, Problem p, void* stream) {
   const cudaError_t prepared =  // of the current device
       cudaFuncSetAttribute(multiply_tiles<kHead>, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
-  if (prepared != cudaSuccess) fused::refuse("fused GEMM", cudaGetErrorString(prepared));
+  if (prepared != cudaSuccess) cuda::refuse("fused GEMM", cudaGetErrorString(prepared));
   p.tiles = p.row_tiles * p.column_tiles;
   const int clusters = std::min(most_clusters(), p.tiles);
   cudaLaunchAttribute attribute{};
@@ -273,7 +273,7 @@ void launch(const Maps& maps, Problem p, void* stream) {
   config.attrs = &attribute;
   config.numAttrs = 1;
   const cudaError_t status = cudaLaunchKernelEx(&config, multiply_tiles<kHead>, maps, p);
-  if (status != cudaSuccess) fused::refuse("fused GEMM", cudaGetErrorString(status));
+  if (status != cudaSuccess) cuda::refuse("fused GEMM", cudaGetErrorString(status));
 }
 
 constexpr int64_t kMost = int64_t{1} << 30;
@@ -318,7 +318,7 @@ bool fits(const RotaryArgs& a) {
 
 void swiglu_gemm(const SwigluArgs& a, void* stream) {
   if (a.rows == 0) return;
-  if (!fits(a)) fused::refuse("fused GEMM", "its sizes are not those that it is made for");
+  if (!fits(a)) cuda::refuse("fused GEMM", "its sizes are not those that it is made for");
   Maps maps;
   maps.x = map_of_chunks({a.x, 1, a.rows, a.inputs}, kBoxRows, 1);
   maps.weights[0] = map_of_chunks({a.gate, 1, a.outputs, a.inputs}, kBoxRows, 1);
@@ -329,7 +329,7 @@ void swiglu_gemm(const SwigluArgs& a, void* stream) {
 
 void rotary_gemm(const RotaryArgs& a, void* stream) {
   if (a.rows == 0) return;
-  if (!fits(a)) fused::refuse("fused GEMM", "its sizes are not those that it is made for");
+  if (!fits(a)) cuda::refuse("fused GEMM", "its sizes are not those that it is made for");
   const int64_t outputs = a.q_outputs + 2 * a.kv_outputs;
   Maps maps;
   maps.x = map_of_chunks({a.x, 1, a.rows, a.inputs}, kBoxRows, 1);

@@ -8,19 +8,10 @@
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
 
+#include "ops/gemv/gemv_kernels.h"
+#include "ops/gemv/gemv_types.h"
+
 namespace cepe {
-
-// The most rows that either kernel takes at once.
-constexpr int64_t kGemvRows = 4;
-// The same of the kernel for more rows of a CUDA device, which wants GemvOptions::semaphores.
-constexpr int64_t kSkinnyGemmRows = 16;
-
-struct QuantisedWeight;  // quantised_weight.h
-
-// Whether gemv() is our kernel for these: bfloat16, at most kGemvRows rows, no gradient wanted; on a CUDA device
-// sizes in whole 16-byte pieces; on a CPU multiples of 16 rows and 32 columns.
-bool gemv_applies(const at::Tensor& x, const at::Tensor& weight);
-bool gemv_applies(const at::Tensor& x, const QuantisedWeight& weight);
 
 // Whether gemv() with `semaphores` is our kernel for more rows: bfloat16 on a CUDA device, more than kGemvRows and
 // at most kSkinnyGemmRows rows, no gradient wanted, inputs in multiples of 64, outputs (half of the matrix's rows where
@@ -29,20 +20,10 @@ bool skinny_gemm_applies(const at::Tensor& x, const at::Tensor& weight, bool gat
 // Zeros for `semaphores`, on a CUDA device; each product leaves zeros there.
 at::Tensor make_semaphores(const c10::Device& device);
 
-// What a product does besides, in the same kernel (the norm of more than kGemvRows rows in one before it). For the
-// CPU's these are in bfloat16 too.
-struct GemvOptions {
-  at::Tensor norm = {};  // (I): rms_norm(x, norm, eps) is multiplied instead of x
-  double eps = 0;
-  at::Tensor bias = {};        // (O): added
-  at::Tensor residual = {};    // (..., O): added; not where gated
-  at::Tensor semaphores = {};  // make_semaphores(), which calls that may run at the same time do not share
-  bool gated = false;  // weight holds the rows of gate and then of up: the result is swiglu(gate, up), (..., O / 2)
-};
 // x (..., I), weight (O, I) -> (..., O) = x weight^T
 at::Tensor gemv(const at::Tensor& x, const at::Tensor& weight_OI, const GemvOptions& options = {});
 
-// The same with a packed matrix. The activations are never rounded to fp8 here: its products of few rows gain by the
+// The same with a quantised matrix. The activations are never rounded to fp8 here: its products of few rows gain by the
 // narrow weights alone.
 at::Tensor gemv(const at::Tensor& x, const QuantisedWeight& weight_OI, const GemvOptions& options = {});
 

@@ -139,10 +139,10 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_rows(const Args a) {
   for (int o = 0; o < kOutputs; ++o) {
     rows[o] = static_cast<const bf16*>(a.weight) + (head * a.outputs + outputs.at[o]) * a.inputs;
   }
-  let_next_start();
+  trigger_dependents();
   Ahead next;
   load_ahead(next, rows, lane, vectors);  // weights wait for nobody
-  wait_for_earlier();
+  grid_dependency_sync();
   const float added = addend<kRows>(a, outputs, lane);
   float factors[kRows];
   stage_rows<kRows>(a, head, x, factors);
@@ -186,8 +186,8 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_columns(const Args a) {
   const int64_t head = blockIdx.y, output = (blockIdx.x * kWarp + lane) * kVector;
   const bf16* const x = static_cast<const bf16*>(a.x) + head * a.inputs;
   const bf16* const weight = static_cast<const bf16*>(a.weight) + head * a.inputs * a.outputs + output;
-  let_next_start();
-  wait_for_earlier();
+  trigger_dependents();
+  grid_dependency_sync();
   float sums[kRows][kVector] = {};
   if (output < a.outputs) {
 #pragma unroll 8
@@ -223,25 +223,25 @@ void launch(const Args& args, cudaStream_t stream) {
   if (args.transposed) {
     const dim3 grid(static_cast<unsigned>((args.outputs + kWarp * kVector - 1) / (kWarp * kVector)),
                     static_cast<unsigned>(args.heads));
-    launch_early("GEMV", multiply_columns<kRows>, {grid, kThreads, 0, stream}, args);
+    launch_dependent("GEMV", multiply_columns<kRows>, {grid, kThreads, 0, stream}, args);
   } else {
     const int64_t outputs = kWarps * kOutputs, bytes = kRows * args.inputs * 2;
     const dim3 grid(static_cast<unsigned>((args.outputs + outputs - 1) / outputs), static_cast<unsigned>(args.heads));
     if (bytes > 48 * 1024) {
       const cudaError_t status = cudaFuncSetAttribute(multiply_rows<kRows>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                       static_cast<int>(bytes));
-      if (status != cudaSuccess) fused::refuse("GEMV", cudaGetErrorString(status));
+      if (status != cudaSuccess) cuda::refuse("GEMV", cudaGetErrorString(status));
     }
-    launch_early("GEMV", multiply_rows<kRows>, {grid, kThreads, static_cast<size_t>(bytes), stream}, args);
+    launch_dependent("GEMV", multiply_rows<kRows>, {grid, kThreads, static_cast<size_t>(bytes), stream}, args);
   }
 }
 
 }  // namespace
 
 void gemv(const Args& args, void* stream) {
-  if (!width_fits(args.inputs)) fused::refuse("GEMV", "the inputs are not a multiple of 8 up to 24576");
+  if (!width_fits(args.inputs)) cuda::refuse("GEMV", "the inputs are not a multiple of 8 up to 24576");
   const bool plain = args.norm == nullptr && args.bias == nullptr && args.residual == nullptr && !args.gated;
-  if (!plain && (args.transposed || args.heads != 1)) fused::refuse("GEMV", "more than a product of several heads");
+  if (!plain && (args.transposed || args.heads != 1)) cuda::refuse("GEMV", "more than a product of several heads");
   if (args.format != Format::bf16) return quantised_gemv(args, stream);
   const auto on = static_cast<cudaStream_t>(stream);
   switch (args.rows) {
@@ -250,7 +250,7 @@ void gemv(const Args& args, void* stream) {
     case 2: return launch<2>(args, on);
     case 3: return launch<3>(args, on);
     case 4: return launch<4>(args, on);
-    default: fused::refuse("GEMV", "more than 4 rows");
+    default: cuda::refuse("GEMV", "more than 4 rows");
   }
 }
 

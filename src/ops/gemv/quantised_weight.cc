@@ -7,14 +7,9 @@
 
 #include "base/error.h"
 #include "ops/gemm/fp8.h"
-#include "ops/gemv/gemv.h"
 #include "ops/gemv/gemv_cpu.h"
-#ifdef CEPE_CUDA
-#include <ATen/cuda/CUDAContext.h>
-#include <c10/cuda/CUDAGuard.h>
-
-#include "ops/gemv/gemv_kernel.h"
-#endif
+#include "ops/gemv/gemv_cuda.h"
+#include "ops/gemv/gemv_kernels.h"
 
 namespace cepe {
 namespace {
@@ -111,16 +106,7 @@ at::Tensor unpack_int4_cpu(const QuantisedWeight& weight) {
 
 at::Tensor unpack_int4(const QuantisedWeight& weight) {
   if (!weight.values.is_cuda()) return unpack_int4_cpu(weight);
-#ifdef CEPE_CUDA
-  const c10::cuda::CUDAGuard guard(weight.values.device());
-  const at::Tensor out = at::empty({weight.out, weight.in}, weight.scales.options());
-  gemv_kernel::widen_int4(weight.values.const_data_ptr(), weight.scales.const_data_ptr(), out.mutable_data_ptr(),
-                          weight.out * weight.in,
-                          at::cuda::getCurrentCUDAStream(weight.values.device().index()).stream());
-  return out;
-#else
-  fail("int4 weights on {}: this build is without CUDA", weight.values.device().str());
-#endif
+  return cuda_dequantise_int4(weight);
 }
 
 // (rows, in) -> (rows, out) with our kernel, kGemvRows at a time; nothing where it does not apply.
@@ -129,8 +115,8 @@ std::optional<at::Tensor> in_few_rows(const at::Tensor& x, const QuantisedWeight
   if (x.size(0) >= many || x.size(0) == 0 || !gemv_applies(x.narrow(0, 0, 1), weight)) return std::nullopt;
   std::vector<at::Tensor> parts;
   for (const at::Tensor& rows : x.split(kGemvRows)) {
-    if (!gemv_applies(rows, weight)) return std::nullopt;
-    parts.push_back(gemv(rows, weight));
+    parts.push_back(try_gemv(rows, weight));
+    if (!parts.back().defined()) return std::nullopt;
   }
   return parts.size() == 1 ? parts[0] : at::cat(parts);
 }
@@ -164,7 +150,7 @@ void pack_fp8(const at::Tensor& weight, QuantisedWeight& out) {
 at::Tensor fp8_linear(const at::Tensor& x, const QuantisedWeight& weight) {
   require(x.scalar_type() == at::kBFloat16, "products in fp8: activations in {}, expected bfloat16",
           c10::toString(x.scalar_type()));
-  if (gemv_applies(x, weight)) return gemv(x, weight);
+  if (const at::Tensor y = try_gemv(x, weight); y.defined()) return y;
   return fp8_product(fp8_rows(x), {weight.values, weight.scales});
 }
 
@@ -232,7 +218,7 @@ std::optional<QuantisedWeight> merge_quantised(const std::vector<QuantisedWeight
   all.out = 0;
   std::vector<at::Tensor> values, scales;
   for (const QuantisedWeight* part : parts) {
-    if (part->type != all.type || part->in != all.in || part->quantised.defined()) return std::nullopt;
+    if (part->type != all.type || part->in != all.in || part->packed.defined()) return std::nullopt;
     all.out += part->out;
     values.push_back(part->values), scales.push_back(part->scales);
   }

@@ -7,35 +7,12 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <cstdint>
 #include <optional>
 #include <vector>
 
+#include "ops/gemv/gemv_types.h"
+
 namespace cepe {
-
-enum class WeightType {
-  stored,  // the model's dtype
-  int8,    // one scale a row: weight = scale * value, value in -127 .. 127
-  int4,    // groups of 32 along a row: weight = (value - 8) * scale + zero, value in 0 .. 15, scale and zero bfloat16
-  fp8,     // one scale a row: weight = scale * value, value in e4m3 (fp8.h)
-};
-const char* weight_type_name(WeightType type);  // "stored", "int8", "int4", "fp8"
-
-constexpr int64_t kInt4Group = 32;
-
-// One matrix (out, in). Immutable; copies share their tensors.
-struct QuantisedWeight {
-  WeightType type = WeightType::int8;
-  int64_t out = 0, in = 0;
-  at::Tensor values;   // int8: (out, in) int8. int4: (out, in / 2) uint8, the even column in the high half.
-                       // fp8: (out, in) float8_e4m3fn
-  at::Tensor scales;   // int8, fp8: (out). int4: (in / 32, out, 2) bfloat16: scale, zero; on CUDA (out, in / 32, 2)
-  at::Tensor packed;   // int4 on a CPU without our kernel: the values once more, as LibTorch's kernel wants them
-  bool tiled = false;  // int4 on a CPU with our kernel: values (out, in / 2) and scales (out, in / 32, 2) of each 16
-                       // rows lie in the order of gemv_cpu.h
-
-  int64_t bytes() const;  // of all of it
-};
 
 // What a product of few rows reads for a weight, its share of the scales included.
 double read_bytes_a_weight(const QuantisedWeight& weight);

@@ -105,7 +105,7 @@ __device__ __forceinline__ void copy_stages(const Problem& p, const Shared& shar
   for_spans(p, [&](const Span& span) {
     for (int step = span.first; step < span.end && ahead < L::stages; ++step) copy_weights(span, step, ahead++);
   });
-  wait_for_earlier();
+  grid_dependency_sync();
   RingPlace<L::stages> at;
   int done = 0;
   for_spans(p, [&](const Span& span) {
@@ -255,7 +255,7 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_tiles(const __grid_const
   shared.full = reinterpret_cast<uint64_t*>(reinterpret_cast<char*>(shared.sums) + L::sums_bytes);
   shared.empty = shared.full + L::stages;
   shared.last = reinterpret_cast<int*>(shared.empty + L::stages);
-  let_next_start();
+  trigger_dependents();
   const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kWarp, 0);
   if (warp == kMultipliers / kWarp) {
     const int lane = threadIdx.x % kWarp;
@@ -267,7 +267,7 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_tiles(const __grid_const
     if (threadIdx.x % kWarp == 0) copy_stages<L, kTransposed>(p, shared);
     return;
   }
-  wait_for_earlier();  // residual, and whoever reads what this writes
+  grid_dependency_sync();  // residual, and whoever reads what this writes
   multiply_spans<kRows, kTransposed>(p, shared);
 }
 
@@ -291,7 +291,7 @@ void launch(const Args& a, cudaStream_t stream) {
   const auto kernel = multiply_tiles<kRows, kTransposed>;
   const cudaError_t status =  // of the current device
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, L::bytes);
-  if (status != cudaSuccess) fused::refuse("GEMV", cudaGetErrorString(status));
+  if (status != cudaSuccess) cuda::refuse("GEMV", cudaGetErrorString(status));
   Problem p{};
   p.weight = map_of_chunks({a.weight, a.heads, kTransposed ? a.inputs : a.outputs, kTransposed ? a.outputs : a.inputs},
                            kGroupOutputs, 1);
@@ -304,8 +304,8 @@ void launch(const Args& a, cudaStream_t stream) {
   p.steps = static_cast<int>(a.inputs / kChunk), p.tiles_of_head = tiles_of_head(a), p.gated = a.gated;
   const int blocks = blocks_of(a);
   p.shares = EqualShares::of(tiles_of(a) * p.steps, blocks);
-  launch_early("GEMV", kernel, {dim3(static_cast<unsigned>(blocks)), kThreads, static_cast<size_t>(L::bytes), stream},
-               p);
+  launch_dependent("GEMV", kernel,
+                   {dim3(static_cast<unsigned>(blocks)), kThreads, static_cast<size_t>(L::bytes), stream}, p);
 }
 
 }  // namespace
@@ -324,7 +324,7 @@ int64_t tile_part_bytes(const Args& a) {
 }
 
 void skinny_gemm(const Args& a, void* stream) {
-  if (!tiles_fit(a)) fused::refuse("GEMV", "its sizes are not those that tiles are made for");
+  if (!tiles_fit(a)) cuda::refuse("GEMV", "its sizes are not those that tiles are made for");
   const cudaStream_t on = as_stream(stream);
   if (a.transposed) return a.rows <= 8 ? launch<8, true>(a, on) : launch<16, true>(a, on);
   a.rows <= 8 ? launch<8, false>(a, on) : launch<16, false>(a, on);

@@ -4,10 +4,11 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
 
 #include <vector>
 
-#include "ops/latent/latent_attention.h"
+#include "ops/latent/latent_states.h"
 
 namespace cepe {
 
@@ -24,6 +25,8 @@ struct TableBatch {
   int64_t sequences = 0, rows = 0, width = 0;
 };
 
+// The most rows that read one context.
+int64_t most_rows_of_a_context(const TableBatch& batch, const std::vector<TableRange>& ranges);
 // Whether there is a kernel for these: on a CUDA device where latent_attention() has one, and all states are of one
 // type.
 bool context_table_applies(const TableBatch& batch, const std::vector<TableRange>& ranges);

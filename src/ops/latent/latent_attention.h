@@ -4,27 +4,14 @@
 
 #include <ATen/core/Tensor.h>
 
-namespace cepe {
+#include "ops/latent/latent_states.h"
 
-// What is attended to.
-struct LatentStates {
-  at::Tensor states_BSE;    // (B, S, E), or (1, S, E) for a context that the whole batch reads
-  at::Tensor mask_BS = {};  // (B or 1, S) bool, true = a real token; undefined: all are
-  at::Tensor scales_BS =
-      {};  // (B or 1, S) float32: states are in 8 bits (latent_int8.h); undefined: float32 or bfloat16
-  // No work that is still on the current stream writes states, as in a decoding step: a CUDA kernel may read them
-  // before the work before it has ended.
-  bool inputs_ready = false;
-};
+namespace cepe {
 
 // Whether latent_attention() has a kernel for these, no gradient being wanted: on a CPU float32, bfloat16 or 8 bits; on
 // a CUDA device queries in bfloat16, states so or in 8 bits, of a width that is a multiple of 64 up to 1024
 // (latent_kernel.h).
 bool latent_attention_applies(const at::Tensor& query_BNE, const at::Tensor& states_BSE);
-
-// The instruction sets that the CPU's kernel is compiled for; `best` is what the processor has. The others are for
-// tests.
-enum class LatentKernel { best, avx2, portable };
 
 // softmax(scale query states^T) states, one pass over the states however many queries there are: each is read from
 // memory once, and spans of them are merged by their log-sum-exp (Milakov & Gimelshein 2018, arXiv 1805.02867).

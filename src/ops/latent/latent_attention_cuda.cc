@@ -1,11 +1,8 @@
 #include "ops/latent/latent_attention_cuda.h"
 
-#include <ATen/ATen.h>
-#include <ATen/cuda/CUDAContext.h>
-#include <c10/cuda/CUDAGuard.h>
-
 #include <algorithm>
 
+#include "ops/cuda/launch.h"
 #include "ops/latent/latent_int8.h"
 #include "ops/latent/latent_kernel.h"
 
@@ -18,12 +15,6 @@ constexpr int64_t kManyRows = 129;
 constexpr int64_t kManyRowsOfBytes = 256;  // which products must widen first
 // Bytes of scores and weights that products keep at once, whatever the length of the context.
 constexpr int64_t kScoreBytes = int64_t{256} << 20;
-
-// Contiguous and aligned for 16-byte accesses; a copy only where it must be one.
-at::Tensor aligned(const at::Tensor& x) {
-  const at::Tensor y = x.contiguous();
-  return reinterpret_cast<uintptr_t>(y.const_data_ptr()) % 16 == 0 ? y : y.clone();
-}
 
 struct Problem {
   at::Tensor query, states, mask, scales, out;  // (C, R, E), (C, S, E), twice (C, S) or undefined, (C, R, E)
@@ -95,14 +86,14 @@ bool cuda_latent_attention_applies(const at::Tensor& query_BNE, const at::Tensor
 at::Tensor cuda_latent_attention(const at::Tensor& query_BNE, const LatentStates& context, double scale,
                                  CudaLatentForm form) {
   const auto& [states_BSE, mask_BS, scales_BS, inputs_ready] = context;
-  const c10::cuda::CUDAGuard guard(query_BNE.device());
+  const cuda::Launch launch(query_BNE);
   const int64_t C = states_BSE.size(0), S = states_BSE.size(1), E = states_BSE.size(2);
   const int64_t R = query_BNE.size(0) * query_BNE.size(1) / C;  // of a shared context: the rows of the whole batch
-  Problem problem{aligned(query_BNE).view({C, R, E}), aligned(states_BSE), mask_BS, scales_BS, {}, nullptr, {}};
+  Problem problem{cuda::dense(query_BNE).view({C, R, E}), cuda::dense(states_BSE), mask_BS, scales_BS, {}, nullptr, {}};
   if (mask_BS.defined()) problem.mask = mask_BS.contiguous();
   if (scales_BS.defined()) problem.scales = scales_BS.contiguous();
   problem.out = at::empty(query_BNE.sizes(), query_BNE.options());
-  problem.stream = at::cuda::getCurrentCUDAStream(query_BNE.device().index()).stream();
+  problem.stream = launch.stream();
   latent_kernel::Args& args = problem.args;
   args.query = problem.query.const_data_ptr();
   args.states = problem.states.const_data_ptr();

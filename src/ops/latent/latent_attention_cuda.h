@@ -1,7 +1,10 @@
-// LibTorch's view of the CUDA kernel in latent_kernel.h. Built only with CEPE_CUDA.
+// The CUDA backend of latent_attention() (latent_attention.h). In a build without CUDA it never applies
+// (ops/cuda/stub.cc).
 #pragma once
 
-#include "ops/latent/latent_attention.h"
+#include <ATen/core/Tensor.h>
+
+#include "ops/latent/latent_states.h"
 
 namespace cepe {
 

@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "ops/cuda/bf16_vector.cuh"
-#include "ops/elementwise/elementwise_kernel.h"
+#include "ops/cuda/refuse.h"
 #include "ops/latent/latent_kernel.h"
 #include "ops/latent/latent_merge.cuh"
 
@@ -75,14 +75,14 @@ __global__ void __launch_bounds__(kThreads) weigh_block(const WeighArgs a) {
 }  // namespace
 
 void weigh(const WeighArgs& args, void* stream) {
-  if (args.block_tokens > kMaxBlockTokens) fused::refuse("latent attention", "a block of scores is too long");
+  if (args.block_tokens > kMaxBlockTokens) cuda::refuse("latent attention", "a block of scores is too long");
   const dim3 grid(static_cast<unsigned>(args.blocks), static_cast<unsigned>(args.rows));
   weigh_block<<<grid, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(args);
   check(cudaGetLastError());
 }
 
 void widen(const WidenArgs& args, void* stream) {
-  if (args.width % 16 != 0) fused::refuse("latents in 8 bits", "the width is not a multiple of 16");
+  if (args.width % 16 != 0) cuda::refuse("latents in 8 bits", "the width is not a multiple of 16");
   const int64_t threads = args.tokens * args.width / 16;
   if (threads == 0) return;
   widen_states<<<static_cast<unsigned>((threads + kThreads - 1) / kThreads), kThreads, 0,

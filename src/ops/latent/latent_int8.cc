@@ -4,35 +4,9 @@
 
 #include <algorithm>
 
-#ifdef CEPE_CUDA
-#include <ATen/cuda/CUDAContext.h>
-#include <c10/cuda/CUDAGuard.h>
-
-#include "ops/latent/latent_kernel.h"
-#endif
+#include "ops/latent/latent_int8_cuda.h"
 
 namespace cepe {
-namespace {
-
-#ifdef CEPE_CUDA
-bool widens(const Int8States& states, at::ScalarType dtype) {
-  return states.values.is_cuda() && dtype == at::kBFloat16 && states.values.size(-1) % 16 == 0 &&
-         states.values.numel() > 0;
-}
-at::Tensor widen(const Int8States& states) {
-  const c10::cuda::CUDAGuard guard(states.values.device());
-  at::Tensor values = states.values.contiguous();
-  if (reinterpret_cast<uintptr_t>(values.const_data_ptr()) % 16 != 0) values = values.clone();
-  const at::Tensor scales = states.scales.contiguous(),
-                   out = at::empty(values.sizes(), values.options().dtype(at::kBFloat16));
-  latent_kernel::widen({values.const_data_ptr(), scales.const_data_ptr<float>(), out.mutable_data_ptr(), scales.numel(),
-                        values.size(-1)},
-                       at::cuda::getCurrentCUDAStream(values.device().index()).stream());
-  return out;
-}
-#endif
-
-}  // namespace
 
 Int8States quantize_states(const at::Tensor& states) {
   constexpr int64_t kPiece = 65536;  // tokens
@@ -51,9 +25,7 @@ Int8States quantize_states(const at::Tensor& states) {
 }
 
 at::Tensor dequantize_states(const Int8States& states, at::ScalarType dtype) {
-#ifdef CEPE_CUDA
-  if (widens(states, dtype)) return widen(states);
-#endif
+  if (const at::Tensor wide = cuda_dequantize_states(states, dtype); wide.defined()) return wide;
   return states.values.to(at::kFloat).sub_(128).mul_(states.scales.unsqueeze(-1)).to(dtype);
 }
 

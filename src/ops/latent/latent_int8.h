@@ -3,14 +3,9 @@
 
 #include <ATen/core/Tensor.h>
 
-namespace cepe {
+#include "ops/latent/latent_states.h"
 
-// state = scale * (value - 128). Bytes with an offset, because so they become float16 numbers by moving bytes
-// (docs/kernels/latent_attention.md).
-struct Int8States {
-  at::Tensor values;  // (..., E) uint8, 1 .. 255
-  at::Tensor scales;  // (...) float32, above 0: the token's greatest magnitude / 127
-};
+namespace cepe {
 
 // Rounds to the nearest. states (..., E), in pieces, so that no wide copy of a long context is made. A token with a
 // number that is none gets such a scale.

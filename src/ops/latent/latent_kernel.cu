@@ -11,7 +11,7 @@
 #include <limits>
 
 #include "ops/cuda/hopper.cuh"
-#include "ops/elementwise/elementwise_kernel.h"
+#include "ops/cuda/refuse.h"
 #include "ops/latent/latent_int8.cuh"
 #include "ops/latent/latent_int8_scores.cuh"
 #include "ops/latent/latent_kernel.h"
@@ -295,8 +295,8 @@ int block_rows_for(int64_t rows, bool eight_bits) {
 int64_t scratch_floats(const Args& args) { return Scratch(args, cut_of(args)).end; }
 
 void latent_attention(const Args& args, void* stream) {
-  if (!width_fits(args.width)) fused::refuse("latent attention", "the width is not a multiple of 64 up to 1024");
-  if (!args.table && args.tokens < 1) fused::refuse("latent attention", "the context has no tokens");
+  if (!width_fits(args.width)) cuda::refuse("latent attention", "the width is not a multiple of 64 up to 1024");
+  if (!args.table && args.tokens < 1) cuda::refuse("latent attention", "the context has no tokens");
   if (args.contexts == 0 || args.rows == 0) return;
   const auto on = static_cast<cudaStream_t>(stream);
   const Cut cut = cut_of(args);

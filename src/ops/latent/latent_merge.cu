@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "ops/cuda/bf16_vector.cuh"
-#include "ops/elementwise/elementwise_kernel.h"
+#include "ops/cuda/refuse.h"
 #include "ops/latent/latent_kernel.h"
 #include "ops/latent/latent_merge.cuh"
 
@@ -228,7 +228,7 @@ int64_t parts_of_row(const Parts& p) {
 }  // namespace
 
 void check(cudaError_t status) {
-  if (status != cudaSuccess) fused::refuse("latent attention", cudaGetErrorString(status));
+  if (status != cudaSuccess) cuda::refuse("latent attention", cudaGetErrorString(status));
 }
 
 void launch_merge(const Parts& parts, cudaStream_t stream) {

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <limits>
 
-#include "ops/elementwise/elementwise_kernel.h"
+#include "ops/cuda/refuse.h"
 #include "ops/latent/latent_kernel.h"
 #include "ops/latent/latent_merge.cuh"
 #include "ops/latent/latent_table.cuh"
@@ -33,7 +33,7 @@ CUtensorMap map_of_states(const hopper::Array& a, bool eight_bits) {
 
 Shares Shares::of(int tiles_of_pair, int64_t all, int blocks) {
   if (all > std::numeric_limits<int>::max() / 2)
-    fused::refuse("latent attention", "there are too many tokens times rows");
+    cuda::refuse("latent attention", "there are too many tokens times rows");
   Shares shares;
   shares.tiles = tiles_of_pair;
   if (all == 0) return shares;
@@ -64,9 +64,9 @@ void write_table(const TableShape& shape, const std::vector<TableContext>& conte
   int64_t tiles = 0, pairs = 0, taken = 0;
   for (size_t i = 0; i < contexts.size(); ++i) {
     const TableContext& c = contexts[i];
-    if (c.tokens < 1) fused::refuse("latent attention", "a context has no tokens");
+    if (c.tokens < 1) cuda::refuse("latent attention", "a context has no tokens");
     if (c.first < taken || c.count < 1 || c.first + c.count > shape.sequences) {
-      fused::refuse("latent attention", "a context's sequences are not of the batch, or another's");
+      cuda::refuse("latent attention", "a context's sequences are not of the batch, or another's");
     }
     taken = c.first + c.count;
     TableEntry& entry = entries[i];

@@ -8,10 +8,6 @@
 
 #include "base/error.h"
 #include "ops/step/sample_kernel.h"
-#ifdef CEPE_CUDA
-#include <ATen/cuda/CUDAContext.h>
-#include <c10/cuda/CUDAGuard.h>
-#endif
 
 namespace cepe {
 
@@ -25,15 +21,6 @@ void check_sampler_options(const SamplerOptions& options) {
   // Beyond these bounds a logit times or by the penalty leaves the range of a float.
   require(options.repetition_penalty >= 1e-30 && options.repetition_penalty <= 1e30,
           "repetition penalty: expected a number from 1e-30 to 1e30, found {}", options.repetition_penalty);
-}
-
-bool DeviceSampler::applies(const c10::Device& device) {
-#ifdef CEPE_CUDA
-  return device.is_cuda();
-#else
-  static_cast<void>(device);
-  return false;
-#endif
 }
 
 DeviceSampler::DeviceSampler(const c10::Device& device, int64_t batch, int64_t vocabulary)
@@ -82,20 +69,7 @@ void DeviceSampler::sample(const at::Tensor& logits_BV, const at::Tensor& ids_B)
   require(ids_B.dim() == 1 && ids_B.size(0) == batch_ && ids_B.is_contiguous() && ids_B.scalar_type() == at::kLong &&
               ids_B.device() == failed_B_.device(),
           "sampling: expected room for {} ids, int64 on {}", batch_, failed_B_.device().str());
-#ifdef CEPE_CUDA
-  const c10::cuda::CUDAGuard guard(logits_BV.device());
-  sample_kernel::Args args{};
-  args.logits = logits_BV.const_data_ptr();
-  args.bf16 = bf16;
-  args.rows = batch_, args.vocabulary = vocabulary_, args.stride = logits_BV.size(1);
-  args.settings = reinterpret_cast<sample_kernel::Settings*>(settings_.mutable_data_ptr());
-  args.seen = seen_BV_.mutable_data_ptr<uint8_t>();
-  args.scores = scores_BV_.mutable_data_ptr<float>();
-  args.weights = reinterpret_cast<uint64_t*>(weights_BV_.mutable_data_ptr<int64_t>());
-  args.chosen = ids_B.mutable_data_ptr<int64_t>();
-  args.failed = failed_B_.mutable_data_ptr<int32_t>();
-  sample_kernel::sample(args, at::cuda::getCurrentCUDAStream(logits_BV.device().index()).stream());
-#endif
+  launch(logits_BV, ids_B);
 }
 
 }  // namespace cepe

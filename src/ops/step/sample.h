@@ -56,6 +56,8 @@ class DeviceSampler {
   const at::Tensor& failed_B() const { return failed_B_; }  // int32, on the device
 
  private:
+  void launch(const at::Tensor& logits_BV, const at::Tensor& ids_B);
+
   int64_t batch_, vocabulary_;
   at::Tensor settings_, seen_BV_, failed_B_;  // bytes of sample_kernel::Settings, bytes, int32
   at::Tensor scores_BV_, weights_BV_;         // scratch: float32, int64

@@ -210,8 +210,8 @@ __device__ void draw(const Args& a, Settings& s, int64_t r, const Row& row, cons
 
 __global__ void __launch_bounds__(kThreads) sample_rows(const Args a) {
   __shared__ uint64_t shared[3][kWarps];
-  let_next_start();
-  wait_for_earlier();
+  trigger_dependents();
+  grid_dependency_sync();
   const int64_t r = blockIdx.x;
   Settings s = a.settings[r];
   float* scores = a.scores + r * a.vocabulary;
@@ -243,8 +243,8 @@ __global__ void __launch_bounds__(kThreads) sample_rows(const Args a) {
 
 void sample(const Args& args, void* stream) {
   if (args.rows == 0) return;
-  const Launch how{dim3(static_cast<unsigned>(args.rows)), kThreads, 0, as_stream(stream)};
-  launch_early("sample", sample_rows, how, args);
+  const LaunchShape how{dim3(static_cast<unsigned>(args.rows)), kThreads, 0, as_stream(stream)};
+  launch_dependent("sample", sample_rows, how, args);
 }
 
 }  // namespace cepe::sample_kernel

@@ -301,8 +301,8 @@ constexpr int kLeastBlocks = ROWS == 1   ? 5
 template <int LANES, int ROWS>
 __global__ void __launch_bounds__(kThreads, kLeastBlocks<ROWS>) attention_kernel(const AttentionArgs a) {
   __shared__ SharedParts<LANES, ROWS> parts;
-  let_next_start();
-  wait_for_earlier();
+  trigger_dependents();
+  grid_dependency_sync();
   const cg::cluster_group cluster = cg::this_cluster();
   const int blocks = static_cast<int>(cluster.num_blocks()), rank = static_cast<int>(cluster.block_rank());
   const int size = static_cast<int>(a.head_size), at = threadIdx.x % LANES * kVector;
@@ -368,7 +368,7 @@ void launch_attention(const AttentionArgs& args, cudaStream_t stream) {
   config.attrs = attributes;
   config.numAttrs = 2;
   const cudaError_t status = cudaLaunchKernelEx(&config, attention_kernel<LANES, ROWS>, args);
-  if (status != cudaSuccess) fused::refuse("step attention", cudaGetErrorString(status));
+  if (status != cudaSuccess) cuda::refuse("step attention", cudaGetErrorString(status));
 }
 
 template <int LANES>
@@ -384,8 +384,8 @@ void launch_for_rows(const AttentionArgs& args, cudaStream_t stream) {
 
 __global__ void __launch_bounds__(256) swiglu_kernel(const SwigluArgs a) {
   const int64_t vectors = a.width / kVector, step = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  let_next_start();
-  wait_for_earlier();
+  trigger_dependents();
+  grid_dependency_sync();
   for (int64_t item = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; item < a.rows * vectors;
        item += step) {
     const int64_t row = item / vectors, at = item % vectors * kVector;
@@ -404,10 +404,10 @@ __global__ void __launch_bounds__(256) swiglu_kernel(const SwigluArgs a) {
 void attention(const AttentionArgs& a, void* stream) {
   if (a.batch == 0) return;
   const bool sizes = head_size_fits(a.head_size) && a.kv_heads > 0 && a.heads % a.kv_heads == 0 && a.capacity > 0;
-  if (!sizes) fused::refuse("step attention", "the head size or the number of heads does not fit");
+  if (!sizes) cuda::refuse("step attention", "the head size or the number of heads does not fit");
   const bool pointers = all_aligned(a.qkv, a.cos, a.sin, a.k_cache, a.v_cache, a.out, a.q_norm, a.k_norm);
-  if (!pointers) fused::refuse("step attention", "a pointer is not aligned to 16 bytes");
-  if (a.batch > 65535 || a.heads > 65535) fused::refuse("step attention", "the batch is too large for a grid");
+  if (!pointers) cuda::refuse("step attention", "a pointer is not aligned to 16 bytes");
+  if (a.batch > 65535 || a.heads > 65535) cuda::refuse("step attention", "the batch is too large for a grid");
   if (a.head_size <= 64) return launch_for_rows<8>(a, as_stream(stream));
   if (a.head_size <= 128) return launch_for_rows<16>(a, as_stream(stream));
   launch_for_rows<32>(a, as_stream(stream));
@@ -416,9 +416,9 @@ void attention(const AttentionArgs& a, void* stream) {
 void swiglu(const SwigluArgs& a, void* stream) {
   if (a.rows * a.width == 0) return;
   const bool pieces = a.width % kVector == 0 && all_aligned(a.gate_up, a.out);
-  if (!pieces) fused::refuse("step swiglu", "rows are not 16-byte pieces");
+  if (!pieces) cuda::refuse("step swiglu", "rows are not 16-byte pieces");
   const auto blocks = static_cast<unsigned>(blocks_for(a.rows * a.width / kVector, 256));
-  launch_early("step swiglu", swiglu_kernel, {dim3(blocks), 256, 0, as_stream(stream)}, a);
+  launch_dependent("step swiglu", swiglu_kernel, {dim3(blocks), 256, 0, as_stream(stream)}, a);
 }
 
 }  // namespace cepe::step_kernel

@@ -6,13 +6,9 @@
 
 #include "base/error.h"
 #include "ops/gemv/gemv_cpu.h"
+#include "ops/ops.h"
 #include "ops/step/step_attention_cpu.h"
-#ifdef CEPE_CUDA
-#include <ATen/cuda/CUDAContext.h>
-#include <c10/cuda/CUDAGuard.h>
-
-#include "ops/step/step_kernel.h"
-#endif
+#include "ops/step/step_ops_cuda.h"
 
 namespace cepe {
 namespace {
@@ -84,40 +80,13 @@ at::Tensor cpu_attention(const at::Tensor& qkv_in, const StepAttention& input, i
   return out;
 }
 
-#ifdef CEPE_CUDA
-at::Tensor fused_attention(const at::Tensor& qkv_in, const StepAttention& input, int64_t heads) {
-  const at::Tensor qkv = qkv_in.contiguous();
-  const at::Tensor out = at::empty({qkv.size(0), heads * input.k_BSGK.size(3)}, qkv.options());
-  const c10::cuda::CUDAGuard guard(qkv.device());
-  step_kernel::AttentionArgs args{};
-  args.qkv = qkv.const_data_ptr();
-  args.cos = input.rotary.cos.const_data_ptr<float>();
-  args.sin = input.rotary.sin.const_data_ptr<float>();
-  args.positions = input.positions_B.const_data_ptr<int64_t>();
-  args.q_norm = input.q_norm.defined() ? input.q_norm.const_data_ptr() : nullptr;
-  args.k_norm = input.k_norm.defined() ? input.k_norm.const_data_ptr() : nullptr;
-  args.k_cache = input.k_BSGK.mutable_data_ptr();
-  args.v_cache = input.v_BSGK.mutable_data_ptr();
-  args.out = out.mutable_data_ptr();
-  args.batch = qkv.size(0), args.capacity = input.k_BSGK.size(1);
-  args.heads = heads, args.kv_heads = input.k_BSGK.size(2), args.head_size = input.k_BSGK.size(3);
-  args.eps = static_cast<float>(input.eps);
-  step_kernel::attention(args, at::cuda::getCurrentCUDAStream(qkv.device().index()).stream());
-  return out;
-}
-#endif
-
 }  // namespace
 
 bool step_attention_is_fused(const at::Device& device, at::ScalarType type, int64_t head_dim) {
   if (device.is_cpu()) {
     return type == at::kBFloat16 && gemv_cpu::available() && step_attention_cpu::head_size_fits(head_dim);
   }
-#ifdef CEPE_CUDA
-  return device.is_cuda() && type == at::kBFloat16 && step_kernel::head_size_fits(head_dim);
-#else
-  return false;
-#endif
+  return cuda_step_attention_applies(device, type, head_dim);
 }
 
 at::Tensor step_attention(const at::Tensor& qkv_BN, const StepAttention& input) {
@@ -133,23 +102,13 @@ at::Tensor step_attention(const at::Tensor& qkv_BN, const StepAttention& input) 
   if (qkv_BN.is_cpu()) check_positions(input.positions_B, S);
   const bool fused = step_attention_is_fused(qkv_BN.device(), qkv_BN.scalar_type(), K);
   if (fused && qkv_BN.is_cpu()) return cpu_attention(qkv_BN, input, heads);
-#ifdef CEPE_CUDA
-  if (fused) return fused_attention(qkv_BN, input, heads);
-#endif
+  if (fused) return cuda_step_attention(qkv_BN, input, heads);
   return unfused_attention(qkv_BN, input, heads);
 }
 
 at::Tensor step_swiglu(const at::Tensor& gate_up_BN) {
   const int64_t F = gate_up_BN.size(1) / 2;
-#ifdef CEPE_CUDA
-  if (gate_up_BN.is_cuda() && gate_up_BN.scalar_type() == at::kBFloat16 && F % 8 == 0 && gate_up_BN.is_contiguous()) {
-    const at::Tensor out = at::empty({gate_up_BN.size(0), F}, gate_up_BN.options());
-    const c10::cuda::CUDAGuard guard(out.device());
-    step_kernel::swiglu({gate_up_BN.const_data_ptr(), out.mutable_data_ptr(), gate_up_BN.size(0), F},
-                        at::cuda::getCurrentCUDAStream(out.device().index()).stream());
-    return out;
-  }
-#endif
+  if (const at::Tensor out = cuda_step_swiglu(gate_up_BN); out.defined()) return out;
   return swiglu(gate_up_BN.narrow(1, 0, F), gate_up_BN.narrow(1, F, F));
 }
 

@@ -6,17 +6,10 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "ops/ops.h"
+#include "ops/step/step_attention.h"
 
 namespace cepe {
 
-struct StepAttention {
-  RotaryTable rotary;         // at least as many positions as the cache holds tokens
-  at::Tensor positions_B;     // int64: of each sequence's token, which is also the number of tokens before it
-  at::Tensor k_BSGK, v_BSGK;  // the cache: the token's key and value are written at its position
-  at::Tensor q_norm, k_norm;  // (K), of Qwen3's norms of each head; undefined: none
-  double eps = 0;             // of those
-};
 // Self-attention of one token a sequence: norms of heads, rotation, the write into the cache, and attention to the
 // sequence's tokens up to and including this one. qkv (B, (H + 2 G) K), queries before keys before values -> (B, H K).
 // A position outside the cache is an error of the caller's: Error on a CPU; a CUDA device cannot report it, and gives

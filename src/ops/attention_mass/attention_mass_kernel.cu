@@ -1,7 +1,7 @@
 // Scores of a tile of tokens are products of a warpgroup (wgmma) that stay in its registers: a warp reduces its 16
 // tokens to the highest score and the sum of exponentials of each row. Tiles lie within chunks, so a second kernel
 // makes them into masses in a fixed order.
-#include "ops/latent/attention_mass_kernel.h"
+#include "ops/attention_mass/attention_mass_kernel.h"
 
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
@@ -10,7 +10,7 @@
 #include <cmath>
 
 #include "ops/cuda/hopper.cuh"
-#include "ops/elementwise/elementwise_kernel.h"
+#include "ops/cuda/refuse.h"
 #include "ops/latent/latent_merge.cuh"
 #include "ops/latent/latent_table.cuh"
 
@@ -255,7 +255,7 @@ int64_t statistics_floats(int64_t rows, int64_t tiles) {
 
 void score_tiles(const ScoreArgs& args, void* stream) {
   if (args.width % kChunk != 0 || args.width > 1024)
-    fused::refuse("attention mass", "the width is not a multiple of 64 up to 1024");
+    cuda::refuse("attention mass", "the width is not a multiple of 64 up to 1024");
   if (args.rows == 0 || args.count == 0) return;
   const auto on = static_cast<cudaStream_t>(stream);
   switch (rows_of_block(args.rows)) {

@@ -1,11 +1,12 @@
+#include "ops/attention_mass/attention_mass_cuda.h"
+
 #include <ATen/ATen.h>
-#include <ATen/cuda/CUDAContext.h>
-#include <c10/cuda/CUDAGuard.h>
 
 #include <algorithm>
+#include <vector>
 
-#include "ops/latent/attention_mass.h"
-#include "ops/latent/attention_mass_kernel.h"
+#include "ops/attention_mass/attention_mass_kernel.h"
+#include "ops/cuda/launch.h"
 #include "ops/latent/latent_int8.h"
 #include "ops/latent/latent_kernel.h"
 
@@ -15,16 +16,11 @@ namespace {
 constexpr int64_t kWidenedTokens = 65536;                // of states in 8 bits, widened at a time
 constexpr int64_t kStatisticBytes = int64_t{256} << 20;  // of rows that are scored at a time
 
-at::Tensor aligned(const at::Tensor& x) {
-  const at::Tensor y = x.contiguous();
-  return reinterpret_cast<uintptr_t>(y.const_data_ptr()) % 16 == 0 ? y : y.clone();
-}
-
 // Some rows of one context, (R, E) on (S, E) -> mass (R, M)
 void mass_of_rows(const at::Tensor& query_RE, const LatentStates& context, const ChunkBounds& chunks, float scale,
                   at::Tensor mass_RM) {
   const auto& [states_SE, mask_S, scales_S, inputs_ready] = context;
-  void* const stream = at::cuda::getCurrentCUDAStream(query_RE.device().index()).stream();
+  const cuda::Launch launch(query_RE);
   mass_kernel::ScoreArgs args{};
   args.query = query_RE.const_data_ptr();
   args.rows = query_RE.size(0), args.width = query_RE.size(1), args.all_tiles = chunks.tiles_T2.size(0),
@@ -48,11 +44,11 @@ void mass_of_rows(const at::Tensor& query_RE, const LatentStates& context, const
     if (scales_S.defined())
       states = dequantize_states({states, scales_S.narrow(0, args.first_token, args.tokens)}, at::kBFloat16);
     args.states = states.const_data_ptr();
-    mass_kernel::score_tiles(args, stream);
+    mass_kernel::score_tiles(args, launch.stream());
   }
   mass_kernel::sum_by_chunk({args.statistics, chunks.first_tiles_M.const_data_ptr<int>(),
                              mass_RM.mutable_data_ptr<float>(), args.rows, chunks.count(), args.all_tiles},
-                            stream);
+                            launch.stream());
 }
 
 }  // namespace
@@ -65,9 +61,8 @@ bool cuda_attention_mass_applies(const at::Tensor& query_BNE, const at::Tensor& 
 
 at::Tensor cuda_attention_mass(const at::Tensor& query_BNE, const LatentStates& context, const ChunkBounds& chunks,
                                double scale) {
-  const c10::cuda::CUDAGuard guard(query_BNE.device());
   const int64_t C = context.states_BSE.size(0), E = query_BNE.size(2), M = chunks.count();
-  const at::Tensor query_CRE = aligned(query_BNE).view({C, -1, E}), states_CSE = aligned(context.states_BSE);
+  const at::Tensor query_CRE = cuda::dense(query_BNE).view({C, -1, E}), states_CSE = cuda::dense(context.states_BSE);
   const int64_t R = query_CRE.size(1), blocks = kStatisticBytes / (chunks.tiles_T2.size(0) * 1024);
   const int64_t at_once = std::max<int64_t>(1, blocks) * 32;
   const at::Tensor mass_CRM = at::empty({C, R, M}, query_BNE.options().dtype(at::kFloat));

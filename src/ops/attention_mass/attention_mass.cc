@@ -1,4 +1,4 @@
-#include "ops/latent/attention_mass.h"
+#include "ops/attention_mass/attention_mass.h"
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "ops/attention_mass/attention_mass_cuda.h"
 #include "ops/latent/latent_int8.h"
 
 namespace cepe {
@@ -102,9 +103,7 @@ at::Tensor attention_mass(const at::Tensor& query_BNE, const LatentStates& conte
           "attention mass: the mask should be {} x {}", contexts, S);
   require(scales_BS.defined() == (states_BSE.scalar_type() == at::kByte),
           "attention mass: states in 8 bits come with scales, others without");
-#ifdef CEPE_CUDA
   if (cuda_attention_mass_applies(query_BNE, states_BSE)) return cuda_attention_mass(query_BNE, context, chunks, scale);
-#endif
   return mass_by_products(query_BNE, context, chunks, scale);
 }
 

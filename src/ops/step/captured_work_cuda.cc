@@ -1,17 +1,13 @@
-#include "ops/step/captured_work.h"
-
-#ifdef CEPE_CUDA
 #include <ATen/cuda/CUDAContext.h>
 #include <ATen/cuda/CUDAEvent.h>
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDAGuard.h>
 
 #include <map>
-#endif
+
+#include "ops/step/captured_work.h"
 
 namespace cepe {
-
-#ifdef CEPE_CUDA
 namespace {
 
 // One stream a device and thread for all captures: cuBLAS keeps a workspace for every stream that it was used on.
@@ -78,12 +74,6 @@ struct CapturedWork::Graph {
   at::cuda::CUDAGraph graph;
   bool warm = false, captured = false;
 };
-#else
-struct CapturedWork::Graph {
-  explicit Graph(const c10::Device&) {}
-  void run(const std::function<void()>& work) { work(); }
-};
-#endif
 
 CapturedWork::CapturedWork(const c10::Device& device, bool graph, std::function<void()> work) : work_(std::move(work)) {
   if (graph && device.is_cuda()) graph_ = std::make_unique<Graph>(device);

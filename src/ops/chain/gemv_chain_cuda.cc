@@ -1,8 +1,6 @@
-#include "ops/chain/gemv_chain.h"
+#include <ATen/cuda/CUDAEvent.h>
 
-#include <ATen/ATen.h>
-#include <c10/core/GradMode.h>
-
+#include <ATen/cuda/CUDAGraphsUtils.cuh>
 #include <algorithm>
 #include <initializer_list>
 #include <map>
@@ -11,28 +9,15 @@
 #include <vector>
 
 #include "base/error.h"
-#ifdef CEPE_CUDA
-#include <ATen/cuda/CUDAContext.h>
-#include <ATen/cuda/CUDAEvent.h>
-#include <c10/cuda/CUDAGuard.h>
-
-#include <ATen/cuda/CUDAGraphsUtils.cuh>
-
+#include "ops/chain/gemv_chain.h"
 #include "ops/chain/gemv_chain_kernel.h"
-#endif
+#include "ops/cuda/launch.h"
 
 namespace cepe {
-#ifdef CEPE_CUDA
 namespace {
 
 using gemv_chain_kernel::Args;
 using gemv_chain_kernel::Product;
-
-bool in_pieces(const at::Tensor& t) {
-  const bool trains = c10::GradMode::is_enabled() && t.requires_grad();
-  return t.is_cuda() && t.scalar_type() == at::kBFloat16 && !trains && t.is_contiguous() &&
-         reinterpret_cast<uintptr_t>(t.const_data_ptr()) % 16 == 0;
-}
 
 // What is read value by value, or is not there.
 bool as_values(const at::Tensor& t) {
@@ -96,8 +81,8 @@ at::Tensor GemvChain::product(const at::Tensor& x, const at::Tensor& weight_OI, 
   const at::Tensor &norm = options.norm, &bias = options.bias, &residual = options.residual;
   require(x.size(-1) == weight_OI.size(1), "GEMV chain: rows of {} for a matrix with {} columns", x.size(-1),
           weight_OI.size(1));
-  const bool values = (!norm.defined() || in_pieces(norm)) && as_values(bias) && as_values(residual);
-  if (pending_ && in_pieces(x) && in_pieces(weight_OI) && values) {
+  const bool values = (!norm.defined() || cuda::kernel_operand(norm)) && as_values(bias) && as_values(residual);
+  if (pending_ && cuda::kernel_operand(x) && cuda::kernel_operand(weight_OI) && values) {
     const int64_t I = x.size(-1), O = weight_OI.size(0), rows = x.numel() / std::max<int64_t>(1, I);
     std::vector<int64_t> sizes = x.sizes().vec();
     sizes.back() = options.gated ? O / 2 : O;
@@ -132,7 +117,7 @@ at::Tensor GemvChain::batched_gemv(const at::Tensor& x_BHI, const at::Tensor& ma
   require(H % G == 0 && x_BHI.size(2) == matrices.size(transposed ? 1 : 2),
           "GEMV chain: {} heads of {} for {} matrices of {} inputs", H, x_BHI.size(2), G,
           matrices.size(transposed ? 1 : 2));
-  if (pending_ && in_pieces(x_BHI) && in_pieces(matrices)) {
+  if (pending_ && cuda::kernel_operand(x_BHI) && cuda::kernel_operand(matrices)) {
     const at::Tensor out = at::empty({B, H, O}, x_BHI.options());
     Product product;
     product.x = pointer(x_BHI), product.weight = pointer(matrices), product.out = out.mutable_data_ptr();
@@ -188,27 +173,6 @@ ChainTurn::~ChainTurn() {
   }
   device_->taken.unlock();
 }
-#else
-struct GemvChain::Pending {};
-
-GemvChain::GemvChain(bool, bool tiles) : tiles_(tiles) {}
-
-at::Tensor GemvChain::product(const at::Tensor& x, const at::Tensor& weight_OI, const GemvOptions& options) {
-  return gemv(x, weight_OI, options);
-}
-
-at::Tensor GemvChain::batched_gemv(const at::Tensor& x_BHI, const at::Tensor& matrices, bool transposed) {
-  return cepe::batched_gemv(x_BHI, matrices, transposed);
-}
-
-void GemvChain::run() {}
-
-void GemvChain::discard() {}
-
-ChainTurn::ChainTurn(const c10::Device&) {}
-
-ChainTurn::~ChainTurn() = default;
-#endif
 
 at::Tensor GemvChain::product(const at::Tensor& x, const QuantisedWeight& weight_OI, const GemvOptions& options) {
   run();

@@ -1,0 +1,29 @@
+// The CUDA backend of attention() (ops.h) and of merging parts of an attention (context/context_attention.h). In a
+// build without CUDA none applies (ops/cuda/stub.cc).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "ops/types.h"
+
+namespace cepe {
+
+// The flash kernel, called directly where LibTorch's choice would build a mask of T x S values: head sizes that are
+// multiples of 8 up to 256.
+bool flash_applies(const at::Tensor& q_BTHK);
+// Causal attention of the last T of S positions.
+at::Tensor flash_causal_attention(const at::Tensor& q_BTHK, const at::Tensor& k_BSGK, const at::Tensor& v_BSGK);
+// Attention to the keys that keys_BS marks. They are packed together first, so that padding costs nothing.
+at::Tensor flash_masked_attention(const at::Tensor& q_BTHK, const at::Tensor& k_BSGK, const at::Tensor& v_BSGK,
+                                  const at::Tensor& keys_BS);
+// Sequences one after another (ops.h), each to itself.
+at::Tensor flash_packed_attention(const at::Tensor& q_1THK, const at::Tensor& k_1TGK, const at::Tensor& v_1TGK,
+                                  const PackedSequences& sequences);
+
+// One more part of an attention over a context, in one pass over it. `sum` takes out's layout, float32; both are
+// undefined before the first part.
+bool fused_merge_applies(const at::Tensor& out_CGNK);
+void fused_merge_attention(const at::Tensor& out_CGNK, const at::Tensor& log_sum_exp_CGN, at::Tensor& sum_CGNK,
+                           at::Tensor& total_CGN);
+
+}  // namespace cepe

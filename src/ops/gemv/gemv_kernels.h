@@ -1,0 +1,19 @@
+// The kernels behind gemv() and quantised_linear(), whatever the device: which applies, and its result.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "ops/gemv/gemv_types.h"
+
+namespace cepe {
+
+// Whether gemv() is our kernel for these: bfloat16, at most kGemvRows rows, no gradient wanted; on a CUDA device
+// sizes in whole 16-byte pieces; on a CPU multiples of 16 rows and 32 columns.
+bool gemv_applies(const at::Tensor& x, const at::Tensor& weight);
+bool gemv_applies(const at::Tensor& x, const QuantisedWeight& weight);
+
+// gemv() by our kernel; undefined where none applies.
+at::Tensor try_gemv(const at::Tensor& x, const at::Tensor& weight_OI, const GemvOptions& options = {});
+at::Tensor try_gemv(const at::Tensor& x, const QuantisedWeight& weight_OI, const GemvOptions& options = {});
+
+}  // namespace cepe

@@ -1,0 +1,50 @@
+// What GEMVs take beside x, shared by the operations (gemv.h, quantised_weight.h) and their backends.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace cepe {
+
+// The most rows that either kernel takes at once.
+constexpr int64_t kGemvRows = 4;
+// The same of the kernel for more rows of a CUDA device, which wants GemvOptions::semaphores.
+constexpr int64_t kSkinnyGemmRows = 16;
+
+// What a product does besides, in the same kernel (the norm of more than kGemvRows rows in one before it). For the
+// CPU's these are in bfloat16 too.
+struct GemvOptions {
+  at::Tensor norm = {};  // (I): rms_norm(x, norm, eps) is multiplied instead of x
+  double eps = 0;
+  at::Tensor bias = {};        // (O): added
+  at::Tensor residual = {};    // (..., O): added; not where gated
+  at::Tensor semaphores = {};  // make_semaphores(), which calls that may run at the same time do not share
+  bool gated = false;  // weight holds the rows of gate and then of up: the result is swiglu(gate, up), (..., O / 2)
+};
+
+enum class WeightType {
+  stored,  // the model's dtype
+  int8,    // one scale a row: weight = scale * value, value in -127 .. 127
+  int4,    // groups of 32 along a row: weight = (value - 8) * scale + zero, value in 0 .. 15, scale and zero bfloat16
+  fp8,     // one scale a row: weight = scale * value, value in e4m3 (fp8.h)
+};
+const char* weight_type_name(WeightType type);  // "stored", "int8", "int4", "fp8"
+
+constexpr int64_t kInt4Group = 32;
+
+// One matrix (out, in). Immutable; copies share their tensors.
+struct QuantisedWeight {
+  WeightType type = WeightType::int8;
+  int64_t out = 0, in = 0;
+  at::Tensor values;   // int8: (out, in) int8. int4: (out, in / 2) uint8, the even column in the high half.
+                       // fp8: (out, in) float8_e4m3fn
+  at::Tensor scales;   // int8, fp8: (out). int4: (in / 32, out, 2) bfloat16: scale, zero; on CUDA (out, in / 32, 2)
+  at::Tensor packed;   // int4 on a CPU without our kernel: the values once more, as LibTorch's kernel wants them
+  bool tiled = false;  // int4 on a CPU with our kernel: values (out, in / 2) and scales (out, in / 32, 2) of each 16
+                       // rows lie in the order of gemv_cpu.h
+
+  int64_t bytes() const;  // of all of it
+};
+
+}  // namespace cepe
