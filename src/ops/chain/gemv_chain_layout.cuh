@@ -11,7 +11,7 @@
 #include "ops/chain/gemv_chain_kernel.h"
 #include "ops/cuda/bf16_vector.cuh"
 #include "ops/cuda/cache_policy.cuh"
-#include "ops/cuda/equal_shares.cuh"
+#include "ops/cuda/equal_shares.h"
 #include "ops/cuda/hopper.cuh"
 #include "ops/cuda/tensor_map.cuh"
 

@@ -9,7 +9,7 @@
 
 #include "ops/cuda/bf16_vector.cuh"
 #include "ops/cuda/cache_policy.cuh"
-#include "ops/cuda/equal_shares.cuh"
+#include "ops/cuda/equal_shares.h"
 #include "ops/cuda/hopper.cuh"
 #include "ops/cuda/tensor_map.cuh"
 #include "ops/gemv/gemv_kernel.h"

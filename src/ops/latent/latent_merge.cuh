@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "ops/cuda/equal_shares.cuh"
+#include "ops/cuda/equal_shares.h"
 #include "ops/latent/latent_table.cuh"
 
 namespace cepe::latent_kernel {

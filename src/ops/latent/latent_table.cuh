@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "ops/cuda/equal_shares.cuh"
+#include "ops/cuda/equal_shares.h"
 #include "ops/cuda/tensor_map.cuh"
 
 namespace cepe::latent_kernel {
