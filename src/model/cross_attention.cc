@@ -261,7 +261,8 @@ at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& dec
 }
 
 at::Tensor read_contexts(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& q_BTHK,
-                         const BatchContexts& contexts, CrossAttentionForm form, GemvChain& chain) {
+                         const BatchContexts& contexts, GemvChain& chain) {
+  const CrossAttentionForm form = contexts.form;
   require(form != CrossAttentionForm::automatic, "cross-attention: contexts of different lengths want a form");
   if (form == CrossAttentionForm::absorbed) {
     const auto read = [&](const at::Tensor& query, double scale) { return read_each(query, contexts, scale); };
@@ -284,11 +285,11 @@ at::Tensor read_contexts(const CrossAttention& weights, const StackConfig& decod
 }
 
 at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& x_BTD,
-                           const BatchContexts& contexts, CrossAttentionForm form) {
+                           const BatchContexts& contexts) {
   const int64_t B = x_BTD.size(0), T = x_BTD.size(1);
   const at::Tensor q = weights.q(x_BTD).view({B, T, decoder.num_heads, decoder.head_dim});
   GemvChain one_by_one(/*joins=*/false);
-  const at::Tensor read = read_contexts(weights, decoder, q, contexts, form, one_by_one);
+  const at::Tensor read = read_contexts(weights, decoder, q, contexts, one_by_one);
   return weights.o(read.reshape({B, T, decoder.num_heads * decoder.head_dim}));
 }
 

@@ -83,17 +83,18 @@ struct ContextRows {
 struct BatchContexts {
   std::vector<ContextRows> rows;
   const ContextTable* table = nullptr;  // of the same contexts: the absorbed form reads them in one pass
+  CrossAttentionForm form = CrossAttentionForm::absorbed;  // of all; not automatic
 };
 // The same for a batch whose sequences read contexts of different lengths, or none: those outside all ranges get zeros.
-// What the model's matrices do is done once for the batch. form: not automatic. No gradients. As in a decoding step,
-// whose first operation is LibTorch's and waits for all before it, the contexts' states are inputs_ready
-// (LatentStates): between the work that wrote them and this call stands an operation that is not one of our kernels.
+// What the model's matrices do is done once for the batch. No gradients. The contexts' states are inputs_ready
+// (LatentStates), as in a decoding step: between the work that wrote them and this call stands an operation that is not
+// one of our kernels and waits for all before it.
 at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& x_BTD,
-                           const BatchContexts& contexts, CrossAttentionForm form);
+                           const BatchContexts& contexts);
 // What lies between the products with q and with o: q (B, T, H, K) -> (B, T, H, K). q may be a result that the chain
 // has not started; so may be what is returned.
 at::Tensor read_contexts(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& q_BTHK,
-                         const BatchContexts& contexts, CrossAttentionForm form, GemvChain& chain);
+                         const BatchContexts& contexts, GemvChain& chain);
 
 // The work of cross-attention in one layer: query_rows tokens that ask of each context, no later calls.
 CrossAttentionWork cross_attention_work(const StackConfig& decoder, const Latents& latents, int64_t query_rows);

@@ -260,7 +260,7 @@ at::Tensor DecodeStep::attend(const Layer& layer, size_t index, const at::Tensor
 }
 
 BatchContexts DecodeStep::context_rows(size_t layer) const {
-  BatchContexts read{{}, table_.get()};
+  BatchContexts read{{}, table_.get(), form_};
   for (const StepContext& context : contexts_) {
     const ContextCache* cache = context.latents.cache.get();
     read.rows.push_back({&context.latents, cache ? &cache->layers.at(layer) : nullptr, context.first, context.count});
@@ -317,8 +317,8 @@ at::Tensor DecodeStep::joined_logits() const {
     if (layer.cross_attention && reads_contexts()) {
       const CrossAttention& cross = *layer.cross_attention;
       const at::Tensor q = normed(cross.q, h, cross.norm);
-      const at::Tensor read = read_contexts(cross, config, q.view({-1, 1, config.num_heads, config.head_dim}),
-                                            context_rows(i), form_, chain);
+      const at::Tensor read =
+          read_contexts(cross, config, q.view({-1, 1, config.num_heads, config.head_dim}), context_rows(i), chain);
       h = added(cross.o, read.reshape(q.sizes()), h);
     }
     const FeedForward& mlp = layer.feed_forward;

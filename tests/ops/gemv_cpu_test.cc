@@ -162,8 +162,8 @@ TEST(Int4Tiles, LieAsDescribed) {
   at::Tensor values = at::empty({outputs * inputs / 2}, at::kByte);
   at::Tensor scales = at::empty({outputs * inputs / 16}, at::kBFloat16);
   const auto bits = [](const at::Tensor& t) { return static_cast<uint16_t*>(t.mutable_data_ptr()); };
-  gemv_cpu::tile_int4(codes.const_data_ptr<uint8_t>(), bits(pairs), outputs, inputs, values.mutable_data_ptr<uint8_t>(),
-                      bits(scales));
+  gemv_cpu::tile_int4({codes.const_data_ptr<uint8_t>(), bits(pairs), outputs, inputs},
+                      values.mutable_data_ptr<uint8_t>(), bits(scales));
   for (int64_t row = 0; row < outputs; ++row) {
     for (int64_t i = 0; i < inputs; ++i) {
       const int64_t tile = row / 16 * (inputs / 32) + i / 32, eighth = i % 32 / 8, parity = i % 2, nibble = i % 8 / 2;

@@ -15,19 +15,26 @@ constexpr int64_t kGrain = 32768;
 
 int64_t grain(int64_t elements_a_row) { return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, elements_a_row)); }
 
-// addend and sum may be null: then x itself is normalised.
 template <typename T>
-void norm_row(const T* x, const T* addend, const T* weight, T* sum, T* out, int64_t width, float eps) {
+struct NormRow {
+  const T *x, *addend, *weight;  // addend may be null: then x itself is normalised, and sum is null too
+  T *sum, *out;
+};
+
+template <typename T>
+void norm_row(const NormRow<T>& row, int64_t width, float eps) {
+  const T* x = row.x;
   float squares = 0;
-  if (addend) {
-    for (int64_t i = 0; i < width; ++i)
-      sum[i] = static_cast<T>(static_cast<float>(x[i]) + static_cast<float>(addend[i]));
-    x = sum;
+  if (row.addend) {
+    for (int64_t i = 0; i < width; ++i) {
+      row.sum[i] = static_cast<T>(static_cast<float>(x[i]) + static_cast<float>(row.addend[i]));
+    }
+    x = row.sum;
   }
   for (int64_t i = 0; i < width; ++i) squares += static_cast<float>(x[i]) * static_cast<float>(x[i]);
   const float scale = 1.0f / std::sqrt(squares / static_cast<float>(width) + eps);
   for (int64_t i = 0; i < width; ++i) {
-    out[i] = static_cast<T>(static_cast<float>(x[i]) * scale * static_cast<float>(weight[i]));
+    row.out[i] = static_cast<T>(static_cast<float>(x[i]) * scale * static_cast<float>(row.weight[i]));
   }
 }
 
@@ -47,8 +54,8 @@ void norm(const NormTensors& tensors, double eps) {
   at::parallel_for(0, rows, grain(width), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const int64_t at = row * width;
-      norm_row(x + at, addend ? addend + at : nullptr, weight, sum ? sum + at : nullptr, out + at, width,
-               static_cast<float>(eps));
+      norm_row<T>({x + at, addend ? addend + at : nullptr, weight, sum ? sum + at : nullptr, out + at}, width,
+                  static_cast<float>(eps));
     }
   });
 }

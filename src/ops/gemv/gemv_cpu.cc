@@ -266,10 +266,10 @@ void gemv(const Args& args) {
 #endif
 }
 
-void tile_int4(const uint8_t* codes, const uint16_t* scale_zero, int64_t outputs, int64_t inputs, uint8_t* values,
-               uint16_t* scales) {
+void tile_int4(const Int4Matrix& matrix, uint8_t* values, uint16_t* scales) {
+  const auto [codes, scale_zero, outputs, inputs] = matrix;
   const int64_t groups = inputs / kGroup;
-  at::parallel_for(0, outputs / kTileRows, 1, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, outputs / kTileRows, 1, [=](int64_t begin, int64_t end) {
     for (int64_t at = begin * groups; at < end * groups; ++at) {
       const int64_t first = at / groups * kTileRows, group = at % groups;
       for (int64_t row = 0; row < kTileRows; ++row) {

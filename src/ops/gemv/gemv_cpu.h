@@ -38,9 +38,12 @@ void gemv(const Args& args);
 // inputs: 16 bits for each row and parity, whose nibbles, lowest first, are the inputs 0, 2, 4, 6 (or 1, 3, 5, 7) of
 // the 8. Shifted by 0, 4, 8 and 12 bits they are indices into a register of the 16 values in bfloat16, and two
 // neighbours lie in one lane, where a bfloat16 product wants them.
-// codes (outputs, inputs), 0 .. 15; scale_zero (outputs, inputs / 32, 2) bfloat16.
-void tile_int4(const uint8_t* codes, const uint16_t* scale_zero, int64_t outputs, int64_t inputs, uint8_t* values,
-               uint16_t* scales);
+struct Int4Matrix {
+  const uint8_t* codes = nullptr;        // (outputs, inputs), 0 .. 15
+  const uint16_t* scale_zero = nullptr;  // (outputs, inputs / 32, 2) bfloat16
+  int64_t outputs = 0, inputs = 0;
+};
+void tile_int4(const Int4Matrix& matrix, uint8_t* values, uint16_t* scales);
 
 // (value - 8) * scale + zero of all, (outputs, inputs) bfloat16.
 void widen_int4(const uint8_t* values, const uint16_t* scales, int64_t outputs, int64_t inputs, uint16_t* out);

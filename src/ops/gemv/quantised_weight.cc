@@ -45,7 +45,7 @@ void tile_int4(const at::Tensor& values, const at::Tensor& scales, QuantisedWeig
   out.tiled = true;
   out.values = at::empty({out.out, out.in / 2}, at::kByte);
   out.scales = at::empty_like(scales);
-  gemv_cpu::tile_int4(values.const_data_ptr<uint8_t>(), bits(scales), out.out, out.in,
+  gemv_cpu::tile_int4({values.const_data_ptr<uint8_t>(), bits(scales), out.out, out.in},
                       out.values.mutable_data_ptr<uint8_t>(), static_cast<uint16_t*>(out.scales.mutable_data_ptr()));
 }
 
