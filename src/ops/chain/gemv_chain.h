@@ -1,13 +1,16 @@
-// Products with a few rows that follow one another, as a decoding step's do: o of self-attention, q of cross-attention,
-// moving the queries; or back from the latents, o, gate and up, down, the next layer's q, k and v. On a CUDA device in
-// bfloat16 they are one kernel, which keeps weights coming from memory while a product's outputs go from all
-// multiprocessors to all others (docs/kernels/gemv_chain.md); elsewhere, and for sizes that the kernel is not made
-// for, each is computed when it is added.
+// GEMVs that depend on each other, as a decoding step has them, as one persistent kernel.
+//
+// The kernel's blocks stay on all multiprocessors. Weights stream through a ring in shared memory past the edges
+// between products; outputs travel between blocks in words that carry a flag (docs/kernels/gemv_chain.md). A chain is
+// either
+//   o of self-attention, q of cross-attention, moving the queries into the latents' space, or
+//   moving the results back, o, gate and up, down, q k v of the next layer.
+// On a CPU, in other types, and for sizes that the kernel is not made for, each product runs when it is added.
 //
 //   GemvChain chain;
 //   const at::Tensor h = chain.product(attended, o.weight, {.residual = before});
 //   const at::Tensor q = chain.product(h, cross.q.weight, {.norm = norm, .eps = eps});
-//   chain.run();   // from here on anyone may read h and q
+//   chain.run();   // from here on h and q may be read
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -19,39 +22,39 @@
 
 namespace cepe {
 
-// Not thread-safe; no gradients. Calls are in the order of the device's current stream, the same for all calls of one
-// object. On one device no two chains may run at a time, for each takes all multiprocessors, and would wait for those
-// that the other one has: whoever may not be alone holds a ChainTurn. Processes that share a device at the same time
-// (MPS) cannot take turns: they want joins = false.
+// Not thread-safe. No gradients. All calls of one object are in the order of one stream, the device's current one.
+//
+// At most one chain may run on a device at a time: its blocks occupy every multiprocessor and wait for each other, so
+// two chains would deadlock. Threads of one process take turns with ChainTurn. Processes that share a device (MPS)
+// cannot take turns: they must pass joins = false.
 class GemvChain {
  public:
-  // joins: whether products become one kernel where they can; else each is a call of gemv() or batched_gemv().
-  // tiles: whether those of more than kGemvRows rows are given the memory that our kernel for them wants
-  // (GemvOptions::semaphores).
+  // joins: products become one kernel where the kernel is made for them; false: each is a call of gemv() or
+  // batched_gemv(). tiles: products of more than kGemvRows rows get semaphores, so that the skinny GEMM applies.
   explicit GemvChain(bool joins = true, bool tiles = false);
   ~GemvChain();
   GemvChain(const GemvChain&) = delete;
 
-  // gemv(). The result may be read by others after run(), and be x or residual, whole, of what is added to this
-  // chain later. The chain keeps what it reads and writes until then.
+  // gemv(). The result holds values after run(). Until then it may be x or residual, whole, of a product that is added
+  // later. The chain owns references to what it reads and writes until run().
   at::Tensor product(const at::Tensor& x, const at::Tensor& weight_OI, const GemvOptions& options = {});
   at::Tensor product(const at::Tensor& x, const QuantisedWeight& weight_OI, const GemvOptions& options = {});
 
   // batched_gemv() of gemv.h.
   at::Tensor batched_gemv(const at::Tensor& x_BHI, const at::Tensor& matrices, bool transposed);
 
-  // Starts what was added and is not started. Its memory of signals is allocated at the first call, and grows with what
-  // is added, after which graphs recorded before must not be replayed; Error where it would grow while a CUDA graph is
-  // recorded: run the same once before.
+  // Launches what was added since the last run(). The workspace is allocated at the first call and grows with what is
+  // added; graphs recorded before it grew must not be replayed. Error where it would grow while a CUDA graph is
+  // recorded: run the same products once before recording.
   void run();
 
-  // Forgets what was added and is not started: where an error came between.
+  // Drops what was added since the last run(), after an error.
   void discard();
 
   bool joins() const { return pending_ != nullptr; }
 
  private:
-  // What a product of so many rows is given; undefined: nothing.
+  // For a product of so many rows; undefined where it needs none.
   at::Tensor semaphores(const c10::Device& device, int64_t rows);
 
   struct Pending;
@@ -60,8 +63,8 @@ class GemvChain {
   at::Tensor semaphores_;  // once they were wanted
 };
 
-// While it exists, this thread starts chains on the device's current stream, alone or in a graph; those that other
-// threads start on other streams, each in a turn of its own, run before or after. Short: others wait for it.
+// A lock on a device's chains. While it exists, only this thread launches chains there, alone or in a graph, on the
+// device's current stream; chains of other threads' turns run before or after. Hold it briefly: others wait.
 class ChainTurn {
  public:
   explicit ChainTurn(const c10::Device& device);

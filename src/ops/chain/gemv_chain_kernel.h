@@ -1,8 +1,8 @@
-// CUDA kernel of products with a few rows that follow one another, as raw pointers and plain structs: no torch here.
-// bfloat16 in and out, float32 sums. Asynchronous on the given stream (a cudaStream_t) of the current device; a launch
-// that CUDA refuses throws Error. Results do not depend on the order in which blocks run. Weights are read before
-// earlier work on the stream ends: nothing that may still be at work there may write them. Built only with CEPE_CUDA.
-// docs/kernels/gemv_chain.md derives it.
+// The persistent CUDA kernel of a GEMV chain behind plain structs of pointers: no torch here. bfloat16 in and out,
+// float32 sums. Asynchronous on the given stream (a cudaStream_t) of the current device; a launch that CUDA refuses
+// throws Error. Results do not depend on the order in which blocks run. Weights are read before the grid dependency
+// sync: nothing that may still run on the stream may write them. Built only with CEPE_CUDA. docs/kernels/gemv_chain.md
+// derives it.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
-// CUDA kernels of products with a few rows, as raw pointers and plain structs: no torch here. bfloat16 in and out,
-// float32 inside. Asynchronous on the given stream (a cudaStream_t) of the current device; a launch that CUDA refuses
-// throws Error. The weights are read before earlier work on the stream ends: the last work before this one must not
-// have written them. Built only with CEPE_CUDA. docs/kernels/decode_step.md derives them.
+// CUDA kernels of GEMVs and skinny GEMMs behind plain structs of pointers: no torch here. bfloat16 in and out, float32
+// sums. Asynchronous on the given stream (a cudaStream_t) of the current device; a launch that CUDA refuses throws
+// Error. Weights are read before the grid dependency sync: the work before this launch must not have written them.
+// Built only with CEPE_CUDA. docs/kernels/decode_step.md derives them.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +34,7 @@ struct Args {
   const void* bias = nullptr;      // (outputs): added
   const void* residual = nullptr;  // (rows, outputs): added
   bool gated = false;              // outputs 0 .. n and n .. 2 n are gate and up: out (rows, n) = silu(gate) up
-  void* parts = nullptr;           // of skinny_gemm(): tile_part_bytes(args) bytes, aligned to 16
+  void* parts = nullptr;           // skinny_gemm()'s workspace: tile_part_bytes(args) bytes, aligned to 16
   void* semaphores = nullptr;      // of skinny_gemm(): kMostTiles 32-bit zeros, and zeros again when it has ended
 };
 constexpr int64_t kMostRows = 4;       // of gemv()
@@ -47,9 +47,8 @@ constexpr bool width_fits(Format format, int64_t inputs) {
 void gemv(const Args& args, void* stream);
 void quantised_gemv(const Args& args, void* stream);  // gemv() of the other formats
 
-// More rows of bfloat16, up to kMostTileRows: tiles of 128 outputs on all multiprocessors, whose blocks share some of
-// them. No norm; inputs are a multiple of 64, outputs (of `out`) one of 8, transposed of 64. The result is the same in
-// every run.
+// Up to kMostTileRows rows of bfloat16: tiles of 128 outputs, divided by Stream-K over all multiprocessors. Without
+// norm. inputs is a multiple of 64, outputs (of `out`) of 8, transposed of 64. The same bits in every run.
 constexpr int64_t kMostTileRows = 16, kMostTiles = 8192;
 bool tiles_fit(const Args& args);  // whatever x, weight, out, parts and semaphores
 int64_t tile_part_bytes(const Args& args);

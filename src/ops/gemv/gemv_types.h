@@ -7,19 +7,17 @@
 
 namespace cepe {
 
-// The most rows that either kernel takes at once.
-constexpr int64_t kGemvRows = 4;
-// The same of the kernel for more rows of a CUDA device, which wants GemvOptions::semaphores.
-constexpr int64_t kSkinnyGemmRows = 16;
+constexpr int64_t kGemvRows = 4;         // the most rows of a GEMV kernel
+constexpr int64_t kSkinnyGemmRows = 16;  // the most rows of the skinny GEMM, on a CUDA device
 
-// What a product does besides, in the same kernel (the norm of more than kGemvRows rows in one before it). For the
-// CPU's these are in bfloat16 too.
+// What is fused into a product: the prologue (norm) and the epilogue (bias, residual, SwiGLU). The skinny GEMM runs the
+// norm as a kernel of its own. The CPU's kernel takes these tensors in bfloat16.
 struct GemvOptions {
-  at::Tensor norm = {};  // (I): rms_norm(x, norm, eps) is multiplied instead of x
+  at::Tensor norm = {};  // (I): the product is of rms_norm(x, norm, eps)
   double eps = 0;
   at::Tensor bias = {};        // (O): added
   at::Tensor residual = {};    // (..., O): added; not where gated
-  at::Tensor semaphores = {};  // make_semaphores(), which calls that may run at the same time do not share
+  at::Tensor semaphores = {};  // make_semaphores(); calls that may run at the same time must not share them
   bool gated = false;  // weight holds the rows of gate and then of up: the result is swiglu(gate, up), (..., O / 2)
 };
 

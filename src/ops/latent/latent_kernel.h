@@ -37,18 +37,19 @@ void write_table(const TableShape& shape, const std::vector<TableContext>& conte
 struct Args {
   const void* query;   // (contexts, rows, width) bfloat16, contiguous, aligned to 16 bytes
   const void* states;  // (contexts, tokens, width) bfloat16, or bytes, contiguous, aligned to 16 bytes
-  const float*
-      scales;  // (contexts, tokens): a byte u is (u - 128) times its token's scale, which is above 0; null: bfloat16
+  // (contexts, tokens), above 0: a byte u is (u - 128) times its token's scale. Null: states are bfloat16.
+  const float* scales;
   const bool* mask;  // (contexts, tokens), true = a real token; null: all are. A row without any gives zeros.
   void* out;         // (contexts, rows, width) bfloat16, contiguous
   float* scratch;    // scratch_floats(args) floats, aligned to 16 bytes
   int64_t contexts, rows, tokens, width;  // at least one token
   float scale;
-  bool inputs_ready =
-      false;  // nothing that is still at work on the stream writes states: they are read before earlier work ends
-  const void* table =
-      nullptr;  // contexts of different lengths, in place of states, scales, mask and tokens; `contexts`
-  const TableShape* shape = nullptr;  // are then sequences, and those without a context get zeros
+  // States are read before the grid dependency sync: nothing that still runs on the stream writes them.
+  bool inputs_ready = false;
+  // Contexts of different lengths, in place of states, scales, mask and tokens; `contexts` counts sequences then, and
+  // those without a context get zeros.
+  const void* table = nullptr;
+  const TableShape* shape = nullptr;  // of the table
 };
 
 // The widths that the kernel is compiled for.
@@ -60,8 +61,8 @@ int64_t scratch_floats(const Args& args);
 
 void latent_attention(const Args& args, void* stream);
 
-// The same for many rows, where products of whole matrices are faster: the scores of some blocks of one context become
-// weights here, the caller multiplies before and after, and merge() ends it.
+// The same for many rows, by the library's GEMMs: the caller computes scores of some blocks of one context, weigh()
+// takes their softmax, the caller multiplies the weights with the states, merge() combines the partials by log-sum-exp.
 struct WeighArgs {
   const float* scores;  // (rows, blocks * block_tokens), unscaled
   const bool* mask;     // (blocks * block_tokens), or null
@@ -82,7 +83,7 @@ struct WidenArgs {
 };
 void widen(const WidenArgs& args, void* stream);
 
-// out from the parts of each context, by log-sum-exp.
+// Combines the split-KV partials of each context by log-sum-exp.
 struct MergeArgs {
   float* sums;        // (contexts, parts, rows, width): weights times states
   float* statistics;  // (contexts, parts, 2, rows), as weigh() leaves them

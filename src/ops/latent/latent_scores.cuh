@@ -66,10 +66,10 @@ __device__ __forceinline__ void begin_scores(const Shared<L>& shared, RingPlace<
   at.skip(chunks);
 }
 
-// Waits for a tile's products, and gives each block its rows' part. The place is free, and so are the weights' places
-// of the tile in all blocks, once this block's adding group has read the weights of the tile `places` before: those
-// came from all blocks, so all have read the scores that lay here; and who has the scores of a tile from all blocks
-// knows that all have read those weights.
+// Waits for a tile's products, then sends each block of the cluster its rows of the scores. The pipeline stage is free
+// when this block's adding group has read the weights of the tile `places` earlier: every block sent a part of those
+// weights, so every block has read the scores that lay in this stage. For the same reason a block that holds the scores
+// of a tile from all blocks knows that all blocks have read those earlier weights.
 template <class L>
 __device__ __forceinline__ void send_scores(const Shared<L>& shared, RingPlace<L::places>& at, uint32_t rank,
                                             float (&score)[L::values]) {
