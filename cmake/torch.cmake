@@ -78,12 +78,14 @@ else()
 endif()
 
 # The wheel's include directory carries a newer fmt than Debian's, without its library: files that see LibTorch use it
-# header-only. Its symbols have their own inline namespace, so both versions live in one program.
+# header-only. Its symbols have their own inline namespace, so both versions live in one program. The wheel's directory
+# stands first (cepe_use_torch_pch), so that a fmt that is installed elsewhere than in /usr is not seen before it.
 target_compile_definitions(cepe_torch INTERFACE FMT_HEADER_ONLY=1)
 
 file(WRITE ${CMAKE_BINARY_DIR}/torch_pch.cc "// Owner of the precompiled header.\n")
 add_library(cepe_torch_pch STATIC ${CMAKE_BINARY_DIR}/torch_pch.cc)
 target_link_libraries(cepe_torch_pch PUBLIC cepe::torch fmt::fmt nlohmann_json::nlohmann_json)
+target_include_directories(cepe_torch_pch SYSTEM BEFORE PRIVATE ${CEPE_TORCH_DIR}/include)
 target_precompile_headers(cepe_torch_pch PRIVATE
   <ATen/ATen.h> <ATen/Parallel.h> <torch/csrc/autograd/custom_function.h> <torch/csrc/autograd/autograd.h>
   <fmt/format.h> <nlohmann/json.hpp> <filesystem> <functional> <map> <optional> <string> <vector>)
