@@ -14,10 +14,10 @@
 #include "generate/prompt.h"
 #include "model/decode_step.h"
 #include "model/merged_projections.h"
-#include "model/shapes.h"
 #include "model/weight_type.h"
 #include "ops/cuda/device.h"
 #include "speed/bench.h"
+#include "speed/shapes.h"
 
 namespace cepe {
 namespace {
@@ -57,7 +57,7 @@ std::string device_name(const at::Device& device) {
 
 void run(BenchCommand& given) {
   require(given.model.model.empty() != given.shape.empty(), "a model is needed: give either --model M or --shape NAME");
-  given.options.int8_latents = int8_latents_from_name(given.latents);
+  given.options.int8_latents = int8_latents_from_name(given.latents, "--latents");
   check_output_files({{"--csv", given.csv}, {"--json", given.json}});
   given.options.chain = step_chain_from_name(given.chain);
   const std::vector<std::string> files{given.csv, given.json};
@@ -90,7 +90,7 @@ void run(BenchCommand& given) {
     report.parameters += static_cast<uint64_t>(c10::multiply_integers(parameter.shape));
   }
   if (!given.shape.empty()) {
-    const QuantisedSizes packed = quantise_weights(model, weight_type_from_name(given.model.weights));
+    const QuantisedSizes packed = quantise_weights(model, weight_type_from_name(given.model.weights, "--weights"));
     require(packed.left == 0, "--weights {}: {} matrices of {} cannot be held so", given.model.weights, packed.left,
             given.shape);
     if (merging_pays(model)) merge_projections(model);

@@ -166,7 +166,7 @@ void run(const CLI::App& command, GenerateCommand& given) {
   const bool filters = command.count("--top-k") + command.count("--top-p") + command.count("--min-p") > 0;
   if (command.count("--temperature") == 0) options.sampling.temperature = filters ? 1.0 : 0.0;
   options.context = context_reading(given);
-  const bool int8 = int8_latents_from_name(given.latents);
+  const bool int8 = int8_latents_from_name(given.latents, "--latents");
   // Options that cannot work are told before a large model is read.
   static_cast<void>(Sampler(options.sampling));
   require(given.mass_top > 0, "--attention-mass-top: expected 1 or more, found {}", given.mass_top);

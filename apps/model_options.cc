@@ -16,7 +16,11 @@ OpenedModel open_named(const std::string& model, const std::string& base, OpenOp
     require(is_trained_parts(path), "--base {}: {} is no directory of trained parts, so it has no base", base, model);
     options.base = find_model(base);
   }
-  return open_model(path, options);
+  try {
+    return open_model(path, options);
+  } catch (const BaseNotFound& error) {
+    fail("{}; --base MODEL names it", error.what());
+  }
 }
 
 void tell_notes(const OpenedModel& opened) {
@@ -112,7 +116,7 @@ OpenedModel open_model(const ModelOptions& options, Notes notes) {
   open.device = resolve_device(options);
   open.dtype = resolve_dtype(options, open.device);
   open.keep_float32 = options.dtype == "auto" && open.device.is_cpu();
-  const WeightType weights = weight_type_from_name(options.weights);
+  const WeightType weights = weight_type_from_name(options.weights, "--weights");
   OpenedModel opened = open_named(options.model, options.base, open);
   const QuantisedSizes sizes = quantise_weights(opened.model, weights);
   if (sizes.left > 0) {

@@ -20,8 +20,8 @@
 #include <vector>
 
 #include "base/error.h"
-#include "model/shapes.h"
 #include "ops/ops.h"
+#include "speed/shapes.h"
 
 namespace {
 

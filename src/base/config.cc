@@ -184,7 +184,7 @@ Config Config::from_file(const std::filesystem::path& path) {
 void Config::override_with(const std::string& assignment) {
   size_t equals = assignment.find('=');
   std::string key = assignment.substr(0, equals);
-  require(equals != std::string::npos && is_key(key), "--{}: expected --section.key=value", assignment);
+  require(equals != std::string::npos && is_key(key), "{}: expected a setting as section.key=value", assignment);
   values_[key] = assignment.substr(equals + 1);
   origin_[key] = "--" + key;
 }

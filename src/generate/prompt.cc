@@ -113,8 +113,8 @@ Chunks read_context(const OpenedModel& opened, const std::vector<std::filesystem
   return chunks;
 }
 
-bool int8_latents_from_name(const std::string& name) {
-  require(name == "int8" || name == "stored", "--latents: expected stored or int8, found \"{}\"", name);
+bool int8_latents_from_name(const std::string& name, const std::string& option) {
+  require(name == "int8" || name == "stored", "{}: expected stored or int8, found \"{}\"", option, name);
   return name == "int8";
 }
 

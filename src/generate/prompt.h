@@ -56,7 +56,7 @@ struct ContextOptions {
 Latents encode_context(const Cepe& model, const Chunks& chunks, const ContextOptions& options = {});
 
 // Of --latents: whether "int8" is asked for; "stored" is the other. Error otherwise.
-bool int8_latents_from_name(const std::string& name);
+bool int8_latents_from_name(const std::string& name, const std::string& option);
 
 // The length of the chunks that a model's encoder reads: as trained, within its window.
 int64_t context_chunk_length(const CepeConfig& config);

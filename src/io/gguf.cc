@@ -259,7 +259,7 @@ std::string_view kind_of(const GgufFile::Value& value) {
 void refuse_split(const GgufFile& file) {
   const int64_t parts = file.integer("split.count", 1);
   if (parts <= 1) return;
-  fail("{}: is part {} of a model split into {} files: merge them first (llama-gguf-split --merge FIRST-PART OUT.gguf)",
+  fail("{}: is part {} of a model split into {} files: merge them first (llama-gguf-split merges them)",
        file.path().string(), std::min(file.integer("split.no", 0), parts - 1) + 1, parts);
 }
 

@@ -119,17 +119,6 @@ std::vector<fs::path> weight_files(const fs::path& directory) {
   return files;
 }
 
-nlohmann::json read_json(const fs::path& path) {
-  const std::string text = read_file(path);
-  try {
-    return nlohmann::json::parse(text);
-  } catch (const nlohmann::json::parse_error& error) {
-    fail("{}: not valid JSON in UTF-8: it breaks off or goes wrong at byte {}", path.string(), error.byte);
-  } catch (const nlohmann::json::out_of_range&) {
-    fail("{}: holds a number beyond the range of a double", path.string());
-  }
-}
-
 HfDirectory open_hf_directory(const fs::path& path, bool open_weights) {
   HfDirectory model;
   model.path = path;

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "io/json_file.h"
 #include "io/tensor_source.h"
 
 namespace cepe {
@@ -30,8 +31,5 @@ nlohmann::json read_model_config(const std::filesystem::path& directory);
 // The files of a directory's weights in the order of their names: its .safetensors files, or, where open_hf_directory
 // takes the pickles, pytorch_model*.bin. Throws Error where there are none.
 std::vector<std::filesystem::path> weight_files(const std::filesystem::path& directory);
-
-// Reads and parses a JSON file; errors name the file and the byte where parsing stopped.
-nlohmann::json read_json(const std::filesystem::path& path);
 
 }  // namespace cepe

@@ -5,7 +5,7 @@
 #include <set>
 
 #include "base/error.h"
-#include "io/hf_directory.h"
+#include "io/json_file.h"
 #include "io/layout.h"
 
 namespace cepe {

@@ -25,82 +25,81 @@ struct KnownKey {
   const char* meaning = "not computed";  // for the refusal
 };
 
+const KnownKey kRead{Key::read}, kHarmless{Key::harmless}, kExperts{Key::neutral, {0}, "a mixture of experts"};
+
+KnownKey neutral(std::vector<double> values) { return {Key::neutral, std::move(values)}; }
+
 // Every key that llama.cpp knows (src/llama-arch.cpp) and that a file of a decoder could have. What llama.cpp itself
 // does not read for llama, qwen2 and qwen3, as the yarn_* keys, is refused too: the file means something by it.
-const std::map<std::string, KnownKey>& known_keys() {
-  static const KnownKey read{Key::read}, harmless{Key::harmless}, experts{Key::neutral, {0}, "a mixture of experts"};
-  const auto neutral = [](std::vector<double> values) { return KnownKey{Key::neutral, std::move(values)}; };
-  static const std::map<std::string, KnownKey> keys = {
-      {"context_length", read},
-      {"embedding_length", read},
-      {"feed_forward_length", read},
-      {"block_count", read},
-      {"attention.head_count", read},
-      {"attention.head_count_kv", read},
-      {"attention.key_length", read},
-      {"attention.value_length", read},
-      {"attention.layer_norm_rms_epsilon", read},
-      {"attention.sliding_window", read},
-      {"attention.scale", read},
-      {"rope.dimension_count", read},
-      {"rope.freq_base", read},
-      {"rope.scale_linear", read},
-      {"rope.scaling.type", read},
-      {"rope.scaling.factor", read},
-      {"rope.scaling.attn_factor", read},
-      {"rope.scaling.original_context_length", read},
-      {"hidden_activation", read},
-      {"vocab_size", harmless},  // the embedding's rows count
-      {"tensor_data_layout", harmless},
-      {"rope.scaling.finetuned", harmless},
-      {"attention.layer_norm_epsilon", harmless},      // of another norm than these families have
-      {"attention.sliding_window_pattern", harmless},  // the text ends at the window, whichever layers slide
-      {"pooling_type", harmless},
-      {"decoder_start_token_id", harmless},
-      {"interleave_moe_layer_step", harmless},  // all of experts: without expert_count they mean nothing
-      {"expert_feed_forward_length", harmless},
-      {"expert_weights_scale", harmless},
-      {"expert_weights_norm", harmless},
-      {"expert_gating_func", harmless},
-      {"expert_count", experts},
-      {"expert_used_count", experts},
-      {"expert_shared_count", experts},
-      {"expert_shared_feed_forward_length", experts},
-      {"leading_dense_block_count", experts},
-      {"nextn_predict_layers", neutral({0})},
-      {"n_deepstack_layers", neutral({0})},
-      {"embedding_length_out", neutral({})},
-      {"embedding_scale", neutral({0, 1})},
-      {"residual_scale", neutral({0, 1})},
-      {"logit_scale", neutral({0, 1})},
-      {"attn_logit_softcapping", neutral({0})},
-      {"final_logit_softcapping", neutral({0})},
-      {"use_parallel_residual", neutral({0})},
-      {"swin_norm", neutral({0})},
-      {"attention.causal", neutral({1})},
-      {"attention.max_alibi_bias", neutral({0})},
-      {"attention.clamp_kqv", neutral({0})},
-      {"attention.output_scale", neutral({0, 1})},
-      {"attention.value_scale", neutral({0, 1})},
-      {"attention.temperature_length", neutral({0})},
-      {"attention.temperature_scale", neutral({0})},
-      {"attention.q_lora_rank", neutral({0})},
-      {"attention.kv_lora_rank", neutral({0})},
-      {"attention.key_length_swa", neutral({})},
-      {"attention.value_length_swa", neutral({})},
-      {"attention.shared_kv_layers", neutral({0})},
-      {"rope.dimension_count_swa", neutral({})},
-      {"rope.dimension_sections", neutral({})},
-      {"rope.freq_base_swa", neutral({})},
-      {"rope.scaling.alpha", neutral({0, 1})},
-      {"rope.scaling.yarn_log_multiplier", neutral({0})},
-      {"rope.scaling.yarn_ext_factor", neutral({-1, 1})},
-      {"rope.scaling.yarn_attn_factor", neutral({1})},
-      {"rope.scaling.yarn_beta_fast", neutral({32})},
-      {"rope.scaling.yarn_beta_slow", neutral({1})},
-  };
-  return keys;
-}
+const std::map<std::string, KnownKey> kKnownKeys = {
+    {"context_length", kRead},
+    {"embedding_length", kRead},
+    {"feed_forward_length", kRead},
+    {"block_count", kRead},
+    {"attention.head_count", kRead},
+    {"attention.head_count_kv", kRead},
+    {"attention.key_length", kRead},
+    {"attention.value_length", kRead},
+    {"attention.layer_norm_rms_epsilon", kRead},
+    {"attention.sliding_window", kRead},
+    {"attention.scale", kRead},
+    {"rope.dimension_count", kRead},
+    {"rope.freq_base", kRead},
+    {"rope.scale_linear", kRead},
+    {"rope.scaling.type", kRead},
+    {"rope.scaling.factor", kRead},
+    {"rope.scaling.attn_factor", kRead},
+    {"rope.scaling.original_context_length", kRead},
+    {"hidden_activation", kRead},
+    {"vocab_size", kHarmless},  // the embedding's rows count
+    {"tensor_data_layout", kHarmless},
+    {"rope.scaling.finetuned", kHarmless},
+    {"attention.layer_norm_epsilon", kHarmless},      // of another norm than these families have
+    {"attention.sliding_window_pattern", kHarmless},  // the text ends at the window, whichever layers slide
+    {"pooling_type", kHarmless},
+    {"decoder_start_token_id", kHarmless},
+    {"interleave_moe_layer_step", kHarmless},  // all of experts: without expert_count they mean nothing
+    {"expert_feed_forward_length", kHarmless},
+    {"expert_weights_scale", kHarmless},
+    {"expert_weights_norm", kHarmless},
+    {"expert_gating_func", kHarmless},
+    {"expert_count", kExperts},
+    {"expert_used_count", kExperts},
+    {"expert_shared_count", kExperts},
+    {"expert_shared_feed_forward_length", kExperts},
+    {"leading_dense_block_count", kExperts},
+    {"nextn_predict_layers", neutral({0})},
+    {"n_deepstack_layers", neutral({0})},
+    {"embedding_length_out", neutral({})},
+    {"embedding_scale", neutral({0, 1})},
+    {"residual_scale", neutral({0, 1})},
+    {"logit_scale", neutral({0, 1})},
+    {"attn_logit_softcapping", neutral({0})},
+    {"final_logit_softcapping", neutral({0})},
+    {"use_parallel_residual", neutral({0})},
+    {"swin_norm", neutral({0})},
+    {"attention.causal", neutral({1})},
+    {"attention.max_alibi_bias", neutral({0})},
+    {"attention.clamp_kqv", neutral({0})},
+    {"attention.output_scale", neutral({0, 1})},
+    {"attention.value_scale", neutral({0, 1})},
+    {"attention.temperature_length", neutral({0})},
+    {"attention.temperature_scale", neutral({0})},
+    {"attention.q_lora_rank", neutral({0})},
+    {"attention.kv_lora_rank", neutral({0})},
+    {"attention.key_length_swa", neutral({})},
+    {"attention.value_length_swa", neutral({})},
+    {"attention.shared_kv_layers", neutral({0})},
+    {"rope.dimension_count_swa", neutral({})},
+    {"rope.dimension_sections", neutral({})},
+    {"rope.freq_base_swa", neutral({})},
+    {"rope.scaling.alpha", neutral({0, 1})},
+    {"rope.scaling.yarn_log_multiplier", neutral({0})},
+    {"rope.scaling.yarn_ext_factor", neutral({-1, 1})},
+    {"rope.scaling.yarn_attn_factor", neutral({1})},
+    {"rope.scaling.yarn_beta_fast", neutral({32})},
+    {"rope.scaling.yarn_beta_slow", neutral({1})},
+};
 
 // A value for a message.
 std::string text_of(const GgufFile::Value& value) {
@@ -121,7 +120,7 @@ std::optional<double> number_of(const GgufFile::Value& value) {
 }
 
 void refuse_other_arithmetic(const GgufFile& file, const std::string& family) {
-  for (const auto& [name, known] : known_keys()) {
+  for (const auto& [name, known] : kKnownKeys) {
     const std::string key = family + "." + name;
     const GgufFile::Value* value = file.value(key);
     if (known.treatment != Key::neutral || !value) continue;
@@ -230,7 +229,7 @@ std::vector<std::string> gguf_notes(const GgufFile& file) {
   const std::string prefix = family_of(file) + ".";
   std::vector<std::string> unknown, notes;
   for (const std::string& key : file.keys()) {
-    if (key.rfind(prefix, 0) == 0 && !known_keys().count(key.substr(prefix.size()))) unknown.push_back(key);
+    if (key.rfind(prefix, 0) == 0 && !kKnownKeys.count(key.substr(prefix.size()))) unknown.push_back(key);
   }
   if (!unknown.empty()) {
     notes.push_back(fmt::format("{} of the file's keys are not known and were not read, the first is {}",

@@ -43,8 +43,8 @@ void pack_head(Decoder& decoder, bool tied, QuantisedSizes& sizes) {
 
 void require_fp8(const Cepe& model) {
   const std::string refusal = fp8_refusal(model.device());
-  require(refusal.empty(), "--weights fp8: {}", refusal);
-  require(model.dtype() == at::kBFloat16, "--weights fp8: a model in bfloat16 is needed (--dtype bfloat16), found {}",
+  require(refusal.empty(), "fp8 weights: {}", refusal);
+  require(model.dtype() == at::kBFloat16, "fp8 weights: a model in bfloat16 is needed, found {}",
           c10::toString(model.dtype()));
 }
 
@@ -92,11 +92,11 @@ int64_t weight_bytes(Cepe& model) {
   return sum + (model.decoder.packed_head ? model.decoder.packed_head->bytes() : 0);
 }
 
-WeightType weight_type_from_name(const std::string& name) {
+WeightType weight_type_from_name(const std::string& name, const std::string& option) {
   for (const WeightType type : {WeightType::stored, WeightType::int8, WeightType::int4, WeightType::fp8}) {
     if (name == weight_type_name(type)) return type;
   }
-  fail("--weights: expected stored, int8, int4 or fp8, found \"{}\"", name);
+  fail("{}: expected stored, int8, int4 or fp8, found \"{}\"", option, name);
 }
 
 }  // namespace cepe

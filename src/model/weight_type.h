@@ -29,6 +29,6 @@ QuantisedSizes quantise_weights(Cepe& model, WeightType type);
 int64_t weight_bytes(Cepe& model);
 
 // "stored", "int8", "int4" or "fp8"; Error otherwise.
-WeightType weight_type_from_name(const std::string& name);
+WeightType weight_type_from_name(const std::string& name, const std::string& option);
 
 }  // namespace cepe

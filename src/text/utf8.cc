@@ -5,7 +5,6 @@
 #include <cstring>
 
 #include "base/error.h"
-#include "text/tokenizer/unicode_additions.h"
 
 namespace cepe {
 namespace {
@@ -98,13 +97,6 @@ bool is_white_space(char32_t c) {
   if (c < 0x80) return c == 0x20 || (c >= 0x09 && c <= 0x0D);
   return c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 ||
          c == 0x202F || c == 0x205F || c == 0x3000;
-}
-
-bool is_numeric(char32_t c) {
-  if (c < 0x80) return c >= '0' && c <= '9';
-  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
-  if (category == UTF8PROC_CATEGORY_CN) return is_young_number(c);
-  return category == UTF8PROC_CATEGORY_ND || category == UTF8PROC_CATEGORY_NL || category == UTF8PROC_CATEGORY_NO;
 }
 
 bool is_word_character(char32_t c) {

@@ -26,7 +26,6 @@ CodePoint code_point_before(std::string_view text, size_t offset);
 void append_utf8(char32_t code_point, std::string& out);
 
 bool is_white_space(char32_t c);  // Unicode's White_Space property
-bool is_numeric(char32_t c);      // general categories Nd, Nl and No
 // Alphabetic, M, Nd, Pc or Join_Control: \w of Unicode's regular expression standard (UTS 18, annex C).
 bool is_word_character(char32_t c);
 

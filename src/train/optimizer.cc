@@ -36,24 +36,25 @@ at::Tensor AdamW::step(double learning_rate) {
   const at::Tensor finite = norm.isfinite().to(at::kFloat), skip = 1 - finite;
   const at::Tensor scale = options_.clip > 0 ? norm.div(options_.clip).clamp_min(1) : at::ones_like(norm);
   updates_.add_(finite);
-  update(plain_, gradients, scale, skip, learning_rate, 0.0);
-  update(decayed_, gradients, scale, skip, learning_rate, options_.weight_decay);
+  const Step step{gradients, scale, skip, learning_rate};
+  update(plain_, step, 0.0);
+  update(decayed_, step, options_.weight_decay);
   return norm;
 }
 
-void AdamW::update(const std::vector<size_t>& group, const std::vector<at::Tensor>& gradients, const at::Tensor& scale,
-                   const at::Tensor& skip, double learning_rate, double weight_decay) {
+void AdamW::update(const std::vector<size_t>& group, const Step& step, double weight_decay) {
   if (group.empty()) return;
   std::vector<at::Tensor> p, g, m, v;
   for (size_t i : group) {
     p.push_back(parameters_[i]);
-    g.push_back(gradients[i]);
+    g.push_back(step.gradients[i]);
     m.push_back(average_[i]);
     v.push_back(square_average_[i]);
   }
   // The kernel divides the gradient by `scale` and does nothing where `skip` is 1: both are read on the device.
-  at::_fused_adamw_(p, g, m, v, {}, std::vector<at::Tensor>(group.size(), updates_), learning_rate, options_.beta1,
-                    options_.beta2, weight_decay, options_.epsilon, /*amsgrad=*/false, /*maximize=*/false, scale, skip);
+  at::_fused_adamw_(p, g, m, v, {}, std::vector<at::Tensor>(group.size(), updates_), step.learning_rate, options_.beta1,
+                    options_.beta2, weight_decay, options_.epsilon, /*amsgrad=*/false, /*maximize=*/false, step.scale,
+                    step.skip);
 }
 
 }  // namespace cepe

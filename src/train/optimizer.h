@@ -31,8 +31,13 @@ class AdamW {
 
  private:
   std::vector<at::Tensor> take_gradients();
-  void update(const std::vector<size_t>& group, const std::vector<at::Tensor>& gradients, const at::Tensor& scale,
-              const at::Tensor& skip, double learning_rate, double weight_decay);
+  // What the groups of one step share.
+  struct Step {
+    std::vector<at::Tensor> gradients;
+    at::Tensor scale, skip;
+    double learning_rate = 0;
+  };
+  void update(const std::vector<size_t>& group, const Step& step, double weight_decay);
 
   AdamWOptions options_;
   std::vector<at::Tensor> parameters_, average_, square_average_;

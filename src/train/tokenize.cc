@@ -39,7 +39,7 @@ class TokenizePipeline {
         threads_(options.threads > 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency())) {
     if (options.append_eos) {
       eos_ = tokenizer.eos();
-      require(eos_.has_value(), "--append-eos: the tokenizer has no end-of-text token");
+      require(eos_.has_value(), "an end-of-text token is to follow each document, but the tokenizer has none");
     }
   }
 

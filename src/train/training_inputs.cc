@@ -68,7 +68,7 @@ void check_corpus(const Corpus& corpus, const OpenedModel& opened) {
           corpus.vocab_size, rows);
   if (!opened.tokenizer || corpus.fingerprint == 0) return;
   require(corpus.fingerprint == tokenizer_fingerprint(*opened.tokenizer),
-          "{}: made with another tokenizer than that of {}: make the shards again with `cepe data --model`", where,
+          "{}: made with another tokenizer than that of {}: make the shards again with that model", where,
           opened.path.string());
 }
 

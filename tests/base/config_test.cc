@@ -165,7 +165,7 @@ TEST_F(ConfigTest, RefusesMalformedOptions) {
   Config config;
   for (const char* option : {"a.b", "=1", "a=1", "a.b.c=1", ".b=1", "a.=1", "a b.c=1"}) {
     EXPECT_EQ(error_of<Error>([&] { config.override_with(option); }),
-              std::string("--") + option + ": expected --section.key=value");
+              std::string(option) + ": expected a setting as section.key=value");
   }
 }
 

@@ -138,9 +138,9 @@ TEST(EncodeContext, InEightBitsItIsTheSameRounded) {
                 found = encode_context(opened.model, chunks, {.int8 = true});
   EXPECT_TRUE(at::equal(found.states_BSE, expected.states_BSE));
   EXPECT_TRUE(at::equal(found.scales_BS, expected.scales_BS));
-  EXPECT_TRUE(int8_latents_from_name("int8"));
-  EXPECT_FALSE(int8_latents_from_name("stored"));
-  EXPECT_THROW(int8_latents_from_name("int4"), Error);
+  EXPECT_TRUE(int8_latents_from_name("int8", "latents"));
+  EXPECT_FALSE(int8_latents_from_name("stored", "latents"));
+  EXPECT_THROW(int8_latents_from_name("int4", "latents"), Error);
 }
 
 TEST(EncodeContext, ALongContextIsReadInGroups) {

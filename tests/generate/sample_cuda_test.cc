@@ -13,10 +13,10 @@
 #include "base/report.h"
 #include "generate/generator.h"
 #include "generate/sampler.h"
-#include "model/shapes.h"
 #include "ops/cuda_device.h"
 #include "ops/step/captured_work.h"
 #include "ops/step/sample.h"
+#include "speed/shapes.h"
 
 namespace cepe {
 namespace {

@@ -4,10 +4,10 @@
 #include <gtest/gtest.h>
 
 #include "model/merged_projections.h"
-#include "model/shapes.h"
 #include "model/step_against_decode.h"
 #include "model/weight_type.h"
 #include "ops/step/step_ops.h"
+#include "speed/shapes.h"
 
 namespace cepe {
 namespace {

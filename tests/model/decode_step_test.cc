@@ -8,9 +8,9 @@
 
 #include "base/error.h"
 #include "model/merged_projections.h"
-#include "model/shapes.h"
 #include "model/step_against_decode.h"
 #include "model/weight_type.h"
+#include "speed/shapes.h"
 
 namespace cepe {
 namespace {

@@ -6,7 +6,7 @@
 #include <filesystem>
 
 #include "model/checkpoint/checkpoint.h"
-#include "model/shapes.h"
+#include "speed/shapes.h"
 
 namespace cepe {
 

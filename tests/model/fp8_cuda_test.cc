@@ -7,10 +7,10 @@
 #include "base/error.h"
 #include "model/fixtures.h"
 #include "model/merged_projections.h"
-#include "model/shapes.h"
 #include "model/weight_type.h"
 #include "ops/cuda_device.h"
 #include "ops/gemm/fp8.h"
+#include "speed/shapes.h"
 
 namespace cepe {
 namespace {

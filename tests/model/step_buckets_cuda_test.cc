@@ -5,8 +5,8 @@
 
 #include "model/merged_projections.h"
 #include "model/sequences_in_buckets.h"
-#include "model/shapes.h"
 #include "ops/cuda_device.h"
+#include "speed/shapes.h"
 
 namespace cepe {
 namespace {

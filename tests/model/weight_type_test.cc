@@ -69,10 +69,10 @@ TEST(PackWeights, OneTokenAfterAnotherIsTheSameAsAllAtOnce) {
 }
 
 TEST(PackWeights, NamesAreThoseOfTheOption) {
-  EXPECT_EQ(weight_type_from_name("int4"), WeightType::int4);
-  EXPECT_EQ(weight_type_from_name("stored"), WeightType::stored);
-  EXPECT_EQ(weight_type_from_name("fp8"), WeightType::fp8);
-  EXPECT_THROW(weight_type_from_name("fp4"), Error);
+  EXPECT_EQ(weight_type_from_name("int4", "weights"), WeightType::int4);
+  EXPECT_EQ(weight_type_from_name("stored", "weights"), WeightType::stored);
+  EXPECT_EQ(weight_type_from_name("fp8", "weights"), WeightType::fp8);
+  EXPECT_THROW(weight_type_from_name("fp4", "weights"), Error);
 }
 
 TEST(PackWeights, Fp8NeedsAHopperGpu) {
@@ -83,7 +83,7 @@ TEST(PackWeights, Fp8NeedsAHopperGpu) {
     FAIL() << "no error";
   } catch (const Error& error) {
     const std::string what = error.what();
-    EXPECT_NE(what.find("--weights fp8"), std::string::npos) << what;
+    EXPECT_NE(what.find("fp8 weights"), std::string::npos) << what;
     EXPECT_NE(what.find("compute capability 9.0"), std::string::npos) << what;
   }
   EXPECT_TRUE(at::equal(outputs(model), before)) << "left as it was";

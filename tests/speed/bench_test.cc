@@ -12,7 +12,7 @@
 
 #include "base/error.h"
 #include "model/checkpoint/checkpoint.h"
-#include "model/shapes.h"
+#include "speed/shapes.h"
 
 namespace cepe {
 namespace {

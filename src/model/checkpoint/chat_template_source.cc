@@ -6,7 +6,7 @@
 #include "base/file.h"
 #include "io/gguf.h"
 #include "io/hf_directory.h"
-#include "model/checkpoint/checkpoint.h"
+#include "model/checkpoint/find_model.h"
 #include "text/tokenizer/hf_special_tokens.h"
 
 namespace cepe {

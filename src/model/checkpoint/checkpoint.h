@@ -16,6 +16,7 @@
 
 #include "io/tensor_source.h"
 #include "model/cepe.h"
+#include "model/checkpoint/find_model.h"
 #include "text/tokenizer/tokenizer.h"
 
 namespace cepe {
@@ -45,20 +46,8 @@ struct OpenedModel {
   nlohmann::json training;                         // trained parts: what config.json records of it; null: nothing
 };
 
-// The model that a person names: what stands at that path; of a name without a directory else $CEPE_MODELS/<name>, then
-// what scripts/setup.sh fetched (~/.cache/cepe/models/<name>). Error listing the places looked at.
-std::filesystem::path find_model(const std::string& name);
-// True for a directory of trained parts, whose decoder is another model.
-bool is_trained_parts(const std::filesystem::path& path);
-
 // Opens a model. Errors name the file, the tensor, expected and found.
 OpenedModel open_model(const std::filesystem::path& path, const OpenOptions& options = {});
-
-// Where the base of a trained-parts directory is: --base, $CEPE_MODELS/<name>, what scripts/setup.sh fetched
-// (~/.cache/cepe/models/<name>). Error listing the places looked at.
-std::filesystem::path resolve_base(const std::string& name, const std::optional<std::filesystem::path>& given);
-// SHA-256 of a GGUF file; of a directory: of the lines "<sha256>  <file name>\n" of its weight_files() in name order.
-std::string hash_weights(const std::filesystem::path& path);
 
 // How trained parts are written.
 struct SaveOptions {

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "text/jinja/lexer.h"
 #include "text/jinja/value.h"
+#include "text/tokenizer/unicode_additions.h"
 #include "text/utf8.h"
 
 namespace cepe::jinja {

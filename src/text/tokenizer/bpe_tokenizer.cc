@@ -62,6 +62,8 @@ class WordEncoder : public WordSink {
   WordEncoder(const BpeModel& model, Workspace& workspace, std::vector<TokenId>& out)
       : model_(model), workspace_(workspace), out_(out) {}
 
+  void token(TokenId id) { out_.push_back(id); }
+
   void word(std::string_view word) override {
     if (!model_.cuts_at_space()) return section(word);
     for (size_t begin = 0; begin < word.size();) {
@@ -118,7 +120,7 @@ class BpeTokenizer : public Tokenizer {
   void add_tokens();
   void prepare_decoding();
   void encode_part(std::string_view text, bool at_start, const EncodeOptions& options, Workspace& workspace,
-                   WordEncoder& words, std::vector<TokenId>& out) const;
+                   WordEncoder& words) const;
 
   BpeParts parts_;  // without data, which is now the model's
   BpeModel model_;
@@ -192,14 +194,14 @@ std::optional<TokenId> BpeTokenizer::token_id(std::string_view token) const {
 }
 
 void BpeTokenizer::encode_part(std::string_view text, bool at_start, const EncodeOptions& options, Workspace& workspace,
-                               WordEncoder& words, std::vector<TokenId>& out) const {
+                               WordEncoder& words) const {
   std::string storage;
   const std::string_view normalized = parts_.normalizer.apply(text, storage);
   workspace.inner_parts.clear();
   normalized_matcher_.split(normalized, options.parse_special_tokens, workspace.inner_parts);
   for (const auto& [piece, token] : workspace.inner_parts) {
     if (token >= 0) {
-      out.push_back(token);
+      words.token(token);
     } else {
       parts_.pre_tokenizer.split(piece, at_start && piece.data() == normalized.data(), workspace.regex, words);
     }
@@ -220,7 +222,7 @@ std::vector<TokenId> BpeTokenizer::encode(std::string_view text, const EncodeOpt
     if (token >= 0) {
       out.push_back(token);
     } else {
-      encode_part(piece, piece.data() == text.data(), options, workspace, words, out);
+      encode_part(piece, piece.data() == text.data(), options, workspace, words);
     }
   }
   if (options.add_special_tokens) out.insert(out.end(), parts_.suffix.begin(), parts_.suffix.end());

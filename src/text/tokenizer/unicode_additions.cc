@@ -1,5 +1,7 @@
 #include "text/tokenizer/unicode_additions.h"
 
+#include <utf8proc.h>
+
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -74,6 +76,14 @@ const Addition* find_addition(char32_t c) {
   return c <= range->last ? range : nullptr;
 }
 
+// Digits and numbers of Unicode 15 to 17, which the libraries here do not know.
+bool is_young_number(char32_t c) {
+  if ((c >= 0x11DE0 && c <= 0x11DE9) || (c >= 0x16FF4 && c <= 0x16FF6)) return true;  // Unicode 17
+  const Addition* addition = find_addition(c);
+  if (addition == nullptr) return false;
+  return addition->stand_in == 0x1040 || addition->stand_in == 0x104A0 || addition->stand_in == 0x10107;
+}
+
 }  // namespace
 
 std::string_view with_stand_ins(std::string_view text, std::string& storage) {
@@ -97,11 +107,11 @@ std::string_view with_stand_ins(std::string_view text, std::string& storage) {
   return copied ? std::string_view(storage) : text;
 }
 
-bool is_young_number(char32_t c) {
-  if ((c >= 0x11DE0 && c <= 0x11DE9) || (c >= 0x16FF4 && c <= 0x16FF6)) return true;  // Unicode 17
-  const Addition* addition = find_addition(c);
-  if (addition == nullptr) return false;
-  return addition->stand_in == 0x1040 || addition->stand_in == 0x104A0 || addition->stand_in == 0x10107;
+bool is_numeric(char32_t c) {
+  if (c < 0x80) return c >= '0' && c <= '9';
+  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
+  if (category == UTF8PROC_CATEGORY_CN) return is_young_number(c);
+  return category == UTF8PROC_CATEGORY_ND || category == UTF8PROC_CATEGORY_NL || category == UTF8PROC_CATEGORY_NO;
 }
 
 bool is_inert_in_normal_forms(char32_t c) {

@@ -17,8 +17,8 @@ namespace cepe {
 // Valid UTF-8 `text`, or a copy in `storage` with the young characters replaced; offsets are the same in both.
 std::string_view with_stand_ins(std::string_view text, std::string& storage);
 
-// Digits and numbers of Unicode 15 to 17 (Rust's char::is_numeric, which the reference's Digits uses, knows 17).
-bool is_young_number(char32_t c);
+// General categories Nd, Nl and No of Unicode 17, which Rust's char::is_numeric knows and the reference's Digits uses.
+bool is_numeric(char32_t c);
 
 // Whether the reference's normalization leaves this character as it is and moves nothing across it, although newer
 // tables give it a decomposition or a combining class.

@@ -1,4 +1,4 @@
-#include "model/shapes.h"
+#include "speed/shapes.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Context.h>

@@ -1,5 +1,5 @@
 // Named shapes against the published parameter counts, and random models of them.
-#include "model/shapes.h"
+#include "speed/shapes.h"
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
