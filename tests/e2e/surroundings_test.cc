@@ -139,17 +139,8 @@ TEST(Places, ThatTheSystemRefuses) {
   expect_refused({"convert", "--model", loop, "--out", run, "--weights", "f32"}, loop);
   expect_refused({"verify", loop}, loop);
   expect_refused({"train", loop, "--run", run}, loop);
-  expect_refused({"train", config, "--run", run, "--model.base=" + loop}, loop);
   expect_refused({"train", config, "--run", run}, run);  // data.train does not exist
   EXPECT_FALSE(fs::exists(run));                         // nothing is made before the inputs were checked
-}
-
-TEST(Places, AWorkingDirectoryThatWasRemoved) {
-  const TemporaryDirectory directory;
-  const std::string gone = (directory.path() / "gone").string();
-  const CommandResult result =
-      run_cepe({"info", golden("plain")}, {.shell = "mkdir '" + gone + "'; cd '" + gone + "'; rmdir '" + gone + "'"});
-  EXPECT_EQ(result.status, 0) << result.err;
 }
 
 TEST(Places, LittleMemoryAndSmallFiles) {
