@@ -248,12 +248,12 @@ at::Tensor decode(const Cepe& model, const DecodeInput& input) {
 
 at::Tensor head_weight(const Cepe& model) {
   const Decoder& decoder = model.decoder;
-  return decoder.packed_head ? dequantise_weight(*decoder.packed_head, model.dtype()) : decoder.lm_head;
+  return decoder.quantised_head ? dequantise_weight(*decoder.quantised_head, model.dtype()) : decoder.lm_head;
 }
 
 at::Tensor logits(const Cepe& model, const at::Tensor& hidden) {
   const Decoder& decoder = model.decoder;
-  return decoder.packed_head ? quantised_linear(hidden, *decoder.packed_head) : gemv(hidden, decoder.lm_head);
+  return decoder.quantised_head ? quantised_linear(hidden, *decoder.quantised_head) : gemv(hidden, decoder.lm_head);
 }
 
 }  // namespace cepe

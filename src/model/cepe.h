@@ -23,7 +23,7 @@ struct Encoder {
 struct Decoder {
   Stack stack;
   at::Tensor lm_head;  // (V, D); the embedding itself when tied; undefined where packed and not tied
-  std::shared_ptr<const QuantisedWeight> packed_head;  // the head in 8 or 4 bits (weight_type.h), used instead
+  std::shared_ptr<const QuantisedWeight> quantised_head;  // the head in 8 or 4 bits (weight_type.h), used instead
 };
 
 // Functions that take it as const& change nothing in it: any number of threads may encode and decode with one model.

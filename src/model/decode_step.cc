@@ -129,7 +129,7 @@ DecodeStep::DecodeStep(const Cepe& model, const KeyValueCache& cache, const Deco
 
 // A product costs a chain some 5 us until the next one has its result, in which the weights of what follows come: large
 // ones hide that, small ones do not. Nor was a step with a context faster where seven query heads share a key-value
-// head; with four it was (docs/kernels/gemv_chain.md has what was measured). Packed weights and more sequences are
+// head; with four it was (docs/kernels/gemv_chain.md has what was measured). Quantised weights and more sequences are
 // not made for chains.
 bool DecodeStep::chains() const {
   const bool few = static_cast<int64_t>(positions_.size()) <= kGemvRows;
@@ -137,8 +137,8 @@ bool DecodeStep::chains() const {
   if (options_.chain == StepChain::always) return true;
   const StackConfig& config = model_.config.decoder;
   const bool widely_shared = config.num_heads > 4 * config.num_kv_heads;
-  const bool packed = model_.decoder.stack.layers.at(0).self_attention.qkv.quantised != nullptr;
-  return !packed && large_layers(config) && !(widely_shared && reads_contexts());
+  const bool quantised = model_.decoder.stack.layers.at(0).self_attention.qkv.quantised != nullptr;
+  return !quantised && large_layers(config) && !(widely_shared && reads_contexts());
 }
 
 // The form, the table and the graph for the contexts that are there.
@@ -326,8 +326,8 @@ at::Tensor DecodeStep::joined_logits() const {
   }
   const Decoder& decoder = model_.decoder;
   const GemvOptions last{.norm = stack.norm, .eps = eps};
-  const at::Tensor logits =
-      decoder.packed_head ? chain.product(h, *decoder.packed_head, last) : chain.product(h, decoder.lm_head, last);
+  const at::Tensor logits = decoder.quantised_head ? chain.product(h, *decoder.quantised_head, last)
+                                                   : chain.product(h, decoder.lm_head, last);
   chain.run();
   return logits;
 }

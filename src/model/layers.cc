@@ -9,10 +9,10 @@
 namespace cepe {
 
 at::Tensor Linear::operator()(const at::Tensor& x) const {
-  if (!packed && gemv_applies(x, weight)) return gemv(x, weight, {.bias = bias});
-  if (!packed) return bias.defined() ? at::linear(x, weight, bias) : at::linear(x, weight);
-  if (gemv_applies(x, *packed)) return gemv(x, *packed, {.bias = bias});
-  const at::Tensor y = quantised_linear(x, *packed);
+  if (!quantised && gemv_applies(x, weight)) return gemv(x, weight, {.bias = bias});
+  if (!quantised) return bias.defined() ? at::linear(x, weight, bias) : at::linear(x, weight);
+  if (gemv_applies(x, *quantised)) return gemv(x, *quantised, {.bias = bias});
+  const at::Tensor y = quantised_linear(x, *quantised);
   return bias.defined() ? y + bias : y;
 }
 

@@ -20,9 +20,9 @@
 namespace cepe {
 
 struct Linear {
-  at::Tensor weight;  // (out, in); undefined where packed, but for cross-attention's k and v
+  at::Tensor weight;  // (out, in); undefined where quantised, but for cross-attention's k and v
   at::Tensor bias;    // (out), undefined where the layer has none
-  std::shared_ptr<const QuantisedWeight> packed =
+  std::shared_ptr<const QuantisedWeight> quantised =
       nullptr;  // the matrix in 8 or 4 bits (weight_type.h), instead of weight
   at::Tensor operator()(const at::Tensor& x) const;
 };

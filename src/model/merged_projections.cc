@@ -34,19 +34,19 @@ bool merge_quantised_parts(const std::vector<Linear*>& parts, Linear& into) {
 }
 
 bool merge(const std::vector<Linear*>& parts, Linear& into) {
-  const bool biased = parts.front()->bias.defined(), packed = parts.front()->quantised != nullptr;
+  const bool biased = parts.front()->bias.defined(), quantised = parts.front()->quantised != nullptr;
   const auto fits = [&](const Linear* part) {
-    const bool there = packed ? part->quantised != nullptr : part->weight.defined();
+    const bool there = quantised ? part->quantised != nullptr : part->weight.defined();
     return there && part->bias.defined() == biased;
   };
   if (!std::all_of(parts.begin(), parts.end(), fits)) return false;
-  if (packed && !merge_quantised_parts(parts, into)) return false;
+  if (quantised && !merge_quantised_parts(parts, into)) return false;
   std::vector<at::Tensor*> weights, biases;
   for (Linear* part : parts) {
     weights.push_back(&part->weight);
     biases.push_back(&part->bias);
   }
-  if (!packed) into.weight = merged(weights);
+  if (!quantised) into.weight = merged(weights);
   if (biased) into.bias = merged(biases);
   return true;
 }
@@ -68,8 +68,8 @@ int64_t merge_projections(Cepe& model) {
 
 bool merging_pays(const Cepe& model) {
   const std::vector<Layer>& layers = model.decoder.stack.layers;
-  const bool packed = !layers.empty() && layers.front().self_attention.q.quantised != nullptr;
-  return model.device().is_cuda() || model.dtype() == at::kBFloat16 || packed;
+  const bool quantised = !layers.empty() && layers.front().self_attention.q.quantised != nullptr;
+  return model.device().is_cuda() || model.dtype() == at::kBFloat16 || quantised;
 }
 
 }  // namespace cepe

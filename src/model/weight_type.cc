@@ -12,7 +12,7 @@ namespace {
 
 int64_t bytes_of(const at::Tensor& x) { return static_cast<int64_t>(x.nbytes()); }
 
-// What becomes of the matrix that is packed.
+// What becomes of the matrix that is quantised.
 enum class Wide { dropped, kept };
 
 void pack(Linear& linear, WeightType type, Wide wide, QuantisedSizes& sizes) {
@@ -34,10 +34,10 @@ std::vector<Linear*> own_matrices(Layer& layer) {
 }
 
 void pack_head(Decoder& decoder, bool tied, QuantisedSizes& sizes) {
-  decoder.packed_head = std::make_shared<QuantisedWeight>(quantise_weight(decoder.lm_head, WeightType::int8));
+  decoder.quantised_head = std::make_shared<QuantisedWeight>(quantise_weight(decoder.lm_head, WeightType::int8));
   ++sizes.matrices;
   sizes.bytes_before += bytes_of(decoder.lm_head);
-  sizes.bytes += decoder.packed_head->bytes();
+  sizes.bytes += decoder.quantised_head->bytes();
   if (!tied) decoder.lm_head.reset();
 }
 
@@ -89,7 +89,7 @@ int64_t weight_bytes(Cepe& model) {
   };
   add_stack(model.decoder.stack);
   if (model.encoder) add_stack(model.encoder->stack), add(model.encoder->embed_projection);
-  return sum + (model.decoder.packed_head ? model.decoder.packed_head->bytes() : 0);
+  return sum + (model.decoder.quantised_head ? model.decoder.quantised_head->bytes() : 0);
 }
 
 WeightType weight_type_from_name(const std::string& name, const std::string& option) {

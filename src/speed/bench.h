@@ -73,11 +73,11 @@ struct Work {
 };
 // What a count goes by, beside the sizes.
 struct WorkBasis {
-  // All of one size: nothing is packed. Forms are chosen by operation counts.
+  // All of one size: nothing is quantised. Forms are chosen by operation counts.
   WorkBasis(double bytes)
       : element_bytes(bytes), matrix_bytes(bytes), encoder_bytes(bytes), head_bytes(bytes), latent_bytes(bytes) {}
-  double element_bytes;  // of a key or value, and a weight that is not packed
-  double matrix_bytes;   // of a weight of the decoder's layers, packed or not (weight_type.h), with its scales
+  double element_bytes;  // of a key or value, and a weight that is not quantised
+  double matrix_bytes;   // of a weight of the decoder's layers, quantised or not (weight_type.h), with its scales
   double encoder_bytes;  // of a weight of the encoder's layers
   double head_bytes;     // of a weight of the head
   double latent_bytes;   // of a number of a state

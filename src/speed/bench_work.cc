@@ -122,7 +122,7 @@ WorkBasis work_basis(const Cepe& model, const BenchOptions& options) {
     const Linear& encoder_up = model.encoder->stack.layers.at(0).feed_forward.up;
     if (encoder_up.quantised) basis.encoder_bytes = read_bytes_a_weight(*encoder_up.quantised);
   }
-  if (model.decoder.packed_head) basis.head_bytes = read_bytes_a_weight(*model.decoder.packed_head);
+  if (model.decoder.quantised_head) basis.head_bytes = read_bytes_a_weight(*model.decoder.quantised_head);
   return basis;
 }
 

@@ -120,8 +120,8 @@ inline Cepe widened(const Cepe& packed) {
     widen_stack(model.encoder->stack);
     widen(model.encoder->embed_projection);
   }
-  if (model.decoder.packed_head) model.decoder.lm_head = head_weight(packed);
-  model.decoder.packed_head.reset();
+  if (model.decoder.quantised_head) model.decoder.lm_head = head_weight(packed);
+  model.decoder.quantised_head.reset();
   return model;
 }
 

@@ -51,7 +51,7 @@ TEST(PackWeights, IsTheModelOfTheRoundedMatrices) {
     if (layer.cross_attention) widen(layer.cross_attention->q), widen(layer.cross_attention->o);
   }
   rounded.decoder.lm_head = head_weight(packed);
-  rounded.decoder.packed_head.reset();
+  rounded.decoder.quantised_head.reset();
   EXPECT_LT(((outputs(packed) - outputs(rounded)).norm() / outputs(rounded).norm()).item<double>(), 1e-5);
 }
 
