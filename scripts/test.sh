@@ -2,8 +2,8 @@
 # Installs what is missing, builds cepe for the CPU and runs every test that needs no GPU; then the tests of the
 # parsers once more under the address and undefined-behaviour sanitizers. Of the benchmarks, which are built, one
 # runs at the end: the guard of our speed beside LibTorch's (docs/bench.md). With CI=true a warning of the compiler is
-# an error, and it also configures once with nvcc out of sight. The tests that need a GPU are in the cuda preset's build:
-# ctest --test-dir build-cuda -L gpu.
+# an error, threads that share a model run under the thread sanitizer, and the CPU preset is configured once with nvcc out
+# of sight. The tests that need a GPU are in the cuda preset's build: ctest --test-dir build-cuda -L gpu.
 set -euo pipefail
 source "$(dirname "$0")/steps.sh"
 
@@ -49,7 +49,8 @@ jobs=$(build_jobs)
 step "style"
 scripts/check_style.sh
 step "configure (preset cpu)"
-cmake --preset cpu -DCEPE_BENCH=ON -DCMAKE_COMPILE_WARNING_AS_ERROR="$([ "${CI:-}" = true ] && echo ON || echo OFF)"
+in_ci=$([ "${CI:-}" = true ] && echo ON || echo OFF)
+cmake --preset cpu -DCEPE_BENCH=ON -DCMAKE_COMPILE_WARNING_AS_ERROR="$in_ci" -DCEPE_THREAD_SANITIZER="$in_ci"
 if [ "${CI:-}" = true ]; then
   step "configure with nvcc out of sight"
   quietly configure-without-nvcc configure_without_nvcc || { last_lines configure-without-nvcc; exit 1; }
