@@ -281,7 +281,7 @@ at::Tensor DecodeStep::hidden_states() const {
                      eps);
     if (reads) {
       const at::Tensor read_BTD =
-          cross_attention(*layer.cross_attention, stack.config, h.normed.unsqueeze(1), context_rows(i), form_);
+          cross_attention(*layer.cross_attention, stack.config, h.normed.unsqueeze(1), context_rows(i));
       h = add_rms_norm(h.sum, read_BTD.squeeze(1), layer.post_attention_norm, eps);
     }
     const bool last = i + 1 == stack.layers.size();

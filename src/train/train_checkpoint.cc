@@ -52,7 +52,7 @@ void sync_directory(const fs::path& directory) {
 
 // Where a checkpoint waits that another of the same step replaces.
 fs::path aside(const fs::path& checkpoint) {
-  return checkpoint.parent_path() / ("." + checkpoint.filename().string() + ".old");
+  return checkpoint.parent_path() / fmt::format(".{}.old", checkpoint.filename().string());
 }
 
 // Gives a complete checkpoint its name. An earlier one of that step is whole until this one stands in its place.
