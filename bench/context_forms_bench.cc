@@ -49,7 +49,7 @@ void measure(int argc, char** argv) {
   cepe::OpenOptions open;
   open.dtype = std::string(argv[3]) == "float32" ? at::kFloat : at::kBFloat16;
   cepe::OpenedModel opened = cepe::open_model(argv[1], open);
-  cepe::quantise_weights(opened.model, cepe::weight_type_from_name(argv[4]));
+  cepe::quantise_weights(opened.model, cepe::weight_type_from_name(argv[4], "weights"));
   const cepe::Chunks chunks = cepe::read_context(opened, {argv[2]});
   const cepe::Latents latents = cepe::encode_context(opened.model, chunks);
   const std::vector<cepe::TokenId> question = cepe::build_prompt(opened, {.text = "Who is Little John?"}).tokens;

@@ -41,7 +41,7 @@ bool is_valid_name(std::string_view name) {
   return true;
 }
 
-std::string printable(std::string_view name) {
+std::string quotable(std::string_view name) {
   return is_valid_name(name) && name.size() <= 120 ? std::string(name) : "(a name not fit to print)";
 }
 

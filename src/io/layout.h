@@ -17,7 +17,7 @@ namespace cepe {
 // error message may quote.
 bool is_valid_name(std::string_view name);
 // The name as a message may quote it: itself, or words in its place where it is long or not valid.
-std::string printable(std::string_view name);
+std::string quotable(std::string_view name);
 
 // Throws Error where a file that should hold weights is the pointer which Git LFS leaves in their place.
 void refuse_git_lfs_pointer(const std::filesystem::path& path, std::span<const std::byte> file);

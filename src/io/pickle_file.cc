@@ -69,12 +69,12 @@ PickleFile::PickleFile(const std::filesystem::path& path) : file_(path) {
   const std::string archive(archive_name(records, where));
   if (const auto order = records.find(archive + "/byteorder"); order != records.end()) {
     require(text_of(order->second) == "little", "{}: its numbers are {}-endian, expected little", where,
-            printable(text_of(order->second)));
+            quotable(text_of(order->second)));
   }
   for (const PickledTensor& tensor : read_pickled_tensors(where, records.at(archive + "/data.pkl"))) {
     const auto storage = records.find(archive + "/data/" + tensor.storage);
     require(storage != records.end(), "{}: tensor {} lies in the record data/{}, which is missing", where, tensor.name,
-            printable(tensor.storage));
+            quotable(tensor.storage));
     const auto size = tensor_bytes(tensor.dtype, {tensor.storage_elements});
     require(size == storage->second.size(),
             "{}: tensor {} lies in a storage of {} elements of {}, its record has {} bytes", where, tensor.name,

@@ -59,10 +59,10 @@ class HeaderReader {
     if (depth_ == 1) {
       open_entry(name);
     } else if (in_metadata_) {
-      require(!metadata_.count(name), "{}: the metadata names {} twice", path_, printable(name));
+      require(!metadata_.count(name), "{}: the metadata names {} twice", path_, quotable(name));
     } else {
       require(name == "dtype" || name == "shape" || name == "data_offsets", "{}: tensor {} has an unknown field {}",
-              path_, entries_.back().name, printable(name));
+              path_, entries_.back().name, quotable(name));
       require(entries_.back().fields.insert(name).second, "{}: tensor {} has two fields {}", path_,
               entries_.back().name, name);
     }
@@ -120,8 +120,8 @@ class HeaderReader {
   }
   [[noreturn]] void unexpected(std::string_view found) const {
     if (depth_ == 0) fail("{}: the header is {}, expected a JSON object", path_, found);
-    if (depth_ == 1) fail("{}: the header's entry {} is {}, expected an object", path_, printable(key_), found);
-    if (in_metadata_) fail("{}: the metadata {} is {}, expected a string", path_, printable(key_), found);
+    if (depth_ == 1) fail("{}: the header's entry {} is {}, expected an object", path_, quotable(key_), found);
+    if (in_metadata_) fail("{}: the metadata {} is {}, expected a string", path_, quotable(key_), found);
     fail("{}: tensor {} has {} as its {}, expected {}", path_, entries_.back().name, found, key_,
          key_ == "dtype" ? "the name of a type" : "a list of whole numbers from 0 on");
   }
@@ -144,7 +144,7 @@ TensorView checked_tensor(const std::string& path, const HeaderReader::Entry& en
   auto type = type_called(entry.dtype);
   require(type.has_value(),
           "{}: tensor {} has dtype {}, expected one of F64, F32, F16, BF16, I64, I32, I16, I8, U8, BOOL", path,
-          entry.name, printable(entry.dtype));
+          entry.name, quotable(entry.dtype));
   tensor.dtype = *type;
   for (uint64_t dimension : entry.shape) {
     require(dimension <= static_cast<uint64_t>(INT64_MAX), "{}: tensor {} has a dimension of {}, more than 2^63-1",
@@ -226,7 +226,7 @@ void write_safetensors(const std::filesystem::path& path, const std::vector<Tens
     const auto& tensor = tensors[i];
     require(is_valid_name(tensor.name) && tensor.name != kMetadata && names.insert(tensor.name).second,
             "{}: cannot write a tensor called {}: the name is not valid or stands twice", path.string(),
-            printable(tensor.name));
+            quotable(tensor.name));
     auto bytes = tensor_bytes(tensor.dtype, tensor.shape);
     require(!is_quantized(tensor.dtype) && bytes == tensor.bytes.size(),
             "{}: cannot write tensor {}: dtype {} and shape {} do not fit its {} bytes", path.string(), tensor.name,

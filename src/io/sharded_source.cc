@@ -21,13 +21,13 @@ NamesByFile read_weight_map(const std::filesystem::path& index_json) {
   NamesByFile names;
   for (const auto& [tensor, file] : index["weight_map"].items()) {
     require(is_valid_name(tensor) && file.is_string(), "{}: weight_map: the file of tensor {} is not a string", where,
-            printable(tensor));
+            quotable(tensor));
     const auto file_name = file.get<std::string>();
     // A plain name: an index must not reach outside of its directory.
     const bool plain = file_name.find('/') == std::string::npos && file_name != "." && file_name != "..";
     require(is_valid_name(file_name) && plain,
             "{}: weight_map: the file of tensor {} is {}, expected a file name without a directory", where, tensor,
-            printable(file_name));
+            quotable(file_name));
     names[file_name].insert(tensor);
   }
   require(!names.empty(), "{}: its weight_map names no tensor", where);

@@ -203,7 +203,7 @@ class Unpickler {
     const std::string_view known = known_name(fmt::format("{} {}", module, name));
     if (known.empty()) {
       fail("{}: its pickle asks for {}.{}, which no dictionary of tensors needs: the file is refused", where_,
-           printable(module), printable(name));
+           quotable(module), quotable(name));
     }
     push({Kind::global, 0, known, {}});
   }

@@ -30,7 +30,7 @@ class ZipReader {
       const Entry entry = read_entry(at);
       if (entry.name.ends_with('/')) continue;  // a directory
       require(records.emplace(entry.name, bytes_of(entry)).second, "{}: the zip archive holds the record {} twice",
-              path_, printable(entry.name));
+              path_, quotable(entry.name));
     }
     return records;
   }
@@ -85,13 +85,13 @@ class ZipReader {
     require(get<uint32_t>(at) == kDirectoryEntry, "{}: the zip archive's directory is damaged", path_);
     const uint64_t name_size = get<uint16_t>(at + 28), extra_size = get<uint16_t>(at + 30);
     Entry entry{text(at + kEntrySize, name_size), get<uint32_t>(at + 24), get<uint32_t>(at + 42)};
-    require((get<uint16_t>(at + 8) & 1) == 0, "{}: the record {} is encrypted", path_, printable(entry.name));
+    require((get<uint16_t>(at + 8) & 1) == 0, "{}: the record {} is encrypted", path_, quotable(entry.name));
     require(get<uint16_t>(at + 10) == 0, "{}: the record {} is compressed; torch.save stores its records as they are",
-            path_, printable(entry.name));
+            path_, quotable(entry.name));
     uint64_t packed = get<uint32_t>(at + 20);
     read_wide_fields(text(at + kEntrySize + name_size, extra_size), {&entry.size, &packed, &entry.header});
     require(packed == entry.size, "{}: the record {} is stored in {} bytes, expected its size, {}", path_,
-            printable(entry.name), packed, entry.size);
+            quotable(entry.name), packed, entry.size);
     at += kEntrySize + name_size + extra_size + get<uint16_t>(at + 32);
     return entry;
   }
@@ -116,11 +116,11 @@ class ZipReader {
 
   std::span<const std::byte> bytes_of(const Entry& entry) const {
     require(get<uint32_t>(entry.header) == kLocalHeader, "{}: the record {} does not begin where the directory says",
-            path_, printable(entry.name));
+            path_, quotable(entry.name));
     const uint64_t begin =
         entry.header + kLocalSize + get<uint16_t>(entry.header + 26) + get<uint16_t>(entry.header + 28);
     require(begin <= directory_ && entry.size <= directory_ - begin,
-            "{}: the record {} reaches past the archive's data", path_, printable(entry.name));
+            "{}: the record {} reaches past the archive's data", path_, quotable(entry.name));
     return file_.subspan(begin, entry.size);
   }
 

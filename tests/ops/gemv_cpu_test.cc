@@ -65,7 +65,9 @@ TEST_P(GemvCpu, TakesInWhatStandsAround) {
     const at::Tensor gated = gate / (1 + (-gate).exp()) * up;
     EXPECT_LT(error({.norm = norm, .eps = 1e-5, .bias = bias, .gated = true}, gated), gated_tolerance());
     EXPECT_THROW(gemv(x, weight, {.residual = residual, .gated = true}), Error);
-    if (gemv_applies(x, weight)) EXPECT_THROW(gemv(x, weight, {.bias = bias.to(at::kFloat)}), Error);
+    if (gemv_applies(x, weight)) {
+      EXPECT_THROW(gemv(x, weight, {.bias = bias.to(at::kFloat)}), Error);
+    }
   }
 }
 

@@ -54,7 +54,7 @@ void check_tokenizer(const OpenedModel& opened) {
   const int64_t tokens = opened.tokenizer->vocabulary_size(), rows = opened.model.config.decoder.vocab_size;
   if (tokens <= rows) return;
   fail("{}: the tokenizer's token {} has the id {}, and the model's embedding has {} rows: they do not belong together",
-       opened.path.string(), printable(opened.tokenizer->token_text(static_cast<TokenId>(tokens - 1))), tokens - 1,
+       opened.path.string(), quotable(opened.tokenizer->token_text(static_cast<TokenId>(tokens - 1))), tokens - 1,
        rows);
 }
 
@@ -141,7 +141,7 @@ void refuse_quantised(const nlohmann::json& config, const std::string& where) {
     const nlohmann::json& given = config[key];
     const auto method = given.is_object() && given.contains("quant_method") ? given["quant_method"] : given;
     fail("{}: the weights are quantised (\"{}\", method {}), expected float32, bfloat16 or float16", where, key,
-         printable(method.is_string() ? method.get<std::string>() : method.type_name()));
+         quotable(method.is_string() ? method.get<std::string>() : method.type_name()));
   }
 }
 
