@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "ops/gemm/fused_gemm.h"
+#include "ops/ops.h"
 
 namespace {
 

@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "ops/attention_mass/attention_mass.h"
+#include "ops/attention_mass/attention_mass_cuda.h"
 #include "ops/attention_mass_formula.h"
 #include "ops/cuda_device.h"
 #include "ops/latent/latent_int8.h"

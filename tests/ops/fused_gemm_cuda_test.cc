@@ -9,6 +9,7 @@
 #include "ops/cuda_device.h"
 #include "ops/gemm/fused_gemm.h"
 #include "ops/gemm/fused_gemm_kernel.h"
+#include "ops/ops.h"
 
 namespace cepe {
 namespace {

@@ -9,6 +9,7 @@
 
 #include "ops/cuda_device.h"
 #include "ops/gemv/gemv.h"
+#include "ops/ops.h"
 #include "ops/step/captured_work.h"
 #include "ops/step/step_ops.h"
 #include "ops/step_formula.h"
