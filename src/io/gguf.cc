@@ -259,8 +259,8 @@ std::string_view kind_of(const GgufFile::Value& value) {
 void refuse_split(const GgufFile& file) {
   const int64_t parts = file.integer("split.count", 1);
   if (parts <= 1) return;
-  fail("{}: is part {} of a model split into {} files: merge them first (llama-gguf-split merges them)",
-       file.path().string(), std::min(file.integer("split.no", 0), parts - 1) + 1, parts);
+  fail("{}: is part {} of a model split into {} files: merge them first with llama-gguf-split", file.path().string(),
+       std::min(file.integer("split.no", 0), parts - 1) + 1, parts);
 }
 
 const GgufFile::Array* array_of(const GgufFile::Value* value) {

@@ -207,8 +207,7 @@ TEST_F(GgufFileTest, APartOfASplitModelIsRefusedWithWhatToDo) {
   const auto part = [&](uint16_t number, uint16_t parts) {
     return GgufBytes().header(0, 2).value("split.no", kU16, number).value("split.count", kU16, parts);
   };
-  EXPECT_EQ(message(part(0, 3)),
-            "is part 1 of a model split into 3 files: merge them first (llama-gguf-split --merge FIRST-PART OUT.gguf)");
+  EXPECT_EQ(message(part(0, 3)), "is part 1 of a model split into 3 files: merge them first with llama-gguf-split");
   EXPECT_EQ(message(part(2, 3)).substr(0, 12), "is part 3 of");
   EXPECT_EQ(open(part(0, 1)).integer("split.count"), 1);
 }
