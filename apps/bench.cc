@@ -90,9 +90,9 @@ void run(BenchCommand& given) {
     report.parameters += static_cast<uint64_t>(c10::multiply_integers(parameter.shape));
   }
   if (!given.shape.empty()) {
-    const QuantisedSizes packed = quantise_weights(model, weight_type_from_name(given.model.weights, "--weights"));
-    require(packed.left == 0, "--weights {}: {} matrices of {} cannot be held so", given.model.weights, packed.left,
-            given.shape);
+    const QuantisedSizes quantised = quantise_weights(model, weight_type_from_name(given.model.weights, "--weights"));
+    require(quantised.left == 0, "--weights {}: {} matrices of {} cannot be held so", given.model.weights,
+            quantised.left, given.shape);
     if (merging_pays(model)) merge_projections(model);
   }
   report.weight_bytes = static_cast<uint64_t>(weight_bytes(model));

@@ -21,6 +21,7 @@ struct ConvertCommand {
 void convert_trained_parts(const ConvertCommand& given, SaveOptions::Weights weights) {
   OpenOptions open;
   open.dtype = at::kBFloat16;  // of the base, which is not written
+  open.keep_float32 = true;    // no note of digits that are lost for nothing
   open.trained_dtype = at::kFloat;
   OpenedModel opened = open_model(given.model, given.base, open);
   const nlohmann::json config = read_json(opened.path / "config.json");

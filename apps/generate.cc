@@ -76,8 +76,8 @@ void read_chat_template(const CLI::App& command, const GenerateCommand& given, P
   with_template_hint([&] {
     if (input.chat_template) return ChatTemplate(*input.chat_template, input.chat_template_file);
     std::optional<std::filesystem::path> base;
-    if (!given.model.base.empty()) base = given.model.base;
-    const ChatTemplateSource own = find_chat_template(given.model.model, base);
+    if (!given.model.base.empty()) base = find_model(given.model.base);
+    const ChatTemplateSource own = find_chat_template(find_model(given.model.model), base);
     return ChatTemplate(own.text, own.file);
   });
 }

@@ -63,7 +63,7 @@ void add_model_options(CLI::App& command, ModelOptions& options, bool positional
 
 void add_window_option(CLI::App& command, ModelOptions& options) {
   command.add_option("--window", options.window,
-                     "tokens that the decoder reads, prompt and text together; 0: what the model's file and its rotary "
+                     "Tokens that the decoder reads, prompt and text together; 0: what the model's file and its rotary "
                      "scaling give");
 }
 

@@ -367,8 +367,8 @@ void check_perplexity_options(const Cepe& model, const PerplexityOptions& option
   }
   if (!model.encoder) {
     require(options.full_window && !options.other_document && !options.shuffled,
-            "this model has no encoder and cannot read a context: only a context length of 0, or full-window (with the "
-            "control same-source), can be measured");
+            "this model has no encoder and cannot read a context: only a context length of 0 can be measured, or full "
+            "attention, which reads another document too; beside it only the control same-source");
     return;
   }
   for (int64_t n : contexts) {

@@ -22,7 +22,7 @@ struct Encoder {
 
 struct Decoder {
   Stack stack;
-  at::Tensor lm_head;  // (V, D); the embedding itself when tied; undefined where packed and not tied
+  at::Tensor lm_head;  // (V, D); the embedding itself when tied; undefined where quantised and not tied
   std::shared_ptr<const QuantisedWeight> quantised_head;  // the head in 8 or 4 bits (weight_type.h), used instead
 };
 
@@ -86,7 +86,7 @@ at::Tensor decode_below(const Cepe& model, const at::Tensor& ids_BT);
 // whose mask is not computed; rotary positions beyond the window trained on are.
 at::Tensor decode(const Cepe& model, const DecodeInput& input);
 
-// The head's matrix (V, D), widened where it is packed.
+// The head's matrix (V, D), widened where it is quantised.
 at::Tensor head_weight(const Cepe& model);
 
 // (..., D) -> (..., V)

@@ -82,14 +82,14 @@ at::Tensor read_latents(const at::Tensor& query_BNE, const Latents& latents, dou
 at::Tensor read_each(const at::Tensor& query_BNE, const BatchContexts& contexts, double scale) {
   if (contexts.table) return latent_attention(query_BNE, *contexts.table, scale);
   const std::vector<ContextRows>& rows = contexts.rows;
-  constexpr bool kSettled = true;
+  constexpr bool kInputsReady = true;
   if (rows.size() == 1 && rows[0].count == query_BNE.size(0)) {
-    return read_latents(query_BNE, *rows[0].latents, scale, kSettled);
+    return read_latents(query_BNE, *rows[0].latents, scale, kInputsReady);
   }
   const at::Tensor out = at::zeros_like(query_BNE);
   for (const ContextRows& range : rows) {
     out.narrow(0, range.first, range.count)
-        .copy_(read_latents(query_BNE.narrow(0, range.first, range.count), *range.latents, scale, kSettled));
+        .copy_(read_latents(query_BNE.narrow(0, range.first, range.count), *range.latents, scale, kInputsReady));
   }
   return out;
 }

@@ -86,9 +86,9 @@ struct BatchContexts {
   CrossAttentionForm form = CrossAttentionForm::absorbed;  // of all; not automatic
 };
 // The same for a batch whose sequences read contexts of different lengths, or none: those outside all ranges get zeros.
-// What the model's matrices do is done once for the batch. No gradients. The contexts' states are inputs_ready
-// (LatentStates), as in a decoding step: between the work that wrote them and this call stands an operation that is not
-// one of our kernels and waits for all before it.
+// What the model's matrices do is done once for the batch. No gradients. LatentStates::inputs_ready holds for the
+// contexts' states, as in a decoding step: between the work that wrote them and this call stands an operation that is
+// not one of our kernels and waits for all before it.
 at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& x_BTD,
                            const BatchContexts& contexts);
 // What lies between the products with q and with o: q (B, T, H, K) -> (B, T, H, K). q may be a result that the chain

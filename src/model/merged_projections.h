@@ -7,13 +7,13 @@
 namespace cepe {
 
 // Merges the decoder's layers. Their own matrices become views of the merged ones, so that memory stays what it was and
-// everything that reads them goes on. So do packed weights (weight_type.h); in LibTorch's own layout of int4 (a CPU
+// everything that reads them goes on. So do quantised weights (weight_type.h); in LibTorch's own layout of int4 (a CPU
 // without our kernels), and with biases on some of q, k and v alone, they stay as they are. For inference: pack, cast
 // or train before. Returns the layers in which something was merged.
 int64_t merge_projections(Cepe& model);
 
 // Whether few rows are then read faster: where kernels of ours read the matrices (gemv.h), and where they are
-// packed.
+// quantised.
 bool merging_pays(const Cepe& model);
 
 }  // namespace cepe

@@ -10,9 +10,9 @@
 namespace cepe {
 
 struct QuantisedSizes {
-  int64_t matrices = 0;      // packed
-  int64_t left = 0;          // not of a shape that can be packed, and left as they were
-  int64_t bytes_before = 0;  // of the packed ones
+  int64_t matrices = 0;      // quantised
+  int64_t left = 0;          // not of a shape that can be quantised, and left as they were
+  int64_t bytes_before = 0;  // of the quantised ones
   int64_t bytes = 0;
 };
 

@@ -1,4 +1,4 @@
-// Steps in bfloat16 on a CPU, with packed weights and others, with our kernels where the processor can run them,
+// Steps in bfloat16 on a CPU, with quantised weights and others, with our kernels where the processor can run them,
 // against the model of the same rounded matrices in float64.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

@@ -162,7 +162,7 @@ TEST_P(CudaSteps, AGraphWritesTheTokensThatKernelsOneByOneWrite) {
   EXPECT_TRUE(at::equal(at::stack(written[0]), at::stack(written[1])));
 }
 
-TEST_P(CudaSteps, PackedWeightsAreAsExactAsDecode) {
+TEST_P(CudaSteps, QuantisedWeightsAreAsExactAsDecode) {
   for (const WeightType type : {WeightType::int8, WeightType::int4, WeightType::fp8}) {
     model_ = random_model(model_.config, {.device = at::kCUDA, .dtype = at::kBFloat16});
     const int64_t before = weight_bytes(model_);

@@ -172,7 +172,7 @@ TEST(StepsOfFamilies, BiasesAndHeadNorms) {
   }
 }
 
-TEST(StepsOfFamilies, PackedWeightsMergedOrNotGiveWhatDecodeGives) {
+TEST(StepsOfFamilies, QuantisedWeightsMergedOrNotGiveWhatDecodeGives) {
   const at::NoGradGuard no_gradients;
   at::manual_seed(13);
   Cepe model = open_fixture("cepe-mha").model;

@@ -54,7 +54,7 @@ TEST(Fp8, SwigluIsRoundedOnce) {
 }
 
 // A normal weight loses at most 2^-4 of itself; below 2^-6 of e4m3's range half a step of 2^-9, in units of the scale.
-TEST(Fp8, PackedWeightsAreNear) {
+TEST(Fp8, QuantisedWeightsAreNear) {
   at::manual_seed(3);
   const at::Tensor weight = at::randn({64, 96});
   const QuantisedWeight packed = quantise_weight(weight, WeightType::fp8);

@@ -26,7 +26,7 @@ TEST(GemvChain, EqualsTheFormulas) {
   }
 }
 
-TEST(GemvChain, TakesPackedWeights) {
+TEST(GemvChain, TakesQuantisedWeights) {
   at::manual_seed(4);
   const at::Tensor x = at::randn({2, 64}), weight = at::randn({32, 64}), residual = at::randn({2, 32});
   const QuantisedWeight packed = quantise_weight(weight, WeightType::int8);

@@ -100,7 +100,7 @@ ChatTemplateSource chat_template_of(const HfDirectory& directory) {
 ChatTemplateSource find_chat_template(const fs::path& model, const std::optional<fs::path>& base) {
   std::error_code ignored;
   if (!fs::is_directory(model, ignored)) {
-    if (model.extension() != ".gguf" || !fs::is_regular_file(model, ignored)) return {};
+    if (!fs::is_regular_file(model, ignored) || !is_gguf_file(model)) return {};
     return chat_template_of(GgufFile(model));
   }
   if (!fs::is_regular_file(model / "config.json", ignored)) return {};

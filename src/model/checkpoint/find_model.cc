@@ -66,8 +66,8 @@ fs::path resolve_base(const std::string& name, const std::optional<fs::path>& gi
   if (fs::path(name).is_absolute() && search.find(name)) return search.path();
   if (search.find_by_name(fs::path(name).filename())) return search.path();
   throw BaseNotFound(
-      fmt::format("the base model {} was not found (looked at {}): name it, set CEPE_MODELS, or run scripts/setup.sh",
-                  name, search.looked()));
+      fmt::format("the base model {} was not found (looked at {}): set CEPE_MODELS, or run scripts/setup.sh", name,
+                  search.looked()));
 }
 
 std::string hash_weights(const fs::path& path) {

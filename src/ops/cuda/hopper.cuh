@@ -17,10 +17,10 @@ __device__ __forceinline__ uint32_t shared_address(const void* p) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(p));
 }
 
-// ---- Barriers ("mbarrier"): a phase ends when all semaphores and all announced bytes have come.
+// ---- Barriers ("mbarrier"): a phase ends when all arrivals and all announced bytes have come.
 
-__device__ __forceinline__ void init_barrier(uint64_t* barrier, int semaphores) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(semaphores) : "memory");
+__device__ __forceinline__ void init_barrier(uint64_t* barrier, int arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
 }
 // Makes initialised barriers visible to the copy engine and to the cluster; a barrier among the threads follows.
 __device__ __forceinline__ void publish_barriers() {

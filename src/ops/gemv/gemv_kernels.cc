@@ -51,6 +51,7 @@ at::Tensor cpu_product(const at::Tensor& x, const GemvOptions& options, gemv_cpu
   gemv_cpu::gemv(args);
   return out;
 }
+
 gemv_cpu::Args quantised_matrix(const QuantisedWeight& weight) {
   const bool int4 = weight.type == WeightType::int4;
   return {.format = int4 ? gemv_cpu::Format::int4 : gemv_cpu::Format::int8,

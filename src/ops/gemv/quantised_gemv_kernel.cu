@@ -422,11 +422,11 @@ void launch(const Args& args, cudaStream_t stream) {
   if (bytes > 40 * 1024) {
     const cudaError_t status = cudaFuncSetAttribute(
         multiply_packed<F, kRows>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
-    if (status != cudaSuccess) cuda::refuse("packed GEMV", cudaGetErrorString(status));
+    if (status != cudaSuccess) cuda::refuse("quantised GEMV", cudaGetErrorString(status));
   }
   const int64_t outputs = args.gated ? args.outputs / 2 : args.outputs, tile = args.gated ? kTile / 2 : kTile;
   const int64_t blocks = std::min<int64_t>((outputs + tile - 1) / tile, int64_t{kBlocks} * multiprocessors());
-  launch_dependent("packed GEMV", multiply_packed<F, kRows>,
+  launch_dependent("quantised GEMV", multiply_packed<F, kRows>,
                    {dim3(static_cast<unsigned>(blocks)), kThreads, static_cast<size_t>(bytes), stream}, args);
 }
 
@@ -438,7 +438,7 @@ void launch_rows(const Args& args, cudaStream_t stream) {
     case 2: return launch<F, 2>(args, stream);
     case 3: return launch<F, 3>(args, stream);
     case 4: return launch<F, 4>(args, stream);
-    default: cuda::refuse("packed GEMV", "more than 4 rows");
+    default: cuda::refuse("quantised GEMV", "more than 4 rows");
   }
 }
 
@@ -465,15 +465,16 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 void quantised_gemv(const Args& args, void* stream) {
-  if (!width_fits(args.format, args.inputs)) cuda::refuse("packed GEMV", "the inputs are not of whole 16-byte vectors");
+  if (!width_fits(args.format, args.inputs))
+    cuda::refuse("quantised GEMV", "the inputs are not of whole 16-byte vectors");
   if (args.scales == nullptr || args.transposed || args.heads != 1)
-    cuda::refuse("packed GEMV", "not one matrix with scales");
+    cuda::refuse("quantised GEMV", "not one matrix with scales");
   const auto on = static_cast<cudaStream_t>(stream);
   switch (args.format) {
     case Format::int8: return launch_rows<Int8>(args, on);
     case Format::fp8: return launch_rows<Fp8>(args, on);
     case Format::int4: return launch_rows<Int4>(args, on);
-    default: cuda::refuse("packed GEMV", "a matrix in bfloat16");
+    default: cuda::refuse("quantised GEMV", "a matrix in bfloat16");
   }
 }
 

@@ -233,7 +233,7 @@ std::optional<QuantisedWeight> merge_quantised(const std::vector<QuantisedWeight
 }
 
 at::Tensor quantised_linear(const at::Tensor& x, const QuantisedWeight& weight) {
-  require(x.size(-1) == weight.in, "packed weights: {} inputs, expected {}", x.size(-1), weight.in);
+  require(x.size(-1) == weight.in, "quantised weights: {} inputs, expected {}", x.size(-1), weight.in);
   const at::Tensor rows = x.reshape({-1, weight.in}).contiguous();  // as LibTorch's kernels and ours want them
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() = weight.out;

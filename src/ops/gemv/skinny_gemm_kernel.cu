@@ -291,7 +291,7 @@ void launch(const Args& a, cudaStream_t stream) {
   const auto kernel = multiply_tiles<kRows, kTransposed>;
   const cudaError_t status =  // of the current device
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, L::bytes);
-  if (status != cudaSuccess) cuda::refuse("GEMV", cudaGetErrorString(status));
+  if (status != cudaSuccess) cuda::refuse("skinny GEMM", cudaGetErrorString(status));
   Problem p{};
   p.weight = map_of_chunks({a.weight, a.heads, kTransposed ? a.inputs : a.outputs, kTransposed ? a.outputs : a.inputs},
                            kGroupOutputs, 1);
@@ -304,7 +304,7 @@ void launch(const Args& a, cudaStream_t stream) {
   p.steps = static_cast<int>(a.inputs / kChunk), p.tiles_of_head = tiles_of_head(a), p.gated = a.gated;
   const int blocks = blocks_of(a);
   p.shares = EqualShares::of(tiles_of(a) * p.steps, blocks);
-  launch_dependent("GEMV", kernel,
+  launch_dependent("skinny GEMM", kernel,
                    {dim3(static_cast<unsigned>(blocks)), kThreads, static_cast<size_t>(L::bytes), stream}, p);
 }
 
@@ -324,7 +324,7 @@ int64_t tile_part_bytes(const Args& a) {
 }
 
 void skinny_gemm(const Args& a, void* stream) {
-  if (!tiles_fit(a)) cuda::refuse("GEMV", "its sizes are not those that tiles are made for");
+  if (!tiles_fit(a)) cuda::refuse("skinny GEMM", "its sizes are not those that tiles are made for");
   const cudaStream_t on = as_stream(stream);
   if (a.transposed) return a.rows <= 8 ? launch<8, true>(a, on) : launch<16, true>(a, on);
   a.rows <= 8 ? launch<8, false>(a, on) : launch<16, false>(a, on);

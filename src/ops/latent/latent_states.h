@@ -11,8 +11,8 @@ struct LatentStates {
   at::Tensor mask_BS = {};  // (B or 1, S) bool, true = a real token; undefined: all are
   // (B or 1, S) float32: states are in 8 bits (latent_int8.h); undefined: float32 or bfloat16.
   at::Tensor scales_BS = {};
-  // States and mask are written before the grid dependency sync: no work that is still on the current stream writes
-  // them, as in a decoding step, so a kernel of a programmatic dependent launch may read them before that sync.
+  // States and mask are complete: no work that is still on the current stream writes them, as in a decoding step. A
+  // kernel of a programmatic dependent launch may read them before its grid dependency sync.
   bool inputs_ready = false;
 };
 
