@@ -82,9 +82,9 @@ void note_rounding(const TensorSource& weights, at::ScalarType dtype, OpenedMode
       return tensor.shape.size() > 1 && tensor.dtype == form.type;
     });
     if (count == 0 || form.digits <= kept) continue;
-    opened.notes.push_back(fmt::format("{} matrices of {}, stored as {}, are held in {} here: {} binary digits of {}",
-                                       count, weights.path().string(), dtype_name(form.type),
-                                       dtype == at::kBFloat16 ? "bfloat16" : "float32", kept, form.digits));
+    opened.notes.push_back(fmt::format("{} matrices stored as {} are held in {} here: {} binary digits of {} ({})",
+                                       count, dtype_name(form.type), dtype == at::kBFloat16 ? "bfloat16" : "float32",
+                                       kept, form.digits, weights.path().string()));
   }
 }
 
