@@ -70,7 +70,7 @@ def check_conditionals(name, text):
             if "__x86_64__" not in line:
                 tell(f"{name}:{number}", "a conditional of the preprocessor outside src/ops and cmake")
         if "CEPE_CUDA" in line and line.lstrip().startswith("#"):
-            tell(f"{name}:{number}", "CEPE_CUDA in code: a build without CUDA has src/ops/cuda/stub.cc instead")
+            tell(f"{name}:{number}", "CEPE_CUDA in code: a build without CUDA has src/ops/cuda/no_cuda.cc instead")
 
 
 def check_option_names(name, text):

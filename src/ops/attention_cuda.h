@@ -1,5 +1,5 @@
 // The CUDA backend of attention() (ops.h) and of merging parts of an attention (context/context_attention.h). In a
-// build without CUDA none applies (ops/cuda/stub.cc).
+// build without CUDA none applies (ops/cuda/no_cuda.cc).
 #pragma once
 
 #include <ATen/core/Tensor.h>

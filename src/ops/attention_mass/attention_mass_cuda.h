@@ -1,5 +1,5 @@
 // The CUDA backend of attention_mass() (attention_mass.h): bfloat16 queries, widths that latent/latent_kernel.h has. In
-// a build without CUDA it never applies (ops/cuda/stub.cc).
+// a build without CUDA it never applies (ops/cuda/no_cuda.cc).
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,5 +1,5 @@
 // LibTorch's view of the CUDA kernels in elementwise_kernel.h: differentiable functions on tensors. In a build without
-// CUDA none applies (ops/cuda/stub.cc).
+// CUDA none applies (ops/cuda/no_cuda.cc).
 #pragma once
 
 #include <ATen/core/Tensor.h>

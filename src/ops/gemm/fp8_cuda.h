@@ -1,4 +1,4 @@
-// The CUDA backend of fp8.h. In a build without CUDA it never applies (ops/cuda/stub.cc).
+// The CUDA backend of fp8.h. In a build without CUDA it never applies (ops/cuda/no_cuda.cc).
 #pragma once
 
 #include <ATen/core/Tensor.h>

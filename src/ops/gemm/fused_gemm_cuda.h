@@ -1,5 +1,5 @@
 // The CUDA backend of fused_gemm.h: undefined where its kernel does not apply or does not pay. In a build without CUDA
-// it never applies (ops/cuda/stub.cc).
+// it never applies (ops/cuda/no_cuda.cc).
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,5 +1,5 @@
 // The CUDA backend of latent_attention() (latent_attention.h). In a build without CUDA it never applies
-// (ops/cuda/stub.cc).
+// (ops/cuda/no_cuda.cc).
 #pragma once
 
 #include <ATen/core/Tensor.h>
