@@ -1,4 +1,4 @@
-// The CUDA backend of attention() (ops.h) and of merging parts of an attention (context/context_attention.h). In a
+// The CUDA backend of attention() (ops.h) and of combining partials (context/context_attention.h). In a
 // build without CUDA none applies (ops/cuda/no_cuda.cc).
 #pragma once
 
@@ -20,8 +20,8 @@ at::Tensor flash_masked_attention(const at::Tensor& q_BTHK, const at::Tensor& k_
 at::Tensor flash_packed_attention(const at::Tensor& q_1THK, const at::Tensor& k_1TGK, const at::Tensor& v_1TGK,
                                   const PackedSequences& sequences);
 
-// One more part of an attention over a context, in one pass over it. `sum` takes out's layout, float32; both are
-// undefined before the first part.
+// Adds one partial to the running sum in one pass over it. `sum` takes out's layout, float32; both are undefined before
+// the first partial.
 bool fused_merge_applies(const at::Tensor& out_CGNK);
 void fused_merge_attention(const at::Tensor& out_CGNK, const at::Tensor& log_sum_exp_CGN, at::Tensor& sum_CGNK,
                            at::Tensor& total_CGN);

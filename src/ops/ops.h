@@ -36,7 +36,7 @@ at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
 at::Tensor attention(const at::Tensor& q_BTHK, const at::Tensor& k_BSGK, const at::Tensor& v_BSGK,
                      const AttentionMask& mask);
 
-// The kernels that attention() prefers on a device, in words for `cepe info`.
+// A description of the kernels that attention() prefers on a device, for `cepe info`.
 const char* attention_backend(const at::Device& device);
 // Sets the order in which LibTorch tries its attention kernels (cuDNN first on Hopper). Call once at start-up.
 void configure_attention_backends();

@@ -9,11 +9,10 @@
 
 namespace cepe {
 
-// query (B, N, E), states and mask as for latent_attention(); the chunks, those of all contexts of a batch, hold all S
-// tokens.
-// -> (B, N, M) float32 (float64 of such queries). A row without any real token has no mass: zeros. No gradients. The
-// same input gives the same bits where there is a kernel (bfloat16 queries on Hopper); scores are kept in memory only
-// where there is none.
+// query (B, N, E), states and mask as for latent_attention(). All contexts of a batch have the same chunks, which cover
+// all S tokens.
+// -> (B, N, M) float32 (float64 for float64 queries). A row without any real token gives zeros. No gradients.
+// bfloat16 queries on a Hopper GPU run a kernel that never stores scores and gives the same bits in every run.
 at::Tensor attention_mass(const at::Tensor& query_BNE, const LatentStates& context, const ChunkBounds& chunks,
                           double scale);
 

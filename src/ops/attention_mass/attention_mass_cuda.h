@@ -1,4 +1,4 @@
-// The CUDA backend of attention_mass() (attention_mass.h): bfloat16 queries, widths that latent/latent_kernel.h has. In
+// The CUDA backend of attention_mass() (attention_mass.h): bfloat16 queries, the widths of latent/latent_kernel.h. In
 // a build without CUDA it never applies (ops/cuda/no_cuda.cc).
 #pragma once
 

@@ -7,7 +7,7 @@
 
 namespace cepe::mass_kernel {
 
-// The rows of a query on some tiles of one context: each state is read once for 32 rows.
+// Scores rows of a query against some tiles of one context. Each state is read once for 32 rows.
 struct ScoreArgs {
   const void* query;   // (rows, width) bfloat16, contiguous, aligned to 16 bytes
   const void* states;  // (tokens, width) bfloat16, the same: tokens first_token .. first_token + tokens of the context
@@ -15,7 +15,7 @@ struct ScoreArgs {
   const int* tiles;    // (all_tiles, 2): first token of the context, and how many, up to 64
   float* statistics;   // statistics_floats(rows, all_tiles)
   int64_t rows, width, tokens, first_token;
-  int64_t first_tile, count, all_tiles;  // the tiles that are read now, of how many
+  int64_t first_tile, count, all_tiles;  // this call's tiles, of all_tiles
   float scale;
 };
 int64_t statistics_floats(int64_t rows, int64_t tiles);

@@ -1,4 +1,4 @@
-// Where the chunks of a context lie, on a device: what attention mass is summed by.
+// The bounds of a context's chunks on a device, for sums of attention mass by chunk.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -16,10 +16,10 @@ class ChunkBounds {
   int64_t count() const { return count_; }
   int64_t tokens() const { return tokens_; }
   at::Tensor ends_M;  // int64: one past each chunk's last token
-  // Tiles of at most 64 tokens of one chunk, what the CUDA kernel reads at a time; undefined on a CPU.
+  // The work tiles of the CUDA kernel, at most 64 tokens of one chunk each; undefined on a CPU.
   at::Tensor tiles_T2;               // int32: the first token, and how many
-  at::Tensor first_tiles_M;          // int32, (M + 1): of each chunk, and the number of tiles
-  std::vector<int64_t> tile_tokens;  // (T + 1) on the host: each tile's first token, and the tokens of all
+  at::Tensor first_tiles_M;          // int32, (M + 1): the first tile of each chunk, then the number of tiles
+  std::vector<int64_t> tile_tokens;  // (T + 1) on the host: the first token of each tile, then the number of tokens
 
  private:
   int64_t count_ = 0, tokens_ = 0;

@@ -1,11 +1,11 @@
 // GEMVs that depend on each other, as a decoding step has them, as one persistent kernel.
 //
-// The kernel's blocks stay on all multiprocessors. Weights stream through a ring in shared memory past the edges
-// between products; outputs travel between blocks in words that carry a flag (docs/kernels/gemv_chain.md). A chain is
-// either
-//   o of self-attention, q of cross-attention, moving the queries into the latents' space, or
-//   moving the results back, o, gate and up, down, q k v of the next layer.
-// On a CPU, in other types, and for sizes that the kernel is not made for, each product runs when it is added.
+// One CTA stays on every multiprocessor. Weights stream through pipeline stages in shared memory across the boundaries
+// between products; outputs travel between CTAs as 8-byte words whose flag travels with the data (the LL protocol of
+// NCCL; docs/kernels/gemv_chain.md). A chain is either
+//   o of self-attention, q of cross-attention, projecting the queries into the latents' space, or
+//   projecting the results back, o, gate and up, down, q k v of the next layer.
+// On a CPU, in other types, and for sizes that the kernel does not support, each product runs when it is added.
 //
 //   GemvChain chain;
 //   const at::Tensor h = chain.product(attended, o.weight, {.residual = before});

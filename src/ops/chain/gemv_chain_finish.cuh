@@ -1,5 +1,5 @@
-// What the finishing warp of a block of the GEMV chain does: sums of the multiplying warps become outputs, which
-// other blocks read. Included by gemv_chain_kernel.cu only.
+// The epilogue warp of a CTA of the GEMV chain: it reduces the sums of the consumer warps to outputs, and publishes the
+// outputs to the other CTAs. Included by gemv_chain_kernel.cu only.
 #pragma once
 
 #include "ops/chain/gemv_chain_layout.cuh"
@@ -7,10 +7,10 @@
 namespace cepe::gemv_chain_kernel {
 
 // Lane l holds, with g = l / 4 and t = l % 4,
-//   sums.x, .y: output g of the tile, columns 2t and 2t + 1    sums.z, .w: output g + 8 (of a gated product what it
-//   multiplies)
+//   sums.x, .y: output g of the tile, columns 2t and 2t + 1    sums.z, .w: output g + 8 (of a gated product: up, where
+//   .x and .y are gate)
 
-// The sum over the warps that took part of a tile's inputs; of a transposed matrix over the two of the same outputs.
+// The sum over the warps that share a tile's inputs; of a transposed matrix over the two warps of the same outputs.
 __device__ __forceinline__ float4 sum_of_warps(const Shared& shared, int place, int first, int step) {
   float4 sum = make_float4(0, 0, 0, 0);
 #pragma unroll
@@ -22,7 +22,7 @@ __device__ __forceinline__ float4 sum_of_warps(const Shared& shared, int place, 
   return sum;
 }
 
-// A lane's two columns in one product: where their outputs begin, before heads are counted.
+// A lane's two columns of one product: the offset of each column's outputs, for head 0.
 struct Columns {
   int begin[2];
   bool there[2];
@@ -37,8 +37,8 @@ struct Columns {
     }
   }
 };
-// Its two outputs in one tile (of a gated product once, and what it multiplies): `of` in a head; places[c] is that of
-// output 0.
+// A lane's two outputs in one tile (of a gated product: gate and up of one output). `of`: the output's number in its
+// head; places[c]: the offset of output 0 of column c.
 struct Outputs {
   int of[2];
   bool there[2];
@@ -54,7 +54,7 @@ struct Outputs {
   }
 };
 
-// What norms leave for the sums of a lane's columns.
+// The factor of RMSNorm that the sums of a column are multiplied by.
 __device__ __forceinline__ float norm_factor(const Step& s, const float* squares, int column) {
   const float4* const of = reinterpret_cast<const float4*>(squares + column * kWarps);
   const float4 a = of[0], b = of[1];
@@ -72,7 +72,7 @@ __device__ __forceinline__ float residual_at(const Step& s, int place, uint32_t 
   return __uint_as_float(place % 2 == 0 ? static_cast<uint32_t>(word) << 16
                                         : static_cast<uint32_t>(word) & 0xffff0000u);
 }
-// The addends of sums, which wait for nobody: loaded while the tile is being multiplied.
+// Bias and residual, loaded while the tile is still being multiplied.
 __device__ __forceinline__ float4 addends(const Step& s, const Columns& columns, const Outputs& o, uint32_t stamp) {
   float of[2][2] = {};
   if (s.bias == nullptr && s.residual == nullptr) return make_float4(0, 0, 0, 0);
@@ -89,7 +89,7 @@ __device__ __forceinline__ float4 addends(const Step& s, const Columns& columns,
   return make_float4(of[0][0], of[0][1], of[1][0], of[1][1]);
 }
 
-// All lanes: two outputs that follow each other lie in lanes that are four apart.
+// Called by all lanes: two consecutive outputs are in lanes that are four apart.
 __device__ __forceinline__ void write_outputs(const Step& s, const Columns& columns, const Outputs& o,
                                               const float4& sum, uint32_t stamp) {
   float of[2][2] = {{sum.x, sum.y}, {sum.z, sum.w}};
@@ -114,8 +114,8 @@ __device__ __forceinline__ void write_outputs(const Step& s, const Columns& colu
 
 __device__ __forceinline__ void add(float4& to, const float4& x) { to.x += x.x, to.y += x.y, to.z += x.z, to.w += x.w; }
 
-// A tile that begins in one block and ends in others is finished by the first: the others leave their sums in memory at
-// the beginning of their shares, long before it comes to its end.
+// A tile that is split among CTAs is owned by the one in which it begins. The others write their partial tiles to the
+// workspace at the beginning of their shares, long before the owner reaches the end of its share.
 __device__ __forceinline__ Word* deposit_of(const Chain& chain, int step, int block) {
   return chain.deposits + (step * static_cast<int>(gridDim.x) + block) * (4 * kWarp) + threadIdx.x % kWarp * 2;
 }
@@ -141,7 +141,7 @@ __device__ __forceinline__ float4 deposits_of(const Chain& chain, int step, cons
   return sum;
 }
 
-// A transposed matrix's tile: four times 16 outputs, of which two warps have summed half of the inputs each.
+// A tile of a transposed matrix: four times 16 outputs; two warps have summed half of the inputs each.
 __device__ __forceinline__ void finish_transposed(const Step& s, const Shared& shared, const Columns& columns,
                                                   const Tile& tile, int done) {
   wait(shared.sums_there + done % 2, done / 2 & 1);
@@ -151,7 +151,7 @@ __device__ __forceinline__ void finish_transposed(const Step& s, const Shared& s
   }
 }
 
-// Any other tile. The step it is of, and the number of tiles before it.
+// Any other tile: its step, and the number of tiles that this CTA has done before.
 struct Progress {
   int step, done;
 };
@@ -179,7 +179,7 @@ __device__ __forceinline__ void finish_tile(const Chain& chain, const Shared& sh
   write_outputs(s, columns, o, sums, stamp);
 }
 
-// The launch's stamp for all threads of the block.
+// Reads the launch's epoch for all threads of the CTA.
 __device__ __forceinline__ void read_stamp(const Chain& chain, const Shared& shared) {
   if (threadIdx.x % kWarp == 0) {
     asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(*shared.stamp) : "l"(chain.launches) : "memory");
@@ -188,7 +188,7 @@ __device__ __forceinline__ void read_stamp(const Chain& chain, const Shared& sha
   }
   __syncwarp();
 }
-// When all blocks have read it, one sets that of the next launch.
+// When all CTAs have read the epoch, one CTA advances it for the next launch.
 __device__ __forceinline__ void renew_stamp(const Chain& chain, uint32_t stamp) {
   if (blockIdx.x != 0 || threadIdx.x % kWarp != 0) return;
   uint32_t read;

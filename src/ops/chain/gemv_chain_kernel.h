@@ -9,9 +9,9 @@
 
 namespace cepe::gemv_chain_kernel {
 
-// out[b, h, g, o] = sum over i of x[b, h, g, i] weight[h, o, i], or weight[h, i, o] where transposed, and what stands
-// around it. A column is one of the rows x group vectors that a head's matrix is multiplied with. All pointers are
-// aligned to 16 bytes.
+// out[b, h, g, o] = sum over i of x[b, h, g, i] weight[h, o, i], or weight[h, i, o] where transposed, with a fused
+// prologue (norm) and epilogue (bias, residual, SwiGLU). A column is one of the rows x group vectors that a head's
+// matrix is multiplied with. All pointers are aligned to 16 bytes.
 struct Product {
   const void* x = nullptr;       // (rows, heads, group, inputs)
   const void* weight = nullptr;  // (heads, outputs, inputs), transposed (heads, inputs, outputs)
@@ -26,27 +26,27 @@ struct Product {
   bool gated = false;              // outputs 0 .. n and n .. 2 n are gate and up: out (rows, n) = silu(gate) up
 };
 
-// Products in their order; each may read what those before it wrote, as x or residual, whole and in the same order.
-// Blocks do not wait for each other where they need not: no two write the same memory, and none writes what itself or
-// one before it reads.
+// Products in their order. A product may read the output of an earlier one as x or residual, whole and in the same
+// order. CTAs do not synchronise beyond that: no two products write the same memory, and no product writes memory that
+// it or an earlier product reads.
 constexpr int kMostProducts = 8;
 struct Args {
   Product products[kMostProducts];
   int count = 0;
   int64_t rows = 0;
-  // At least workspace_bytes(args), aligned to 128 bytes, zero but for a 1 in the first 32 bits before the first
-  // launch, of launches in the order of one stream. Nothing else may write there.
+  // At least workspace_bytes(args), aligned to 128 bytes; before the first launch all zeros but for a 1 in the first 32
+  // bits (the epoch). Launches that share it are ordered on one stream. Nothing else may write there.
   void* workspace = nullptr;
 };
 constexpr int64_t kMostColumns = 8;  // rows x group
 
-// Whether the kernel is made for these sizes, on the current device (pointers are not looked at).
+// Whether the kernel supports these sizes on the current device. Pointers are ignored.
 bool fits(const Args& args);
 int64_t workspace_bytes(const Args& args);
 
-// Every multiprocessor takes one block, and they wait for each other's outputs. Only one launch may be at work on a
-// device at a time, whatever stream, thread or process starts it: a second one would wait for places that the first one
-// holds, and that for its.
+// Every multiprocessor runs one CTA, and CTAs wait for each other's outputs. Only one launch may run on a device at a
+// time, whatever stream, thread or process starts it: two launches would each hold multiprocessors that the other
+// needs, and deadlock.
 void run(const Args& args, void* stream);
 
 }  // namespace cepe::gemv_chain_kernel

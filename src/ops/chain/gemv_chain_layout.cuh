@@ -1,6 +1,9 @@
-// What the parts of a block of the GEMV chain share: sizes, products as the kernel wants them, who computes what,
-// what lies where in shared memory, and the words that blocks exchange. Included by gemv_chain_kernel.cu only.
+// What the warps of a CTA of the GEMV chain share: sizes, the products as kernel arguments, the Stream-K division of
+// work, the layout of shared memory, and the LL words that CTAs exchange. Included by gemv_chain_kernel.cu only.
 // docs/kernels/gemv_chain.md derives it.
+//
+// Names: a *step* is one product, a *word* is 8 bytes with their flag (LL), the *stamp* is the launch's epoch, which is
+// that flag, a *deposit* is a partial tile, a *place* is a pipeline stage.
 #pragma once
 
 #include <cuda.h>
@@ -20,9 +23,9 @@ namespace cepe::gemv_chain_kernel {
 using namespace cuda;
 using namespace hopper;
 
-constexpr int kWarps = 8;  // that multiply
+constexpr int kWarps = 8;  // of the consumers, which multiply
 constexpr int kMultipliers = kWarps * kWarp;
-constexpr int kThreads = kMultipliers + 2 * kWarp;  // and the copying and the finishing warp
+constexpr int kThreads = kMultipliers + 2 * kWarp;  // and the producer warp and the epilogue warp
 constexpr int kTileRows = 16;                       // outputs that are computed together
 constexpr int kTransposedOutputs = 64;              // the same of a transposed matrix
 constexpr int kBoxRows = 8;
@@ -30,46 +33,46 @@ constexpr int kStageInputs = kWarps * kChunk;  // of a tile: one chunk for each 
 constexpr int kBoxBytes = kBoxRows * kStageInputs * 2;
 constexpr int kStageBytes = 2 * kBoxBytes;
 constexpr int kMostStages = 12;
-// Stages of a block that are asked for and not there yet, of the product that is being multiplied and of later ones.
-// More than memory's latency wants only make all other requests wait, those for other blocks' outputs and the kernel
-// before among them.
+// TMA loads in flight of a CTA, for the current product and for later products. More loads than the memory's latency
+// needs only delay all other requests: those for other CTAs' outputs, and those of the preceding kernel.
 constexpr int kComing = 4, kComingAhead = 2;
-constexpr int kSharedBytes = 204 * 1024;  // the small kernels before and after find room beside it
+constexpr int kSharedBytes = 204 * 1024;  // leaves room for CTAs of the kernels before and after
 constexpr int kLeastStages = 5;
-constexpr int kLongestTransposed = kStageBytes / kRowBytes;  // inputs of a transposed matrix: they lie in one stage
+constexpr int kLongestTransposed = kStageBytes / kRowBytes;  // inputs of a transposed matrix: one stage holds them
 
-// 8 bytes that are written and read at once: two values (or one in float32) and the stamp of the launch that wrote
-// them. Who reads the stamp knows that the values are there: no other signal is needed between blocks.
+// 8 bytes that are written and read as one access: two bfloat16 values (or one float32) and the epoch of the launch
+// that wrote them. A reader that finds the epoch has the values: no other signal passes between CTAs.
 using Word = uint64_t;
 
-// One product as the kernel wants it.
+// One product as a kernel argument.
 struct Step {
   CUtensorMap weight;  // (64, outputs, chunks of inputs, heads), transposed (64, inputs, chunks of outputs, heads)
   const bf16 *x, *norm, *bias, *residual;
   bf16* out;
-  const Word *x_words, *residual_words;  // in place of x and residual, where a product before this one writes them
-  Word* out_words;                       // beside out
+  const Word *x_words,
+      *residual_words;  // LL copies of x and residual where an earlier product of the chain writes them, else null
+  Word* out_words;      // the LL copy of out
   float eps;
   int heads, group, inputs, outputs;  // outputs: of `out`
   int tiles, tiles_of_head;
   int stages;          // of a tile
-  int unit;            // stages that shares are whole to
+  int unit;            // a share is a whole number of so many stages
   EqualShares shares;  // units of a block
   bool transposed, gated;
 };
 struct Chain {
   Step steps[kMostProducts];
-  uint32_t* launches;  // the stamp of this launch, and how many of its blocks have read it
-  Word* deposits;      // (steps, blocks, 4, lanes): sums of a tile that another block finishes
+  uint32_t* launches;  // the epoch of this launch, and how many of its CTAs have read it
+  Word* deposits;      // (steps, CTAs, 4, lanes): partial tiles, for the CTA that owns the tile
   int count, rows;
   int stages;   // of the ring
   int x_bytes;  // in shared memory
 };
 
-// ---- What all parts of a block agree on
+// ---- The division of work (Stream-K)
 
-// The stages of all tiles stand in one row that is cut into equal shares, one a block: a share may begin and end within
-// a tile, unless whole tiles make the longest share no longer.
+// The stages of all tiles are one sequence that is cut into equal shares, one a CTA. A share may begin and end within a
+// tile, unless whole tiles give no longer a longest share.
 struct Share {
   int begin, end;              // tiles; equal: none
   int first_stage, end_stage;  // of the first tile, of the last one
@@ -88,7 +91,7 @@ __host__ __device__ inline Share share_of(const Step& s, int block) {
   return share;
 }
 
-// A tile of a share, and its stages there.
+// A tile of a share, and the stages of the tile that are in the share.
 struct Tile {
   int index, head, in_head, first_stage, end_stage;
 
@@ -109,7 +112,7 @@ struct Tile {
   }
 };
 
-// hopper.cuh's RingPlace, of a ring whose length is known when the kernel starts.
+// A pipeline stage with its phase: hopper.cuh's RingPlace for a ring whose length is a kernel argument.
 struct Place {
   int slot = 0;
   uint32_t parity = 0;
@@ -122,15 +125,15 @@ struct Place {
 struct Shared {
   char* ring;              // (stages): two boxes of 8 rows, chunk by chunk, swizzled
   bf16* x;                 // (heads here, columns, pitch)
-  float4* sums;            // (2, warps, lanes): of two tiles in turn
-  bf16* zeros;             // 16 bytes: of columns that are none
-  float* squares;          // (steps, columns, warps): of x, by the warps that share a row; zeros of the others
+  float4* sums;            // (2, warps, lanes): double-buffered, tile by tile
+  bf16* zeros;             // 16 bytes: for columns past the last
+  float* squares;          // (steps, columns, warps): sums of squares of x by warp; zeros where a warp has none
   Share* shares;           // (steps)
   uint64_t *full, *empty;  // (kMostStages)
   uint64_t *sums_there, *sums_free;  // (2)
-  uint64_t* stamped;                 // the stamp is there
+  uint64_t* stamped;                 // barrier: the epoch has been read
   uint32_t* stamp;
-  volatile int* multiplied;  // which product
+  volatile int* multiplied;  // the index of the product that is being multiplied
 
   static constexpr int kSums = 2 * kWarps * kWarp, kSquares = static_cast<int>(kMostColumns) * kWarps;
   static constexpr int kSmallBytes = kSums * 16 + 16 + kMostProducts * (kSquares * 4 + 32) + (2 * kMostStages + 6) * 8;
@@ -153,9 +156,9 @@ struct Shared {
 };
 static_assert(sizeof(Share) <= 32);
 
-// ---- Words
+// ---- Words (LL)
 
-// What another kernel wrote, or other blocks of this one, never comes from the first-level cache.
+// Data of another kernel, or of another CTA of this one: loaded from L2, never from L1.
 __device__ __forceinline__ Vector load_fresh(const bf16* p) {
   const uint4 raw = __ldcg(reinterpret_cast<const uint4*>(p));
   return reinterpret_cast<const Vector&>(raw);
@@ -168,7 +171,7 @@ __device__ __forceinline__ void store_word(Word* p, uint32_t content, uint32_t s
                : "memory");
 }
 __device__ __forceinline__ bool has(Word word, uint32_t stamp) { return static_cast<uint32_t>(word >> 32) == stamp; }
-// Four of them: eight values as they come from another block.
+// Four words: eight values of another CTA.
 struct Words {
   Word of[4];
   __device__ __forceinline__ bool all_have(uint32_t stamp) const {
@@ -181,7 +184,7 @@ __device__ __forceinline__ Words ask_for(const Word* p, int between = 2) {
   load_words(p + between, w.of[2], w.of[3]);
   return w;
 }
-// Waits until they are there.
+// Spins until all four words have the epoch.
 __device__ __forceinline__ Vector values_of(Words w, const Word* p, uint32_t stamp) {
   while (!w.all_have(stamp)) {
     __nanosleep(50);

@@ -1,21 +1,24 @@
-// What the multiplying warps of a block of the GEMV chain do of one product: rows of x into shared memory, and the
-// products of a stage with them. Included by gemv_chain_kernel.cu only.
+// The consumer warps of a CTA of the GEMV chain: they load the rows of x into shared memory and multiply each pipeline
+// stage of weights with them. Included by gemv_chain_kernel.cu only.
 #pragma once
 
 #include "ops/chain/gemv_chain_layout.cuh"
 
 namespace cepe::gemv_chain_kernel {
 
-__host__ __device__ inline int pitch_of(const Step& s) { return s.inputs + 8; }  // rows of x begin at different banks
+__host__ __device__ inline int pitch_of(const Step& s) {
+  return s.inputs + 8;
+}  // 8 values of padding, so that rows of x begin at different banks
 
-// What is asked for of a row at a time.
+// One load of a row: the vector or words of x, and the weights of the norm.
 template <typename X>
 struct Asked {
   X x;
   Vector norm;
 };
 __device__ __forceinline__ int warps_of_row(int rows) { return rows <= 1 ? 8 : rows <= 2 ? 4 : rows <= 4 ? 2 : 1; }
-// What a lane takes of a row, kAhead vectors at a time; load(at) asks for a vector, take(asked, at) waits for it.
+// Walks through a lane's vectors of a row with kAhead loads in flight: load(at) issues a load, take(asked, at) consumes
+// it.
 template <typename Load, typename Take>
 __device__ __forceinline__ void for_vectors(int vectors, int sharing, Load load, Take take) {
   constexpr int kAhead = 2;
@@ -32,17 +35,17 @@ __device__ __forceinline__ void for_vectors(int vectors, int sharing, Load load,
     }
   }
 }
-// Waits until words here and there in x have come, so that not all threads of all blocks ask for theirs again and
-// again, which would take from the weights' bandwidth. One warp.
+// One warp spins on 32 words spread over x before the others load theirs: polling by all threads of all CTAs would take
+// bandwidth from the weights.
 __device__ __forceinline__ void wait_for_words(const Step& s, int place, uint32_t stamp) {
   const Word* const word = s.x_words + (place + threadIdx.x % kWarp * (s.inputs / kWarp / 2 * 2)) / 2;
   Word found;
   do asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(found) : "l"(word) : "memory");
   while (!has(found, stamp));
 }
-// Rows of x into shared memory, for the heads of this block's tiles, by all multiplying warps; several share a row
-// where there are few. Times the norm's weights where there are some: what is left of the norm is one factor a column,
-// from the squares.
+// All consumer warps load the rows of x for the heads of this CTA's tiles into shared memory; several warps share a row
+// where rows are few. With a norm, x is multiplied by the norm's weights here; the remaining factor, one a column, is
+// computed from the sums of squares.
 __device__ __forceinline__ void stage_rows(const Step& s, const Share& share, int rows, const Shared& shared,
                                            float* squares) {
   const int columns = rows * s.group, staged = share.heads * columns, sharing = warps_of_row(staged),
@@ -97,11 +100,11 @@ __device__ __forceinline__ void multiply_add(float (&d)[4], const uint32_t (&a)[
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// Where a lane reads x for a product's column `lane % 8`: eight inputs from 8 (lane / 8) on; zeros where there is no
-// column.
+// The shared-memory address from which a lane reads x for column `lane % 8`: eight inputs from 8 (lane / 8) on; zeros
+// past the last column.
 struct XRow {
   uint32_t address;
-  uint32_t there;  // all bits or none
+  uint32_t there;  // a mask: all bits set where the column exists, else 0
 
   __device__ __forceinline__ XRow(const Step& s, const Shared& shared, int head_here, int columns) {
     const int lane = threadIdx.x % kWarp, column = lane % 8;
@@ -114,12 +117,12 @@ struct XRow {
   }
 };
 
-// Sums of 16 outputs (rows) by 8 columns each, twice: products in turn, so that one need not wait for the one before.
+// Two accumulators of 16 outputs (rows) by 8 columns, used in turn, so that consecutive products are independent.
 struct Sums {
   float of[2][4] = {};
 };
 
-// 16 outputs times one chunk of inputs: what a warp does of a stage.
+// 16 outputs times one chunk of inputs: a warp's work on a stage.
 __device__ __forceinline__ void multiply_chunk(uint32_t stage, int input, const XRow& x, Sums& sums) {
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   const uint32_t rows = stage + lane / 8 % 2 * kBoxBytes + warp * (kBoxRows * kRowBytes) + lane % 8 * kRowBytes;
@@ -132,7 +135,7 @@ __device__ __forceinline__ void multiply_chunk(uint32_t stage, int input, const 
   for (int k = 0; k < 4; ++k) multiply_add(sums.of[k % 2], a[k], b[k / 2][k % 2 * 2], b[k / 2][k % 2 * 2 + 1]);
 }
 
-// Of 64 outputs of a transposed matrix the 16 of warp % 4, and half of the inputs, in steps of 32.
+// The same of a transposed matrix: outputs 16 (warp % 4) to + 15 of 64, and half of the inputs, in steps of 32.
 __device__ __forceinline__ void multiply_transposed(uint32_t stage, int inputs, const XRow& x, Sums& sums) {
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
 #pragma unroll 1
@@ -149,7 +152,7 @@ __device__ __forceinline__ void multiply_transposed(uint32_t stage, int inputs, 
   }
 }
 
-// Hands a tile's sums of this warp to the finishing one.
+// Passes this warp's sums of a tile to the epilogue warp.
 __device__ __forceinline__ void hand_over(const Shared& shared, int done, const Sums& sums) {
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, place = done % 2;
   wait(shared.sums_free + place, (done / 2 & 1) ^ 1);

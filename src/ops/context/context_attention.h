@@ -1,6 +1,6 @@
-// Attention over a long context that all queries see whole (no causal mask): in parts that are merged by their
-// log-sum-exp, and on keys and values that are kept for many calls. What materialised and cached cross-attention run
-// on (model/cross_attention.h).
+// Attention of few queries over a long context without a causal mask: block by block with partials that are combined by
+// log-sum-exp (split-KV), and on keys and values that are kept for many calls. Materialised and cached cross-attention
+// use it (model/cross_attention.h).
 //
 // Shape suffixes: C contexts, G key-value heads, N query rows of a key-value head (tokens times the query heads that
 // share it, and the sequences of a batch that share the context), S context tokens, K head size.
@@ -22,28 +22,28 @@ at::Tensor fold_queries(const at::Tensor& q_BTHK, int64_t contexts, int64_t kv_h
 // The reverse, for a tensor (C, G, N, K) of the same queries. -> (B, T, H, K)
 at::Tensor unfold_queries(const at::Tensor& out_CGNK, at::IntArrayRef q_sizes);
 
-// Attention over some of the keys: what it read there, and how much those keys weigh.
+// A split-KV partial: the attention over some of the keys, and the log-sum-exp of their scores.
 struct PartialAttention {
-  at::Tensor out_CGNK;         // softmax over these keys alone; zeros where none of them is real
-  at::Tensor log_sum_exp_CGN;  // of q.k / sqrt(K), float32 (float64 for float64); -inf where none is real
+  at::Tensor out_CGNK;         // softmax over these keys alone; zeros where all of them are masked
+  at::Tensor log_sum_exp_CGN;  // of q.k / sqrt(K), float32 (float64 for float64); -inf where all are masked
 };
 // k, v (C, G, S, K), any strides with the last 1. keys_CS bool, true = a real token; undefined: all are.
 PartialAttention partial_attention(const at::Tensor& q_CGNK, const at::Tensor& k_CGSK, const at::Tensor& v_CGSK,
                                    const at::Tensor& keys_CS);
 
-// Puts parts together: out = sum of exp(l_i - l) out_i with l = log sum exp(l_i), in float32 (float64 for float64),
-// whatever their order (Milakov & Gimelshein 2018, arXiv 1805.02867).
+// Combines partials: out = sum of exp(l_i - l) out_i with l = log sum exp(l_i), in float32 (float64 for float64). Each
+// partial is added as it comes, with running rescaling (Milakov & Gimelshein 2018, arXiv 1805.02867).
 class AttentionMerge {
  public:
   void add(const PartialAttention& part);
-  // Of type `type`; a row without any real key in any part gives zeros. At least one part must have been added.
+  // The result in type `type`. A row whose keys are all masked gives zeros. At least one partial must have been added.
   at::Tensor result(at::ScalarType type) const { return sum_CGNK_.to(type); }
 
  private:
   at::Tensor sum_CGNK_, log_sum_exp_CGN_;
 };
 
-// Memory for such keys and values, to be filled by write_keys_values.
+// The sizes of kept keys and values. make_context_keys_values() allocates them, write_keys_values() fills them.
 struct ContextSizes {
   int64_t contexts = 1, kv_heads = 0, tokens = 0, head_dim = 0;
 };
@@ -54,9 +54,8 @@ void write_keys_values(ContextKeysValues& to, int64_t first, const at::Tensor& k
 std::pair<at::Tensor, at::Tensor> read_keys_values(const ContextKeysValues& from, int64_t first, int64_t n);
 
 // softmax(q k^T / sqrt(K)) v over the whole context. mask (C, S) bool, true = a real token; undefined: all are. A row
-// without any real token gives zeros. Arithmetic is float32. With few rows each key and value is read once from memory,
-// by a kernel of our own on a CPU (float32 or bfloat16, K a multiple of 16).
-// q (B, T, H, K) -> (B, T, H, K)
+// without any real token gives zeros. Arithmetic is float32. On a CPU a kernel serves few rows (float32 or bfloat16, K
+// a multiple of 16) and reads each key and value from memory once. q (B, T, H, K) -> (B, T, H, K)
 at::Tensor context_attention(const at::Tensor& q_BTHK, const ContextKeysValues& context, const at::Tensor& mask_CS,
                              ContextKernel kernel = ContextKernel::best);
 

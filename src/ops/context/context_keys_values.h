@@ -10,7 +10,8 @@ namespace cepe {
 
 // Keys and values of one layer for a whole context.
 struct ContextKeysValues {
-  // Tokens of a block of keys on a CPU: they stand side by side, so that one vector holds the same number of 16 keys.
+  // Tokens of a block of keys on a CPU. A block is stored transposed, so that one vector holds the same element of 16
+  // keys.
   static constexpr int64_t kBlock = 64;
   at::Tensor k;        // on a CPU (C, G, ceil(S / kBlock), K, kBlock), the end padded with zeros; else (C, G, S, K)
   at::Tensor v;        // (C, G, S, K); on a CPU padded with zeros to whole blocks
@@ -19,8 +20,8 @@ struct ContextKeysValues {
   int64_t bytes() const { return static_cast<int64_t>(k.nbytes() + v.nbytes()); }
 };
 
-// The instruction sets that the CPU's kernel is compiled for; `best` is what the processor has. The others are for
-// tests; `none` takes LibTorch's attention part by part.
+// The instruction sets that the CPU's kernel is compiled for; `best` is the processor's. The others are for tests;
+// `none` runs LibTorch's attention block by block.
 enum class ContextKernel { best, avx2, portable, none };
 
 }  // namespace cepe

@@ -67,10 +67,10 @@ inline void check_launch(const char* kernel) {
   if (status != cudaSuccess) cuda::refuse(kernel, cudaGetErrorString(status));
 }
 
-// Kernels of a decoding step overlap at their edges ("programmatic dependent launch"): one that is launched early takes
-// its place while the one before it on the stream still runs, and calls grid_dependency_sync() before it touches what
-// others write; each calls trigger_dependents() first of all. A kernel may be early after any other, for a wait ends
-// when all before has.
+// Programmatic dependent launch: the CTAs of a kernel may start while the preceding kernel on the stream still runs.
+// Each kernel of a decoding step calls trigger_dependents() first, which lets the next kernel start, and
+// grid_dependency_sync() before it touches memory that others write. That sync returns when all earlier kernels have
+// ended, so any kernel may be launched this way after any other.
 __device__ __forceinline__ void trigger_dependents() { cudaTriggerProgrammaticLaunchCompletion(); }
 __device__ __forceinline__ void grid_dependency_sync() { cudaGridDependencySynchronize(); }
 

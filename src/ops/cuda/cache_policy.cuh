@@ -1,6 +1,6 @@
-// What the second-level cache is told about an access. A decoding step reads all weights once, many times what the
-// cache holds: told nothing, they push out what comes again within microseconds, such as a short context's states,
-// which every layer reads, or the kernels' own instructions. PTX ISA: "createpolicy", "ld" with ".level::cache_hint".
+// L2 cache policies. A decoding step reads all weights once, many times the size of the cache. Without a policy the
+// weights evict data that is read again within microseconds: a short context's states, which every layer reads, and the
+// kernels' own instructions. PTX ISA: "createpolicy", "ld" with ".level::cache_hint".
 #pragma once
 
 #include <cuda_runtime.h>
@@ -9,7 +9,7 @@
 
 namespace cepe::cuda {
 
-// For what is read once: it leaves the cache before anything else.
+// evict_first, for data that is read once.
 __device__ __forceinline__ uint64_t read_once() {
   uint64_t policy;
   asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));

@@ -1,4 +1,4 @@
-// A device in words.
+// A device's name.
 #pragma once
 
 #include <c10/core/Device.h>

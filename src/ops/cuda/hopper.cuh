@@ -1,9 +1,9 @@
 // Instructions of Hopper GPUs (compute capability 9.0a) that have no name in CUDA C++: barriers in shared memory that
-// count bytes, the bulk tensor copy engine, products of a warpgroup (wgmma), and writing into the shared memory of the
-// other blocks of a cluster. PTX ISA 8.0 and later; the sections are named at each.
+// count bytes, bulk tensor copies (TMA), products of a warpgroup (wgmma), and distributed shared memory: the shared
+// memory of the other CTAs of a cluster. PTX ISA 8.0 and later; the sections are named at each.
 //
-// A tile in shared memory is stored as the copy engine's 128-byte swizzle leaves it: rows of 64 bfloat16 values, the
-// 16-byte parts of row r in the order part ^ (r % 8), tiles aligned to 1024 bytes.
+// A tile in shared memory is in TMA's 128-byte swizzle: rows of 64 bfloat16 values, 16-byte vector v of row r at
+// position v ^ (r % 8), tiles aligned to 1024 bytes.
 #pragma once
 
 #include <cuda.h>
@@ -52,7 +52,7 @@ __device__ __forceinline__ void wait_cluster(uint64_t* barrier, uint32_t parity)
       : "memory");
 }
 
-// A place in a ring of `kSlots` with one barrier each, and the parity of its present round.
+// A pipeline stage of a ring of `kSlots`, with one barrier each, and the barrier's phase parity.
 template <int kSlots>
 struct RingPlace {
   int slot = 0;
@@ -121,8 +121,8 @@ __device__ __forceinline__ void write_16(uint32_t to, const uint32_t (&x)[4]) {
 __device__ __forceinline__ void write_8(uint32_t to, const uint32_t (&x)[2]) {
   asm volatile("st.shared.v2.b32 [%0], {%1,%2};" ::"r"(to), "r"(x[0]), "r"(x[1]) : "memory");
 }
-// An arrival at the barrier of any block, at the address that address_in_block() gives. It says that this thread has
-// read, and publishes nothing that it wrote to the other block.
+// Arrives at the barrier of any CTA, at the address of address_in_block(). It signals that this thread has read; its
+// release has CTA scope, so it publishes no writes to the other CTA.
 __device__ __forceinline__ void arrive_in_block(uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
@@ -132,8 +132,7 @@ __device__ __forceinline__ void arrive_in_block(uint32_t barrier) {
 __device__ __forceinline__ void prefetch_map(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
 }
-// Before the use of a map in global memory, which copies may have overwritten since the last one
-// ("fence.proxy.tensormap").
+// Call before the use of a tensor map in global memory that may have been overwritten ("fence.proxy.tensormap").
 __device__ __forceinline__ void acquire_map(const CUtensorMap& map) {
   asm volatile("fence.proxy.tensormap::generic.acquire.sys [%0], 128;" ::"l"(&map) : "memory");
 }
@@ -147,7 +146,7 @@ __device__ __forceinline__ void copy_box(void* to, const CUtensorMap& map, const
       "l"(&map), "r"(at.x), "r"(at.y), "r"(at.z), "r"(at.w), "r"(shared_address(barrier))
       : "memory");
 }
-// The same with a policy for the second-level cache (cache_policy.cuh).
+// The same with an L2 policy (cache_policy.cuh).
 __device__ __forceinline__ void copy_box(void* to, const CUtensorMap& map, const Box4& at, uint64_t* barrier,
                                          uint64_t policy) {
   asm volatile(
@@ -157,8 +156,8 @@ __device__ __forceinline__ void copy_box(void* to, const CUtensorMap& map, const
       "l"(&map), "r"(at.x), "r"(at.y), "r"(at.z), "r"(at.w), "r"(shared_address(barrier)), "l"(policy)
       : "memory");
 }
-// The same into the shared memory of every block of `blocks` (a bit each) of the cluster, at the same place in each,
-// whose barriers there count the bytes.
+// Multicast: the same into the shared memory of every CTA of `blocks` (a bit each) of the cluster, at the same offset;
+// the barrier at the same offset in each CTA counts the bytes.
 __device__ __forceinline__ void copy_box_to_blocks(void* to, const CUtensorMap& map, const Box4& at, uint64_t* barrier,
                                                    uint16_t blocks) {
   asm volatile(
@@ -175,7 +174,8 @@ __device__ __forceinline__ void store_box(const CUtensorMap& map, const Box4& at
                : "memory");
 }
 __device__ __forceinline__ void commit_stores() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
-// Until at most so many groups have not been read from shared memory; until all are in global memory.
+// Waits until at most kPending groups are still to be read from shared memory. wait_stores(): until all are in global
+// memory.
 template <int kPending>
 __device__ __forceinline__ void wait_stores_read() {
   asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");

@@ -1,5 +1,5 @@
-// Descriptions of arrays in global memory for the bulk tensor copy engine (hopper.cuh), made on the host. What is
-// copied lies in shared memory as tiles in the 128-byte swizzle.
+// TMA descriptors (tensor maps) of arrays in global memory, made on the host. Tiles in shared memory are in the
+// 128-byte swizzle (hopper.cuh).
 #pragma once
 
 #include <cuda.h>

@@ -105,13 +105,13 @@ void pack_rows(const PackRowsArgs& args, void* stream);
 // packed -> padded: rows that are not kept become 0.
 void unpack_rows(const PackRowsArgs& args, void* stream);
 
-// One more part of an attention over a context (context_attention.h): merged = log(exp(before) + exp(log_sum_exp)),
+// Adds one split-KV partial to the running sum (context_attention.h): merged = log(exp(before) + exp(log_sum_exp)),
 // sum = exp(before - merged) sum + exp(log_sum_exp - merged) out for each of contexts x heads x rows rows. Where both
 // are -inf the sum is 0.
 struct MergeAttentionArgs {
   const void* out;           // bfloat16, elements of a row side by side; strides below
   const float* log_sum_exp;  // (contexts, heads, rows)
-  const float* before;       // the same of the parts so far, or null: this is the first, and `sum` is only written
+  const float* before;       // the same of the partials so far; null for the first, where `sum` is only written
   float* sum;                // float32, strides as out's
   float* merged;             // (contexts, heads, rows), not `before`
   int64_t contexts, heads, rows, head_size;  // head_size a multiple of 8

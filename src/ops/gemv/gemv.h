@@ -1,7 +1,7 @@
 // A matrix times a few rows: what a decoding step of one or a few sequences consists of.
 //
 // Up to kGemvRows rows are a GEMV: one pass over the matrix, bound by memory. Up to kSkinnyGemmRows rows are a skinny
-// GEMM on tensor cores. Both have kernels of ours on a CUDA device in bfloat16. The matrix may be bfloat16, int8, int4
+// GEMM on tensor cores. Both have kernels here on a CUDA device in bfloat16. The matrix may be bfloat16, int8, int4
 // or fp8 (a skinny GEMM: bfloat16). On a CPU with avx512_bf16 a GEMV has a kernel for bfloat16, int8 and int4.
 // Elsewhere, and for more rows, LibTorch's products compute the same. No gradients.
 //

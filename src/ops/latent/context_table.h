@@ -1,6 +1,7 @@
-// The contexts that the sequences of a batch read in absorbed cross-attention: of different lengths, shared by some, or
-// none. On a CUDA device they are read in one pass, and what is recorded with the table (ops/step/captured_work.h)
-// reads the contexts that it holds when it runs: set() needs no new recording. docs/kernels/latent_attention.md
+// The contexts that the sequences of a batch read in absorbed cross-attention. Contexts differ in length; sequences may
+// share a context or have none. On a CUDA device one launch reads all contexts, and a recorded CUDA graph
+// (ops/step/captured_work.h) reads the contexts that the table holds when the graph runs: set() needs no new recording.
+// docs/kernels/latent_attention.md
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,5 +1,5 @@
-// Attention whose keys and values are one and the same: the encoder's states, shared by all heads. What absorbed
-// cross-attention runs on (model/cross_attention.h).
+// Attention whose keys and values are the same vectors, the encoder's states, shared by all heads (as in MLA's absorbed
+// form). Absorbed cross-attention uses it (model/cross_attention.h).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,9 +13,9 @@ namespace cepe {
 // (latent_kernel.h).
 bool latent_attention_applies(const at::Tensor& query_BNE, const at::Tensor& states_BSE);
 
-// softmax(scale query states^T) states, one pass over the states however many queries there are: each is read from
-// memory once, and spans of them are merged by their log-sum-exp (Milakov & Gimelshein 2018, arXiv 1805.02867).
-// Arithmetic is float32.
+// softmax(scale query states^T) states. One pass reads each state from memory once for all rows. The context is split
+// (split-KV), and the partials are combined by log-sum-exp (Milakov & Gimelshein 2018, arXiv 1805.02867). Arithmetic is
+// float32.
 //
 // query (B, N, E): N rows, tokens times heads. With one context for the batch all B N rows share the pass. A row
 // without any real token gives zeros. -> (B, N, E) of query's type

@@ -12,9 +12,9 @@ namespace cepe {
 // compiled for.
 bool cuda_latent_attention_applies(const at::Tensor& query_BNE, const at::Tensor& states_BSE);
 
-// one_pass: each state is read once for up to 64 rows (in 8 bits 32); bound by memory where the rows are few.
-// products: the library's matrix products over blocks of the context, with our softmax between; bound by arithmetic.
-// automatic: by the number of rows that read one context.
+// one_pass: a kernel that reads each state once for up to 64 rows (in 8 bits 32); bound by memory where rows are few.
+// products: cuBLAS GEMMs over blocks of the context with a softmax kernel between them; bound by arithmetic.
+// automatic: chosen by the number of rows that read one context.
 enum class CudaLatentForm { automatic, one_pass, products };
 
 // As latent_attention() of latent_attention.h.

@@ -1,7 +1,7 @@
-// Latents in 8 bits: products of them, and their queries. Included by latent_kernel.cu only. A byte u stands for (u -
-// 128) times the token's scale. For scores the tensor cores multiply bytes as they lie, with queries of two bytes. For
-// sums, where they would have to lie the other way round, they pass through registers as float16 numbers: 0x6400 | u is
-// 1024 + u. docs/kernels/latent_attention.md derives the layouts.
+// Latents in 8 bits: their products and their queries. Included by latent_kernel.cu only. A byte u stands for (u - 128)
+// times the token's scale. Scores are integer products of the bytes with queries of two bytes. Sums need the bytes
+// transposed, which wgmma does not offer for 8-bit operands: they pass through registers as float16 numbers, 0x6400 | u
+// being 1024 + u. docs/kernels/latent_attention.md derives the layouts.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -16,12 +16,12 @@
 namespace cepe::latent_kernel {
 
 constexpr int kSlotWidth8 = 128;  // values of the width in a slot of the ring: 64 tokens x 128 bytes, swizzled
-// Steps of a query's second byte in one of its first. 1024 x 128 x (127 x 128 + 64) is below 2^31: once the offset is
+// The fine byte's steps in one step of the coarse byte. 1024 x 128 x (127 x 128 + 64) is below 2^31: once the offset is
 // taken off, the sum of both over the whole width is an integer of 32 bits, whatever overflowed on the way.
 constexpr int kFineSteps = 128;
 constexpr uint32_t kMagic = 0x64646464;
 
-// Where the copy engine's swizzle put the 16 bytes of token `row` from value `column` on of a slot.
+// The offset in a slot of the 16 bytes of token `row` from value `column` on, in TMA's 128-byte swizzle.
 __device__ __forceinline__ int place_in_slot(int row, int column) {
   return row * kSlotWidth8 + (column / 16 ^ row % 8) * 16;
 }

@@ -7,8 +7,8 @@
 
 namespace cepe {
 
-// Rounds to the nearest. states (..., E), in pieces, so that no wide copy of a long context is made. A token with a
-// number that is none gets such a scale.
+// Rounds to nearest. states (..., E). Works block by block, so that no float32 copy of a long context is made. A token
+// that has a NaN or infinity gets a scale that is one.
 Int8States quantize_states(const at::Tensor& states);
 
 // -> (..., E) of the given type

@@ -1,7 +1,7 @@
-// The scoring and the weighing warpgroup of the latent kernel where states are bytes, and the warps that tell the
-// latter of the tokens. Scores are products with the query as rows, from registers, and the tokens as columns, so that
-// shared memory is read for the states alone. Included by latent_kernel.cu only; docs/kernels/latent_attention.md has
-// the derivation.
+// The scoring and the weighing warpgroup of the latent kernel for 8-bit states, and the warps that prepare the tokens'
+// scales. Scores are products with the query as rows, from registers, and the tokens as columns, so that shared memory
+// is read for the states alone. Names: see latent_reader.cuh. Included by latent_kernel.cu only;
+// docs/kernels/latent_attention.md has the derivation.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -21,8 +21,8 @@ constexpr float kHeadroom = 7;
 
 // ---- Scoring
 
-// A warp has eight rows of the query, their coarse bytes as rows of the products, their fine ones 8 rows below: of the
-// block's own rows first, then of those of the other block.
+// A warp has eight rows of the query: their coarse bytes are rows 0 to 7 of the products, their fine bytes rows 8
+// to 15. The first warps have the CTA's own rows, the others those of the other CTA.
 template <class L>
 struct ByteRows {
   static constexpr int kWarps = L::own_rows / 8;  // of a block's rows; there may be warps that have none
@@ -31,7 +31,7 @@ struct ByteRows {
   __device__ __forceinline__ bool some() const { return block < L::blocks; }
 };
 
-// The block's part of the width of a thread's row, as A of the products (prepare_queries()).
+// A thread's row over the CTA's share of the width, as operand A (prepare_queries()).
 template <class L>
 struct ByteQuery {
   static constexpr int kSteps = L::chunks * kChunk / 32;
@@ -51,7 +51,7 @@ struct ByteQuery {
   }
 };
 
-// Begins a tile's products: exact sums over the block's width of the coarse bytes and of the fine ones.
+// Issues a tile's products: exact sums over the CTA's width, of the coarse bytes and of the fine bytes.
 template <class L>
 __device__ __forceinline__ void begin_byte_scores(const Shared<L>& shared, RingPlace<L::slots>& at,
                                                   const ByteQuery<L>& query, int (&sums)[32]) {
@@ -69,9 +69,9 @@ __device__ __forceinline__ void begin_byte_scores(const Shared<L>& shared, RingP
   commit_products();
 }
 
-// Waits for them, joins both sums, and gives each block its rows'. A thread has, of one row, of every eight tokens
-// those of columns 2t and 2t + 1, t = lane % 4: four vectors of 16 bytes. Where they lie is free once this block's
-// adding groups have read the weights of the tile `places` before, as send_scores() explains.
+// Waits for the products, joins both sums, and sends each CTA its rows. A thread has one row: of every eight tokens
+// columns 2t and 2t + 1, t = lane % 4, four vectors of 16 bytes. The stage is free once this CTA's adding groups have
+// read the weights of the tile `places` earlier, as send_scores() explains.
 template <class L>
 __device__ __forceinline__ void send_byte_scores(const Shared<L>& shared, RingPlace<L::places>& at,
                                                  const ByteRows<L>& rows, uint32_t rank, int (&sums)[32]) {
@@ -121,7 +121,7 @@ __device__ __forceinline__ void score_byte_pieces(const Maps& maps, const Proble
   });
 }
 
-// ---- What the tokens' scales are worth
+// ---- The tokens' scales
 
 __device__ __forceinline__ float logarithm(float x) {
   float y;
@@ -129,8 +129,8 @@ __device__ __forceinline__ float logarithm(float x) {
   return y;
 }
 
-// Two warps: of each token of a tile its states' scale, the scale's logarithm and its inverse. A token that is none has
-// scale 0, whose logarithm is -inf.
+// Two warps: write the scale of each token of a tile, its logarithm and its inverse. A masked token has scale 0, whose
+// logarithm is -inf.
 template <class L>
 __device__ __forceinline__ void describe_tokens(const Maps& maps, const Problem& p, const Shared<L>& shared,
                                                 int thread) {
@@ -146,7 +146,7 @@ __device__ __forceinline__ void describe_tokens(const Maps& maps, const Problem&
       float scale = next;
       if (i + 1 < piece.tiles) next = scale_of(i + 1);
       if (scale > 0 && scale < kLeast) scale = kLeast;
-      wait(shared.weights_there + at.slot, at.parity ^ 1);  // then those of the tile before are read no more
+      wait(shared.weights_there + at.slot, at.parity ^ 1);  // then the scales of the earlier tile are no longer read
       float* const to = shared.tokens + at.slot * 3 * kTile + thread;
       const float log = logarithm(scale);
       to[0] = scale, to[kTile] = log, to[2 * kTile] = power_of_two(fminf(-log, 126));
@@ -159,8 +159,8 @@ __device__ __forceinline__ void describe_tokens(const Maps& maps, const Problem&
 
 // ---- Weighing
 
-// Of the block's own rows a thread has one, and of a tile's scores kVectors of the vectors that send_byte_scores()
-// wrote for that row: kLanes threads of one warp share a row.
+// A thread has one of the CTA's own rows, and kVectors of the vectors that send_byte_scores() wrote for that row in a
+// tile: kLanes threads of one warp share a row.
 template <class L>
 struct ByteRow {
   static constexpr int kRows = L::own_rows / 4;  // of a warp
@@ -171,7 +171,7 @@ struct ByteRow {
       : row(warp_here() * kRows + lane_here() / 4 % kRows),
         t(lane_here() % 4),
         first(lane_here() / 4 / kRows * kVectors) {}
-  // Whether it speaks for the row.
+  // Whether this thread writes for the row.
   __device__ __forceinline__ bool leads() const { return t == 0 && first == 0; }
   // Of values of all of a row's threads.
   template <class Join>
@@ -184,7 +184,7 @@ struct ByteRow {
   }
 };
 
-// Softmax of a thread's row so far.
+// The running softmax of a thread's row.
 template <class L>
 struct ByteSoftmax {
   float scale = 0;      // of a score in powers of two, but for its token's
@@ -201,8 +201,8 @@ struct ByteSoftmax {
   }
   __device__ __forceinline__ float highest() const { return limit == -INFINITY ? -INFINITY : shift; }
 
-  // A new shift where the row's scores grew by much; the factor that sums taken with the old one are to be multiplied
-  // by.
+  // Lazy rescaling: takes a new shift where the row's maximum grew by more than the limit. Returns the factor that
+  // rescales the sums of the old shift.
   template <int kCount>
   __device__ __forceinline__ float renew(float (&score)[kCount]) {
     float grown = score[0];
@@ -222,8 +222,8 @@ struct ByteSoftmax {
   }
 };
 
-// Four threads have, of one row and of tokens 2t and 2t + 1 of each of four groups of eight, a word of two weights a
-// group: afterwards each has the eight weights of group t.
+// Four threads share a row. Before: thread t has tokens 2t and 2t + 1 of each of four groups of eight, a word a group.
+// After: thread t has the eight weights of group t.
 __device__ __forceinline__ void transpose_words(uint32_t (&word)[4]) {
   const bool odd = lane_here() & 1, late = lane_here() & 2;
   const uint32_t near[2] = {late ? word[2] : word[0], late ? word[3] : word[1]};  // of groups late, late + 1: own,
@@ -237,7 +237,7 @@ __device__ __forceinline__ void transpose_words(uint32_t (&word)[4]) {
   word[0] = late ? b[0] : a[0], word[1] = late ? b[1] : a[1], word[2] = late ? a[0] : b[0],
   word[3] = late ? a[1] : b[1];
 }
-// The same of two groups: two threads share each, the even one has its first four weights.
+// The same for two groups: two threads share a group, the even one has its first four weights.
 __device__ __forceinline__ void transpose_words(uint32_t (&word)[2]) {
   const bool odd = lane_here() & 1, late = lane_here() & 2;
   const uint32_t near = late ? word[1] : word[0], far = __shfl_xor_sync(~0u, late ? word[0] : word[1], 2);
@@ -246,8 +246,8 @@ __device__ __forceinline__ void transpose_words(uint32_t (&word)[2]) {
   word[0] = odd ? came : first, word[1] = odd ? second : came;
 }
 
-// A tile's exponentials as float16 weights, for the adding groups of all blocks. Their places are free:
-// send_byte_scores().
+// Writes a tile's weights in float16 for the adding groups of all CTAs. send_byte_scores() explains why the stage is
+// free.
 template <class L, int kCount>
 __device__ __forceinline__ void write_byte_weights(const Shared<L>& shared, RingPlace<L::places>& at,
                                                    const ByteRow<L>& row, uint32_t rank, const float (&weight)[kCount],
@@ -290,7 +290,7 @@ __device__ __forceinline__ void write_byte_weights(const Shared<L>& shared, Ring
   at.advance();
 }
 
-// A tile's scores, of a thread in the order of its vectors: all blocks' sums of the bytes, less the shift.
+// A thread's scores of a tile, in the order of its vectors: the sum over all CTAs, less the shift.
 template <class L, int kCount>
 __device__ __forceinline__ void byte_scores(const Shared<L>& shared, int slot, const ByteRow<L>& row,
                                             const ByteSoftmax<L>& softmax, float (&score)[kCount],
@@ -322,14 +322,14 @@ __device__ __forceinline__ void byte_scores(const Shared<L>& shared, int slot, c
   }
 }
 
-// The piece's highest scores and totals, of the block's own rows.
+// Writes the statistics of a work tile's partial, for the CTA's own rows.
 template <class L>
 __device__ __forceinline__ void write_byte_totals(const Problem& p, const Piece& piece, const ByteRow<L>& row,
                                                   int first_row, const ByteSoftmax<L>& softmax) {
   const float total = ByteRow<L>::joined(softmax.total, [](float a, float b) { return a + b; });
   if (!row.leads()) return;
   const int number = first_row + row.row;
-  const bool broken =  // the query is no number
+  const bool broken =  // the query has a NaN or infinity
       total > 0 && number < piece.rows && !(fabsf(p.query_scales[piece.row + number].scale) < INFINITY);
   p.parts.highest_of(piece.slot)[number] = softmax.highest();
   p.parts.total_of(piece.slot)[number] = broken ? NAN : total;

@@ -13,9 +13,9 @@ namespace cepe::latent_kernel {
 // that a recorded launch reads the contexts that the table holds when it runs. It is written on the host and copied.
 struct TableShape {
   int64_t sequences, rows, width;  // rows of one sequence
-  int block_rows;                  // 16 to 64: a context is read once for so many (block_rows_for)
+  int block_rows;                  // 16 to 64, rows of a work tile: each reads its context once (block_rows_for)
   bool eight_bits;                 // of all contexts
-  int reader_blocks;               // thread blocks that share the width (reader_blocks_for)
+  int reader_blocks;               // CTAs of a cluster, which share the width (reader_blocks_for)
 };
 struct TableContext {    // in the order of their sequences
   const void* states;    // (tokens, width), as in Args
@@ -24,8 +24,8 @@ struct TableContext {    // in the order of their sequences
   int64_t tokens;        // at least one
   int64_t first, count;  // the sequences that read it
 };
-int block_rows_for(int64_t rows, bool eight_bits);  // where so many read one context
-// tokens: of all contexts
+int block_rows_for(int64_t rows, bool eight_bits);  // rows: that read one context
+// The CTAs of a cluster. tokens: of all contexts
 int reader_blocks_for(int64_t width, bool eight_bits, int block_rows, int64_t tokens);
 int64_t table_bytes(int64_t sequences);
 // memory: table_bytes() on the host; it and its copy must be aligned to 128 bytes. Throws Error where sequences
@@ -56,7 +56,7 @@ struct Args {
 constexpr int64_t kMaxWidth = 1024;
 constexpr bool width_fits(int64_t width) { return width > 0 && width % 64 == 0 && width <= kMaxWidth; }
 
-// Floats that a call takes on the current device, whatever the pointers in args.
+// The workspace of a call on the current device, in floats. Pointers in args are ignored.
 int64_t scratch_floats(const Args& args);
 
 void latent_attention(const Args& args, void* stream);
@@ -85,10 +85,10 @@ void widen(const WidenArgs& args, void* stream);
 
 // Combines the split-KV partials of each context by log-sum-exp.
 struct MergeArgs {
-  float* sums;        // (contexts, parts, rows, width): weights times states
-  float* statistics;  // (contexts, parts, 2, rows), as weigh() leaves them
-  void* out;          // (contexts, rows, width) bfloat16
-  int64_t contexts, parts, rows, width;
+  float* sums;                           // (contexts, parts, rows, width): weights times states
+  float* statistics;                     // (contexts, parts, 2, rows), as weigh() leaves them
+  void* out;                             // (contexts, rows, width) bfloat16
+  int64_t contexts, parts, rows, width;  // parts: partials of a context
 };
 void merge(const MergeArgs& args, void* stream);
 

@@ -1,4 +1,4 @@
-// How the parts of a context's attention lie in scratch memory, and the kernel that merges them. Included by
+// The layout of split-KV partials in the workspace, and the combine kernel, here called the merge. Included by
 // latent_kernel.cu and latent_gemm.cu only.
 #pragma once
 
@@ -11,14 +11,14 @@
 
 namespace cepe::latent_kernel {
 
-// Tiles of all (context, block of rows) pairs in one row, cut into equal shares, one for each reader. A reader leaves
-// one part for each pair that its share touches.
+// Stream-K: the tiles of all (context, block of rows) pairs are one sequence that is cut into equal shares, one for
+// each reader (cluster). A reader leaves one partial for each pair that its share touches.
 struct Shares {
-  int tiles = 0;  // of one pair; 0: there are none, or a table says it
+  int tiles = 0;  // of one pair; 0: no tiles, or the table has them
   int readers = 0;
   cuda::EqualShares of_reader;
 
-  // Of so many tiles, for readers of so many blocks.
+  // tiles_of_pair and all: numbers of tiles; blocks: CTAs of a cluster.
   static Shares of(int tiles_of_pair, int64_t all, int blocks);
   __host__ __device__ int begin(int reader) const { return of_reader.begin(reader); }
   // The reader whose share holds this tile.
@@ -29,34 +29,34 @@ struct Shares {
   }
 };
 
-// How sums of weighed states lie in memory.
+// The layout of the sums of a partial.
 enum class PartsForm {
   rows,  // (slots, block_rows, width)
-  // As a warpgroup's products leave them, (slots, width / 64, block_rows / 8, 128 threads, 4), so that they are written
-  // with one store of 16 bytes for four: thread t's of warp w, lane 4 q + r, are of rows 2 r and 2 r + 1 of the 8 and
-  // of columns a = 16 w + q and b = a + 8 of the 64, (row, a), (row + 1, a), (row, b), (row + 1, b).
+  // The register layout of wgmma, (slots, width / 64, block_rows / 8, 128 threads, 4), so that one 16-byte store writes
+  // four values. Lane 4 q + r of warp w holds rows 2 r and 2 r + 1 of the 8 and columns a = 16 w + q and b = a + 8 of
+  // the 64 in the order (row, a), (row + 1, a), (row, b), (row + 1, b).
   registers,
   byte_registers,  // the same with columns a = 16 w + 2 q and b = a + 1
 };
 
 // sums (slots, block_rows, width): sum of exp2(score - highest) state; statistics (slots, 2, block_rows): the highest
-// score in powers of two, and the sum of exp2(score - highest). A pair's parts lie in slots that follow each other.
+// score in powers of two, and the sum of exp2(score - highest). The partials of a pair are in consecutive slots.
 struct Parts {
   float *sums, *statistics;
   PartsForm form;
   void* out;  // (contexts, rows, width) bfloat16
   int64_t contexts, rows, width;
   int block_rows, row_blocks;
-  int parts;  // of every context, where they are row by row
+  int parts;  // partials of every context, in the form `rows`
   Shares shares;
-  Table table;  // where contexts differ in length; `contexts` are then sequences
+  Table table;  // of contexts that differ in length; `contexts` then counts sequences
 
   __device__ Shares shares_now() const {
     return table.entries ? Shares{0, table.totals->readers, table.totals->of_reader} : shares;
   }
 
-  // Of the part that a reader leaves for a pair: from one piece to the next the reader, the pair or both move on by
-  // one.
+  // The slot of the partial that a reader leaves for a pair. From one work tile to the next the reader, the pair or
+  // both advance by one, so the sum is unique.
   __host__ __device__ static int64_t slot(int reader, int64_t pair) { return reader + pair; }
   __host__ __device__ static int64_t slots(int readers, int64_t pairs) { return readers + pairs - 1; }
   __device__ float* sums_of(int64_t slot) const { return sums + slot * block_rows * width; }
@@ -75,8 +75,8 @@ __device__ __forceinline__ float sum_in_warp(float x) {
   return x;
 }
 
-// Of parts as registers, by shares or a table. The kernel may be set up while the one before it on the stream still
-// runs; it waits for it itself.
+// Combines partials in the form `registers` or `byte_registers`. The kernel is a programmatic dependent launch: its
+// CTAs may start while the preceding kernel runs, and call the grid dependency sync themselves.
 void launch_merge(const Parts& parts, cudaStream_t stream);
 void check(cudaError_t status);
 

@@ -1,5 +1,10 @@
-// What the kernel's parts share: the sizes of an instance, its shared memory, barriers, and the pieces of contexts that
-// a reader takes. Included by latent_kernel.cu only. docs/kernels/latent_attention.md has the derivation.
+// What the warpgroups of the latent kernel share: the sizes of an instance, the layout of shared memory, barriers, and
+// the work tiles of a cluster. Included by latent_kernel.cu only. docs/kernels/latent_attention.md has the derivation.
+//
+// Names: a *reader* is a cluster of CTAs that share the width of the states. A *piece* is a work tile: consecutive
+// tiles of 64 tokens of one context for one block of rows. A *part* is the split-KV partial that a work tile leaves
+// (Parts), but `Shared::parts` are the CTAs' partial sums of scores. *Places* are the stages of the pipeline between
+// the warpgroups, *slots* those of the ring that TMA fills.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -20,37 +25,37 @@ using namespace hopper;
 constexpr int kGroup = 128;    // threads of a warpgroup
 constexpr float kLazy = 8.0f;  // the scale of a row's sum is renewed when its highest score grew by 2^8
 constexpr int kSlotBytes = kTile * kChunk * 2;
-constexpr int kSharedBytes = 222 * 1024;  // of a block: sm_90 has 228 KB, of which a block of the merge takes 5
+constexpr int kSharedBytes = 222 * 1024;  // of a CTA: sm_90 has 228 KB, of which a CTA of the combine kernel takes 5
 constexpr int kMaxSlots = 24;
-// Of a thread, where groups do not keep the number that they start with: of five groups 96, of four (many rows of
-// bfloat16) 128.
+// Registers of a thread after setmaxnreg. CTAs of five warpgroups (8 bits) start with 96, of four (bfloat16, many rows)
+// with 128.
 constexpr int kByteScorerRegisters = 136, kByteWeigherRegisters = 80, kByteAdderRegisters = 112;
 constexpr int kScorerRegisters = 104, kWeigherRegisters = 136, kAdderRegisters = 208, kCopierRegisters = 32;
 
 // Sizes of one instance: up to kChunks chunks of the width in a block, kRows rows (tokens x heads), states in 8 bits or
-// bfloat16, and the blocks of a reader.
+// bfloat16, and kBlocks CTAs a cluster.
 template <int kChunks, int kRows, bool kEightBits, int kBlocks>
 struct Layout {
   static constexpr int chunks = kChunks, rows = kRows, blocks = kBlocks;
   static constexpr bool eight_bits = kEightBits;
-  // Warpgroups: one scores, one weighs, and one adds; bytes pass through registers on their way to being added, which
-  // takes one group too long: two share the width.
+  // Warpgroups: one scores (Q K^T), one weighs (softmax), one adds (P V). States in 8 bits pass through registers
+  // before P V, which is too slow for one group: two groups share the width.
   static constexpr int adders = kEightBits ? 2 : 1;
-  // Where groups are not alike in need of registers a whole group copies, and gives up its own. Of bytes two of its
-  // warps describe tokens.
+  // Whether warpgroups exchange registers (setmaxnreg): then a whole warpgroup is the producer and gives up its own. In
+  // 8 bits two warps of it prepare the tokens' scales.
   static constexpr bool moves_registers = kEightBits || kRows * kChunks > 128;
   static constexpr int copiers = moves_registers ? kGroup : 32;  // threads
   static constexpr int threads = (2 + adders) * kGroup + copiers;
   static constexpr int values = kRows / 2;   // scores or sums of a tile that a thread holds
   static constexpr int columns = kRows / 4;  // rows of the problem that a thread sums
-  // Blocks share the rows whose weights they compute.
+  // The CTAs of a cluster divide the rows whose softmax they compute.
   static constexpr bool split = kBlocks > 1;
   static constexpr int own_rows = kRows / kBlocks;
   static constexpr int own_values = own_rows / 2, own_columns = own_rows / 4;
   static constexpr int sum_tiles = kChunks / adders;  // of 64 values of the width, in a thread that adds
   static constexpr int query_chunk_bytes = kRows * kRowBytes;
   static constexpr int query_bytes = kEightBits ? 0 : kChunks * query_chunk_bytes;  // of bytes they lie in registers
-  // Tiles whose scores may be on their way between blocks, and whose weights are kept.
+  // Stages of the pipeline between scoring, weighing and adding.
   static constexpr int places = moves_registers ? 3 : 4;
   static constexpr int weight_bytes = kRows * kTile * 2;   // of one tile
   static constexpr int sent_bytes = own_rows * kTile * 4;  // of one tile's scores from one block to another
@@ -64,15 +69,15 @@ struct Layout {
   static_assert(slots > 2 * most_slots && own_rows % 8 == 0);
 };
 
-// What a block keeps in shared memory. Weights and factors are kept for some tiles, in turn.
+// The shared memory of a CTA.
 template <class L>
 struct Shared {
   char* ring;              // (slots): 64 tokens x 128 bytes each, swizzled
   char* query;             // (chunks): rows x 64 values each, swizzled; none of bytes
   char* weights;           // (places): rows x 64 tokens each, swizzled
-  char* parts;             // (places, blocks): parts of the scores, in the order of the threads; of bytes integers
+  char* parts;             // (places, blocks): the CTAs' partial sums of scores, in thread order; integers in 8 bits
   float* tokens;           // (places, 3, 64) of bytes: describe_tokens()
-  float* factors;          // (places, rows): what the sums so far are to be multiplied by
+  float* factors;          // (places, rows): the factor that rescales the sums so far
   float* highest;          // (4, rows): of a tile, by warp; not of bytes
   uint64_t *full, *empty;  // (slots)
   uint64_t *weights_there, *weights_free;  // (places)
@@ -105,9 +110,9 @@ struct Problem {
   Parts parts;
   int64_t tokens;
   float scale;        // of scores in powers of two
-  int blocks;         // of a reader
-  bool inputs_ready;  // states may be read before earlier work ends
-  bool read_once;     // they are too many for the second-level cache to keep until the next call
+  int blocks;         // CTAs of a cluster
+  bool inputs_ready;  // states may be read before the grid dependency sync
+  bool read_once;     // states are loaded with the L2 policy evict_first: too many to stay until the next call
 };
 struct Maps {
   // (64, tokens, chunks, contexts), boxes of 64 x 64 tokens; of 8 bits (width, tokens, contexts, 1), 128 x 64.
@@ -116,8 +121,8 @@ struct Maps {
   CUtensorMap query;
 };
 
-// Which slots of a tile's width a block takes. In 8 bits each takes as many as fit, the last what is left; chunks of
-// bfloat16 are dealt out evenly, so that no block has more to read than it must.
+// The slots of a tile's width that a CTA of the cluster takes. In 8 bits each takes as many as fit, the last CTA the
+// rest; chunks of bfloat16 are divided evenly.
 struct Span {
   int first, count;
 };
@@ -128,10 +133,9 @@ __device__ __forceinline__ Span span_of(const Problem& p, int rank) {
   return {first, (rank + 1) * all / L::blocks - first};
 }
 
-// The tiles of one pair of a context and a block of rows that a reader takes, and where that context and those rows
-// lie.
+// A work tile: tiles of 64 tokens of one (context, block of rows) pair, and where that context and those rows are.
 struct Piece {
-  int64_t slot;         // of the piece's part
+  int64_t slot;         // of the partial in the workspace
   int first, tiles;     // of the context
   int tokens;           // of the context
   const bool* mask;     // (tokens), or null
@@ -139,10 +143,10 @@ struct Piece {
   const CUtensorMap* states;
   int in_states;            // which context of that map
   int query_row, in_query;  // where the block of rows begins in the map of the query
-  int64_t row;              // the same among the rows of all contexts
-  int rows;                 // from there to the end of the context's own
+  int64_t row;              // the first row, counted over all contexts
+  int rows;                 // from the first row to the context's last
 };
-// The one that begins at this tile: to its pair's end.
+// The work tile from this tile to the end of its pair.
 __device__ __forceinline__ Piece piece_at(const Maps& maps, const Problem& p, int reader, int tile) {
   const Shares& shares = p.parts.shares;
   const int pair = tile / shares.tiles, context = pair / p.parts.row_blocks,
@@ -160,7 +164,7 @@ __device__ __forceinline__ Piece piece_at(const Maps& maps, const Problem& p, in
   piece.rows = static_cast<int>(p.parts.rows) - piece.query_row;
   return piece;
 }
-// The same of one context of the table.
+// The same for one context of the table.
 __device__ __forceinline__ Piece piece_of(const Problem& p, int context, int reader, int tile) {
   const Table& table = p.parts.table;
   const TableEntry& entry = table.entries[context];
@@ -177,7 +181,7 @@ __device__ __forceinline__ Piece piece_of(const Problem& p, int context, int rea
   piece.rows = entry.rows - row_block * p.parts.block_rows;
   return piece;
 }
-// The pieces of this block's reader, one after another.
+// The work tiles of this CTA's cluster, in order.
 class Walk {
  public:
   __device__ __forceinline__ explicit Walk(const Problem& p) : reader_(static_cast<int>(blockIdx.x) / p.blocks) {
@@ -200,13 +204,13 @@ class Walk {
  private:
   int reader_, tile_ = 0, end_ = 0, context_ = 0;
 };
-// Calls work(piece) for all of them.
+// Calls work(piece) for each work tile of the cluster.
 template <class Work>
 __device__ __forceinline__ void for_each_piece(const Maps& maps, const Problem& p, Work work) {
   for (Walk walk(p); walk.more();) work(walk.next(maps, p));
 }
 
-// One thread: copies of the reader's tiles, slot by slot, as places in the ring become free.
+// The producer, one thread: issues TMA loads of the cluster's tiles as slots of the ring become free.
 template <class L>
 __device__ __forceinline__ void copy_tiles(const Maps& maps, const Problem& p, const Shared<L>& shared, int rank) {
   const Span span = span_of<L>(p, rank);

@@ -1,6 +1,7 @@
-// The scoring and the weighing warpgroup of the latent kernel where states are bfloat16. Blocks that share the width
-// also share the rows: each scoring group sends the others its sums of their rows, each weighing group computes the
-// weights of its own block's rows and writes them for all. Included by latent_kernel.cu only;
+// The scoring (Q K^T) and the weighing (softmax) warpgroup of the latent kernel for bfloat16 states. The CTAs of a
+// cluster share the width and divide the rows: each scoring group sends its partial scores of a row to the CTA that
+// owns the row, each weighing group computes the weights of its CTA's rows and writes them to all CTAs. Names: see
+// latent_reader.cuh. Included by latent_kernel.cu only;
 // docs/kernels/latent_attention.md has the derivation.
 #pragma once
 
@@ -15,7 +16,7 @@
 
 namespace cepe::latent_kernel {
 
-// Softmax of a thread's columns so far: rows row_of(column) of the block's own.
+// The running softmax of a thread's columns: rows row_of(column) of the CTA's own.
 template <class L>
 struct Softmax {
   float highest[L::own_columns], total[L::own_columns];  // total: of this thread's tokens
@@ -25,9 +26,9 @@ struct Softmax {
   }
 };
 
-// One warp: the piece's query, this block's part of the width, zeros where it has fewer chunks than others. Of a chunk
-// first the block's own rows, then those of block rank ^ 1, and so on, so that whose a sum is does not depend on the
-// block.
+// One warp: loads the work tile's query, this CTA's share of the width, zeros where the CTA has fewer chunks than
+// others. The rows of a chunk are in the order of their owners: this CTA's, then those of CTA rank ^ 1, and so on, so
+// that the owner of a register's sum is known at compile time.
 template <class L>
 __device__ __forceinline__ void load_query(const Maps& maps, const Problem& p, const Shared<L>& shared,
                                            const Piece& piece, int rank) {
@@ -45,8 +46,8 @@ __device__ __forceinline__ void load_query(const Maps& maps, const Problem& p, c
   __syncwarp();
 }
 
-// Begins a tile's products: of this block's width, (64 tokens x its width) (its width x rows). A chunk that is none is
-// the tile's first again, times zeros: a condition would make the products wait for each other.
+// Issues a tile's wgmma over this CTA's width: (64 tokens x width) (width x rows). A chunk past the CTA's last is its
+// first chunk again, times zeros: a branch would serialise the products.
 template <class L>
 __device__ __forceinline__ void begin_scores(const Shared<L>& shared, RingPlace<L::slots>& at, int chunks,
                                              float (&score)[L::values]) {
@@ -56,7 +57,7 @@ __device__ __forceinline__ void begin_scores(const Shared<L>& shared, RingPlace<
     place.skip(i < chunks ? i : 0);
     wait(shared.full + place.slot, place.parity);
     begin_products();
-    const int slot = __shfl_sync(~0u, place.slot, 0);  // which the compiler then keeps once for a warp
+    const int slot = __shfl_sync(~0u, place.slot, 0);  // uniform: kept in one register a warp
     const uint64_t states = operand(shared_address(shared.ring + slot * kSlotBytes));
     const uint64_t query = operand(shared_address(shared.query + i * L::query_chunk_bytes));
 #pragma unroll
@@ -66,10 +67,10 @@ __device__ __forceinline__ void begin_scores(const Shared<L>& shared, RingPlace<
   at.skip(chunks);
 }
 
-// Waits for a tile's products, then sends each block of the cluster its rows of the scores. The pipeline stage is free
-// when this block's adding group has read the weights of the tile `places` earlier: every block sent a part of those
-// weights, so every block has read the scores that lay in this stage. For the same reason a block that holds the scores
-// of a tile from all blocks knows that all blocks have read those earlier weights.
+// Waits for a tile's products, then sends each CTA of the cluster its rows of the scores. The pipeline stage is free
+// when this CTA's adding group has read the weights of the tile `places` earlier: every CTA sent a share of those
+// weights, so every CTA has read the scores that were in this stage. For the same reason a CTA that holds the scores of
+// a tile from all CTAs knows that all CTAs have read those earlier weights.
 template <class L>
 __device__ __forceinline__ void send_scores(const Shared<L>& shared, RingPlace<L::places>& at, uint32_t rank,
                                             float (&score)[L::values]) {
@@ -102,7 +103,7 @@ __device__ __forceinline__ void send_scores(const Shared<L>& shared, RingPlace<L
   at.advance();
 }
 
-// The block's own rows' scores of a tile, in powers of two: all blocks' parts.
+// The scores of the CTA's own rows in a tile, in powers of two: the sum over all CTAs.
 template <class L>
 __device__ __forceinline__ void add_parts(const Shared<L>& shared, RingPlace<L::places>& at, float scale,
                                           float (&score)[L::own_values]) {
@@ -123,7 +124,7 @@ __device__ __forceinline__ void add_parts(const Shared<L>& shared, RingPlace<L::
   }
 }
 
-// The highest of a thread's scores of each column, of all tokens of its warp, for the whole group to read: (4, rows).
+// Writes each warp's maximum of each column to shared memory, (4, rows), for the whole warpgroup.
 template <class L>
 __device__ __forceinline__ void share_highest(const Shared<L>& shared, const float (&score)[L::own_values]) {
 #pragma unroll
@@ -136,7 +137,7 @@ __device__ __forceinline__ void share_highest(const Shared<L>& shared, const flo
   synchronise_group<kGroup>(1);
 }
 
-// New highest scores where they grew by much; factor: what sums taken with the old ones are to be multiplied by.
+// Lazy rescaling: takes new maxima where they grew by more than kLazy. factor: rescales the sums of the old maxima.
 template <class L>
 __device__ __forceinline__ void renew_highest(const Shared<L>& shared, const float (&score)[L::own_values],
                                               Softmax<L>& softmax, float (&factor)[L::own_columns]) {
@@ -160,9 +161,8 @@ __device__ __forceinline__ uint32_t two_bfloat16(float low, float high) {
   memcpy(&word, &pair, 4);
   return word;
 }
-// A thread has, of rows 2 (lane % 4) and the next, tokens q = lane / 4 and q + 8 of its warp's 16: x[row][token].
-// Threads whose q differ exchange rows and tokens, so that each is left with four tokens that stand side by side in one
-// row: 8 bytes to store.
+// A thread has tokens q = lane / 4 and q + 8 of its warp's 16 for rows 2 (lane % 4) and the next: x[row][token].
+// Threads exchange them by shuffle, so that each ends with four consecutive tokens of one row: one 8-byte store.
 struct FourWeights {
   uint32_t word[2];
 };
@@ -178,7 +178,8 @@ __device__ __forceinline__ FourWeights four_in_a_row(const float (&x)[2][2]) {
   return {{late ? came : keep, late ? keep : came}};
 }
 
-// Where a thread stores what four_in_a_row() leaves it with, in each of the blocks, of its first two columns.
+// The addresses, in each CTA of the cluster, to which a thread stores the result of four_in_a_row() for its first two
+// columns.
 template <class L>
 struct WeightPlaces {
   uint32_t in[L::blocks];  // in the shared memory of block rank ^ i
@@ -192,8 +193,7 @@ struct WeightPlaces {
   }
 };
 
-// Exponentials of a tile's scores, as bfloat16 weights for the adding groups of all blocks. Their places are free:
-// send_scores().
+// Writes a tile's weights in bfloat16 for the adding groups of all CTAs. send_scores() explains why the stage is free.
 template <class L>
 __device__ __forceinline__ void write_weights(const Shared<L>& shared, const WeightPlaces<L>& places,
                                               RingPlace<L::places>& at, uint32_t rank,
@@ -234,7 +234,7 @@ __device__ __forceinline__ void write_weights(const Shared<L>& shared, const Wei
   at.advance();
 }
 
-// A tile's weights from its scores. real: whether the thread's two tokens are.
+// Computes a tile's weights from its scores. real: whether each of the thread's two tokens is a real one.
 template <class L>
 __device__ __forceinline__ void weigh(const Shared<L>& shared, const WeightPlaces<L>& places, RingPlace<L::places>& at,
                                       uint32_t rank, const bool (&real)[2], float (&score)[L::own_values],
@@ -259,7 +259,7 @@ __device__ __forceinline__ void weigh(const Shared<L>& shared, const WeightPlace
   write_weights(shared, places, at, rank, score, factor);
 }
 
-// Leaves the block's own rows' statistics of a piece.
+// Writes the statistics of a work tile's partial, for the CTA's own rows.
 template <class L>
 __device__ __forceinline__ void write_statistics(const Parts& parts, const Piece& piece, const Shared<L>& shared,
                                                  int first_row, const Softmax<L>& softmax) {
@@ -282,7 +282,7 @@ __device__ __forceinline__ void write_statistics(const Parts& parts, const Piece
   synchronise_group<kGroup>(1);  // `highest` may be written again
 }
 
-// The first warpgroup's work. The first piece's query is on its way.
+// The scoring warpgroup. The load of the first work tile's query has been issued.
 template <class L>
 __device__ __forceinline__ void score_pieces(const Maps& maps, const Problem& p, const Shared<L>& shared,
                                              uint32_t rank) {
@@ -293,7 +293,7 @@ __device__ __forceinline__ void score_pieces(const Maps& maps, const Problem& p,
   bool first = true;
   for_each_piece(maps, p, [&](const Piece& piece) {
     if (!first) {
-      synchronise_group<kGroup>(3);  // the query's place is read no more
+      synchronise_group<kGroup>(3);  // no warp reads the old query any more
       if (warp_here() == 0) load_query(maps, p, shared, piece, static_cast<int>(rank));
     }
     wait(shared.query_there, query_parity);
@@ -308,7 +308,7 @@ __device__ __forceinline__ void score_pieces(const Maps& maps, const Problem& p,
   });
 }
 
-// The second one's.
+// The weighing warpgroup.
 template <class L>
 __device__ __forceinline__ void weigh_pieces(const Maps& maps, const Problem& p, const Shared<L>& shared,
                                              uint32_t rank) {

@@ -1,5 +1,6 @@
-// The adding warpgroups of the latent kernel: sums of weighed states, bfloat16 or bytes, and what is left of them at
-// the end of a piece. Included by latent_kernel.cu only; docs/kernels/latent_attention.md has the derivation.
+// The adding warpgroups (P V) of the latent kernel, for bfloat16 and 8-bit states, and the partial that they write at
+// the end of a work tile. Names: see latent_reader.cuh. Included by latent_kernel.cu only;
+// docs/kernels/latent_attention.md has the derivation.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -11,7 +12,7 @@
 
 namespace cepe::latent_kernel {
 
-// The sums of a piece, as they lie in registers (Parts). chunks: of 64 values of the width, the thread's.
+// Writes a work tile's sums in their register layout (Parts). chunks: the thread's chunks of 64 values of the width.
 template <class L>
 __device__ __forceinline__ void write_sums(const Parts& parts, const Piece& piece, const Span& chunks,
                                            const float (&sums)[L::sum_tiles][L::values]) {
@@ -29,8 +30,8 @@ __device__ __forceinline__ void write_sums(const Parts& parts, const Piece& piec
   }
 }
 
-// The products of a tile's weights and states, bfloat16 from shared memory. A chunk that is none is the tile's first
-// again: its sums are not written, and a condition would make the products wait for each other.
+// wgmma of a tile's weights and bfloat16 states from shared memory. A chunk past the CTA's last is its first chunk
+// again, whose sums are not written: a branch would serialise the products.
 template <class L>
 __device__ __forceinline__ void add_chunks(const Shared<L>& shared, RingPlace<L::slots>& at, int chunks,
                                            uint64_t weights, bool first, float (&sums)[L::sum_tiles][L::values]) {
@@ -56,8 +57,8 @@ __device__ __forceinline__ void add_chunks(const Shared<L>& shared, RingPlace<L:
   at.skip(chunks);
 }
 
-// The same of bytes, which pass through registers: the tile's part that a thread adds. An adding group has sum_tiles
-// chunks of 64 values, of which a warp takes 16 bytes of every token; one load of matrices brings them of 32 tokens.
+// 8-bit states pass through registers. An adding group has sum_tiles chunks of 64 values, of which a warp takes 16
+// bytes of every token; one ldmatrix loads them for 32 tokens.
 template <class L>
 class ByteTile {
  public:
@@ -70,7 +71,7 @@ class ByteTile {
     for (int half = 0; half < 2; ++half)
       of_lane_[half] = static_cast<uint32_t>(place_in_slot(lane, half * kChunk + warp * 16));
   }
-  // Waits for the tile that begins at a place of the ring.
+  // Waits for the tile that begins at slot `at` of the ring.
   __device__ __forceinline__ void begin(const Shared<L>& shared, const RingPlace<L::slots>& at) {
 #pragma unroll
     for (int i = 0; i < kChunks; ++i) {
@@ -91,7 +92,7 @@ class ByteTile {
   uint32_t of_lane_[2], from_[kChunks];
 };
 
-// words: of the tile's first load. more: another tile follows, whose first words are loaded meanwhile.
+// Adds one tile. words: the tile's first load. more: another tile follows, whose first load is issued meanwhile.
 template <class L>
 __device__ __forceinline__ void add_bytes(const Shared<L>& shared, RingPlace<L::slots>& at, uint64_t weights,
                                           bool first, bool more, ByteTile<L>& tile, uint32_t (&words)[2][4],
@@ -104,8 +105,7 @@ __device__ __forceinline__ void add_bytes(const Shared<L>& shared, RingPlace<L::
     if (load + 1 < kLoads) tile.load(load + 1, words[(load + 1) % 2]);
     values_of(words[load % 2], a);
     begin_products();
-    // Also of a chunk that is none: its sums are not written, and a condition would make the products wait for each
-    // other.
+    // Also for a chunk past the last, whose sums are not written: a branch would serialise the products.
     const int chunk = load % L::sum_tiles, tokens = load / L::sum_tiles * 2;  // in steps of 16
 #pragma unroll
     for (int k = 0; k < 2; ++k)
@@ -125,7 +125,7 @@ __device__ __forceinline__ void add_bytes(const Shared<L>& shared, RingPlace<L::
   wait_products<0>();
 }
 
-// sums = sums * factors, where a row's highest score grew by much.
+// sums = sums * factors where a row's maximum was renewed.
 template <class L>
 __device__ __forceinline__ void renew_sums(const float* factors, float (&sums)[L::sum_tiles][L::values]) {
   const int lane = threadIdx.x % 32;
@@ -145,7 +145,7 @@ __device__ __forceinline__ void renew_sums(const float* factors, float (&sums)[L
 }
 
 // An adding warpgroup's work: sums (width x rows) = sums * factors + (width x 64 tokens) (64 tokens x rows) for each
-// tile, of the chunks that are its own. begin(): at the beginning of a piece; add(weights, first, more): a tile's
+// tile, over its own chunks. begin(): called at the beginning of a work tile; add(weights, first, more): a tile's
 // products.
 template <class L, class Begin, class Add>
 __device__ __forceinline__ void add_pieces(const Maps& maps, const Problem& p, const Shared<L>& shared,
@@ -167,7 +167,7 @@ __device__ __forceinline__ void add_pieces(const Maps& maps, const Problem& p, c
     write_sums<L>(p.parts, piece, chunks, sums);
   });
 }
-// adder: which of the block's groups.
+// adder: which of the CTA's adding groups.
 template <class L>
 __device__ __forceinline__ void add_pieces(const Maps& maps, const Problem& p, const Shared<L>& shared, uint32_t rank,
                                            int adder) {

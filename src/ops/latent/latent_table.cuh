@@ -1,5 +1,5 @@
-// Contexts of different lengths in one launch: what the latent kernel and its merge find about them in device memory,
-// and what its host side shares with the one that writes it. Included by latent_*.cu only.
+// Contexts of different lengths in one launch: the table in device memory that the latent kernel and the combine kernel
+// read, and that the host writes. Included by latent_*.cu only.
 #pragma once
 
 #include <cuda.h>
@@ -15,8 +15,8 @@ constexpr int kTile = 64;  // tokens between two synchronisations of the warpgro
 using hopper::kChunk;
 using hopper::kRowBytes;
 
-// One context, and the rows of the query that read it. Contexts stand in the order of their rows; the tiles of a
-// context's blocks of rows follow each other, and those of the next context.
+// One context, and the rows of the query that read it. Contexts are in the order of their rows; tiles are numbered
+// context by context, within a context block of rows by block of rows.
 struct alignas(128) TableEntry {
   CUtensorMap states;   // of this context alone
   const bool* mask;     // (tokens), or null
@@ -24,11 +24,11 @@ struct alignas(128) TableEntry {
   int64_t first_pair;   // of a context and a block of rows
   int first_row, rows, tokens, tiles;
 };
-// What one sequence reads, as the merge wants it.
+// What one sequence reads, for the combine kernel.
 struct TableSequence {
   int64_t first_tile, first_pair;
   int tiles;  // of a pair; 0: the sequence has no context
-  int row;    // its first one among its context's
+  int row;    // its first row among the rows of its context
 };
 struct TableTotals {
   int contexts;
@@ -54,14 +54,14 @@ struct Table {
     return low;
   }
 };
-// How a table for so many sequences lies in memory.
+// The layout of a table for so many sequences.
 Table table_in(const void* memory, int64_t sequences);
 
-// Readers of so many blocks, which share the width, that run at the same time.
+// How many clusters of so many CTAs the current device runs at the same time.
 int most_readers(int blocks);
 constexpr int64_t tiles_of(int64_t tokens) { return (tokens + kTile - 1) / kTile; }
 
-// Of states: bfloat16 as chunks in boxes of a tile of one, bytes in boxes of a tile of 128.
+// The tensor map of states: boxes of a tile of tokens by 64 bfloat16 values or 128 bytes.
 CUtensorMap map_of_states(const hopper::Array& a, bool eight_bits);
 
 }  // namespace cepe::latent_kernel

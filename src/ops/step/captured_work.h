@@ -1,5 +1,5 @@
-// Work that is repeated on the same tensors: on a CUDA device its kernels are recorded once as a graph and from then on
-// started together, which costs the host one call instead of hundreds.
+// Work that is repeated on the same tensors. On a CUDA device its kernels are recorded once as a CUDA graph, which the
+// host then launches with one call instead of hundreds.
 #pragma once
 
 #include <c10/core/Device.h>
@@ -11,13 +11,13 @@ namespace cepe {
 
 class CapturedWork {
  public:
-  // work: the same operations on the same memory at every call, without anything that waits for the device. What it
-  // reads and writes must outlive this object, and stay where it is. graph: false, or a CPU: every run calls it.
+  // work: the same operations on the same memory at every call; it never waits for the device. The memory that it reads
+  // and writes must outlive this object at the same addresses. Without graph, and on a CPU, every run() calls work.
   CapturedWork(const c10::Device& device, bool graph, std::function<void()> work);
   ~CapturedWork();
 
-  // In order with the device's current stream. With a graph the first run calls the work, which lets libraries load and
-  // allocate what they need; the second records it; later ones start what was recorded.
+  // Ordered on the device's current stream. With a graph the first run calls work, so that libraries load and allocate;
+  // the second records it; later runs launch the graph.
   void run();
 
  private:

@@ -23,7 +23,7 @@ struct AttentionArgs {
   int64_t batch, capacity, heads, kv_heads, head_size;
   float eps;  // of the norms
 };
-// Both halves of a head are whole 16-byte pieces. All pointers are aligned to 16 bytes.
+// Each half of a head is a whole number of 16-byte vectors. All pointers are aligned to 16 bytes.
 constexpr bool head_size_fits(int64_t size) { return size > 0 && size % 16 == 0 && size <= 256; }
 void attention(const AttentionArgs& args, void* stream);
 
