@@ -97,7 +97,7 @@ DeviceRates device_rates(const at::Device& device, at::ScalarType type) {
     // and 1024 (469 and 448).
     return {.product = 794e12, .attention = {626e12, 0}, .latent = {460e12, 37}, .kept = {357e12, 0}, .bytes = 4.25e12};
   }
-  // Two threads of an AVX-512 server processor with avx512_bf16; docs/kernels/latent_attention.md and
+  // Two threads of an AVX-512 server processor with avx512_bf16; docs/kernels/cpu.md and
   // bench/context_attention_bench. A quarter-filled tile costs as much as a whole one, hence half_rows.
   const double pairs = at::get_num_threads() / 2.0;
   DeviceRates rates =

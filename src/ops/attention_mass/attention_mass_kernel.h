@@ -1,6 +1,6 @@
 // Attention mass by chunk as CUDA kernels (ops/attention_mass/attention_mass.h). Raw pointers and plain structs, no
 // torch. Launches are asynchronous on the given stream (a cudaStream_t); a launch that CUDA refuses throws Error. Built
-// only with CEPE_CUDA, for Hopper. docs/kernels/latent_attention.md describes them.
+// only with CEPE_CUDA, for Hopper. docs/kernels/attention_mass.md describes them.
 #pragma once
 
 #include <cstdint>

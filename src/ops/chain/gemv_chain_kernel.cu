@@ -1,7 +1,7 @@
-// docs/kernels/gemv_chain.md has the derivation; names here follow it. One block a multiprocessor walks through all
-// products. One thread keeps copies of weights coming into a ring of stages and does not wait for anybody but the ring;
-// eight warps multiply what has come with x; one warp adds up their sums, finishes the outputs and hands them to the
-// other blocks.
+// The persistent kernel of a GEMV chain; docs/kernels/gemv_chain.md has the derivation. One CTA a multiprocessor goes
+// through all products. A producer thread fills pipeline stages with weights by TMA and waits for nothing but free
+// stages; eight consumer warps multiply each stage with x; an epilogue warp reduces their sums to outputs and publishes
+// these to the other CTAs.
 #include "ops/chain/gemv_chain_finish.cuh"
 #include "ops/chain/gemv_chain_kernel.h"
 #include "ops/chain/gemv_chain_multiply.cuh"

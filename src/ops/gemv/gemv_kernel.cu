@@ -1,5 +1,5 @@
-// docs/kernels/decode_step.md: the matrix is read once, 16 bytes a thread, many of them on their way at any time; the
-// rows of x wait in shared memory.
+// GEMV with bfloat16 weights (docs/kernels/gemv.md): the matrix is read once, in 16-byte loads of which each thread has
+// several in flight; the rows of x are in shared memory.
 #include "ops/gemv/gemv_kernel.h"
 
 #include "ops/cuda/bf16_vector.cuh"

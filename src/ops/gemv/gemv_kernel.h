@@ -1,7 +1,7 @@
 // CUDA kernels of GEMVs and skinny GEMMs behind plain structs of pointers: no torch here. bfloat16 in and out, float32
 // sums. Asynchronous on the given stream (a cudaStream_t) of the current device; a launch that CUDA refuses throws
 // Error. Weights are read before the grid dependency sync: the work before this launch must not have written them.
-// Built only with CEPE_CUDA. docs/kernels/decode_step.md derives them.
+// Built only with CEPE_CUDA. docs/kernels/gemv.md and skinny_gemm.md derive them.
 #pragma once
 
 #include <cstdint>

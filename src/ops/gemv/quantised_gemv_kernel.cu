@@ -1,6 +1,6 @@
-// docs/kernels/decode_step.md, "Narrow weights": 16 outputs a block at a time on tensor cores, so that a weight costs
-// little more than its unpacking. Weights become integers (or e4m3's numbers) in bfloat16, which holds them exactly, x
-// is bfloat16 already, sums are float32.
+// GEMV with int8, fp8 or int4 weights (docs/kernels/gemv.md): a CTA computes 16 outputs at a time on tensor cores, so
+// that a weight costs little more than its unpacking. Weights become bfloat16, which holds integers of 8 bits and
+// e4m3's numbers exactly; sums are float32.
 #include <utility>
 
 #include "ops/cuda/bf16_vector.cuh"

@@ -1,7 +1,7 @@
-// docs/kernels/decode_step.md: products of 5 to 16 rows. A block multiplies tiles of 128 outputs by all rows with the
-// tensor cores' wgmma, the weights as its rows; one thread keeps copies of weights and x coming into a ring. Tiles
-// times their inputs are cut into equal shares, one for a block; who comes last to a tile that is cut adds its parts
-// up, in their order.
+// Products of 5 to 16 rows (docs/kernels/skinny_gemm.md). A CTA multiplies tiles of 128 outputs by all rows with wgmma,
+// the weights as its rows; a producer thread fills pipeline stages with weights and x by TMA. Stream-K: the steps of
+// all tiles are cut into equal shares, one a CTA; the CTA that counts last on a tile's semaphore adds up its partials
+// in a fixed order.
 #include <cuda.h>
 
 #include <algorithm>

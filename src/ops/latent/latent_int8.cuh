@@ -1,7 +1,7 @@
 // Latents in 8 bits: their products and their queries. Included by latent_kernel.cu only. A byte u stands for (u - 128)
 // times the token's scale. Scores are integer products of the bytes with queries of two bytes. Sums need the bytes
 // transposed, which wgmma does not offer for 8-bit operands: they pass through registers as float16 numbers, 0x6400 | u
-// being 1024 + u. docs/kernels/latent_attention.md derives the layouts.
+// being 1024 + u. docs/kernels/latent_int8.md derives the layouts.
 #pragma once
 
 #include <cuda_bf16.h>

@@ -1,7 +1,7 @@
 // The scoring and the weighing warpgroup of the latent kernel for 8-bit states, and the warps that prepare the tokens'
 // scales. Scores are products with the query as rows, from registers, and the tokens as columns, so that shared memory
 // is read for the states alone. Names: see latent_reader.cuh. Included by latent_kernel.cu only;
-// docs/kernels/latent_attention.md has the derivation.
+// docs/kernels/latent_int8.md has the derivation.
 #pragma once
 
 #include <cuda_fp16.h>

@@ -1,6 +1,6 @@
-// One pass over the states for few rows. docs/kernels/latent_attention.md has the derivation; names here follow it: a
-// reader is a block, or two or four that share the width; one warpgroup scores tiles of 64 tokens, one weighs the
-// scores, one adds the states (two where they are bytes), and one thread keeps the copies coming.
+// One pass over the states for few rows. docs/kernels/latent_attention.md has the derivation. A reader is a cluster of
+// one, two or four CTAs that share the width. One warpgroup scores tiles of 64 tokens (Q K^T), one weighs the scores
+// (softmax), one adds the states (P V; two in 8 bits), and a producer thread issues the TMA loads.
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
@@ -49,10 +49,10 @@ __device__ __forceinline__ void init_groups(const Shared<L>& shared) {
   publish_barriers();
 }
 
-// What the groups do: scoring, weighing, adding, copying. What does not need earlier work's results begins before that
-// has ended, and since the first instructions of a kernel take long (docs/kernels/decode_step.md), nothing stands
-// before the first copies of states and of the query that they do not need. A block may end before the others of its
-// cluster: it has received all that they send it.
+// The warpgroups' roles: scoring, weighing, adding, producing. What does not need the preceding kernel's results begins
+// before the grid dependency sync. The first instructions of a kernel are slow (instruction cache misses), so nothing
+// precedes the first loads of states and query that they do not need. A CTA may end before the others of its cluster:
+// it has received all that they send it.
 template <class L>
 __device__ __forceinline__ void read_pieces(const Maps& maps, const Problem& p, const Shared<L>& shared, uint32_t rank,
                                             int role) {

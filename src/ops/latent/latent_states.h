@@ -17,7 +17,7 @@ struct LatentStates {
 };
 
 // States in 8 bits (latent_int8.h): state = scale * (value - 128). Bytes with an offset, because so they become float16
-// numbers by moving bytes (docs/kernels/latent_attention.md).
+// numbers by moving bytes (docs/kernels/latent_int8.md).
 struct Int8States {
   at::Tensor values;  // (..., E) uint8, 1 .. 255
   at::Tensor scales;  // (...) float32, above 0: the token's greatest magnitude / 127

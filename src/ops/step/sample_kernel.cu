@@ -1,6 +1,6 @@
 // One block of threads a row. Thresholds of top-k and top-p are found by search: scores as ordered integers, two bits a
 // pass, each pass counting (top-k) or adding weights (top-p) at and above three values. Counts and weights are
-// integers, so that nothing depends on the order of additions. docs/kernels/decode_step.md.
+// integers, so that nothing depends on the order of additions. docs/kernels/sampling.md.
 #include "ops/step/sample_kernel.h"
 
 #include "ops/cuda/bf16_vector.cuh"

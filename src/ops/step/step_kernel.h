@@ -1,7 +1,8 @@
 // CUDA kernels of a decoding step, one token for each sequence of a batch, as raw pointers and plain structs: no torch
 // here. bfloat16 in and out, float32 inside. Each launch is asynchronous on the given stream (a cudaStream_t) of the
 // current device; a launch that CUDA refuses throws Error. All sizes that change from step to step are read on the
-// device, so that a captured launch stays valid. Built only with CEPE_CUDA. docs/kernels/decode_step.md derives them.
+// device, so that a captured launch stays valid. Built only with CEPE_CUDA. docs/kernels/step_attention.md derives
+// them.
 #pragma once
 
 #include <cstdint>
