@@ -11,12 +11,13 @@
 #include <limits>
 #include <vector>
 
+#include "ops/cpu/exponential.h"
+
 namespace cepe {
 namespace {
 
 // Plain C++ on vectors of a fixed size, inlined whole into one copy for each instruction set, as in
 // latent_attention_cpu.cc.
-#pragma GCC diagnostic ignored "-Wpsabi"  // of functions that return vectors: all are inlined
 #define CEPE_INLINE inline __attribute__((always_inline))
 
 constexpr int64_t kLanes = 16;
@@ -32,25 +33,8 @@ CEPE_INLINE Vector load(const uint16_t* p) {  // bfloat16: the upper half of a f
   return std::bit_cast<Vector>(__builtin_convertvector(*reinterpret_cast<const Halves*>(p), Bits) << 16);
 }
 
-// e^(x - shift) for x <= shift, 0 for x = -inf, not a number where x is none: 2^n times the degree-6 Taylor series on
-// [-ln 2 / 2, ln 2 / 2]. Adding and taking away 1.5 * 2^23 rounds to a whole number.
-CEPE_INLINE Vector exp_below(Vector x, float shift) {
-  constexpr float kRound = 12582912.0f;
-  const Vector below = x - shift;
-  const Vector t = below > -87.0f ? below : Vector{} - 87.0f;
-  const Vector rounded = t * 1.44269504f + kRound;
-  const Vector n = rounded - kRound;
-  const Vector r = (t - n * 0.693359375f) + n * 2.12194440e-4f;
-  Vector p = r * (1.0f / 720) + 1.0f / 120;
-  p = p * r + 1.0f / 24;
-  p = p * r + 1.0f / 6;
-  p = p * r + 0.5f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
-  const Bits exponent = (std::bit_cast<Bits>(rounded) - std::bit_cast<uint32_t>(kRound)) << 23;
-  const Vector value = std::bit_cast<Vector>(std::bit_cast<Bits>(p) + exponent);
-  return x == kNone ? Vector{} : value + (below - below);
-}
+// e^(x - shift) for x <= shift, 0 for x = -infinity. Not-a-number stays.
+CEPE_INLINE Vector exp_below(Vector x, float shift) { return x == kNone ? Vector{} : exponential<Bits>(x - shift); }
 
 // The query rows of one key-value head, and what they have read so far.
 struct Rows {

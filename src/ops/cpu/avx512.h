@@ -9,6 +9,8 @@
 
 #include <cstdint>
 
+#include "ops/cpu/exponential.h"
+
 #define CEPE_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
 #define CEPE_AVX512_INLINE CEPE_AVX512 __attribute__((always_inline)) inline
 #define CEPE_AVX512_LAMBDA CEPE_AVX512 __attribute__((always_inline))
@@ -28,19 +30,8 @@ CEPE_AVX512_INLINE void store(uint16_t* to, __m512 x) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), narrow(x));
 }
 
-// e^x: 2^n e^r with |r| <= ln(2) / 2 and the first eight terms of e^r's series, which leave less than 2^-24 of it.
-// ln(2) comes in two parts, the first of which has few enough bits that n times it is exact. Not-a-number stays.
-CEPE_AVX512_INLINE __m512 exponential(__m512 x) {
-  x = _mm512_min_ps(_mm512_set1_ps(90), _mm512_max_ps(_mm512_set1_ps(-104), x));
-  const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 0);
-  __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
-  r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
-  __m512 sum = _mm512_set1_ps(1 / 5040.0f);
-  for (const float term : {1 / 720.0f, 1 / 120.0f, 1 / 24.0f, 1 / 6.0f, 1 / 2.0f, 1.0f, 1.0f}) {
-    sum = _mm512_fmadd_ps(sum, r, _mm512_set1_ps(term));
-  }
-  return _mm512_scalef_ps(sum, n);
-}
+using Bits = uint32_t __attribute__((vector_size(64)));
+CEPE_AVX512_INLINE __m512 exponential(__m512 x) { return cepe::exponential<Bits>(x); }
 
 // Sixteen rows of sixteen 32-bit values become columns.
 CEPE_AVX512_INLINE void transpose(__m512i (&rows)[16]) {

@@ -10,6 +10,8 @@
 #include <limits>
 #include <vector>
 
+#include "ops/cpu/exponential.h"
+
 namespace cepe {
 namespace {
 
@@ -33,23 +35,6 @@ struct Rows {
   float* sum;              // (count, width), sum of exp(score - highest) state
   float *highest, *total;  // (count) each: the highest score, the sum of exp(score - highest)
 };
-
-// e^x for x <= 0, to 2 units in the last place: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2] (the degree-6 Taylor
-// series, whose first term left out is 1.5e-8 there).
-CEPE_INLINE float exp_of_negative(float given) {
-  const float x = given > -87.0f ? given : -87.0f;
-  const float n = std::nearbyint(x * 1.44269504f);
-  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-  float p = 1.0f / 720;
-  p = p * r + 1.0f / 120;
-  p = p * r + 1.0f / 24;
-  p = p * r + 1.0f / 6;
-  p = p * r + 0.5f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
-  const float not_a_number = given - given;  // where `given` is none; else 0
-  return std::bit_cast<float>(std::bit_cast<int32_t>(p) + (static_cast<int32_t>(n) << 23)) + not_a_number;
-}
 
 // scores[r][n] of kRows queries and a block of states.
 template <int64_t kRows>
@@ -117,10 +102,10 @@ CEPE_INLINE void read_block(const Rows& rows, const float* states, int64_t token
       }
       // Nothing real so far: all stays as it is.
       const float shift = highest == kNone ? 0.0f : highest;
-      factor[r] = rows.highest[row + r] == kNone ? 0.0f : exp_of_negative(rows.highest[row + r] - shift);
+      factor[r] = rows.highest[row + r] == kNone ? 0.0f : exponential<uint32_t>(rows.highest[row + r] - shift);
       float total = rows.total[row + r] * factor[r];
       for (int64_t n = 0; n < kBlock; ++n) {
-        const float x = exp_of_negative(scores[n] - shift);
+        const float x = exponential<uint32_t>(scores[n] - shift);
         scores[n] = scores[n] == kNone ? 0.0f : x;
       }
       for (int64_t n = 0; n < kBlock; ++n) total += scores[n];
