@@ -5,20 +5,13 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/random.h"
 #include "base/report.h"
 
 namespace cepe {
 namespace {
 
 std::string tokens_text(int64_t count) { return format_count(static_cast<uint64_t>(count)); }
-
-// Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators": the finaliser of SplitMix64.
-uint64_t mix(uint64_t x) {
-  x += 0x9E3779B97F4A7C15ull;
-  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ull;
-  x = (x ^ (x >> 27)) * 0x94D049BB133111EBull;
-  return x ^ (x >> 31);
-}
 
 int64_t length(const TokenDocument& document) { return static_cast<int64_t>(document.tokens.size()); }
 
@@ -49,11 +42,12 @@ std::optional<ContextPlace> choose_other(const Window& window, const std::vector
                                          const std::vector<TokenDocument>& documents, int64_t longest_context) {
   if (pool.size() < 2) return std::nullopt;
   const auto own = std::find(pool.begin(), pool.end(), window.document) - pool.begin();
-  const uint64_t random = mix(mix(window.document) ^ static_cast<uint64_t>(window.start));
+  const uint64_t random = splitmix64(splitmix64(window.document) ^ static_cast<uint64_t>(window.start));
   const auto step = static_cast<size_t>(random % (pool.size() - 1)) + 1;
   const size_t other = pool[(static_cast<size_t>(own) + step) % pool.size()];
   const int64_t places = length(documents[other]) - longest_context + 1;
-  return ContextPlace{other, longest_context + static_cast<int64_t>(mix(random) % static_cast<uint64_t>(places))};
+  return ContextPlace{other,
+                      longest_context + static_cast<int64_t>(splitmix64(random) % static_cast<uint64_t>(places))};
 }
 
 DomainWindows place_in_domain(const std::vector<TokenDocument>& documents, const std::vector<size_t>& members,
