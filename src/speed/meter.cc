@@ -7,13 +7,10 @@
 #include "base/report.h"
 
 namespace cepe {
-namespace {
 
 void wait_for(const c10::Device& device) {
   if (!device.is_cpu()) at::accelerator::synchronizeDevice(device.index());
 }
-
-}  // namespace
 
 void Meter::start() {
   wait_for(device_);

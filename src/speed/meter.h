@@ -12,6 +12,9 @@ struct Cost {
   uint64_t peak_bytes = 0;
 };
 
+// Returns once all work on the device has ended; a CPU's has ended already.
+void wait_for(const c10::Device& device);
+
 // Measures one piece of work after another on a device. Peak memory is, on a CPU, the process's resident high-water
 // mark, reset at start() after memory that the allocator keeps is given back; on a GPU, what tensors occupied at most.
 class Meter {
