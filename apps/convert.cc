@@ -36,7 +36,7 @@ void convert_trained_parts(const ConvertCommand& given, SaveOptions::Weights wei
 }
 
 void run(const ConvertCommand& given) {
-  const SaveOptions::Weights weights = weights_from_name(given.weights);
+  const SaveOptions::Weights weights = saved_weights_from_name(given.weights, "--weights");
   const fs::path model = find_model(given.model);
   require_separate_output(model, given.out);
   if (is_trained_parts(model)) return convert_trained_parts(given, weights);

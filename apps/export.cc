@@ -60,7 +60,7 @@ struct ExportCommand {
 
 void run(const ExportCommand& given) {
   require(given.format == "published", "--format: expected published, found \"{}\"", given.format);
-  const SaveOptions::Weights weights = weights_from_name(given.weights);
+  const SaveOptions::Weights weights = saved_weights_from_name(given.weights, "--weights");
   require(weights != SaveOptions::Weights::int8,
           "--weights int8: the published layout has no int8 weights: choose f32 or bf16");
   require_separate_output(find_model(given.model), given.out);
@@ -69,13 +69,6 @@ void run(const ExportCommand& given) {
 }
 
 }  // namespace
-
-SaveOptions::Weights weights_from_name(const std::string& name) {
-  if (name == "f32") return SaveOptions::Weights::f32;
-  if (name == "bf16") return SaveOptions::Weights::bf16;
-  if (name == "int8") return SaveOptions::Weights::int8;
-  fail("--weights: expected f32, bf16 or int8, found \"{}\"", name);
-}
 
 void require_separate_output(const fs::path& model, const fs::path& out) {
   std::error_code ignored;  // paths that do not exist are not the same

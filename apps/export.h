@@ -1,4 +1,4 @@
-// What `cepe convert` and `cepe export` share: the forms of weights, and writing a whole published model directory.
+// What `cepe convert` and `cepe export` share: writing a whole published model directory.
 #pragma once
 
 #include <filesystem>
@@ -7,9 +7,6 @@
 #include "model/checkpoint/checkpoint.h"
 
 namespace cepe {
-
-// --weights: f32, bf16 or int8; Error on another name.
-SaveOptions::Weights weights_from_name(const std::string& name);
 
 // Throws Error when the output is the model's own directory (a failure half-way would leave it mixed) or a file.
 void require_separate_output(const std::filesystem::path& model, const std::filesystem::path& out);

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "model/checkpoint/checkpoint.h"
 
 namespace cepe {
 namespace {
@@ -64,8 +65,7 @@ void check_numbers(const TrainConfig& c) {
   require(c.epsilon > 0 && std::isfinite(c.epsilon), "train.epsilon: expected a number above 0, found {}", c.epsilon);
   require(c.precision == "auto" || c.precision == "float32" || c.precision == "bfloat16",
           "train.precision: expected auto, float32 or bfloat16, found \"{}\"", c.precision);
-  require(c.weights == "f32" || c.weights == "bf16" || c.weights == "int8",
-          "run.weights: expected f32, bf16 or int8, found \"{}\"", c.weights);
+  saved_weights_from_name(c.weights, "run.weights");
 }
 
 // Replaces each field by the configuration's value; the field's own value is the default.

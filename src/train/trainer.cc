@@ -57,11 +57,6 @@ at::ScalarType arithmetic_type(const TrainConfig& config, const at::Device& devi
   return config.precision == "bfloat16" ? at::kBFloat16 : at::kFloat;
 }
 
-SaveOptions::Weights weights_of(const std::string& name) {
-  if (name == "int8") return SaveOptions::Weights::int8;
-  return name == "f32" ? SaveOptions::Weights::f32 : SaveOptions::Weights::bf16;
-}
-
 std::vector<at::Tensor> trained_tensors(Cepe& model) {
   std::vector<at::Tensor> tensors;
   for (const Parameter& parameter : trainable_parameters(model)) tensors.push_back(*parameter.value);
@@ -345,7 +340,7 @@ void Trainer::save(bool last) {
 void Trainer::save_final() {
   const fs::path directory = job_.run / "final";
   SaveOptions options = save_options();
-  options.weights = weights_of(config_.weights);
+  options.weights = saved_weights_from_name(config_.weights, "run.weights");
   if (published()) {
     const fs::path& base = *opened_.base_path;
     const std::string now = hash_weights(base);

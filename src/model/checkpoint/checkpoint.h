@@ -56,6 +56,8 @@ struct SaveOptions {
   std::string base_sha256;
   nlohmann::json training;  // recorded in config.json as "training"
 };
+// "f32", "bf16" or "int8"; Error, which names `where`, otherwise.
+SaveOptions::Weights saved_weights_from_name(const std::string& name, const std::string& where);
 // Writes config.json and model.safetensors of the trained parts into a directory, each atomically.
 void save_trained_parts(Cepe& model, const std::filesystem::path& directory, const SaveOptions& options);
 // Writes the whole model in the published layout. Error (one sentence why) where it cannot be expressed.

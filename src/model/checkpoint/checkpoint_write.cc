@@ -72,6 +72,13 @@ void make_directory(const fs::path& directory) {
 
 }  // namespace
 
+Weights saved_weights_from_name(const std::string& name, const std::string& where) {
+  if (name == "f32") return Weights::f32;
+  if (name == "bf16") return Weights::bf16;
+  if (name == "int8") return Weights::int8;
+  fail("{}: expected f32, bf16 or int8, found \"{}\"", where, name);
+}
+
 void save_trained_parts(Cepe& model, const fs::path& directory, const SaveOptions& options) {
   require(model.encoder.has_value(), "{}: the model has no trained parts to save", directory.string());
   make_directory(directory);
