@@ -189,10 +189,16 @@ std::string gain_table(const PerplexityRecord& record, const std::vector<std::st
   return table.str();
 }
 
-std::string legend_of(const PerplexityRecord& record) {
-  std::string text = fmt::format(
-      "+- is half of the {:.0f} % interval, Student's t over documents; fewer than {} documents have none.\n",
-      kIntervalLevel * 100, kLeastClusters);
+// What the signs in the tables mean.
+std::string legend_of(const PerplexityRecord& record, const std::string& tables) {
+  std::string text;
+  if (tables.find("+-") != std::string::npos) {
+    text = fmt::format(
+        "+- is half of the {:.0f} % interval, Student's t over documents; fewer than {} documents have none.\n",
+        kIntervalLevel * 100, kLeastClusters);
+  } else if (tables.find('%') != std::string::npos) {
+    text = fmt::format("Fewer than {} documents give no error bars.\n", kLeastClusters);
+  }
   if (any_row(record.rows, Control::full_window)) {
     text += "Full attention is the frozen, untrained decoder with the same context in its own window.\n";
   }
@@ -328,7 +334,8 @@ std::string to_table(const PerplexityRecord& record) {
     table.add_row(std::move(cells));
   }
   const std::string gains = gain_table(record, domains);
-  return fmt::format("{}{}{}{}", table.str(), gains.empty() ? "" : "\n", gains, legend_of(record));
+  const std::string tables = table.str() + (gains.empty() ? "" : "\n" + gains);
+  return tables + legend_of(record, tables);
 }
 
 std::string to_sentences(const PerplexityRecord& record) {

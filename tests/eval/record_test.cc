@@ -151,6 +151,18 @@ TEST(Record, TableHasGainsOverAsManyTokensInOneRow) {
   EXPECT_EQ(lines_with(to_table(plain), {"ull attention"}), 0);
 }
 
+TEST(Record, TheLegendExplainsOnlyWhatTheTableHas) {
+  PerplexityRecord few = record();
+  few.rows.resize(2);
+  few.rows[1].change = Estimate{-0.1, std::nullopt, std::nullopt};
+  few.rows[1].against_full_attention = few.rows[1].reading_gain = few.rows[1].same_source_gain = std::nullopt;
+  few.rows[1].reading_gain_difference = few.rows[1].same_source_gain_difference = std::nullopt;
+  EXPECT_EQ(lines_with(to_table(few), {"+-"}), 0) << to_table(few);
+  EXPECT_EQ(lines_with(to_table(few), {"Fewer than 5 documents give no error bars."}), 1);
+  few.rows.resize(1);
+  EXPECT_EQ(lines_with(to_table(few), {"documents give"}), 0) << "nothing is compared";
+}
+
 TEST(Record, SentencesSayWhatTheNumbersMean) {
   const std::string text = to_sentences(record());
   EXPECT_THAT(text,
