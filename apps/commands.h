@@ -40,10 +40,8 @@ at::Device resolve_device(const ModelOptions& options);
 at::ScalarType resolve_dtype(const ModelOptions& options, const at::Device& device);
 
 // Opens a model for a command: a bare name is looked for, too (find_model), --base of a model that has none is an
-// Error, and the notes about the model are told once on standard error, or left to the command, which shows them
-// itself.
-enum class Notes { told, left };
-OpenedModel open_model(const ModelOptions& options, Notes notes = Notes::told);
+// Error, and the notes about the model are told once on standard error.
+OpenedModel open_model(const ModelOptions& options);
 // The same with settings of the command's own; base may be empty.
 OpenedModel open_model(const std::string& model, const std::string& base, OpenOptions options);
 const char* dtype_name(at::ScalarType dtype);  // "bfloat16" or "float32"

