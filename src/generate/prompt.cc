@@ -6,7 +6,6 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "text/chat_template.h"
 #include "text/text_file.h"
 
 namespace cepe {
@@ -26,23 +25,6 @@ void require_encoder(const OpenedModel& opened) {
 
 std::string special_text(const Tokenizer& tokenizer, std::optional<TokenId> token) {
   return token ? tokenizer.token_text(*token) : std::string();
-}
-
-// The template that a prompt is put into; empty where there is none.
-const std::string& template_for(const OpenedModel& opened, const PromptInput& input) {
-  return input.chat_template ? *input.chat_template : opened.chat_template;
-}
-
-std::string rendered(const OpenedModel& opened, const PromptInput& input) {
-  const Tokenizer& tokenizer = *opened.tokenizer;
-  ChatTemplateInput chat;
-  if (input.system) chat.messages.push_back({"system", *input.system});
-  chat.messages.push_back({"user", input.text});
-  chat.bos_token = special_text(tokenizer, tokenizer.bos());
-  chat.eos_token = special_text(tokenizer, tokenizer.eos());
-  chat.special_tokens = opened.special_tokens;
-  const std::string& file = input.chat_template ? input.chat_template_file : opened.chat_template_file;
-  return ChatTemplate(template_for(opened, input), file).render(chat);
 }
 
 // Whole chunks' worth of tokens between two reports of progress; encode_packed() takes as many as suit the device.
@@ -74,20 +56,50 @@ PackedChunks packed_chunks(const Chunks& chunks, int64_t first, int64_t count) {
 
 }  // namespace
 
-Prompt build_prompt(const OpenedModel& opened, const PromptInput& input) {
-  const Tokenizer& tokenizer = tokenizer_of(opened);
-  require(!input.text.empty(), "the prompt is empty");
-  Prompt prompt;
-  prompt.templated = !input.raw && !template_for(opened, input).empty();
-  require(prompt.templated || !input.system, "a system message needs a chat template, and {}",
-          input.raw ? std::string("a raw prompt is put into none") : opened.path.string() + " has none");
-  if (prompt.templated) {
-    prompt.tokens = tokenizer.encode(rendered(opened, input), {.add_special_tokens = false});
+PromptBuilder::PromptBuilder(const OpenedModel& opened, const TemplateChoice& choice)
+    : tokenizer_(opened.tokenizer), special_tokens_(opened.special_tokens) {
+  static_cast<void>(tokenizer_of(opened));
+  if (choice.none) {
+    no_template_ = "a raw prompt is put into none";
+  } else if (choice.text) {
+    template_.emplace(*choice.text, choice.file);
+  } else if (!opened.chat_template.empty()) {
+    template_.emplace(opened.chat_template, opened.chat_template_file);
   } else {
-    prompt.tokens = tokenizer.encode(input.text, {.add_special_tokens = true});
+    no_template_ = opened.path.string() + " has none";
   }
-  require(!prompt.tokens.empty(), "the prompt has no tokens");
-  return prompt;
+}
+
+std::vector<TokenId> PromptBuilder::chat(const std::vector<ChatMessage>& messages) const {
+  require(template_.has_value(), "a conversation needs a chat template, and {}", no_template_);
+  const std::string text = template_->render({.messages = messages,
+                                              .bos_token = special_text(*tokenizer_, tokenizer_->bos()),
+                                              .eos_token = special_text(*tokenizer_, tokenizer_->eos()),
+                                              .special_tokens = special_tokens_});
+  std::vector<TokenId> tokens = tokenizer_->encode(text, {.add_special_tokens = false});
+  require(!tokens.empty(), "the chat template makes an empty prompt of the conversation");
+  return tokens;
+}
+
+std::vector<TokenId> PromptBuilder::continuation(std::string_view text) const {
+  require(!text.empty(), "the prompt is empty");
+  std::vector<TokenId> tokens = tokenizer_->encode(text, {.add_special_tokens = true});
+  require(!tokens.empty(), "the prompt has no tokens");
+  return tokens;
+}
+
+Prompt PromptBuilder::prompt(const std::string& text, const std::optional<std::string>& system) const {
+  require(!text.empty(), "the prompt is empty");
+  require(has_template() || !system, "a system message needs a chat template, and {}", no_template_);
+  if (!has_template()) return {continuation(text), false};
+  std::vector<ChatMessage> messages;
+  if (system) messages.push_back({"system", *system});
+  messages.push_back({"user", text});
+  return {chat(messages), true};
+}
+
+Prompt build_prompt(const OpenedModel& opened, const PromptInput& input) {
+  return PromptBuilder(opened, input.chat_template).prompt(input.text, input.system);
 }
 
 Chunks read_context(const OpenedModel& opened, const std::vector<std::filesystem::path>& files,

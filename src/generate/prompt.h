@@ -3,22 +3,24 @@
 
 #include <filesystem>
 #include <functional>
+#include <map>
+#include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "model/checkpoint/checkpoint.h"
+#include "text/chat_template.h"
 #include "text/chunker.h"
 
 namespace cepe {
 
-struct PromptInput {
-  std::string text;                   // the user's message; raw: the text to go on with
-  std::optional<std::string> system;  // a system message before it
-  bool raw = false;                   // no chat template, even where the model has one
-  // Instead of the model's own, where given: the Jinja source, and the file for messages.
-  std::optional<std::string> chat_template;
-  std::string chat_template_file;
+// Which chat template prompts are put into.
+struct TemplateChoice {
+  bool none = false;                // raw: none, even where the model has one
+  std::optional<std::string> text;  // instead of the model's own: the Jinja source
+  std::string file = {};            // that holds it, for messages
 };
 
 struct Prompt {
@@ -27,10 +29,40 @@ struct Prompt {
   bool templated = false;
 };
 
-// The tokens of a prompt, the names of special tokens in it parsed. Raw: the text, with the begin token where the
-// tokenizer adds one. Throws Error on an empty prompt, a model without a tokenizer, a system message that no template
-// can take and text that is not UTF-8; ChatTemplateError where the template or what it does with the messages is
-// refused.
+// Makes the tokens of prompts for one model; the chat template is parsed once. Immutable: threads may share one. Shares
+// the model's tokenizer, so that the model may go first.
+class PromptBuilder {
+ public:
+  // Throws Error where the model has no tokenizer; ChatTemplateError where the template is refused.
+  explicit PromptBuilder(const OpenedModel& opened, const TemplateChoice& choice = {});
+
+  bool has_template() const { return template_.has_value(); }
+  const Tokenizer& tokenizer() const { return *tokenizer_; }
+
+  // A conversation, put into the template up to the beginning of the next answer; the names of special tokens in it are
+  // parsed. Throws Error where there is no template or a message is not UTF-8; ChatTemplateError where the template
+  // refuses the messages.
+  std::vector<TokenId> chat(const std::vector<ChatMessage>& messages) const;
+  // A text to go on with: its tokens, special ones parsed, after the begin token where the tokenizer adds one. Throws
+  // Error on an empty text, and on one that is not UTF-8.
+  std::vector<TokenId> continuation(std::string_view text) const;
+  // One user's message, after a system message where one is given, as chat() where there is a template; else the text
+  // as continuation(). Throws Error as they do, on an empty text and on a system message that no template can take.
+  Prompt prompt(const std::string& text, const std::optional<std::string>& system = {}) const;
+
+ private:
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  std::optional<ChatTemplate> template_;
+  std::string no_template_;  // where there is none: why, for messages
+  std::map<std::string, std::string> special_tokens_;
+};
+
+struct PromptInput {
+  std::string text;                   // the user's message; without a template: the text to go on with
+  std::optional<std::string> system;  // a system message before it
+  TemplateChoice chat_template = {};
+};
+// PromptBuilder::prompt() for one prompt.
 Prompt build_prompt(const OpenedModel& opened, const PromptInput& input);
 
 // Where a chunk comes from.
