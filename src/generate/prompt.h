@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "context/context.h"
 #include "model/checkpoint/checkpoint.h"
 #include "text/chunker.h"
 
@@ -32,12 +33,6 @@ struct Prompt {
 // can take and text that is not UTF-8; ChatTemplateError where the template or what it does with the messages is
 // refused.
 Prompt build_prompt(const OpenedModel& opened, const PromptInput& input);
-
-// Where a chunk comes from.
-struct ChunkSource {
-  std::string document;     // its name: "emma.txt", or "valid.jsonl:17" of a record
-  int64_t first_token = 0;  // the chunk's first one, counted in the document
-};
 
 // The chunks of text files (plain text or records, compressed or not: text/text_file.h), each document cut by itself.
 // Special tokens in the text are plain text here. Throws Error when a file cannot be read, is empty or not UTF-8, and
