@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "context/context.h"
 #include "model/checkpoint/checkpoint.h"
 #include "text/chat_template.h"
 #include "text/chunker.h"
@@ -64,12 +65,6 @@ struct PromptInput {
 };
 // PromptBuilder::prompt() for one prompt.
 Prompt build_prompt(const OpenedModel& opened, const PromptInput& input);
-
-// Where a chunk comes from.
-struct ChunkSource {
-  std::string document;     // its name: "emma.txt", or "valid.jsonl:17" of a record
-  int64_t first_token = 0;  // the chunk's first one, counted in the document
-};
 
 // The chunks of text files (plain text or records, compressed or not: text/text_file.h), each document cut by itself.
 // Special tokens in the text are plain text here. Throws Error when a file cannot be read, is empty or not UTF-8, and
