@@ -10,8 +10,8 @@
 
 #include "base/error.h"
 #include "base/report.h"
+#include "context/encode_context.h"
 #include "eval/windows.h"
-#include "generate/prompt.h"
 #include "ops/ops.h"
 #include "speed/meter.h"
 

@@ -12,7 +12,7 @@
 
 #include "base/error.h"
 #include "base/report.h"
-#include "generate/prompt.h"
+#include "context/encode_context.h"
 #include "model/decode_step.h"
 #include "speed/meter.h"
 
