@@ -7,9 +7,11 @@
 #include <stdexcept>
 
 #include "base/error.h"
+#include "context/encode_context.h"
 #include "generate/number_tokenizer.h"
 #include "generate/prompt.h"
 #include "io/safetensors.h"
+#include "model/checkpoint/checkpoint.h"
 #include "text/utf8.h"
 
 namespace cepe {
@@ -142,11 +144,11 @@ TEST(Generate, TheSeedDecidesTheText) {
   EXPECT_NE(text(1), text(2));
 }
 
-Chunks some_chunks(int64_t tokens) {
-  Chunks chunks{.chunk_length = 32};
+std::vector<TextChunk> some_chunks(int64_t tokens) {
+  std::vector<TextChunk> chunks;
   std::vector<TokenId> document;
   for (int64_t i = 0; i < tokens; ++i) document.push_back(static_cast<TokenId>(3 + (i * 31) % 290));
-  append_chunks(document, chunks);
+  append_chunks(document, "document", 32, chunks);
   return chunks;
 }
 
@@ -161,7 +163,7 @@ at::Tensor by_token(const Generation& made, size_t index) {
 // Keys and values are kept where enough tokens are to come and the budget allows, and the logits are the same.
 TEST(Generate, KeepsKeysAndValuesWithinTheBudget) {
   const OpenedModel opened = open_model(kGolden / "generate" / "published");
-  const Latents latents = encode_context(opened.model, some_chunks(75));
+  const Latents latents = encode_context(opened.model, some_chunks(75)).latents;
   const std::vector<TokenId> prompt = {5, 6, 7};
   const auto made_with = [&](const ContextReading& reading) {
     return generate({opened.model, *opened.tokenizer, prompt, &latents},
@@ -204,7 +206,7 @@ TEST(Generate, WhatOnTextThrowsComesOut) {
 
 TEST(Generate, ADamagedContextIsAnError) {
   const OpenedModel opened = open_model(kGolden / "generate" / "published");
-  Latents latents = encode_context(opened.model, some_chunks(40));
+  Latents latents = encode_context(opened.model, some_chunks(40)).latents;
   latents.states_BSE.fill_(NAN);
   const std::vector<TokenId> prompt{30, 31};
   EXPECT_THROW(generate({opened.model, *opened.tokenizer, prompt, &latents}, {.max_tokens = 2}), Error);
@@ -214,8 +216,8 @@ TEST(Generate, ADamagedContextIsAnError) {
 TEST(Generate, TrainedPartsOnTheirBaseEqualThePublishedLayout) {
   const OpenedModel published = open_model(kGolden / "generate" / "published");
   const OpenedModel trained = open_model(kGolden / "generate" / "trained", {.base = kGolden / "generate" / "plain"});
-  const Chunks chunks = some_chunks(50);
-  const Latents a = encode_context(published.model, chunks), b = encode_context(trained.model, chunks);
+  const std::vector<TextChunk> chunks = some_chunks(50);
+  const Latents a = encode_context(published.model, chunks).latents, b = encode_context(trained.model, chunks).latents;
   const std::vector<TokenId> prompt = {10, 20, 30, 40};
   const auto first_token = [&](const OpenedModel& opened, const Latents* latents) {
     return by_token(generate({opened.model, *opened.tokenizer, prompt, latents},
