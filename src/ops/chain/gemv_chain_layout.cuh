@@ -35,7 +35,7 @@ constexpr int kMostStages = 12;
 // before among them.
 constexpr int kComing = 4, kComingAhead = 2;
 constexpr int kSharedBytes = 204 * 1024;  // the small kernels before and after find room beside it
-constexpr int kLeastStages = 5;
+constexpr int kLeastStages = dispatch::kChainStages;
 constexpr int kLongestTransposed = kStageBytes / kRowBytes;  // inputs of a transposed matrix: they lie in one stage
 
 // 8 bytes that are written and read at once: two values (or one in float32) and the stamp of the launch that wrote
