@@ -30,7 +30,7 @@ struct GenerateCommand {
   std::string form = "automatic", latents = "stored";
   double context_cache = 4;  // GB
   std::string json;          // file
-  bool raw = false, mass = false;
+  bool raw = false, mass = false, exclusive_gpu = false;
   int64_t mass_top = 5;
 };
 
@@ -141,13 +141,14 @@ void print_mass(const std::vector<ChunkMass>& most, int64_t chunks) {
   }
 }
 
-// --cross-attention and --context-cache.
+// --cross-attention, --context-cache and --exclusive-gpu.
 ContextReading context_reading(const GenerateCommand& given) {
   ContextReading reading;
   require(given.context_cache >= 0 && given.context_cache <= 1e6,
           "--context-cache: expected gigabytes, 0 or more, found {}", given.context_cache);
   reading.memory_budget = static_cast<int64_t>(given.context_cache * 1e9);
   reading.form = cross_attention_form_from_name(given.form, "--cross-attention");
+  reading.exclusive_device = given.exclusive_gpu;
   return reading;
 }
 
@@ -266,6 +267,10 @@ void add_generate_command(CLI::App& app) {
           "--context-cache", given->context_cache,
           "Memory in GB in which the context's keys and values may be kept, where that writes faster; 0: never")
       ->capture_default_str();
+  command->add_flag(
+      "--exclusive-gpu", given->exclusive_gpu,
+      "No other process uses the GPU, so that products may run as GEMV chains; known without it where its "
+      "compute mode is exclusive");
   command
       ->add_option("--latents", given->latents,
                    "How the context's states are held: in the model's type (stored) or int8")

@@ -85,7 +85,8 @@ void DecodingSession::choose_form(int64_t tokens) {
 
 at::Tensor DecodingSession::step(int64_t id) {
   if (!step_) {
-    DecodeStepOptions options{.form = reading_.form, .sampler = device_sampler_.get()};
+    DecodeStepOptions options{
+        .form = reading_.form, .sampler = device_sampler_.get(), .exclusive_device = reading_.exclusive_device};
     if (context_.tokens() > 0) options.contexts.push_back({context_, 0, 1});
     step_ = std::make_unique<DecodeStep>(model_, cache_, options);
   }
