@@ -157,6 +157,10 @@ void add_bench_command(CLI::App& app) {
           "Of tg on a CUDA device: products that follow each other as one kernel, those of 5 to 16 sequences as "
           "kernels of ours: automatic, always or never")
       ->capture_default_str();
+  command->add_flag(
+      "--exclusive-gpu", options.exclusive_device,
+      "No other process uses the GPU: --chain automatic may take chains; known without it where its compute "
+      "mode is exclusive");
   command->add_flag("!--no-graph", options.graph,
                     "Of tg on a CUDA device: start every kernel by itself, without a graph");
   command->add_option("--csv", given->csv, "Write a line a test to this file; -: to standard output")

@@ -21,6 +21,9 @@ void add_prompt_options(CLI::App& command, GenerationOptions& options) {
       .add_option("--context-cache", options.context_cache,
                   "Memory in GB in which the context's keys and values may be kept, where that writes faster; 0: never")
       ->capture_default_str();
+  command.add_flag("--exclusive-gpu", options.exclusive_gpu,
+                   "No other process uses the GPU, so that products may run as GEMV chains; known without it where its "
+                   "compute mode is exclusive");
   command
       .add_option("--latents", options.latents,
                   "How the context's states are held: in the model's type (stored) or int8")
@@ -89,6 +92,7 @@ ContextReading context_reading(const GenerationOptions& options) {
           "--context-cache: expected gigabytes, 0 or more, found {}", options.context_cache);
   reading.memory_budget = static_cast<int64_t>(options.context_cache * 1e9);
   reading.form = cross_attention_form_from_name(options.form, "--cross-attention");
+  reading.exclusive_device = options.exclusive_gpu;
   return reading;
 }
 

@@ -17,12 +17,13 @@ struct GenerationOptions {
   std::string system, chat_template;  // a text; a file
   std::string form = "automatic", latents = "stored";
   double context_cache = 4;  // GB
+  bool exclusive_gpu = false;
   int64_t max_tokens = 256;
   SamplerOptions sampling;  // as given: sampling_of() knows the temperature
   std::vector<std::string> stop;
 };
 // What a prompt is put into and what the encoder reads: --context, --system, --chat-template, --context-cache,
-// --latents, --cross-attention.
+// --exclusive-gpu, --latents, --cross-attention.
 void add_prompt_options(CLI::App& command, GenerationOptions& options);
 // How tokens are chosen and where a text ends: --max-tokens, --temperature, ..., --stop.
 void add_sampling_options(CLI::App& command, GenerationOptions& options);
@@ -36,7 +37,7 @@ std::optional<double> temperature_of(const CLI::App& command, const GenerationOp
 SamplerOptions sampling_of(const CLI::App& command, const GenerationOptions& options);
 // --system, where it is given; it may be the empty string.
 std::optional<std::string> system_of(const CLI::App& command, const GenerationOptions& options);
-// --cross-attention and --context-cache.
+// --cross-attention, --context-cache and --exclusive-gpu.
 ContextReading context_reading(const GenerationOptions& options);
 
 // The template that --chat-template names; else the model's own, of which the choice says nothing. Either is found and

@@ -274,7 +274,9 @@ bool Engine::write_tokens() {
 
 void Engine::write_by_step() {
   if (!buckets_) {
-    const DecodeStepOptions options{.form = options_.reading.form, .sampler = samplers_.on_device()};
+    const DecodeStepOptions options{.form = options_.reading.form,
+                                    .sampler = samplers_.on_device(),
+                                    .exclusive_device = options_.reading.exclusive_device};
     buckets_ = std::make_unique<StepBuckets>(model_, cache_, options);
   }
   std::vector<int64_t> ids, positions;

@@ -20,6 +20,7 @@ struct ContextReading {
   // that faster for the tokens to be written and they fit in the budget. absorbed, materialised: they are not.
   CrossAttentionForm form = CrossAttentionForm::automatic;
   int64_t memory_budget = 4'000'000'000;  // bytes that kept keys and values of all contexts may take
+  bool exclusive_device = false;          // no other process uses the device (DecodeStepOptions)
 };
 
 // A complete answer.

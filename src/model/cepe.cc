@@ -8,30 +8,14 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "model/layer/eager_layers.h"
+#include "model/layer/layer_walk.h"
 #include "ops/gemv/gemv.h"
+#include "ops/gemv/quantised_weight.h"
+#include "ops/ops.h"
 
 namespace cepe {
 namespace {
-
-// Each addition to the residual stream comes with the norm that follows it, as one operation.
-// index: the layer's place in its stack, by which a context's kept keys and values are found.
-at::Tensor layer_forward(const Layer& layer, size_t index, const at::Tensor& x, const SelfAttentionInput& input,
-                         const DecodeInput* decode) {
-  const StackConfig& config = input.config;
-  const double eps = config.rms_norm_eps;
-  const bool reads = layer.cross_attention && decode && decode->context && decode->context->tokens() > 0;
-  const at::Tensor attended = self_attention(layer.self_attention, rms_norm(x, layer.input_norm, eps), input);
-  const at::Tensor asking = input.queries > 0 ? x.narrow(1, x.size(1) - input.queries, input.queries) : x;
-  NormedSum h = add_rms_norm(asking, attended, reads ? layer.cross_attention->norm : layer.post_attention_norm, eps);
-  if (reads) {
-    const ContextCache* cache = decode->context->cache.get();
-    const CrossAttentionOptions how{decode->form, decode->block_tokens, cache ? &cache->layers.at(index) : nullptr,
-                                    decode->mass};
-    const at::Tensor read = cross_attention(*layer.cross_attention, config, h.normed, *decode->context, how);
-    h = add_rms_norm(h.sum, read, layer.post_attention_norm, eps);
-  }
-  return add_feed_forward(layer.feed_forward, h.normed, h.sum);
-}
 
 at::Tensor embed_context(const Cepe& model, const at::Tensor& ids_BL) {
   const Encoder& encoder = *model.encoder;
@@ -53,9 +37,9 @@ int64_t default_chunks_at_once(const at::Device& device, int64_t chunk_length, i
 }
 
 at::Tensor encoder_layers(const Stack& stack, at::Tensor x_BLE, const RotaryTable& rotary, const AttentionMask& mask) {
-  const SelfAttentionInput input{stack.config, rotary, mask};
-  for (size_t i = 0; i < stack.layers.size(); ++i) x_BLE = layer_forward(stack.layers[i], i, x_BLE, input, nullptr);
-  return rms_norm(x_BLE, stack.norm, stack.config.rms_norm_eps);
+  EagerLayers run(std::move(x_BLE), stack.config, rotary, mask);
+  walk_layers(stack, 0, stack.layers.size(), run);
+  return run.norm(stack.norm);
 }
 
 at::Tensor device_indices(const std::vector<int64_t>& indices, const at::Device& device) {
@@ -212,11 +196,11 @@ Latents encode(const Cepe& model, const ContextChunks& chunks, const ContextEnco
 at::Tensor decode_below(const Cepe& model, const at::Tensor& ids_BT) {
   const Stack& stack = model.decoder.stack;
   check_sliding_window(stack.config, ids_BT.size(1));
-  at::Tensor x = at::embedding(stack.embedding, ids_BT);
+  const at::Tensor x = at::embedding(stack.embedding, ids_BT);
   const RotaryTable rotary = stack.rotary.table(stack.config, ids_BT.size(1), x);
-  const SelfAttentionInput self{stack.config, rotary, AttentionMask{true, {}}};
-  for (size_t i = 0; i < layers_below_context(stack); ++i) x = layer_forward(stack.layers[i], i, x, self, nullptr);
-  return x;
+  EagerLayers run(x, stack.config, rotary, {.causal = true});
+  walk_layers(stack, 0, layers_below_context(stack), run);
+  return run.residual();
 }
 
 at::Tensor decode(const Cepe& model, const DecodeInput& input) {
@@ -234,13 +218,15 @@ at::Tensor decode(const Cepe& model, const DecodeInput& input) {
           "decode: states of the lower layers for {} x {} tokens, there are {} x {}", x.size(0), x.size(1),
           input.ids_BT.size(0), T);
   const RotaryTable rotary = stack.rotary.table(stack.config, first + T, x);
-  for (size_t i = below ? layers_below_context(stack) : 0; i < stack.layers.size(); ++i) {
-    LayerCache* cache = input.cache ? &input.cache->layers[i] : nullptr;
-    // What the last layer gives for other tokens nobody reads.
-    const int64_t queries = i + 1 == stack.layers.size() ? input.last : 0;
-    const SelfAttentionInput self{stack.config, rotary, AttentionMask{true, {}}, cache, first, queries};
-    x = layer_forward(stack.layers[i], i, x, self, &input);
-  }
+  EagerDecoderLayers run(std::move(x), stack, rotary,
+                         {.context = input.context,
+                          .form = input.form,
+                          .block_tokens = input.block_tokens,
+                          .mass = input.mass,
+                          .cache = input.cache,
+                          .last = input.last});
+  walk_layers(stack, below ? layers_below_context(stack) : 0, stack.layers.size(), run);
+  x = run.residual();
   if (input.cache) input.cache->length += T;
   if (input.last > 0) x = x.narrow(1, x.size(1) - input.last, input.last);
   return rms_norm(x, stack.norm, stack.config.rms_norm_eps);
@@ -251,9 +237,6 @@ at::Tensor head_weight(const Cepe& model) {
   return decoder.quantised_head ? dequantise_weight(*decoder.quantised_head, model.dtype()) : decoder.lm_head;
 }
 
-at::Tensor logits(const Cepe& model, const at::Tensor& hidden) {
-  const Decoder& decoder = model.decoder;
-  return decoder.quantised_head ? quantised_linear(hidden, *decoder.quantised_head) : gemv(hidden, decoder.lm_head);
-}
+at::Tensor logits(const Cepe& model, const at::Tensor& hidden) { return gemv(hidden, model.decoder.head()); }
 
 }  // namespace cepe

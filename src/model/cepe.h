@@ -24,6 +24,7 @@ struct Decoder {
   Stack stack;
   at::Tensor lm_head;  // (V, D); the embedding itself when tied; undefined where quantised and not tied
   std::shared_ptr<const QuantisedWeight> quantised_head;  // the head in 8 or 4 bits (weight_type.h), used instead
+  Matrix head() const { return {lm_head, quantised_head}; }
 };
 
 // Functions that take it as const& change nothing in it: any number of threads may encode and decode with one model.

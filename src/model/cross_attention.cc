@@ -8,9 +8,12 @@
 #include <functional>
 
 #include "base/error.h"
-#include "ops/chain/gemv_chain.h"
+#include "ops/gemv/gemv.h"
+#include "ops/gemv/shared_input.h"
 #include "ops/latent/latent_attention.h"
 #include "ops/latent/latent_int8.h"
+#include "ops/ops.h"
+#include "ops/step/step_executor.h"
 
 namespace cepe {
 namespace {
@@ -19,8 +22,8 @@ at::Tensor materialised(const CrossAttention& weights, const StackConfig& config
                         const Latents& latents) {
   const int64_t B = q_BTHK.size(0), S = latents.states_BSE.size(1), G = config.num_kv_heads, K = config.head_dim;
   SharedInput states(dense_states(latents, 0, S, q_BTHK.scalar_type()));
-  const at::Tensor k = states.product(weights.k).view({-1, S, G, K}).expand({B, S, G, K});
-  const at::Tensor v = states.product(weights.v).view({-1, S, G, K}).expand({B, S, G, K});
+  const at::Tensor k = states.product(weights.k, weights.k.bias).view({-1, S, G, K}).expand({B, S, G, K});
+  const at::Tensor v = states.product(weights.v, weights.v.bias).view({-1, S, G, K}).expand({B, S, G, K});
   AttentionMask mask;
   if (latents.mask_BS.defined()) mask.keys_BS = latents.mask_BS.expand({B, S});
   return attention(q_BTHK, k, v, mask);
@@ -51,51 +54,44 @@ at::Tensor materialised_in_blocks(const CrossAttention& weights, const StackConf
   for (int64_t first = 0; first < S; first += block) {
     const int64_t n = std::min(block, S - first);
     SharedInput states(dense_states(latents, first, n, q_BTHK.scalar_type()));
-    const auto heads = [&](const Linear& linear) { return states.product(linear).view({C, n, G, K}).transpose(1, 2); };
+    const auto heads = [&](const Linear& linear) {
+      return states.product(linear, linear.bias).view({C, n, G, K}).transpose(1, 2);
+    };
     const at::Tensor real = latents.mask_BS.defined() ? latents.mask_BS.narrow(1, first, n) : at::Tensor();
     merge.add(partial_attention(q_CGNK, heads(weights.k), heads(weights.v), real));
   }
   return unfold_queries(merge.result(q_BTHK.scalar_type()), q_BTHK.sizes());
 }
 
-// Attention on the states themselves, (B, N, E) -> (B, N, E). inputs_ready: see LatentStates.
+// inputs_ready: see LatentStates.
 at::Tensor read_latents(const at::Tensor& query_BNE, const Latents& latents, double scale, bool inputs_ready) {
-  if (latent_attention_applies(query_BNE, latents.states_BSE)) {
-    return latent_attention(query_BNE, {latents.states_BSE, latents.mask_BS, latents.scales_BS, inputs_ready}, scale);
-  }
-  const int64_t B = query_BNE.size(0), S = latents.states_BSE.size(1), E = latents.states_BSE.size(2);
-  const at::Tensor states = dense_states(latents, 0, S, query_BNE.scalar_type()).expand({B, S, E});
-  at::Tensor scores_BNS = at::matmul(query_BNE, states.transpose(1, 2)).mul(scale);
-  at::Tensor empty_row;
-  if (latents.mask_BS.defined()) {
-    const at::Tensor padding = latents.mask_BS.logical_not().unsqueeze(1);
-    empty_row = padding.all(-1, /*keepdim=*/true);
-    scores_BNS = scores_BNS.masked_fill(padding.logical_and(empty_row.logical_not()), -INFINITY);
-  }
-  const at::Tensor wide = scores_BNS.scalar_type() == at::kDouble ? scores_BNS : scores_BNS.to(at::kFloat);
-  const at::Tensor read_BNE = at::matmul(wide.softmax(-1).to(states.scalar_type()), states);
-  return empty_row.defined() ? read_BNE.masked_fill(empty_row, 0) : read_BNE;
+  return latent_attention(query_BNE, {latents.states_BSE, latents.mask_BS, latents.scales_BS, inputs_ready}, scale);
 }
 
 // Each range of the batch on its own context, which was encoded before this step: in one pass where there is a table,
 // else one after another.
 at::Tensor read_each(const at::Tensor& query_BNE, const BatchContexts& contexts, double scale) {
   if (contexts.table) return latent_attention(query_BNE, *contexts.table, scale);
-  const std::vector<ContextRows>& rows = contexts.rows;
+  const std::span<const StepContext> rows = contexts.rows;
   constexpr bool kInputsReady = true;
   if (rows.size() == 1 && rows[0].count == query_BNE.size(0)) {
-    return read_latents(query_BNE, *rows[0].latents, scale, kInputsReady);
+    return read_latents(query_BNE, rows[0].latents, scale, kInputsReady);
   }
   const at::Tensor out = at::zeros_like(query_BNE);
-  for (const ContextRows& range : rows) {
+  for (const StepContext& range : rows) {
     out.narrow(0, range.first, range.count)
-        .copy_(read_latents(query_BNE.narrow(0, range.first, range.count), *range.latents, scale, kInputsReady));
+        .copy_(read_latents(query_BNE.narrow(0, range.first, range.count), range.latents, scale, kInputsReady));
   }
   return out;
 }
 
-// read: attention on the states themselves, (B, N, E) -> (B, N, E), its scale being 1 / sqrt(K).
-using ReadLatents = std::function<at::Tensor(const at::Tensor& query_BNE, double scale)>;
+// What runs the absorbed form's parts.
+struct AbsorbedBy {
+  // Attention on the states themselves, (B, N, E) -> (B, N, E), its scale being 1 / sqrt(K).
+  std::function<at::Tensor(const at::Tensor& query_BNE, double scale)> read;
+  // batched_gemv() of ops/gemv/gemv.h.
+  std::function<at::Tensor(const at::Tensor& x_BHI, const at::Tensor& matrices, bool transposed)> head_products;
+};
 
 // The queries in the encoder's space, (B, T H, E), rows in the order of tokens and their heads.
 at::Tensor moved_queries(const CrossAttention& weights, const StackConfig& config, const at::Tensor& q_BTHK) {
@@ -121,9 +117,8 @@ void add_mass(AttentionMass& mass, const CrossAttention& weights, const StackCon
   mass.rows += query_BNE.size(1);
 }
 
-// chain: takes the products of one token for each sequence.
 at::Tensor absorbed(const CrossAttention& weights, const StackConfig& config, const at::Tensor& q_BTHK,
-                    const ReadLatents& read, GemvChain& chain) {
+                    const AbsorbedBy& by) {
   const int64_t B = q_BTHK.size(0), T = q_BTHK.size(1), H = config.num_heads, G = config.num_kv_heads;
   const int64_t K = config.head_dim, R = H / G, E = weights.k.weight.size(1);
   const double scale = 1.0 / std::sqrt(static_cast<double>(K));
@@ -131,12 +126,10 @@ at::Tensor absorbed(const CrossAttention& weights, const StackConfig& config, co
           "absorbed cross-attention: keys and values with biases are not supported");
   const at::Tensor k_GKE = weights.k.weight.view({G, K, E}), v_GKE = weights.v.weight.view({G, K, E});
   if (T == 1 && q_BTHK.is_cuda() && !c10::GradMode::is_enabled()) {
-    const at::Tensor moved_BHE = chain.batched_gemv(q_BTHK.view({B, H, K}), k_GKE, /*transposed=*/true);
-    chain.run();
-    return chain.batched_gemv(read(moved_BHE, scale), v_GKE, /*transposed=*/false).view({B, T, H, K});
+    const at::Tensor moved_BHE = by.head_products(q_BTHK.view({B, H, K}), k_GKE, /*transposed=*/true);
+    return by.head_products(by.read(moved_BHE, scale), v_GKE, /*transposed=*/false).view({B, T, H, K});
   }
-  chain.run();
-  const at::Tensor read_BNE = read(moved_queries(weights, config, q_BTHK), scale);
+  const at::Tensor read_BNE = by.read(moved_queries(weights, config, q_BTHK), scale);
   const at::Tensor read_GNE = read_BNE.view({B, T, G, R, E}).permute({2, 0, 1, 3, 4}).reshape({G, B * T * R, E});
   const at::Tensor out_GNK = at::bmm(read_GNE, v_GKE.transpose(1, 2));
   return out_GNK.view({G, B, T, R, K}).permute({1, 2, 0, 3, 4}).reshape({B, T, H, K});
@@ -194,7 +187,7 @@ std::shared_ptr<const ContextCache> cache_context(const Stack& decoder, const La
     for (int64_t first = 0; first < S; first += block) {
       const int64_t n = std::min(block, S - first);
       SharedInput states(dense_states(latents, first, n, weight.scalar_type()));
-      const auto heads = [&](const Linear& linear) { return states.product(linear).view({C, n, G, K}); };
+      const auto heads = [&](const Linear& linear) { return states.product(linear, linear.bias).view({C, n, G, K}); };
       write_keys_values(made, first, heads(layer.cross_attention->k), heads(layer.cross_attention->v));
     }
   }
@@ -226,71 +219,69 @@ CrossAttentionForm choose_cross_attention_form(const StackConfig& decoder, int64
   return choose_cross_attention(work, equal_rates()).form;
 }
 
-at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& x_BTD,
-                           const Latents& latents, const CrossAttentionOptions& options) {
-  const int64_t B = x_BTD.size(0), T = x_BTD.size(1), S = latents.tokens();
+at::Tensor read_context(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& q_BTHK,
+                        const Latents& latents, const CrossAttentionOptions& options) {
+  const int64_t B = q_BTHK.size(0), T = q_BTHK.size(1), S = latents.tokens();
   const int64_t contexts = latents.states_BSE.size(0), rows = T * (contexts == 1 ? B : 1);
   require(contexts == B || contexts == 1, "cross-attention: {} contexts for a batch of {}", contexts, B);
-  const at::Tensor q = weights.q(x_BTD).view({B, T, decoder.num_heads, decoder.head_dim});
-  if (options.mass) add_mass(*options.mass, weights, decoder, q, latents);
-  const bool trains = wants_gradient(weights, q, latents);
+  if (options.mass) add_mass(*options.mass, weights, decoder, q_BTHK, latents);
+  const bool trains = wants_gradient(weights, q_BTHK, latents);
   CrossAttentionForm form = options.form;
   if (form == CrossAttentionForm::automatic) {
     form = trains ? choose_cross_attention_form(decoder, latents.states_BSE.size(2), rows)
                   : chosen(weights, decoder, latents, rows, options.kept != nullptr);
   }
-  at::Tensor out;
   if (form == CrossAttentionForm::cached) {
     require(options.kept != nullptr, "cached cross-attention: keys and values of this context are not kept");
     require(options.kept->tokens == S, "cached cross-attention: keys and values of {} tokens for a context of {}",
             options.kept->tokens, S);
     require(!trains, "cached cross-attention: no gradients go through kept keys and values");
-    out = context_attention(q, *options.kept, latents.mask_BS);
-  } else if (form == CrossAttentionForm::absorbed) {
-    GemvChain one_by_one(/*joins=*/false);
+    return context_attention(q_BTHK, *options.kept, latents.mask_BS);
+  }
+  if (form == CrossAttentionForm::absorbed) {
     const auto read = [&](const at::Tensor& query, double scale) {
       return read_latents(query, latents, scale, /*inputs_ready=*/false);
     };
-    out = absorbed(weights, decoder, q, read, one_by_one);
-  } else {
-    const int64_t block = options.block_tokens > 0 ? options.block_tokens : block_tokens(decoder, latents);
-    out = trains || S <= block ? materialised(weights, decoder, q, latents)
-                               : materialised_in_blocks(weights, decoder, q, latents, block);
+    const auto products = [](const at::Tensor& x, const at::Tensor& matrices, bool transposed) {
+      return batched_gemv(x, matrices, transposed);
+    };
+    return absorbed(weights, decoder, q_BTHK, {read, products});
   }
-  return weights.o(out.reshape({B, T, decoder.num_heads * decoder.head_dim}));
+  const int64_t block = options.block_tokens > 0 ? options.block_tokens : block_tokens(decoder, latents);
+  return trains || S <= block ? materialised(weights, decoder, q_BTHK, latents)
+                              : materialised_in_blocks(weights, decoder, q_BTHK, latents, block);
 }
 
 at::Tensor read_contexts(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& q_BTHK,
-                         const BatchContexts& contexts, GemvChain& chain) {
+                         const BatchContexts& contexts, StepExecutor& executor) {
   const CrossAttentionForm form = contexts.form;
   require(form != CrossAttentionForm::automatic, "cross-attention: contexts of different lengths want a form");
   if (form == CrossAttentionForm::absorbed) {
-    const auto read = [&](const at::Tensor& query, double scale) { return read_each(query, contexts, scale); };
-    return absorbed(weights, decoder, q_BTHK, read, chain);
+    if (!q_BTHK.is_cuda()) executor.launch();  // what moves the queries is then no product of the executor
+    const auto read = [&](const at::Tensor& query, double scale) {
+      executor.launch();
+      return read_each(query, contexts, scale);
+    };
+    const auto products = [&](const at::Tensor& x, const at::Tensor& matrices, bool transposed) {
+      return executor.batched_gemv(x, matrices, transposed);
+    };
+    return absorbed(weights, decoder, q_BTHK, {read, products});
   }
-  chain.run();
+  executor.launch();
   const at::Tensor out = at::zeros_like(q_BTHK);
-  for (const ContextRows& range : contexts.rows) {
+  for (const StepContext& range : contexts.rows) {
     const at::Tensor asking = q_BTHK.narrow(0, range.first, range.count);
+    const Latents& latents = range.latents;
+    at::Tensor read;
     if (form == CrossAttentionForm::cached) {
-      require(range.kept != nullptr, "cached cross-attention: keys and values of a context are not kept");
-      out.narrow(0, range.first, range.count).copy_(context_attention(asking, *range.kept, range.latents->mask_BS));
+      require(latents.cache != nullptr, "cached cross-attention: keys and values of a context are not kept");
+      read = context_attention(asking, latents.cache->layers.at(contexts.layer), latents.mask_BS);
     } else {
-      const int64_t block = block_tokens(decoder, *range.latents);
-      out.narrow(0, range.first, range.count)
-          .copy_(materialised_in_blocks(weights, decoder, asking, *range.latents, block));
+      read = materialised_in_blocks(weights, decoder, asking, latents, block_tokens(decoder, latents));
     }
+    out.narrow(0, range.first, range.count).copy_(read);
   }
   return out;
-}
-
-at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& x_BTD,
-                           const BatchContexts& contexts) {
-  const int64_t B = x_BTD.size(0), T = x_BTD.size(1);
-  const at::Tensor q = weights.q(x_BTD).view({B, T, decoder.num_heads, decoder.head_dim});
-  GemvChain one_by_one(/*joins=*/false);
-  const at::Tensor read = read_contexts(weights, decoder, q, contexts, one_by_one);
-  return weights.o(read.reshape({B, T, decoder.num_heads * decoder.head_dim}));
 }
 
 }  // namespace cepe

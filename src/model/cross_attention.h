@@ -11,16 +11,18 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "model/cost_model.h"
 #include "model/layers.h"
 #include "ops/attention_mass/attention_mass.h"
-#include "ops/chain/gemv_chain.h"
 #include "ops/context/context_attention.h"
 #include "ops/latent/context_table.h"
 
 namespace cepe {
+
+class StepExecutor;
 
 // Keys and values of a context for every layer that reads it.
 struct ContextCache {
@@ -67,34 +69,30 @@ struct CrossAttentionOptions {
   const ContextKeysValues* kept = nullptr;  // this layer's, of the same latents; cached needs them
   AttentionMass* mass = nullptr;            // to be added to
 };
-// x (B, T, D), normed by weights.norm already -> (B, T, D), to be added to the residual. Latents may have batch 1
-// for a context that all rows of the batch share. Error when the cached form is asked for and nothing is kept, or
-// gradients are wanted through it.
-at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& x_BTD,
-                           const Latents& latents, const CrossAttentionOptions& options = {});
+// What stands between the products with q and with o: q (B, T, H, K) -> (B, T, H, K). Latents may have batch 1 for a
+// context that all rows of the batch share. Error when the cached form is asked for and nothing is kept, or gradients
+// are wanted through it.
+at::Tensor read_context(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& q_BTHK,
+                        const Latents& latents, const CrossAttentionOptions& options = {});
 
-// Sequences first .. first + count of a batch, and the context that they read.
-struct ContextRows {
-  const Latents* latents = nullptr;         // one that they share, or one for each of them
-  const ContextKeysValues* kept = nullptr;  // this layer's, for the cached form
-  int64_t first = 0, count = 0;
+// A context, and the sequences first .. first + count of a batch that read it.
+struct StepContext {
+  Latents latents;  // one that they share, or one for each of them
+  int64_t first = 0, count = 1;
 };
-// What the sequences of a batch read, in the order of the sequences.
+// What the sequences of a batch read in a layer, in the order of the sequences.
 struct BatchContexts {
-  std::vector<ContextRows> rows;
+  std::span<const StepContext> rows;
   const ContextTable* table = nullptr;  // of the same contexts: the absorbed form reads them in one pass
   CrossAttentionForm form = CrossAttentionForm::absorbed;  // of all; not automatic
+  size_t layer = 0;                                        // of the decoder: whose kept keys and values are read
 };
-// The same for a batch whose sequences read contexts of different lengths, or none: those outside all ranges get zeros.
-// What the model's matrices do is done once for the batch. No gradients. LatentStates::inputs_ready holds for the
-// contexts' states, as in a decoding step: between the work that wrote them and this call stands an operation that is
-// not one of our kernels and waits for all before it.
-at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& x_BTD,
-                           const BatchContexts& contexts);
-// What lies between the products with q and with o: q (B, T, H, K) -> (B, T, H, K). q may be a result that the chain
-// has not started; so may be what is returned.
+// The same in a decoding step, of a batch whose sequences read contexts of different lengths, or none: those outside
+// all ranges get zeros. q may be a product that the executor has not launched; so may be what is returned. No
+// gradients. Between the work that wrote the contexts' states and this call stands an operation that is not one of our
+// kernels and waits for all before it.
 at::Tensor read_contexts(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& q_BTHK,
-                         const BatchContexts& contexts, GemvChain& chain);
+                         const BatchContexts& contexts, StepExecutor& executor);
 
 // The work of cross-attention in one layer: query_rows tokens that ask of each context, no later calls.
 CrossAttentionWork cross_attention_work(const StackConfig& decoder, const Latents& latents, int64_t query_rows);

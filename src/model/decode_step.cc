@@ -5,45 +5,38 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "model/layer/layer_walk.h"
+#include "model/layer/step_layers.h"
+#include "ops/cuda/device.h"
+#include "ops/dispatch.h"
 #include "ops/gemv/gemv.h"
+#include "ops/step/step_executor.h"
+#include "ops/step/step_ops.h"
 
 namespace cepe {
 namespace {
 
-at::Tensor queries_keys_values(const SelfAttention& weights, const at::Tensor& normed_BD) {
-  if (weights.qkv.weight.defined()) return weights.qkv(normed_BD);
-  return at::cat({weights.q(normed_BD), weights.k(normed_BD), weights.v(normed_BD)}, 1);
+dispatch::LayerShape layer_shape(const StackConfig& config) {
+  return {config.hidden_size, config.num_heads, config.num_kv_heads, config.head_dim, config.intermediate_size};
 }
 
-at::Tensor step_feed_forward(const FeedForward& weights, const at::Tensor& normed_BD) {
-  if (weights.gate_up.weight.defined()) return weights.down(step_swiglu(weights.gate_up(normed_BD)));
-  return feed_forward(weights, normed_BD);
-}
-
-// Whether a layer's products are so large that kernels which go through all multiprocessors pay (chains, and tiles of
-// more than kGemvRows rows): what they lose at their edges must be little beside what their weights take.
-bool large_layers(const StackConfig& config) {
-  constexpr int64_t kLeastWeights = 40'000'000;
-  const int64_t heads = 2 * (config.num_heads + config.num_kv_heads) * config.head_dim;
-  return (heads + 3 * config.intermediate_size) * config.hidden_size >= kLeastWeights;
+// Whether the skinny GEMM may serve.
+bool skinny_pays(const Cepe& model, StepChain chain) {
+  return chain == StepChain::automatic ? dispatch::large_layer(layer_shape(model.config.decoder))
+                                       : chain == StepChain::always;
 }
 
 // Whether every product of the decoder's layers is one of our kernels, which takes in what stands around it.
-bool products_join(const Cepe& model, int64_t batch, StepChain chain = StepChain::automatic) {
-  const Decoder& decoder = model.decoder;
-  const bool tiles = chain == StepChain::automatic ? large_layers(decoder.stack.config) : chain == StepChain::always;
-  const auto joins = [&](const Linear& linear, bool gated = false) {
-    if (!linear.quantised && !linear.weight.defined()) return false;
-    const int64_t inputs = linear.quantised ? linear.quantised->in : linear.weight.size(1);
-    const at::Tensor x = at::empty({batch, inputs}, model.any_weight().options());
-    if (linear.quantised) return gemv_applies(x, *linear.quantised);
-    return gemv_applies(x, linear.weight) || (tiles && skinny_gemm_applies(x, linear.weight, gated));
+bool products_fuse(const Cepe& model, int64_t batch, bool skinny) {
+  const auto fuses = [&](const Linear& linear, bool gated = false) {
+    return gemv_is_fused(linear, {.type = model.dtype(), .rows = batch, .gated = gated, .semaphores = skinny});
   };
-  return std::all_of(decoder.stack.layers.begin(), decoder.stack.layers.end(), [&](const Layer& layer) {
+  const std::vector<Layer>& layers = model.decoder.stack.layers;
+  return std::all_of(layers.begin(), layers.end(), [&](const Layer& layer) {
     const SelfAttention& self = layer.self_attention;
     const FeedForward& mlp = layer.feed_forward;
-    return joins(self.qkv) && joins(self.o) && joins(mlp.gate_up, /*gated=*/true) && joins(mlp.down) &&
-           (!layer.cross_attention || (joins(layer.cross_attention->q) && joins(layer.cross_attention->o)));
+    return fuses(self.qkv) && fuses(self.o) && fuses(mlp.gate_up, /*gated=*/true) && fuses(mlp.down) &&
+           (!layer.cross_attention || (fuses(layer.cross_attention->q) && fuses(layer.cross_attention->o)));
   });
 }
 
@@ -99,7 +92,7 @@ StepChain step_chain_from_name(const std::string& name) {
 
 bool step_pays(const Cepe& model) {
   const bool fused = step_attention_is_fused(model.device(), model.dtype(), model.config.decoder.head_dim);
-  return fused && (model.device().is_cuda() || products_join(model, 1));
+  return fused && (model.device().is_cuda() || products_fuse(model, 1, /*skinny=*/false));
 }
 
 DecodeStep::DecodeStep(const Cepe& model, const KeyValueCache& cache, const DecodeStepOptions& options)
@@ -117,7 +110,7 @@ DecodeStep::DecodeStep(const Cepe& model, const KeyValueCache& cache, const Deco
   contexts_ = read_contexts_of(options.contexts);
   check_contexts(contexts_, B);
   table_batch_ = table_batch(model, B);
-  joined_ = products_join(model, B, options.chain);
+  fused_ = products_fuse(model, B, skinny_pays(model, options.chain));
   rotary_ = stack.rotary.table(stack.config, cache.capacity, model.any_weight());
   const at::TensorOptions integers = at::TensorOptions().device(model.device()).dtype(at::kLong);
   positions_.assign(B, 0);
@@ -127,35 +120,29 @@ DecodeStep::DecodeStep(const Cepe& model, const KeyValueCache& cache, const Deco
   prepare();
 }
 
-// A product costs a chain some 5 us until the next one has its result, in which the weights of what follows come: large
-// ones hide that, small ones do not. Nor was a step with a context faster where seven query heads share a key-value
-// head; with four it was (docs/kernels/gemv_chain.md has what was measured). Quantised weights and more sequences are
-// not made for chains.
+DecodeStep::~DecodeStep() = default;
+
 bool DecodeStep::chains() const {
-  const bool few = static_cast<int64_t>(positions_.size()) <= kGemvRows;
-  if (!joined_ || !few || options_.chain == StepChain::never) return false;
-  if (options_.chain == StepChain::always) return true;
-  const StackConfig& config = model_.config.decoder;
-  const bool widely_shared = config.num_heads > 4 * config.num_kv_heads;
-  const bool quantised = model_.decoder.stack.layers.at(0).self_attention.qkv.quantised != nullptr;
-  return !quantised && large_layers(config) && !(widely_shared && reads_contexts());
+  const auto sequences = static_cast<int64_t>(positions_.size());
+  if (!fused_ || options_.chain == StepChain::never) return false;
+  if (options_.chain == StepChain::always) return sequences <= dispatch::kGemvRows;
+  return dispatch::chains_pay({.layer = layer_shape(model_.config.decoder),
+                               .sequences = sequences,
+                               .quantised = !model_.decoder.stack.layers.at(0).self_attention.qkv.dense(),
+                               .reads_context = reads_contexts(),
+                               .exclusive_device = options_.exclusive_device || device_is_exclusive(model_.device())});
 }
 
 // The form, the table and the graph for the contexts that are there.
 void DecodeStep::prepare() {
-  work_.reset();
+  executor_.reset();
   table_.reset();
-  const std::vector<TableRange> ranges = table_ranges();
-  if (table_serves(ranges)) {
-    form_ = CrossAttentionForm::absorbed;
-    table_ = std::make_unique<ContextTable>(table_batch_, ranges);
-  } else {
-    form_ = chosen_form();
-  }
-  chain_ = std::make_unique<GemvChain>(chains(), /*tiles=*/joined_);
+  if (wants_table()) table_ = make_context_table(table_batch_, table_ranges());
+  form_ = table_ ? CrossAttentionForm::absorbed : chosen_form();
   // The scratch memory of materialised keys and values, a block of them, would stay with a graph.
   const bool graph = options_.graph && form_ != CrossAttentionForm::materialised;
-  work_.emplace(model_.device(), graph, [this] { compute(); });
+  const StepExecutorOptions how{.chains = chains(), .skinny = fused_, .graph = graph};
+  executor_ = std::make_unique<StepExecutor>(model_.device(), how, [this] { compute(); });
 }
 
 void DecodeStep::set_contexts(const std::vector<StepContext>& contexts) {
@@ -163,11 +150,7 @@ void DecodeStep::set_contexts(const std::vector<StepContext>& contexts) {
   std::vector<StepContext> read = read_contexts_of(contexts);
   check_contexts(read, static_cast<int64_t>(positions_.size()));
   contexts_ = std::move(read);
-  const std::vector<TableRange> ranges = table_ranges();
-  if (table_ && table_->takes(ranges) && context_table_pays(table_batch_, ranges))
-    table_->set(ranges);
-  else
-    prepare();
+  if (!table_ || !table_->replace(table_ranges())) prepare();
 }
 
 std::vector<TableRange> DecodeStep::table_ranges() const {
@@ -179,9 +162,9 @@ std::vector<TableRange> DecodeStep::table_ranges() const {
   return ranges;
 }
 
-bool DecodeStep::table_serves(const std::vector<TableRange>& ranges) const {
+// Whether contexts are to be read in one pass, where there is a table for them.
+bool DecodeStep::wants_table() const {
   if (alike(contexts_, static_cast<int64_t>(positions_.size())) && !options_.contexts_change) return false;
-  if (!context_table_applies(table_batch_, ranges) || !context_table_pays(table_batch_, ranges)) return false;
   const bool automatic = options_.form == CrossAttentionForm::automatic;
   return options_.form == CrossAttentionForm::absorbed ||
          (automatic && (options_.contexts_change || chosen_form() == CrossAttentionForm::absorbed));
@@ -233,108 +216,36 @@ const at::Tensor& DecodeStep::run() {
             cache_.capacity);
   }
   run_failed_ = true;
-  {
-    std::optional<ChainTurn> turn;
-    if (chain_->joins()) turn.emplace(model_.device());
-    work_->run();
-  }
+  executor_->run();
   run_failed_ = false;
   for (int64_t& position : positions_) ++position;
   return logits_BV_;
 }
 
-StepAttention DecodeStep::attention_input(const SelfAttention& weights, size_t layer) const {
-  const LayerCache& cache = cache_.layers[layer];
-  return {rotary_,
-          positions_B_,
-          cache.k_BSGK,
-          cache.v_BSGK,
-          weights.q_norm,
-          weights.k_norm,
-          model_.config.decoder.rms_norm_eps};
+namespace {
+
+template <class Layers>
+at::Tensor walk(const Decoder& decoder, Layers run) {
+  walk_layers(decoder.stack, 0, decoder.stack.layers.size(), run);
+  return run.product(Linear{decoder.head()}, run.norm(decoder.stack.norm));
 }
 
-at::Tensor DecodeStep::attend(const Layer& layer, size_t index, const at::Tensor& normed_BD) const {
-  const SelfAttention& weights = layer.self_attention;
-  return weights.o(step_attention(queries_keys_values(weights, normed_BD), attention_input(weights, index)));
-}
+}  // namespace
 
-BatchContexts DecodeStep::context_rows(size_t layer) const {
-  BatchContexts read{{}, table_.get(), form_};
-  for (const StepContext& context : contexts_) {
-    const ContextCache* cache = context.latents.cache.get();
-    read.rows.push_back({&context.latents, cache ? &cache->layers.at(layer) : nullptr, context.first, context.count});
-  }
-  return read;
-}
-
-// Each addition to the residual stream comes with the norm that follows it, the next layer's included.
-at::Tensor DecodeStep::hidden_states() const {
-  const Stack& stack = model_.decoder.stack;
-  const double eps = stack.config.rms_norm_eps;
-  const at::Tensor embedded_BD = at::embedding(stack.embedding, ids_B_);
-  NormedSum h{embedded_BD, rms_norm(embedded_BD, stack.layers.at(0).input_norm, eps)};
-  for (size_t i = 0; i < stack.layers.size(); ++i) {
-    const Layer& layer = stack.layers[i];
-    const bool reads = layer.cross_attention && reads_contexts();
-    h = add_rms_norm(h.sum, attend(layer, i, h.normed), reads ? layer.cross_attention->norm : layer.post_attention_norm,
-                     eps);
-    if (reads) {
-      const at::Tensor read_BTD =
-          cross_attention(*layer.cross_attention, stack.config, h.normed.unsqueeze(1), context_rows(i));
-      h = add_rms_norm(h.sum, read_BTD.squeeze(1), layer.post_attention_norm, eps);
-    }
-    const bool last = i + 1 == stack.layers.size();
-    h = add_rms_norm(h.sum, step_feed_forward(layer.feed_forward, h.normed),
-                     last ? stack.norm : stack.layers[i + 1].input_norm, eps);
-  }
-  return h.normed;
-}
-
-// Logits where products take in the norm before them, and SwiGLU or the addition to the residual stream after them.
-at::Tensor DecodeStep::joined_logits() const {
-  const Stack& stack = model_.decoder.stack;
-  GemvChain& chain = *chain_;
-  chain.discard();  // what an error in the run before may have left
-  const StackConfig& config = stack.config;
-  const double eps = config.rms_norm_eps;
-  const auto product = [&](const Linear& linear, const at::Tensor& x, const GemvOptions& options) {
-    return linear.quantised ? chain.product(x, *linear.quantised, options) : chain.product(x, linear.weight, options);
-  };
-  const auto normed = [&](const Linear& linear, const at::Tensor& h, const at::Tensor& norm, bool gated = false) {
-    return product(linear, h, {.norm = norm, .eps = eps, .bias = linear.bias, .gated = gated});
-  };
-  const auto added = [&](const Linear& linear, const at::Tensor& x, const at::Tensor& h) {
-    return product(linear, x, {.bias = linear.bias, .residual = h});
-  };
-  at::Tensor h = at::embedding(stack.embedding, ids_B_);
-  for (size_t i = 0; i < stack.layers.size(); ++i) {
-    const Layer& layer = stack.layers[i];
-    const SelfAttention& self = layer.self_attention;
-    const at::Tensor qkv = normed(self.qkv, h, layer.input_norm);
-    chain.run();
-    h = added(self.o, step_attention(qkv, attention_input(self, i)), h);
-    if (layer.cross_attention && reads_contexts()) {
-      const CrossAttention& cross = *layer.cross_attention;
-      const at::Tensor q = normed(cross.q, h, cross.norm);
-      const at::Tensor read =
-          read_contexts(cross, config, q.view({-1, 1, config.num_heads, config.head_dim}), context_rows(i), chain);
-      h = added(cross.o, read.reshape(q.sizes()), h);
-    }
-    const FeedForward& mlp = layer.feed_forward;
-    h = added(mlp.down, normed(mlp.gate_up, h, layer.post_attention_norm, /*gated=*/true), h);
-  }
+at::Tensor DecodeStep::logits_of_walk() {
   const Decoder& decoder = model_.decoder;
-  const GemvOptions last{.norm = stack.norm, .eps = eps};
-  const at::Tensor logits = decoder.quantised_head ? chain.product(h, *decoder.quantised_head, last)
-                                                   : chain.product(h, decoder.lm_head, last);
-  chain.run();
-  return logits;
+  const BatchContexts contexts{contexts_, table_.get(), form_};
+  const StepInput input{decoder.stack.config, cache_, rotary_, positions_B_, contexts, reads_contexts(), *executor_};
+  const at::Tensor h = at::embedding(decoder.stack.embedding, ids_B_);
+  const at::Tensor found =
+      fused_ ? walk(decoder, FusedStepLayers(h, input)) : walk(decoder, SeparateStepLayers(h, input));
+  executor_->launch();
+  return found;
 }
 
 void DecodeStep::compute() {
   const at::NoGradGuard no_gradients;
-  logits_BV_.copy_(joined_ ? joined_logits() : logits(model_, hidden_states()));
+  logits_BV_.copy_(logits_of_walk());
   if (options_.sampler)
     options_.sampler->sample(logits_BV_, ids_B_);
   else

@@ -13,31 +13,23 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "model/cepe.h"
-#include "ops/chain/gemv_chain.h"
-#include "ops/step/captured_work.h"
 #include "ops/step/sample.h"
-#include "ops/step/step_ops.h"
 
 namespace cepe {
 
-// A context, and the sequences first .. first + count of the batch that read it.
-struct StepContext {
-  Latents latents;  // one that they share, or one for each of them
-  int64_t first = 0, count = 1;
-};
+class StepExecutor;
 
 // On a CUDA device: products that follow each other as one kernel (ops/chain/gemv_chain.h), or each as one of its own.
-// Of more sequences than chains are made for: products as kernels of ours (skinny_gemm_applies()), or LibTorch's.
+// Of more sequences than chains are made for: products as kernels of ours (the skinny GEMM), or LibTorch's.
 enum class StepChain {
-  automatic,  // where that was measured to be faster
-  always,     // where the kernel is made for the sizes
-  never,      // also where other processes use the device at the same time
+  automatic,  // where that was measured to be faster (ops/dispatch.h); chains on an exclusive device only
+  always,     // where the kernels are made for the sizes. No other process may use the device
+  never,
 };
 // By these names; Error for any other.
 StepChain step_chain_from_name(const std::string& name);
@@ -52,6 +44,9 @@ struct DecodeStepOptions {
   // batch's; on the device; must outlive the step.
   DeviceSampler* sampler = nullptr;
   StepChain chain = StepChain::automatic;
+  // No other process uses the device, which chains must be sure of. Known without it where the device's compute mode
+  // says so (ops/cuda/device.h).
+  bool exclusive_device = false;
   bool graph = true;  // on a CUDA device: all runs but the first are one graph (ops/step/captured_work.h)
 };
 
@@ -62,6 +57,7 @@ class DecodeStep {
   // must outlive the step, and none of its tensors may be replaced meanwhile. Throws Error when the model has rotary
   // frequencies that change with the length (can_step), or contexts do not fit the batch.
   DecodeStep(const Cepe& model, const KeyValueCache& cache, const DecodeStepOptions& options = {});
+  ~DecodeStep();
   DecodeStep(const DecodeStep&) = delete;
 
   // Replaces all contexts, of any lengths, shared or none. The graph stays where they are read through a table before
@@ -90,15 +86,11 @@ class DecodeStep {
   bool chains() const;
   CrossAttentionForm chosen_form() const;
   std::vector<TableRange> table_ranges() const;
-  bool table_serves(const std::vector<TableRange>& ranges) const;
+  bool wants_table() const;
   void prepare();
   void compute();
-  at::Tensor hidden_states() const;
-  at::Tensor joined_logits() const;
-  StepAttention attention_input(const SelfAttention& weights, size_t layer) const;
-  at::Tensor attend(const Layer& layer, size_t index, const at::Tensor& normed_BD) const;
+  at::Tensor logits_of_walk();
   bool reads_contexts() const { return table_ || !contexts_.empty(); }
-  BatchContexts context_rows(size_t layer) const;
 
   const Cepe& model_;
   KeyValueCache cache_;
@@ -106,14 +98,13 @@ class DecodeStep {
   std::vector<StepContext> contexts_;
   TableBatch table_batch_;
   std::unique_ptr<ContextTable> table_;  // of contexts_
-  std::unique_ptr<GemvChain> chain_;
   RotaryTable rotary_;
   CrossAttentionForm form_ = CrossAttentionForm::absorbed;
-  bool joined_ = false;             // norms, SwiGLU and residual additions are part of the products
+  bool fused_ = false;              // norms, SwiGLU and residual additions are part of the products
   std::vector<int64_t> positions_;  // as on the device, unless a run failed
   bool run_failed_ = false;         // and place() was not called since
   at::Tensor ids_B_, positions_B_, logits_BV_;
-  std::optional<CapturedWork> work_;
+  std::unique_ptr<StepExecutor> executor_;
 };
 
 // Whether a cache of this capacity can be written step by step: not where rotary frequencies depend on the length

@@ -1,4 +1,4 @@
-// The weights of a model, as plain structs of tensors, and the forward pass of one layer.
+// The weights of a model, as plain structs of tensors. What a layer computes of them: layer/layer_walk.h.
 //
 // Shape suffixes: B batch, M chunks, L chunk length, S = M*L context tokens, T decoder tokens, D decoder width,
 // E encoder width, H query heads, G key-value heads, K head size, F feed-forward width, V vocabulary.
@@ -13,29 +13,16 @@
 #include <vector>
 
 #include "model/config.h"
-#include "ops/gemm/fp8.h"
 #include "ops/gemv/quantised_weight.h"
 #include "ops/ops.h"
 
 namespace cepe {
 
-struct Linear {
-  at::Tensor weight;  // (out, in); undefined where quantised, but for cross-attention's k and v
-  at::Tensor bias;    // (out), undefined where the layer has none
-  std::shared_ptr<const QuantisedWeight> quantised =
-      nullptr;  // the matrix in 8 or 4 bits (weight_type.h), instead of weight
+// y = x weight^T + bias. Quantised (weight_type.h) it has no dense weight; cross-attention's k and v, whose matrices
+// the absorbed form reads, may have both.
+struct Linear : Matrix {
+  at::Tensor bias = {};  // (out), undefined where the layer has none
   at::Tensor operator()(const at::Tensor& x) const;
-};
-
-// What several matrices are multiplied with: rounded to fp8 once for all of them that are held so.
-class SharedInput {
- public:
-  explicit SharedInput(const at::Tensor& x) : x_(x) {}
-  at::Tensor product(const Linear& linear);  // linear(x)
-
- private:
-  at::Tensor x_;
-  std::optional<Fp8Rows> rounded_;
 };
 
 struct SelfAttention {
@@ -107,21 +94,6 @@ struct KeyValueCache {
   int64_t capacity = 0;
 };
 KeyValueCache make_cache(const Stack& stack, int64_t batch, int64_t capacity);
-
-// What one layer's self-attention needs to know beyond its weights.
-struct SelfAttentionInput {
-  const StackConfig& config;
-  const RotaryTable& rotary;
-  AttentionMask mask;           // causal for a decoder; the chunk's padding for an encoder
-  LayerCache* cache = nullptr;  // decoder only
-  int64_t first = 0;            // position of the first token; tokens in the cache
-  int64_t queries = 0;          // the last so many of the T tokens ask, all are read; 0: all ask
-};
-// x (B, T, D), normed -> (B, queries, D)
-at::Tensor self_attention(const SelfAttention& weights, const at::Tensor& x_BTD, const SelfAttentionInput& input);
-at::Tensor feed_forward(const FeedForward& weights, const at::Tensor& x_BTD);
-// residual + feed_forward(x); the residual stream's memory may become the result.
-at::Tensor add_feed_forward(const FeedForward& weights, const at::Tensor& x_BTD, at::Tensor residual_BTD);
 
 // cos and sin of positions 0 .. positions-1 in float64, (positions, K/2); the formulas of every RopeKind.
 RotaryTable rotary_table(const StackConfig& config, int64_t positions);

@@ -74,7 +74,7 @@ void collect_stack(const std::string& prefix, Stack& stack, bool with_embedding,
 }
 
 Linear cast(const Linear& linear, at::ScalarType dtype) {
-  return {linear.weight.to(dtype), linear.bias.defined() ? linear.bias.to(dtype) : at::Tensor()};
+  return {{linear.weight.to(dtype)}, linear.bias.defined() ? linear.bias.to(dtype) : at::Tensor()};
 }
 
 Layer cast(const Layer& layer, at::ScalarType dtype) {

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "ops/cuda/launch.h"
+#include "ops/dispatch.h"
 #include "ops/elementwise/elementwise_cuda.h"
 #include "ops/elementwise/elementwise_kernel.h"
 
@@ -54,7 +55,8 @@ class PackRows : public torch::autograd::Function<PackRows> {
 }  // namespace
 
 bool flash_applies(const at::Tensor& q_BTHK) {
-  return fused_applies(q_BTHK) && q_BTHK.size(3) % 8 == 0 && q_BTHK.size(3) <= 256 && q_BTHK.numel() > 0;
+  return fused_applies(q_BTHK) && q_BTHK.size(3) % 8 == 0 && q_BTHK.size(3) <= dispatch::kFlashHeadSize &&
+         q_BTHK.numel() > 0;
 }
 
 at::Tensor flash_causal_attention(const at::Tensor& q_BTHK, const at::Tensor& k_BSGK, const at::Tensor& v_BSGK) {

@@ -9,7 +9,7 @@
 namespace cepe {
 
 // The flash kernel, called directly where LibTorch's choice would build a mask of T x S values: head sizes that are
-// multiples of 8 up to 256.
+// multiples of 8 up to dispatch::kFlashHeadSize.
 bool flash_applies(const at::Tensor& q_BTHK);
 // Causal attention of the last T of S positions.
 at::Tensor flash_causal_attention(const at::Tensor& q_BTHK, const at::Tensor& k_BSGK, const at::Tensor& v_BSGK);

@@ -161,7 +161,8 @@ std::function<void()> prepare_decoding(const Cepe& model, const BenchCase& what,
 
 std::function<void()> prepare_steps(const Cepe& model, const BenchCase& what, const GeneratePlan& plan,
                                     const BenchOptions& how) {
-  DecodeStepOptions options{.form = plan.form, .chain = how.chain, .graph = how.graph};
+  DecodeStepOptions options{
+      .form = plan.form, .chain = how.chain, .exclusive_device = how.exclusive_device, .graph = how.graph};
   if (plan.latents->tokens() > 0) options.contexts.push_back({*plan.latents, 0, what.batch});
   const auto step = std::make_shared<DecodeStep>(model, *plan.cache, options);
   const at::Tensor first = plan.first_B1.flatten().cpu();

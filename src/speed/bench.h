@@ -50,6 +50,7 @@ struct BenchOptions {
   bool int8_latents = false;               // contexts are kept in 8 bits a number (model/cross_attention.h)
   bool graph = true;                       // tg on a CUDA device: steps are a graph (model/decode_step.h)
   StepChain chain = StepChain::automatic;  // whether products that follow each other are one kernel
+  bool exclusive_device = false;           // no other process uses the device (model/decode_step.h)
 };
 
 // All combinations, test by test. Where contexts or forms make no difference (no context, a batch of one, an encoder's

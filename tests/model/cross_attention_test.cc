@@ -60,8 +60,16 @@ at::Tensor slow_reference(const CrossAttention& weights, const StackConfig& conf
 }
 
 CrossAttention cast_weights(const CrossAttention& weights, at::ScalarType type) {
-  const auto cast = [type](const Linear& linear) { return Linear{linear.weight.to(type), {}}; };
+  const auto cast = [type](const Linear& linear) { return Linear{{linear.weight.to(type)}}; };
   return {weights.norm.to(type), cast(weights.q), cast(weights.k), cast(weights.v), cast(weights.o)};
+}
+
+// With the products before and after it, as a decoder's layer has them.
+at::Tensor cross_attention(const CrossAttention& weights, const StackConfig& config, const at::Tensor& x,
+                           const Latents& latents, const CrossAttentionOptions& options = {}) {
+  const at::Tensor q = weights.q(x);
+  const at::Tensor heads = q.view({x.size(0), x.size(1), config.num_heads, config.head_dim});
+  return weights.o(read_context(weights, config, heads, latents, options).reshape(q.sizes()));
 }
 
 // One way to compute it.

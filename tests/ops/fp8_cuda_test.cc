@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "ops/cuda_device.h"
+#include "ops/dispatch.h"
 #include "ops/gemm/fp8.h"
 #include "ops/gemv/gemv.h"
 #include "ops/gemv/quantised_weight.h"
@@ -92,7 +93,7 @@ TEST_F(Fp8Cuda, ProductsAreThoseOfTheRoundedFactors) {
       ASSERT_EQ(y.scalar_type(), at::kBFloat16);
       ASSERT_EQ(y.sizes(), (at::IntArrayRef{rows, shape.out}));
       // The kernel of few rows takes x as it is.
-      const at::Tensor factor = rows <= kGemvRows ? x.to(at::kDouble) : widened(fp8_rows(x));
+      const at::Tensor factor = rows <= dispatch::kGemvRows ? x.to(at::kDouble) : widened(fp8_rows(x));
       const double error = relative(y, at::linear(factor, w));
       const double bound = 2e-3 + std::ldexp(static_cast<double>(shape.in) / 32, -14);
       if (rows == 257) fmt::print("{} x {}, {} rows: {:.2e}\n", shape.out, shape.in, rows, error);

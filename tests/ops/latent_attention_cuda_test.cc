@@ -49,7 +49,7 @@ TEST_P(CudaLatentAttention, EqualsTheFormula) {
     if (c.contexts > 1) mask[1].fill_(false);         // a context of padding alone
   }
   const double scale = c.spread / std::sqrt(static_cast<double>(c.width));
-  ASSERT_TRUE(latent_attention_applies(query, states));
+  ASSERT_TRUE(cuda_latent_attention_applies(query, states));
   const at::Tensor expected = formula(query, states, mask, scale);
   for (const CudaLatentForm form : {CudaLatentForm::one_pass, CudaLatentForm::products, CudaLatentForm::automatic}) {
     const at::Tensor found = cuda_latent_attention(query, {states, mask}, scale, form);
@@ -75,7 +75,7 @@ TEST_P(CudaLatentAttention, EightBitsEqualTheFormula) {
   }
   const double scale = c.spread / std::sqrt(static_cast<double>(c.width)) / 3;
   const LatentStates context{states.values, mask, states.scales};
-  ASSERT_TRUE(latent_attention_applies(query, states.values));
+  ASSERT_TRUE(cuda_latent_attention_applies(query, states.values));
   const at::Tensor expected = formula(query, dequantize_states(states, at::kDouble), mask, scale);
   // The products round the states to bfloat16 first, which also moves the scores.
   for (const auto& [form, tolerance] : {std::pair{CudaLatentForm::one_pass, 4e-3}, {CudaLatentForm::products, 3e-2}}) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "ops/cuda_device.h"
+#include "ops/dispatch.h"
 #include "ops/gemv/gemv.h"
 #include "ops/gemv/quantised_weight.h"
 
@@ -57,7 +58,7 @@ TEST_P(PackedRows, EqualTheUnpackedWeights) {
     const at::Tensor w = by_hand(weight), norm = at::rand({shape.inputs}, kOnDevice).add(0.5);
     const at::Tensor bias = at::randn({shape.outputs + 1}, kOnDevice).narrow(0, 1, shape.outputs);
     EXPECT_LT(error_of(dequantise_weight(weight, at::kFloat), w), GetParam() == WeightType::int4 ? 2e-3 : 1e-6);
-    for (int64_t rows = 1; rows <= kGemvRows; ++rows) {
+    for (int64_t rows = 1; rows <= dispatch::kGemvRows; ++rows) {
       const std::string where =
           fmt::format("{}: {} x {} to {}", weight_type_name(GetParam()), rows, shape.inputs, shape.outputs);
       const at::Tensor x = at::randn({rows, 1, shape.inputs}, kOnDevice).add(0.5), x64 = wide(x);
@@ -93,8 +94,9 @@ TEST_P(PackedRows, EveryValueIsExact) {
   const at::Tensor w = by_hand(weight);
   // x = unit vectors, four at a time: each result is one weight, rounded to bfloat16.
   const at::Tensor unit = at::eye(inputs, kOnDevice);
-  for (int64_t i = 0; i < inputs; i += kGemvRows) {
-    const at::Tensor found = wide(gemv(unit.narrow(0, i, kGemvRows), weight)), expected = w.narrow(1, i, kGemvRows).t();
+  for (int64_t i = 0; i < inputs; i += dispatch::kGemvRows) {
+    const at::Tensor found = wide(gemv(unit.narrow(0, i, dispatch::kGemvRows), weight));
+    const at::Tensor expected = w.narrow(1, i, dispatch::kGemvRows).t();
     EXPECT_TRUE(((found - expected).abs() <= expected.abs() * 0.0042 + 1e-5).all().item<bool>()) << i;
   }
 }

@@ -9,6 +9,7 @@
 
 #include "ops/cuda_device.h"
 #include "ops/gemv/gemv.h"
+#include "ops/gemv/gemv_cuda.h"
 #include "ops/ops.h"
 #include "ops/step/captured_work.h"
 #include "ops/step/step_ops.h"
@@ -188,7 +189,7 @@ TEST_F(CudaStepEdges, ProductsOfMoreRowsWithWhatStandsAround) {
     const ProductAround of(rows, inputs, outputs);
     const std::string where = fmt::format("{} x {} to {}", rows, inputs, outputs);
     const auto error = [&](GemvOptions options, const at::Tensor& expected) {
-      EXPECT_TRUE(skinny_gemm_applies(of.x, of.weight, options.gated)) << where;
+      EXPECT_TRUE(cuda_skinny_gemm_applies(of.x, of.weight, options.gated)) << where;
       options.semaphores = semaphores;
       const at::Tensor found = gemv(of.x, of.weight, options);
       EXPECT_TRUE(at::equal(found, gemv(of.x, of.weight, options))) << where << ", the same again";
@@ -203,10 +204,10 @@ TEST_F(CudaStepEdges, ProductsOfMoreRowsWithWhatStandsAround) {
     EXPECT_LT(error({.bias = of.bias, .gated = true}, of.gated(of.plain)), 4e-3) << where;
   }
   const at::Tensor x = at::randn({8, 64}, kOnDevice);
-  EXPECT_FALSE(skinny_gemm_applies(x.narrow(0, 0, 4), at::randn({8, 64}, kOnDevice)));
-  EXPECT_FALSE(skinny_gemm_applies(at::randn({17, 64}, kOnDevice), at::randn({8, 64}, kOnDevice)));
-  EXPECT_FALSE(skinny_gemm_applies(x, at::randn({12, 64}, kOnDevice)));
-  EXPECT_FALSE(skinny_gemm_applies(at::randn({8, 96}, kOnDevice), at::randn({8, 96}, kOnDevice)));
+  EXPECT_FALSE(cuda_skinny_gemm_applies(x.narrow(0, 0, 4), at::randn({8, 64}, kOnDevice), false));
+  EXPECT_FALSE(cuda_skinny_gemm_applies(at::randn({17, 64}, kOnDevice), at::randn({8, 64}, kOnDevice), false));
+  EXPECT_FALSE(cuda_skinny_gemm_applies(x, at::randn({12, 64}, kOnDevice), false));
+  EXPECT_FALSE(cuda_skinny_gemm_applies(at::randn({8, 96}, kOnDevice), at::randn({8, 96}, kOnDevice), false));
 }
 
 TEST_F(CudaStepEdges, ProductsByHead) {

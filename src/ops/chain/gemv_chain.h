@@ -30,7 +30,8 @@ namespace cepe {
 class GemvChain {
  public:
   // joins: products become one kernel where the kernel is made for them; false: each is a call of gemv() or
-  // batched_gemv(). tiles: products of more than kGemvRows rows get semaphores, so that the skinny GEMM applies.
+  // batched_gemv(). tiles: products of more than dispatch::kGemvRows rows get semaphores, so that the skinny GEMM
+  // applies.
   explicit GemvChain(bool joins = true, bool tiles = false);
   ~GemvChain();
   GemvChain(const GemvChain&) = delete;

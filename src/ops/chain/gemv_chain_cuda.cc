@@ -12,6 +12,7 @@
 #include "ops/chain/gemv_chain.h"
 #include "ops/chain/gemv_chain_kernel.h"
 #include "ops/cuda/launch.h"
+#include "ops/dispatch.h"
 
 namespace cepe {
 namespace {
@@ -81,8 +82,8 @@ at::Tensor GemvChain::product(const at::Tensor& x, const at::Tensor& weight_OI, 
   const at::Tensor &norm = options.norm, &bias = options.bias, &residual = options.residual;
   require(x.size(-1) == weight_OI.size(1), "GEMV chain: rows of {} for a matrix with {} columns", x.size(-1),
           weight_OI.size(1));
-  const bool values = (!norm.defined() || cuda::kernel_operand(norm)) && as_values(bias) && as_values(residual);
-  if (pending_ && cuda::kernel_operand(x) && cuda::kernel_operand(weight_OI) && values) {
+  const bool values = (!norm.defined() || cuda::operand(norm)) && as_values(bias) && as_values(residual);
+  if (pending_ && cuda::operand(x) && cuda::operand(weight_OI) && values) {
     const int64_t I = x.size(-1), O = weight_OI.size(0), rows = x.numel() / std::max<int64_t>(1, I);
     std::vector<int64_t> sizes = x.sizes().vec();
     sizes.back() = options.gated ? O / 2 : O;
@@ -103,7 +104,7 @@ at::Tensor GemvChain::product(const at::Tensor& x, const at::Tensor& weight_OI, 
 }
 
 at::Tensor GemvChain::semaphores(const c10::Device& device, int64_t rows) {
-  if (!tiles_ || !device.is_cuda() || rows <= kGemvRows || rows > kSkinnyGemmRows) return {};
+  if (!tiles_ || !device.is_cuda() || rows <= dispatch::kGemvRows || rows > dispatch::kSkinnyGemmRows) return {};
   if (!semaphores_.defined() || semaphores_.device() != device) {
     require(at::cuda::currentStreamCaptureStatus() == at::cuda::CaptureStatus::None,
             "GEMV chain: a CUDA graph is recorded before the same products have run once");
@@ -117,7 +118,7 @@ at::Tensor GemvChain::batched_gemv(const at::Tensor& x_BHI, const at::Tensor& ma
   require(H % G == 0 && x_BHI.size(2) == matrices.size(transposed ? 1 : 2),
           "GEMV chain: {} heads of {} for {} matrices of {} inputs", H, x_BHI.size(2), G,
           matrices.size(transposed ? 1 : 2));
-  if (pending_ && cuda::kernel_operand(x_BHI) && cuda::kernel_operand(matrices)) {
+  if (pending_ && cuda::operand(x_BHI) && cuda::operand(matrices)) {
     const at::Tensor out = at::empty({B, H, O}, x_BHI.options());
     Product product;
     product.x = pointer(x_BHI), product.weight = pointer(matrices), product.out = out.mutable_data_ptr();

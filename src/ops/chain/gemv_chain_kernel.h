@@ -7,6 +7,8 @@
 
 #include <cstdint>
 
+#include "ops/dispatch.h"
+
 namespace cepe::gemv_chain_kernel {
 
 // out[b, h, g, o] = sum over i of x[b, h, g, i] weight[h, o, i], or weight[h, i, o] where transposed, with a fused
@@ -38,7 +40,7 @@ struct Args {
   // bits (the epoch). Launches that share it are ordered on one stream. Nothing else may write there.
   void* workspace = nullptr;
 };
-constexpr int64_t kMostColumns = 8;  // rows x group
+constexpr int64_t kMostColumns = dispatch::kChainColumns;  // rows x group
 
 // Whether the kernel supports these sizes on the current device. Pointers are ignored.
 bool fits(const Args& args);

@@ -37,7 +37,7 @@ constexpr int kMostStages = 12;
 // needs only delay all other requests: those for other CTAs' outputs, and those of the preceding kernel.
 constexpr int kComing = 4, kComingAhead = 2;
 constexpr int kSharedBytes = 204 * 1024;  // leaves room for CTAs of the kernels before and after
-constexpr int kLeastStages = 5;
+constexpr int kLeastStages = dispatch::kChainStages;
 constexpr int kLongestTransposed = kStageBytes / kRowBytes;  // inputs of a transposed matrix: one stage holds them
 
 // 8 bytes that are written and read as one access: two bfloat16 values (or one float32) and the epoch of the launch

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "ops/attention_cuda.h"
 #include "ops/context/context_attention_cpu.h"
+#include "ops/dispatch.h"
 
 namespace cepe {
 namespace {
@@ -44,10 +45,9 @@ PartialAttention fused_attention(const at::Tensor& q, const at::Tensor& k, const
     const auto [out, sum] = at::_scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, false, mask);
     return {out, sum};
   }
-  if (!q.is_cuda() || !half || bias.defined() || q.size(3) % 8 != 0 || q.size(3) > 128)
+  if (!q.is_cuda() || !half || bias.defined() || q.size(3) % 8 != 0 || q.size(3) > dispatch::kContextHeadSize)
     return plain_attention(q, k, v, bias);
-  // cuDNN's is the faster one for many rows (on Hopper 626 against 357 TFLOP/s).
-  if (q.size(2) >= 64) {
+  if (q.size(2) >= dispatch::kContextManyRows) {
     const auto found = at::_scaled_dot_product_cudnn_attention(q, k, v, {}, /*compute_log_sumexp=*/true);
     return {std::get<0>(found), std::get<1>(found).reshape({q.size(0), q.size(1), q.size(2)})};
   }
@@ -61,7 +61,9 @@ constexpr int64_t kPart = 16384;
 // Few rows do not fill a GPU: a context's parts stand beside each other as a batch.
 PartialAttention split_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   const int64_t C = q.size(0), G = q.size(1), N = q.size(2), K = q.size(3), S = k.size(2);
-  const int64_t parts = std::clamp<int64_t>(256 / (C * G), 1, std::max<int64_t>(1, S / 256)), length = S / parts;
+  const int64_t parts = std::clamp<int64_t>(dispatch::kContextBatch / (C * G), 1,
+                                            std::max<int64_t>(1, S / dispatch::kContextPartTokens)),
+                length = S / parts;
   AttentionMerge merge;
   if (parts > 1) {
     const auto apart = [&](const at::Tensor& x) {
@@ -185,7 +187,8 @@ at::Tensor context_attention(const at::Tensor& q_BTHK, const ContextKeysValues& 
   if (kernel != ContextKernel::none && context_kernel_applies(q, context)) {
     return unfold_queries(run_context_kernel(q, context, mask_CS, kernel), q_BTHK.sizes()).to(q_BTHK.scalar_type());
   }
-  if (!context.blocked() && q.size(2) < 64 && !mask_CS.defined() && q.scalar_type() != at::kDouble) {
+  if (!context.blocked() && q.size(2) < dispatch::kContextManyRows && !mask_CS.defined() &&
+      q.scalar_type() != at::kDouble) {
     return unfold_queries(split_attention(q, context.k, context.v).out_CGNK, q_BTHK.sizes()).to(q_BTHK.scalar_type());
   }
   AttentionMerge merge;

@@ -1,4 +1,4 @@
-// A device's name.
+// A device's name, and who else may use the device.
 #pragma once
 
 #include <c10/core/Device.h>
@@ -9,5 +9,10 @@ namespace cepe {
 
 // The product name of a CUDA device, such as "NVIDIA H200"; empty for a CPU.
 std::string cuda_device_name(const c10::Device& device);
+
+// Whether no other process can use the device while this one does: its compute mode is exclusive-process
+// (`nvidia-smi -c EXCLUSIVE_PROCESS`), and it is not shared through MPS, whose server would be that one process. False
+// for a CPU, and where CUDA does not tell.
+bool device_is_exclusive(const c10::Device& device);
 
 }  // namespace cepe

@@ -1,6 +1,8 @@
 #include "ops/cuda/device.h"
 
 #include <ATen/cuda/CUDAContextLight.h>
+#include <c10/cuda/CUDAFunctions.h>
+#include <cuda_runtime_api.h>
 
 #include "base/error.h"
 #include "ops/cuda/refuse.h"
@@ -8,6 +10,16 @@
 namespace cepe {
 
 void cuda::refuse(const char* kernel, const char* reason) { fail("CUDA kernel {}: {}", kernel, reason); }
+
+bool device_is_exclusive(const c10::Device& device) {
+  if (!device.is_cuda()) return false;
+  const int index = device.has_index() ? device.index() : c10::cuda::current_device();
+  int mode = cudaComputeModeDefault, shared = 1;
+  const bool known = cudaDeviceGetAttribute(&mode, cudaDevAttrComputeMode, index) == cudaSuccess &&
+                     cudaDeviceGetAttribute(&shared, cudaDevAttrMpsEnabled, index) == cudaSuccess;
+  if (!known) static_cast<void>(cudaGetLastError());
+  return known && mode == cudaComputeModeExclusiveProcess && shared == 0;
+}
 
 std::string cuda_device_name(const c10::Device& device) {
   return device.is_cuda() ? at::cuda::getDeviceProperties(device.index())->name : "";

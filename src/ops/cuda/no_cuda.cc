@@ -27,6 +27,7 @@ using at::Tensor;
 }  // namespace
 
 std::string cuda_device_name(const c10::Device&) { return ""; }
+bool device_is_exclusive(const c10::Device&) { return false; }
 
 // elementwise/elementwise_cuda.h
 bool fused_applies(const Tensor&) { return false; }

@@ -2,10 +2,11 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <c10/core/GradMode.h>
 
 #include <algorithm>
 #include <cmath>
+
+#include "ops/operand.h"
 
 namespace cepe {
 namespace {
@@ -90,9 +91,7 @@ void rotate(const at::Tensor& x_BTHK, const RotaryTable& table, int64_t first, a
 }  // namespace
 
 bool fused_cpu_applies(const at::Tensor& x) {
-  const auto type = x.scalar_type();
-  return x.is_cpu() && (type == at::kFloat || type == at::kBFloat16) && x.is_contiguous() &&
-         !(c10::GradMode::is_enabled() && x.requires_grad());
+  return kernel_operand(x, at::kCPU, at::kFloat) || kernel_operand(x, at::kCPU, at::kBFloat16);
 }
 
 NormedSum fused_cpu_add_rms_norm(const at::Tensor& x, const at::Tensor& y, const at::Tensor& weight, double eps) {

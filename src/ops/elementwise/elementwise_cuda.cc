@@ -194,9 +194,8 @@ at::Tensor fused_cross_entropy(at::Tensor& logits_NV, const at::Tensor& labels_N
 }
 
 bool fused_norm_applies(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& addend) {
-  const bool adds = addend.defined(),
-             gradient = at::GradMode::is_enabled() &&
-                        (x.requires_grad() || weight.requires_grad() || (adds && addend.requires_grad()));
+  const bool adds = addend.defined();
+  const bool gradient = wants_gradient(x) || wants_gradient(weight) || (adds && wants_gradient(addend));
   const int64_t width = x.size(-1);
   return fused_applies(x) && fused_applies(weight) && x.numel() > 0 && weight.numel() == width &&
          (gradient ? fused::norm_width_fits(width) : fused::norm_forward_width_fits(width)) &&

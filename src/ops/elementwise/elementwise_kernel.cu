@@ -370,7 +370,7 @@ void launch_rms_norm_backward(const RmsNormBackwardArgs& args, cudaStream_t stre
 // Calls f with the smallest compiled number of vectors a lane that holds a row.
 template <typename F>
 void for_width(int64_t width, F f) {
-  if (!norm_width_fits(width)) cuda::refuse("rms_norm", "the width is not a multiple of 8 up to kNormMaxWidth");
+  if (!norm_width_fits(width)) cuda::refuse("rms_norm", "the width is not a multiple of 8 up to dispatch::kNormWidth");
   const int64_t vectors = (width + kWarp * kVector - 1) / (kWarp * kVector);
   if (vectors <= 1) return f(std::integral_constant<int, 1>());
   if (vectors <= 2) return f(std::integral_constant<int, 2>());
@@ -582,7 +582,7 @@ void swiglu_backward(const SwigluBackwardArgs& a, void* stream) {
 
 void rms_norm(const RmsNormArgs& args, void* stream) {
   if (args.rows == 0) return;
-  if (args.width > kNormMaxWidth && norm_forward_width_fits(args.width)) {
+  if (args.width > dispatch::kNormWidth && norm_forward_width_fits(args.width)) {
     launch_wide_rms_norm(args, as_stream(stream));
   } else {
     for_width(args.width, [&](auto vectors) { launch_rms_norm<vectors()>(args, as_stream(stream)); });

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "ops/dispatch.h"
+
 namespace cepe::fused {
 
 // y_BTHK = rotate(x_BTHK) with positions first + t; inverse rotates back (the gradient). Strides in elements;
@@ -44,10 +46,9 @@ void swiglu_backward(const SwigluBackwardArgs& args, void* stream);
 
 // The widths that both norm kernels below take: a row lives in the registers of one warp. The forward one takes wider
 // rows too, a block of threads each.
-constexpr int64_t kNormMaxWidth = 2048, kNormForwardMaxWidth = 16384;
-constexpr bool norm_width_fits(int64_t width) { return width > 0 && width % 8 == 0 && width <= kNormMaxWidth; }
+constexpr bool norm_width_fits(int64_t width) { return width > 0 && width % 8 == 0 && width <= dispatch::kNormWidth; }
 constexpr bool norm_forward_width_fits(int64_t width) {
-  return width > 0 && width % 8 == 0 && width <= kNormForwardMaxWidth;
+  return width > 0 && width % 8 == 0 && width <= dispatch::kNormForwardWidth;
 }
 
 // y = s / sqrt(mean(s^2) + eps) * weight for each of `rows` contiguous rows, where s = x, or x + addend when an addend

@@ -94,7 +94,8 @@ void launch(const Fp8RowsArgs& args, cudaStream_t stream) {
 
 void fp8_rows(const Fp8RowsArgs& args, void* stream) {
   if (args.rows == 0) return;
-  if (!fp8_width_fits(args.width)) cuda::refuse("fp8_rows", "the width is not a multiple of 8 up to kFp8MaxWidth");
+  if (!fp8_width_fits(args.width))
+    cuda::refuse("fp8_rows", "the width is not a multiple of 8 up to dispatch::kFp8Width");
   const int64_t vectors = args.width / kVector;
   if (vectors <= 2 * kWarp) {
     launch<kWarp, 2>(args, as_stream(stream));

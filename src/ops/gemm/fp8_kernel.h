@@ -3,11 +3,12 @@
 
 #include <cstdint>
 
+#include "ops/dispatch.h"
+
 namespace cepe::fused {
 
 // The widths that the kernel takes: a row lives in the registers of one warp or one block.
-constexpr int64_t kFp8MaxWidth = 16384;
-constexpr bool fp8_width_fits(int64_t width) { return width > 0 && width % 8 == 0 && width <= kFp8MaxWidth; }
+constexpr bool fp8_width_fits(int64_t width) { return width > 0 && width % 8 == 0 && width <= dispatch::kFp8Width; }
 
 // values = e4m3(s * (448 / max |s|)), scales = max |s| / 448 for each of `rows` contiguous rows, where s = x, or
 // silu(gate) * x in float32 when a gate is given. Each input is read once. x and gate are aligned to 16 bytes.

@@ -8,13 +8,9 @@
 namespace cepe {
 namespace {
 
-bool takes(const at::Tensor& x) {
-  return x.is_cuda() && x.scalar_type() == at::kBFloat16 && x.is_contiguous() && x.numel() > 0 &&
-         !cuda::wants_gradient(x);
-}
-
 bool takes_both(const at::Tensor& x, const at::Tensor& weight) {
-  return takes(x) && takes(weight) && x.device() == weight.device();
+  return cuda::operand(x) && x.numel() > 0 && cuda::operand(weight) && weight.numel() > 0 &&
+         x.device() == weight.device();
 }
 
 bool takes_table(const at::Tensor& x, const RotaryTable& table) {

@@ -6,6 +6,7 @@
 #include "ops/cuda/bf16_vector.cuh"
 #include "ops/cuda/hopper.cuh"
 #include "ops/cuda/tensor_map.cuh"
+#include "ops/dispatch.h"
 
 namespace cepe::fused_gemm_kernel {
 namespace {
@@ -291,12 +292,10 @@ bool sizes_fit(int64_t rows, int64_t inputs) {
   return rows > 0 && rows < kMost && inputs > 0 && inputs % kChunk == 0 && inputs < kMost;
 }
 
-// Whether the tiles are one round of all clusters, or their rounds are nine tenths full.
 bool fill(int64_t rows, int64_t column_tiles) {
-  constexpr int64_t kLeastRows = kCluster * kBoxRows;
-  const int64_t tiles = (rows + kLeastRows - 1) / kLeastRows * column_tiles, clusters = most_clusters();
-  const int64_t rounds = (tiles + clusters - 1) / clusters;
-  return rows >= kLeastRows && (rounds <= 1 || tiles * 10 >= rounds * clusters * 9);
+  constexpr int64_t kTileRows = kCluster * kBoxRows;
+  static_assert(kTileRows == dispatch::kFusedGemmRows);
+  return dispatch::fused_gemm_pays(rows, (rows + kTileRows - 1) / kTileRows * column_tiles, most_clusters());
 }
 
 }  // namespace

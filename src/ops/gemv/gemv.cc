@@ -25,8 +25,12 @@ at::Tensor normed(const at::Tensor& x, const GemvOptions& options) {
 
 }  // namespace
 
-bool skinny_gemm_applies(const at::Tensor& x, const at::Tensor& weight, bool gated) {
-  return cuda_skinny_gemm_applies(x, weight, gated);
+bool gemv_is_fused(const Matrix& matrix, const GemvPlan& plan) {
+  if (!matrix.defined()) return false;
+  const at::Tensor& values = matrix.quantised ? matrix.quantised->values : matrix.weight;
+  const at::Tensor x = at::empty({plan.rows, matrix.in()}, values.options().dtype(plan.type));
+  if (matrix.quantised) return gemv_applies(x, *matrix.quantised);
+  return gemv_applies(x, matrix.weight) || (plan.semaphores && cuda_skinny_gemm_applies(x, matrix.weight, plan.gated));
 }
 
 at::Tensor make_semaphores(const c10::Device& device) { return cuda_semaphores(device); }
@@ -46,6 +50,20 @@ at::Tensor gemv(const at::Tensor& x, const QuantisedWeight& weight_OI, const Gem
   if (const at::Tensor y = try_gemv(x, weight_OI, options); y.defined()) return y;
   const at::Tensor y = quantised_linear(normed(x, options), weight_OI);
   return with_rest(options.bias.defined() ? y + options.bias : y, options);
+}
+
+at::Tensor gemv(const at::Tensor& x, const Matrix& weight_OI, const GemvOptions& options) {
+  return weight_OI.quantised ? gemv(x, *weight_OI.quantised, options) : gemv(x, weight_OI.weight, options);
+}
+
+at::Tensor add_gemv(at::Tensor residual, const at::Tensor& x, const Matrix& weight_OI, const at::Tensor& bias) {
+  const at::Tensor& weight = weight_OI.weight;
+  const bool in_place = x.is_cuda() && weight_OI.dense() && !bias.defined() && !c10::GradMode::is_enabled() &&
+                        residual.is_contiguous() && residual.scalar_type() == weight.scalar_type();
+  if (!in_place) return residual + gemv(x, weight_OI, {.bias = bias});
+  if (const at::Tensor y = try_gemv(x, weight); y.defined()) return residual + y;
+  residual.view({-1, residual.size(-1)}).addmm_(x.reshape({-1, x.size(-1)}), weight.t());
+  return residual;
 }
 
 at::Tensor batched_gemv(const at::Tensor& x_BHI, const at::Tensor& matrices, bool transposed,

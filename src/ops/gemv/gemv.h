@@ -1,9 +1,9 @@
 // A matrix times a few rows: what a decoding step of one or a few sequences consists of.
 //
-// Up to kGemvRows rows are a GEMV: one pass over the matrix, bound by memory. Up to kSkinnyGemmRows rows are a skinny
-// GEMM on tensor cores. Both have kernels here on a CUDA device in bfloat16. The matrix may be bfloat16, int8, int4
-// or fp8 (a skinny GEMM: bfloat16). On a CPU with avx512_bf16 a GEMV has a kernel for bfloat16, int8 and int4.
-// Elsewhere, and for more rows, LibTorch's products compute the same. No gradients.
+// Up to dispatch::kGemvRows rows are a GEMV: one pass over the matrix, bound by memory. Up to dispatch::kSkinnyGemmRows
+// rows are a skinny GEMM on tensor cores. Both have kernels here on a CUDA device in bfloat16. The matrix may be
+// bfloat16, int8, int4 or fp8 (a skinny GEMM: bfloat16). On a CPU with avx512_bf16 a GEMV has a kernel for bfloat16,
+// int8 and int4. Elsewhere, for more rows, and where a gradient is wanted, LibTorch's products compute the same.
 //
 // On a CUDA device the kernels are launched as programmatic dependents: the weights are read before earlier work on the
 // stream has ended, so no work that may still run there may write them.
@@ -17,10 +17,16 @@
 
 namespace cepe {
 
-// Whether gemv() with GemvOptions::semaphores runs the skinny GEMM: bfloat16 on a CUDA device, more than kGemvRows and
-// at most kSkinnyGemmRows rows, no gradient wanted, inputs a multiple of 64, outputs (half of the matrix's rows where
-// gated) a multiple of 8.
-bool skinny_gemm_applies(const at::Tensor& x, const at::Tensor& weight, bool gated = false);
+// How gemv() will be called, for a caller that plans for many calls.
+struct GemvPlan {
+  at::ScalarType type = at::kBFloat16;  // of x
+  int64_t rows = 0;
+  bool gated = false;
+  bool semaphores = false;  // GemvOptions has them
+};
+// Whether it is then one kernel of ours that takes in what the options put around the product (the skinny GEMM: all but
+// the norm). False for a matrix that is undefined.
+bool gemv_is_fused(const Matrix& matrix, const GemvPlan& plan);
 // Memory for GemvOptions::semaphores on a CUDA device, zeroed; undefined in a build without CUDA. Each call leaves
 // zeros.
 at::Tensor make_semaphores(const c10::Device& device);
@@ -30,6 +36,11 @@ at::Tensor gemv(const at::Tensor& x, const at::Tensor& weight_OI, const GemvOpti
 
 // The same with a quantised matrix. Activations are not rounded to fp8: a GEMV gains by the narrow weights alone.
 at::Tensor gemv(const at::Tensor& x, const QuantisedWeight& weight_OI, const GemvOptions& options = {});
+at::Tensor gemv(const at::Tensor& x, const Matrix& weight_OI, const GemvOptions& options = {});
+
+// residual + x weight^T + bias (undefined: none). Where cuBLAS computes the product, without gradients, it adds as it
+// writes: the residual's memory is then the result's.
+at::Tensor add_gemv(at::Tensor residual, const at::Tensor& x, const Matrix& weight_OI, const at::Tensor& bias);
 
 // A GEMV for each head. x (B, H, I), matrices (G, O, I), transposed (G, I, O) -> (B, H, O): query head h takes matrix
 // h / (H / G). semaphores: as in GemvOptions; read where H = G.

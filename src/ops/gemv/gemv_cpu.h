@@ -6,13 +6,15 @@
 
 #include <cstdint>
 
+#include "ops/dispatch.h"
+
 namespace cepe::gemv_cpu {
 
 // Whether this processor can, and LibTorch was not told to leave AVX-512 alone (ATEN_CPU_CAPABILITY).
 bool available();
 
-constexpr int64_t kTileRows = 16;  // of the matrix: a tile is computed together
-constexpr int64_t kMostRows = 4;   // of x
+constexpr int64_t kTileRows = 16;                   // of the matrix: a tile is computed together
+constexpr int64_t kMostRows = dispatch::kGemvRows;  // of x
 constexpr bool sizes_fit(int64_t outputs, int64_t inputs) { return outputs % kTileRows == 0 && inputs % 32 == 0; }
 
 enum class Format { int4, int8, bfloat16 };

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "ops/cuda/launch.h"
+#include "ops/dispatch.h"
 #include "ops/gemv/gemv_kernel.h"
 
 namespace cepe {
@@ -12,10 +13,10 @@ namespace {
 
 int64_t rows_of(const at::Tensor& x) { return x.numel() / std::max<int64_t>(1, x.size(-1)); }
 
-bool few_rows(const at::Tensor& x, int64_t rows) { return rows > 0 && rows <= kGemvRows && cuda::kernel_operand(x); }
+bool few_rows(const at::Tensor& x, int64_t rows) { return rows > 0 && rows <= dispatch::kGemvRows && cuda::operand(x); }
 
 bool fits(const at::Tensor& x, const at::Tensor& weight, int64_t rows) {
-  return few_rows(x, rows) && gemv_kernel::width_fits(x.size(-1)) && cuda::kernel_operand(weight);
+  return few_rows(x, rows) && gemv_kernel::width_fits(x.size(-1)) && cuda::operand(weight);
 }
 
 using gemv_kernel::Args;
@@ -41,8 +42,7 @@ at::Tensor tile_parts(const at::Tensor& x, const at::Tensor& semaphores, Args& a
 
 // matrix: of `outputs` rows; args: its format and scales.
 at::Tensor launch_gemv(const at::Tensor& x, const at::Tensor& matrix, const GemvOptions& options, Args args) {
-  require(!options.norm.defined() || cuda::vector_aligned(options.norm),
-          "GEMV: the norm does not lie in 16-byte pieces");
+  require(!options.norm.defined() || vector_aligned(options.norm), "GEMV: the norm does not lie in 16-byte pieces");
   const auto pointer = [](const at::Tensor& t) -> const void* {
     require(!t.defined() || t.is_contiguous(), "GEMV: a norm, bias or residual is not contiguous");
     return t.defined() ? t.const_data_ptr() : nullptr;
@@ -54,7 +54,7 @@ at::Tensor launch_gemv(const at::Tensor& x, const at::Tensor& matrix, const Gemv
   args.norm = pointer(options.norm), args.eps = static_cast<float>(options.eps);
   args.bias = pointer(options.bias), args.residual = pointer(options.residual), args.gated = options.gated;
   at::Tensor parts;
-  if (args.rows > kGemvRows) parts = tile_parts(x, options.semaphores, args);
+  if (args.rows > dispatch::kGemvRows) parts = tile_parts(x, options.semaphores, args);
   launch(x, matrix, out, args);
   return out;
 }
@@ -77,8 +77,7 @@ bool cuda_gemv_applies(const at::Tensor& x, const QuantisedWeight& weight) {
   const bool scales_aligned =
       weight.scales.is_contiguous() && reinterpret_cast<uintptr_t>(weight.scales.const_data_ptr()) % 4 == 0;
   return few_rows(x, rows_of(x)) && x.size(-1) == weight.in &&
-         gemv_kernel::width_fits(format_of(weight.type), weight.in) && cuda::vector_aligned(weight.values) &&
-         scales_aligned;
+         gemv_kernel::width_fits(format_of(weight.type), weight.in) && vector_aligned(weight.values) && scales_aligned;
 }
 
 at::Tensor cuda_gemv(const at::Tensor& x, const at::Tensor& weight_OI, const GemvOptions& options) {
@@ -91,9 +90,8 @@ at::Tensor cuda_gemv(const at::Tensor& x, const QuantisedWeight& weight_OI, cons
 }
 
 bool cuda_skinny_gemm_applies(const at::Tensor& x, const at::Tensor& weight, bool gated) {
-  static_assert(kGemvRows == gemv_kernel::kMostRows && kSkinnyGemmRows == gemv_kernel::kMostTileRows);
   if (weight.dim() != 2 || x.dim() == 0 || x.size(-1) != weight.size(1)) return false;
-  if (!cuda::kernel_operand(x) || !cuda::kernel_operand(weight)) return false;
+  if (!cuda::operand(x) || !cuda::operand(weight)) return false;
   return gemv_kernel::tiles_fit({.rows = rows_of(x), .inputs = x.size(-1), .outputs = weight.size(0), .gated = gated});
 }
 
@@ -113,8 +111,8 @@ at::Tensor cuda_batched_gemv(const at::Tensor& x_BHI, const at::Tensor& matrices
   const int64_t B = x_BHI.size(0), H = x_BHI.size(1), I = x_BHI.size(2), O = matrices.size(transposed ? 2 : 1);
   Args args{.rows = B, .heads = H, .inputs = I, .outputs = O, .transposed = transposed};
   const bool one_pass = fits(x_BHI, matrices, B) && O % 8 == 0;
-  const bool tiles = !one_pass && semaphores.defined() && cuda::kernel_operand(x_BHI) &&
-                     cuda::kernel_operand(matrices) && gemv_kernel::tiles_fit(args);
+  const bool tiles = !one_pass && semaphores.defined() && cuda::operand(x_BHI) && cuda::operand(matrices) &&
+                     gemv_kernel::tiles_fit(args);
   if (!one_pass && !tiles) return {};
   const at::Tensor out = at::empty({B, H, O}, x_BHI.options());
   const at::Tensor parts = tiles ? tile_parts(x_BHI, semaphores, args) : at::Tensor();

@@ -8,7 +8,7 @@
 
 namespace cepe {
 
-// bfloat16 on a CUDA device, at most kGemvRows rows, no gradient wanted, sizes in whole 16-byte vectors.
+// bfloat16 on a CUDA device, at most dispatch::kGemvRows rows, no gradient wanted, sizes in whole 16-byte vectors.
 bool cuda_gemv_applies(const at::Tensor& x, const at::Tensor& weight);
 bool cuda_gemv_applies(const at::Tensor& x, const QuantisedWeight& weight);
 // gemv() where cuda_gemv_applies().

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "ops/dispatch.h"
+
 namespace cepe::gemv_kernel {
 
 // What the matrix holds (ops/gemv/quantised_weight.h).
@@ -26,7 +28,7 @@ struct Args {
   const void* scales = nullptr;
   const void* weight = nullptr;  // (heads, outputs, inputs), transposed (heads, inputs, outputs)
   void* out = nullptr;           // (rows, heads, outputs)
-  int64_t rows = 0;              // at most 4
+  int64_t rows = 0;              // at most kMostRows
   int64_t heads = 1, inputs = 0, outputs = 0;
   bool transposed = false;     // made for few inputs
   const void* norm = nullptr;  // (inputs): x / sqrt(mean(x^2) + eps) * norm is what is multiplied
@@ -37,9 +39,8 @@ struct Args {
   void* parts = nullptr;           // skinny_gemm()'s workspace: tile_part_bytes(args) bytes, aligned to 16
   void* semaphores = nullptr;      // of skinny_gemm(): kMostTiles 32-bit zeros, and zeros again when it has ended
 };
-constexpr int64_t kMostRows = 4;       // of gemv()
-constexpr int64_t kMaxInputs = 24576;  // the rows of x lie in shared memory
-constexpr bool width_fits(int64_t inputs) { return inputs > 0 && inputs % 8 == 0 && inputs <= kMaxInputs; }
+constexpr int64_t kMostRows = dispatch::kGemvRows;  // of gemv()
+constexpr bool width_fits(int64_t inputs) { return inputs > 0 && inputs % 8 == 0 && inputs <= dispatch::kGemvInputs; }
 constexpr bool width_fits(Format format, int64_t inputs) {
   const int64_t piece = format == Format::bf16 ? 8 : format == Format::int4 ? 32 : 16;
   return width_fits(inputs) && inputs % piece == 0;
@@ -49,7 +50,7 @@ void quantised_gemv(const Args& args, void* stream);  // gemv() of the other for
 
 // Up to kMostTileRows rows of bfloat16: tiles of 128 outputs, divided by Stream-K over all multiprocessors. Without
 // norm. inputs is a multiple of 64, outputs (of `out`) of 8, transposed of 64. The same bits in every run.
-constexpr int64_t kMostTileRows = 16, kMostTiles = 8192;
+constexpr int64_t kMostTileRows = dispatch::kSkinnyGemmRows, kMostTiles = dispatch::kSkinnyGemmTiles;
 bool tiles_fit(const Args& args);  // whatever x, weight, out, parts and semaphores
 int64_t tile_part_bytes(const Args& args);
 void skinny_gemm(const Args& args, void* stream);

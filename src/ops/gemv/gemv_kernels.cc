@@ -1,14 +1,15 @@
 #include "ops/gemv/gemv_kernels.h"
 
 #include <ATen/ATen.h>
-#include <c10/core/GradMode.h>
 
 #include <algorithm>
 #include <vector>
 
 #include "base/error.h"
+#include "ops/dispatch.h"
 #include "ops/gemv/gemv_cpu.h"
 #include "ops/gemv/gemv_cuda.h"
+#include "ops/operand.h"
 
 namespace cepe {
 namespace {
@@ -16,28 +17,27 @@ namespace {
 int64_t rows_of(const at::Tensor& x) { return x.numel() / std::max<int64_t>(1, x.size(-1)); }
 
 // Values that the CPU kernel reads one after another, or none.
-bool lies(const at::Tensor& x) {
-  return !x.defined() || (x.is_cpu() && x.scalar_type() == at::kBFloat16 && x.is_contiguous());
+bool readable(const at::Tensor& x) { return !x.defined() || kernel_operand(x, at::kCPU); }
+
+bool few_rows(const at::Tensor& x) {
+  const int64_t rows = rows_of(x);
+  return rows > 0 && rows <= dispatch::kGemvRows && kernel_operand(x, at::kCPU) && gemv_cpu::available();
 }
 
 bool fits_cpu(const at::Tensor& x, const QuantisedWeight& weight) {
-  const bool trains = c10::GradMode::is_enabled() && x.requires_grad();
   const bool format = weight.type == WeightType::int8 || (weight.type == WeightType::int4 && weight.tiled);
-  return gemv_cpu::available() && x.dim() > 0 && lies(x) && !trains && rows_of(x) > 0 &&
-         rows_of(x) <= gemv_cpu::kMostRows && x.size(-1) == weight.in && format && weight.values.is_cpu() &&
+  return x.dim() > 0 && few_rows(x) && x.size(-1) == weight.in && format && weight.values.is_cpu() &&
          gemv_cpu::sizes_fit(weight.out, weight.in) && weight.values.is_contiguous() && weight.scales.is_contiguous();
 }
 
 bool fits_cpu(const at::Tensor& x, const at::Tensor& weight) {
-  const bool trains = c10::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad());
-  return gemv_cpu::available() && !trains && x.dim() > 0 && weight.dim() == 2 && lies(x) && lies(weight) &&
-         rows_of(x) > 0 && rows_of(x) <= gemv_cpu::kMostRows && x.size(-1) == weight.size(1) &&
-         gemv_cpu::sizes_fit(weight.size(0), weight.size(1));
+  return x.dim() > 0 && weight.dim() == 2 && few_rows(x) && kernel_operand(weight, at::kCPU) &&
+         x.size(-1) == weight.size(1) && gemv_cpu::sizes_fit(weight.size(0), weight.size(1));
 }
 
 // args: the matrix, its format, scales and sizes.
 at::Tensor cpu_product(const at::Tensor& x, const GemvOptions& options, gemv_cpu::Args args) {
-  require(lies(options.norm) && lies(options.bias) && lies(options.residual),
+  require(readable(options.norm) && readable(options.bias) && readable(options.residual),
           "GEMV: a norm, bias or residual is not contiguous, or not in bfloat16");
   const auto bits = [](const at::Tensor& t) {
     return t.defined() ? static_cast<const uint16_t*>(t.const_data_ptr()) : nullptr;
@@ -69,15 +69,17 @@ bool whole_tiles(int64_t outputs, const GemvOptions& options) {
 }  // namespace
 
 bool gemv_applies(const at::Tensor& x, const at::Tensor& weight) {
-  return weight.dim() == 2 && x.dim() > 0 && (fits_cpu(x, weight) || cuda_gemv_applies(x, weight));
+  if (weight.dim() != 2 || x.dim() == 0) return false;
+  return x.is_cuda() ? cuda_gemv_applies(x, weight) : fits_cpu(x, weight);
 }
 
 bool gemv_applies(const at::Tensor& x, const QuantisedWeight& weight) {
-  return x.dim() > 0 && (fits_cpu(x, weight) || cuda_gemv_applies(x, weight));
+  return x.dim() > 0 && (x.is_cuda() ? cuda_gemv_applies(x, weight) : fits_cpu(x, weight));
 }
 
 at::Tensor try_gemv(const at::Tensor& x, const at::Tensor& weight_OI, const GemvOptions& options) {
   if (weight_OI.dim() != 2 || x.dim() == 0) return {};
+  if (x.is_cuda()) return cuda_gemv_applies(x, weight_OI) ? cuda_gemv(x, weight_OI, options) : at::Tensor();
   if (fits_cpu(x, weight_OI) && whole_tiles(weight_OI.size(0), options)) {
     return cpu_product(x, options,
                        {.format = gemv_cpu::Format::bfloat16,
@@ -85,15 +87,16 @@ at::Tensor try_gemv(const at::Tensor& x, const at::Tensor& weight_OI, const Gemv
                         .inputs = weight_OI.size(1),
                         .outputs = weight_OI.size(0)});
   }
-  return cuda_gemv_applies(x, weight_OI) ? cuda_gemv(x, weight_OI, options) : at::Tensor();
+  return {};
 }
 
 at::Tensor try_gemv(const at::Tensor& x, const QuantisedWeight& weight_OI, const GemvOptions& options) {
   if (x.dim() == 0) return {};
+  if (x.is_cuda()) return cuda_gemv_applies(x, weight_OI) ? cuda_gemv(x, weight_OI, options) : at::Tensor();
   if (fits_cpu(x, weight_OI) && whole_tiles(weight_OI.out, options)) {
     return cpu_product(x, options, quantised_matrix(weight_OI));
   }
-  return cuda_gemv_applies(x, weight_OI) ? cuda_gemv(x, weight_OI, options) : at::Tensor();
+  return {};
 }
 
 }  // namespace cepe

@@ -4,11 +4,9 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 
 namespace cepe {
-
-constexpr int64_t kGemvRows = 4;         // the most rows of a GEMV kernel
-constexpr int64_t kSkinnyGemmRows = 16;  // the most rows of the skinny GEMM, on a CUDA device
 
 // What is fused into a product: the prologue (norm) and the epilogue (bias, residual, SwiGLU). The skinny GEMM runs the
 // norm as a kernel of its own. The CPU's kernel takes these tensors in bfloat16.
@@ -43,6 +41,17 @@ struct QuantisedWeight {
                        // rows lie in the order of gemv_cpu.h
 
   int64_t bytes() const;  // of all of it
+};
+
+// A model's matrix (out, in): dense or quantised.
+struct Matrix {
+  at::Tensor weight;  // undefined where quantised; where it is there besides, products take the quantised one
+  std::shared_ptr<const QuantisedWeight> quantised = nullptr;
+
+  bool defined() const { return quantised || weight.defined(); }
+  bool dense() const { return !quantised && weight.defined(); }
+  int64_t in() const { return quantised ? quantised->in : weight.size(1); }
+  int64_t out() const { return quantised ? quantised->out : weight.size(0); }
 };
 
 }  // namespace cepe

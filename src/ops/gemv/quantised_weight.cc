@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "base/error.h"
+#include "ops/dispatch.h"
 #include "ops/gemm/fp8.h"
 #include "ops/gemv/gemv_cpu.h"
 #include "ops/gemv/gemv_cuda.h"
@@ -13,13 +14,6 @@
 
 namespace cepe {
 namespace {
-
-// Rows from which widened weights are faster than the kernels of few rows: measured on 2 cores with avx512_bf16 with
-// SmolLM2. Tiles of int4 in passes of four rows read 16 tokens in 19 ms instead of 32 to 39, 32 in 33 instead of 45 to
-// 49, 48 in 50 instead of 64 to 87, and 64 in as many as widened; int8 is as fast widened from 16 on. On a GPU our
-// kernel reads the weights once for kGemvRows rows: twice for 8, in int8 2 bytes a weight and at half the speed, where
-// widening moves 5 (read 1, write 2, read 2).
-constexpr int64_t kManyRows = 16, kManyRowsTiled = 64, kManyRowsCuda = 2 * kGemvRows + 1;
 
 struct Grid {
   at::Tensor values, scale,
@@ -111,10 +105,12 @@ at::Tensor unpack_int4(const QuantisedWeight& weight) {
 
 // (rows, in) -> (rows, out) with our kernel, kGemvRows at a time; nothing where it does not apply.
 std::optional<at::Tensor> in_few_rows(const at::Tensor& x, const QuantisedWeight& weight) {
-  const int64_t many = x.is_cuda() ? kManyRowsCuda : weight.tiled ? kManyRowsTiled : kManyRows;
-  if (x.size(0) >= many || x.size(0) == 0 || !gemv_applies(x.narrow(0, 0, 1), weight)) return std::nullopt;
+  const int64_t many = x.is_cuda()    ? dispatch::kWidenedRowsOnCuda
+                       : weight.tiled ? dispatch::kWidenedRowsOfTiles
+                                      : dispatch::kWidenedRows;
+  if (x.size(0) >= many || x.size(0) == 0) return std::nullopt;
   std::vector<at::Tensor> parts;
-  for (const at::Tensor& rows : x.split(kGemvRows)) {
+  for (const at::Tensor& rows : x.split(dispatch::kGemvRows)) {
     parts.push_back(try_gemv(rows, weight));
     if (!parts.back().defined()) return std::nullopt;
   }
@@ -125,7 +121,7 @@ std::optional<at::Tensor> in_few_rows(const at::Tensor& x, const QuantisedWeight
 at::Tensor int4_linear(const at::Tensor& x, const QuantisedWeight& weight) {
   const at::Tensor narrow = x.to(at::kBFloat16);
   if (const auto y = in_few_rows(narrow, weight)) return y->to(x.scalar_type());
-  if (!weight.packed.defined() || x.size(0) >= kManyRows) {
+  if (!weight.packed.defined() || x.size(0) >= dispatch::kWidenedRows) {
     return at::linear(narrow, unpack_int4(weight)).to(x.scalar_type());
   }
   return at::_weight_int4pack_mm_for_cpu(narrow, weight.packed, kInt4Group, weight.scales).to(x.scalar_type());
@@ -135,7 +131,7 @@ at::Tensor int8_linear(const at::Tensor& x, const QuantisedWeight& weight) {
   if (const auto y = in_few_rows(x, weight)) return *y;
   // The scale belongs to the output's column, so it can wait until after the product. (LibTorch's kernel for CUDA takes
   // ten times as long.)
-  if (x.is_cuda() || x.size(0) >= kManyRows) {
+  if (x.is_cuda() || x.size(0) >= dispatch::kWidenedRows) {
     return at::linear(x, weight.values.to(x.scalar_type())).mul_(weight.scales.to(x.scalar_type()));
   }
   return at::_weight_int8pack_mm(x, weight.values, weight.scales.to(x.scalar_type()));

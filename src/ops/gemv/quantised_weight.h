@@ -34,8 +34,8 @@ at::Tensor dequantise_weight(const QuantisedWeight& weight, at::ScalarType dtype
 // Nothing, and parts stay as they are, where the types differ or a layout does not allow it (`packed`).
 std::optional<QuantisedWeight> merge_quantised(const std::vector<QuantisedWeight*>& parts);
 
-// x (..., in) -> (..., out), x's type. fp8 asks for a Hopper GPU and x in bfloat16; an Error says so. Up to kGemvRows
-// rows of x are multiplied as they are; of more, fp8 rounds x too.
+// x (..., in) -> (..., out), x's type. fp8 asks for a Hopper GPU and x in bfloat16; an Error says so. Up to
+// dispatch::kGemvRows rows of x are multiplied as they are; of more, fp8 rounds x too.
 at::Tensor quantised_linear(const at::Tensor& x, const QuantisedWeight& weight);
 
 }  // namespace cepe

@@ -7,6 +7,7 @@
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
 
+#include <memory>
 #include <vector>
 
 #include "ops/latent/latent_states.h"
@@ -31,8 +32,6 @@ int64_t most_rows_of_a_context(const TableBatch& batch, const std::vector<TableR
 // Whether there is a kernel for these: on a CUDA device where latent_attention() has one, and all states are of one
 // type.
 bool context_table_applies(const TableBatch& batch, const std::vector<TableRange>& ranges);
-// Whether one pass over all ranges is the fastest way: not where so many rows share a context that products are.
-bool context_table_pays(const TableBatch& batch, const std::vector<TableRange>& ranges);
 
 // Not thread-safe.
 class ContextTable {
@@ -47,6 +46,8 @@ class ContextTable {
   // Replaces all contexts, which the table holds from then on, in order with the device's current stream. Does not wait
   // for the device. Throws Error where ranges overlap or leave the batch; the table is then as it was.
   void set(const std::vector<TableRange>& ranges);
+  // set(), where it takes these and one pass over them is still the fastest way; false: the table is as it was.
+  bool replace(const std::vector<TableRange>& ranges);
 
   const TableBatch& batch() const { return batch_; }
   const at::Tensor& memory() const { return memory_; }  // on the device: latent_kernel::write_table()
@@ -61,6 +62,9 @@ class ContextTable {
   at::Tensor memory_;
   std::vector<TableRange> ranges_;
 };
+
+// A table where there is a kernel for these and one pass is the fastest way; else null.
+std::unique_ptr<ContextTable> make_context_table(const TableBatch& batch, const std::vector<TableRange>& ranges);
 
 // As latent_attention() of latent_attention.h, each sequence on its own context; zeros where it has none.
 // query (B, N, E) -> (B, N, E)

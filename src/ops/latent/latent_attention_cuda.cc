@@ -3,16 +3,13 @@
 #include <algorithm>
 
 #include "ops/cuda/launch.h"
+#include "ops/dispatch.h"
 #include "ops/latent/latent_int8.h"
 #include "ops/latent/latent_kernel.h"
 
 namespace cepe {
 namespace {
 
-// Rows of one context from which products are faster: on an H100 over 126,976 tokens of width 1024 they take 254 us
-// with 96 rows and 279 with 128, where a pass takes 111 for every 64.
-constexpr int64_t kManyRows = 129;
-constexpr int64_t kManyRowsOfBytes = 256;  // which products must widen first
 // Bytes of scores and weights that products keep at once, whatever the length of the context.
 constexpr int64_t kScoreBytes = int64_t{256} << 20;
 
@@ -104,7 +101,7 @@ at::Tensor cuda_latent_attention(const at::Tensor& query_BNE, const LatentStates
   args.scale = static_cast<float>(scale);
   // Else they were copied just now.
   args.inputs_ready = inputs_ready && problem.states.is_same(states_BSE) && problem.mask.is_same(mask_BS);
-  const int64_t many_rows = scales_BS.defined() ? kManyRowsOfBytes : kManyRows;
+  const int64_t many_rows = scales_BS.defined() ? dispatch::kLatentProductRowsOfBytes : dispatch::kLatentProductRows;
   const bool many = form == CudaLatentForm::products || (form == CudaLatentForm::automatic && R >= many_rows);
   many ? products(problem) : one_pass(problem);
   return problem.out;

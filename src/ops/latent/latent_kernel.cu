@@ -125,12 +125,6 @@ __global__ void __launch_bounds__(L::threads, 1)
 // ---- The host's side
 
 constexpr int kChunksOfBlock = 4;  // at most, of bfloat16; twice as many where two blocks share more than 512
-// From so many on the parts of readers of two blocks, of which all multiprocessors hold one, cost less than those lose
-// that clusters of four leave out.
-constexpr int64_t kManyTokens = 400'000;
-// States that stay in the second-level cache (50 MB) from one layer to the next, while weights, which leave it first,
-// go through.
-constexpr int64_t kKeptBytes = int64_t{24} << 20;
 
 // How a problem is cut.
 bool eight_bits(const Args& a) { return a.table ? a.shape->eight_bits : a.scales != nullptr; }
@@ -215,7 +209,8 @@ void launch(const Args& args, const Cut& cut, cudaStream_t stream) {
   p.mask = args.mask, p.scales = args.scales;
   p.tokens = args.tokens, p.scale = args.scale * 1.44269504f, p.blocks = cut.blocks;
   p.inputs_ready = args.inputs_ready && !args.table;
-  p.read_once = args.table || args.contexts * args.tokens * args.width * (L::eight_bits ? 1 : 2) > kKeptBytes;
+  p.read_once =
+      args.table || args.contexts * args.tokens * args.width * (L::eight_bits ? 1 : 2) > dispatch::kLatentKeptBytes;
   p.parts.sums = args.scratch;
   p.parts.statistics = args.scratch + scratch.statistics;
   p.parts.out = args.out;
@@ -283,7 +278,7 @@ int most_readers(int blocks) {
 int reader_blocks_for(int64_t width, bool eight_bits, int block_rows, int64_t tokens) {
   const int64_t chunks = width / kChunk;
   if (eight_bits) return chunks > 8 ? 2 : 1;
-  if (chunks > 8) return block_rows <= 32 && tokens >= kManyTokens ? 2 : 4;
+  if (chunks > 8) return block_rows <= 32 && tokens >= dispatch::kLatentManyTokens ? 2 : 4;
   return chunks > 4 ? 2 : 1;
 }
 

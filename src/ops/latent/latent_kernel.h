@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "ops/dispatch.h"
+
 namespace cepe::latent_kernel {
 
 // Contexts of different lengths, and sequences without one. A table in device memory says what each sequence reads, so
@@ -53,8 +55,7 @@ struct Args {
 };
 
 // The widths that the kernel is compiled for.
-constexpr int64_t kMaxWidth = 1024;
-constexpr bool width_fits(int64_t width) { return width > 0 && width % 64 == 0 && width <= kMaxWidth; }
+constexpr bool width_fits(int64_t width) { return width > 0 && width % 64 == 0 && width <= dispatch::kLatentWidth; }
 
 // The workspace of a call on the current device, in floats. Pointers in args are ignored.
 int64_t scratch_floats(const Args& args);

@@ -13,7 +13,6 @@
 namespace cepe::latent_kernel {
 namespace {
 
-constexpr int64_t kLeastTiles = 2;  // of a reader
 // Where the parts of a table begin: entries at 0, then these.
 struct TableLayout {
   int64_t sequences, first_tiles, totals, end;
@@ -38,7 +37,7 @@ Shares Shares::of(int tiles_of_pair, int64_t all, int blocks) {
   shares.tiles = tiles_of_pair;
   if (all == 0) return shares;
   // As few as make the longest share no longer: each leaves parts.
-  const int64_t most = most_readers(blocks), longest = std::max(kLeastTiles, (all + most - 1) / most);
+  const int64_t most = most_readers(blocks), longest = std::max(dispatch::kLatentReaderTiles, (all + most - 1) / most);
   shares.readers = static_cast<int>((all + longest - 1) / longest);
   shares.of_reader = cuda::EqualShares::of(static_cast<int>(all), shares.readers);
   return shares;

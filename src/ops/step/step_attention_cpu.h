@@ -4,9 +4,11 @@
 
 #include <cstdint>
 
+#include "ops/dispatch.h"
+
 namespace cepe::step_attention_cpu {
 
-constexpr int64_t kMostHeadSize = 256;
+constexpr int64_t kMostHeadSize = dispatch::kStepHeadSize;
 constexpr bool head_size_fits(int64_t head_size) {
   return head_size % 32 == 0 && head_size > 0 && head_size <= kMostHeadSize;
 }

@@ -22,10 +22,8 @@ constexpr float kLog2E = 1.4426950408889634f;
 // merged in shared memory, the blocks through the cluster's.
 
 constexpr int kThreads = 128;
-constexpr int kUnroll = 4;             // tokens of a stream that are loaded together
-constexpr int kMostSplits = 8;         // the largest cluster that every device allows
-constexpr int64_t kSplitTokens = 32;   // of capacity, that another block is worth
-constexpr int64_t kShortCache = 1024;  // tokens that each query head reads for itself where there are few
+constexpr int kUnroll = 4;      // tokens of a stream that are loaded together
+constexpr int kMostSplits = 8;  // the largest cluster that every device allows
 
 // exp2(x - top), 0 for an x of -infinity, whatever the top.
 __device__ __forceinline__ float weight_of(float x, float top) { return x == -INFINITY ? 0.f : exp2f(x - top); }
@@ -344,7 +342,7 @@ __global__ void __launch_bounds__(kThreads, kLeastBlocks<ROWS>) attention_kernel
 // Blocks of a cluster: twice the multiprocessors in all, each with some tokens to read when the cache is full.
 int splits_of(const AttentionArgs& a, int64_t clusters) {
   const auto enough = [&](int splits) {
-    return clusters * splits >= 2 * multiprocessors() || kSplitTokens * splits >= a.capacity;
+    return clusters * splits >= 2 * multiprocessors() || dispatch::kStepTokensOfABlock * splits >= a.capacity;
   };
   int splits = kMostSplits;
   while (splits > 1 && enough(splits / 2)) splits /= 2;
@@ -374,7 +372,7 @@ void launch_attention(const AttentionArgs& args, cudaStream_t stream) {
 template <int LANES>
 void launch_for_rows(const AttentionArgs& args, cudaStream_t stream) {
   const int64_t shared = args.heads / args.kv_heads;
-  const bool few = args.batch * args.heads <= 2 * multiprocessors() && args.capacity <= kShortCache;
+  const bool few = args.batch * args.heads <= 2 * multiprocessors() && args.capacity <= dispatch::kStepShortCache;
   if (shared == 1 || few) return launch_attention<LANES, 1>(args, stream);
   if (shared <= 4) return launch_attention<LANES, 4>(args, stream);
   launch_attention<LANES, 8>(args, stream);

@@ -7,6 +7,8 @@
 
 #include <cstdint>
 
+#include "ops/dispatch.h"
+
 namespace cepe::step_kernel {
 
 // Self-attention of one token a sequence: its queries and key are normalised (where there are norms) and rotated, key
@@ -25,7 +27,7 @@ struct AttentionArgs {
   float eps;  // of the norms
 };
 // Each half of a head is a whole number of 16-byte vectors. All pointers are aligned to 16 bytes.
-constexpr bool head_size_fits(int64_t size) { return size > 0 && size % 16 == 0 && size <= 256; }
+constexpr bool head_size_fits(int64_t size) { return size > 0 && size % 16 == 0 && size <= dispatch::kStepHeadSize; }
 void attention(const AttentionArgs& args, void* stream);
 
 // out[row, i] = silu(gate_up[row, i]) * gate_up[row, width + i]. width is a multiple of 8; pointers are aligned to 16

@@ -32,9 +32,7 @@ at::Tensor cuda_step_attention(const at::Tensor& qkv_in, const StepAttention& in
 
 at::Tensor cuda_step_swiglu(const at::Tensor& gate_up_BN) {
   const int64_t F = gate_up_BN.size(1) / 2;
-  const bool applies =
-      gate_up_BN.is_cuda() && gate_up_BN.scalar_type() == at::kBFloat16 && F % 8 == 0 && gate_up_BN.is_contiguous();
-  if (!applies) return {};
+  if (!cuda::operand(gate_up_BN) || F % 8 != 0) return {};
   const at::Tensor out = at::empty({gate_up_BN.size(0), F}, gate_up_BN.options());
   const cuda::Launch launch(out);
   step_kernel::swiglu({gate_up_BN.const_data_ptr(), out.mutable_data_ptr(), gate_up_BN.size(0), F}, launch.stream());
