@@ -31,14 +31,11 @@ struct Way {
   std::vector<double> first = {}, token = {};  // seconds
 };
 
-void write(const cepe::Cepe& model, const std::vector<cepe::TokenId>& prompt, Way& way) {
-  cepe::DecodingSession session(model, way.context, static_cast<int64_t>(prompt.size()) + 64, way.reading);
-  double start = cepe::seconds_now();
-  session.append(prompt);
-  way.first.push_back(cepe::seconds_now() - start);
-  start = cepe::seconds_now();
-  for (int i = 0; i < way.tokens; ++i) session.append({&prompt[static_cast<size_t>(i) % prompt.size()], 1});
-  if (way.tokens > 0) way.token.push_back((cepe::seconds_now() - start) / way.tokens);
+void write(const cepe::OpenedModel& opened, const std::vector<cepe::TokenId>& prompt, Way& way) {
+  const cepe::Generation made = cepe::generate({opened.model, *opened.tokenizer, prompt, way.context},
+                                               {.max_tokens = way.tokens + 1, .context = way.reading});
+  way.first.push_back(made.first_token_seconds);
+  if (way.tokens > 0) way.token.push_back(1 / made.tokens_per_second);
 }
 
 double median(std::vector<double> values) {
@@ -60,7 +57,7 @@ void measure(int argc, char** argv) {
                            {"cached", &latents, {.form = CrossAttentionForm::cached}, 12}};
   for (int round = 0; round < 4; ++round) {
     for (Way& way : ways) {
-      write(opened.model, question, way);
+      write(opened, question, way);
       if (round == 0) way.first.clear(), way.token.clear();  // warms up
     }
   }
