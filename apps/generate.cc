@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/commands.h"
+#include "apps/generation_options.h"
 #include "apps/options.h"
 #include "apps/output.h"
 #include "base/error.h"
@@ -11,10 +12,11 @@
 #include "base/json_text.h"
 #include "base/output_file.h"
 #include "base/report.h"
+#include "context/encode_context.h"
+#include "context/read_context.h"
 #include "generate/context_mass.h"
 #include "generate/generator.h"
 #include "generate/prompt.h"
-#include "model/checkpoint/chat_template_source.h"
 #include "text/chat_template.h"
 #include "text/text_file.h"
 #include "text/utf8.h"
@@ -24,12 +26,9 @@ namespace {
 
 struct GenerateCommand {
   ModelOptions model;
-  std::vector<std::string> context;
-  std::string prompt, prompt_file, system, chat_template;
-  GenerateOptions options;
-  std::string form = "automatic", latents = "stored";
-  double context_cache = 4;  // GB
-  std::string json;          // file
+  GenerationOptions options;
+  std::string prompt, prompt_file;
+  std::string json;  // file
   bool raw = false, mass = false;
   int64_t mass_top = 5;
 };
@@ -63,23 +62,12 @@ auto with_template_hint(const Action& action) {
   }
 }
 
-// --chat-template FILE; and a template that cannot be read is told before a large model is.
-void read_chat_template(const CLI::App& command, const GenerateCommand& given, PromptInput& input) {
-  require(!given.raw || !input.system, "--system: a system message needs a chat template, and --raw leaves it out");
-  if (command.count("--chat-template") > 0) {
-    require(!given.raw, "--chat-template: --raw leaves the chat template out: give one of the two");
-    input.chat_template = without_byte_order_mark(read_file(given.chat_template));
-    input.chat_template_file = given.chat_template;
-    require(!input.chat_template->empty(), "{}: the chat template is empty", given.chat_template);
-  }
-  if (given.raw) return;
-  with_template_hint([&] {
-    if (input.chat_template) return ChatTemplate(*input.chat_template, input.chat_template_file);
-    std::optional<std::filesystem::path> base;
-    if (!given.model.base.empty()) base = find_model(given.model.base);
-    const ChatTemplateSource own = find_chat_template(find_model(given.model.model), base);
-    return ChatTemplate(own.text, own.file);
-  });
+TemplateChoice read_chat_template(const CLI::App& command, const GenerateCommand& given) {
+  if (!given.raw) return with_template_hint([&] { return find_template(command, given.options, given.model); });
+  require(command.count("--system") == 0, "--system: a system message needs a chat template, and --raw leaves it out");
+  require(command.count("--chat-template") == 0,
+          "--chat-template: --raw leaves the chat template out: give one of the two");
+  return {.none = true};
 }
 
 // What became of the context's keys and values; nothing where there is no context.
@@ -141,39 +129,22 @@ void print_mass(const std::vector<ChunkMass>& most, int64_t chunks) {
   }
 }
 
-// --cross-attention and --context-cache.
-ContextReading context_reading(const GenerateCommand& given) {
-  ContextReading reading;
-  require(given.context_cache >= 0 && given.context_cache <= 1e6,
-          "--context-cache: expected gigabytes, 0 or more, found {}", given.context_cache);
-  reading.memory_budget = static_cast<int64_t>(given.context_cache * 1e9);
-  reading.form = cross_attention_form_from_name(given.form, "--cross-attention");
-  return reading;
-}
-
-// The encoder's states; a progress bar where that takes a while.
-Latents encode_with_progress(const Cepe& model, const Chunks& chunks, bool int8) {
-  constexpr int64_t kQuick = 64;  // chunks
-  if (chunks.count() <= kQuick) return encode_context(model, chunks, {.int8 = int8});
-  Progress bar("encoding the context", chunks.count());
+// A progress bar where it takes a while.
+Context encode_with_progress(const Cepe& model, const std::vector<TextChunk>& chunks, bool int8) {
+  constexpr size_t kQuick = 64;  // chunks
+  if (chunks.size() <= kQuick) return encode_context(model, chunks, {.int8 = int8});
+  Progress bar("encoding the context", static_cast<int64_t>(chunks.size()));
   return encode_context(model, chunks, {.int8 = int8, .progress = [&bar](int64_t count) { bar.advance(count); }});
 }
 
 void run(const CLI::App& command, GenerateCommand& given) {
-  GenerateOptions& options = given.options;
-  PromptInput input{.text = prompt_text(command, given), .raw = given.raw};
-  if (command.count("--system") > 0) input.system = given.system;
-  const bool filters = command.count("--top-k") + command.count("--top-p") + command.count("--min-p") > 0;
-  if (command.count("--temperature") == 0) options.sampling.temperature = filters ? 1.0 : 0.0;
-  options.context = context_reading(given);
-  const bool int8 = int8_latents_from_name(given.latents, "--latents");
+  PromptInput input{.text = prompt_text(command, given), .system = system_of(command, given.options)};
   // Options that cannot work are told before a large model is read.
-  static_cast<void>(Sampler(options.sampling));
+  check_generation_options(command, given.options);
   require(given.mass_top > 0, "--attention-mass-top: expected 1 or more, found {}", given.mass_top);
-  require(!given.mass || !given.context.empty(), "--attention-mass: there is no context: give files with --context");
-  require(options.max_tokens > 0, "--max-tokens: expected 1 or more, found {}", options.max_tokens);
-
-  read_chat_template(command, given, input);
+  require(!given.mass || !given.options.context.empty(),
+          "--attention-mass: there is no context: give files with --context");
+  input.chat_template = read_chat_template(command, given);
   if (!given.json.empty()) check_writable(given.json);
   const bool json_shown = !given.json.empty() && is_standard_output(given.json);  // instead of the text
 
@@ -182,22 +153,25 @@ void run(const CLI::App& command, GenerateCommand& given) {
   if (!prompt.templated && !given.raw) {
     tell(given.model.model + " has no chat template, so the prompt is continued as it is (as with --raw)");
   }
-  std::vector<ChunkSource> sources;
-  const Chunks chunks = read_context(opened, {given.context.begin(), given.context.end()}, &sources);
+  const std::vector<TextChunk> chunks =
+      read_context(opened, {given.options.context.begin(), given.options.context.end()});
   const double started = seconds_now();
-  const Latents latents = encode_with_progress(opened.model, chunks, int8);
+  const Context context = encode_with_progress(opened.model, chunks, int8_latents_from_name(given.options.latents));
   const double encode_seconds = seconds_now() - started;
 
-  options.end_tokens = end_tokens(opened);
-  options.continues_prompt = !prompt.templated;
+  GenerateOptions options{.max_tokens = given.options.max_tokens,
+                          .sampling = sampling_of(command, given.options),
+                          .end_tokens = end_tokens(opened),
+                          .stop = given.options.stop,
+                          .context = context_reading(given.options),
+                          .continues_prompt = !prompt.templated};
   if (!json_shown) options.on_text = print;
-  const Generation made = generate({opened.model, *opened.tokenizer, prompt.tokens, &latents}, options);
+  const Generation made = generate({opened.model, *opened.tokenizer, prompt.tokens, &context.latents}, options);
   std::vector<ChunkMass> most;
-  if (given.mass)
-    most = most_read_chunks(opened, {prompt.tokens, made.tokens, latents, chunks, sources}, given.mass_top);
+  if (given.mass) most = most_read_chunks(opened, {prompt.tokens, made.tokens, context}, given.mass_top);
   if (!json_shown) {
     print("\n");
-    if (given.mass) print_mass(most, chunks.count());
+    if (given.mass) print_mass(most, static_cast<int64_t>(chunks.size()));
   }
 
   if (made.reason == StopReason::window) {
@@ -208,40 +182,14 @@ void run(const CLI::App& command, GenerateCommand& given) {
     std::fprintf(stderr,
                  "cepe: keeping the context's keys and values would write faster, and takes %.2f GB: --context-cache "
                  "allows %g\n",
-                 static_cast<double>(bytes) / 1e9, given.context_cache);
+                 static_cast<double>(bytes) / 1e9, given.options.context_cache);
   }
-  tell(summary(made, prompt, chunks.tokens(), encode_seconds));
+  tell(summary(made, prompt, context.tokens(), encode_seconds));
   write_results({{given.json, [&](const std::string& path) {
-                    nlohmann::json object = as_json(made, prompt, chunks.tokens(), encode_seconds);
+                    nlohmann::json object = as_json(made, prompt, context.tokens(), encode_seconds);
                     if (given.mass) object["attention_mass"] = as_json(most);
                     write_output(path, json_text(object, 2) + "\n");
                   }}});
-}
-
-void add_sampling_options(CLI::App& command, GenerateOptions& options) {
-  SamplerOptions& sampling = options.sampling;
-  command.add_option("--max-tokens", options.max_tokens, "The most tokens to generate")->capture_default_str();
-  command.add_option("--temperature", sampling.temperature,
-                     "0: greedy, the same text every time (the default, unless --top-k, --top-p or --min-p asks for "
-                     "sampling: then 1)");
-  command.add_option("--top-k", sampling.top_k, "Draw from the K best tokens, and those equal to the K-th; 0: off")
-      ->capture_default_str();
-  command.add_option("--top-p", sampling.top_p, "Draw from the best tokens whose probabilities reach P; 1: off")
-      ->capture_default_str();
-  command
-      .add_option("--min-p", sampling.min_p,
-                  "Draw from the tokens with at least this share of the best one's probability; 0: off")
-      ->capture_default_str();
-  command
-      .add_option("--repetition-penalty", sampling.repetition_penalty,
-                  "Above 1: tokens of the prompt and the text become less likely; the context does not count")
-      ->capture_default_str();
-  command
-      .add_option("--seed", sampling.seed,
-                  "Seed of the random draws: the same seed, model, device and options give the same text")
-      ->capture_default_str();
-  add_strings(command, "--stop", options.stop, Strings::one_each,
-              "Ends the text where it would come; may be given several times");
 }
 
 }  // namespace
@@ -251,31 +199,11 @@ void add_generate_command(CLI::App& app) {
   auto given = std::make_shared<GenerateCommand>();
   add_model_options(*command, given->model);
   add_window_option(*command, given->model);
-  add_strings(*command, "--context", given->context, Strings::several, "Text files that the encoder reads");
   command->add_option("--prompt", given->prompt, "The question or the text to go on with");
   command->add_option("--prompt-file", given->prompt_file, "A file that holds the prompt")->type_name("FILE");
-  command->add_option("--system", given->system, "A system message for the chat template");
-  command
-      ->add_option("--chat-template", given->chat_template,
-                   "A file with the chat template (Jinja) to use instead of the model's")
-      ->type_name("FILE");
   command->add_flag("--raw", given->raw, "No chat template: the text goes on from the prompt");
+  add_prompt_options(*command, given->options);
   add_json_option(*command, given->json, "Write the text and what became of it at the end");
-  command
-      ->add_option(
-          "--context-cache", given->context_cache,
-          "Memory in GB in which the context's keys and values may be kept, where that writes faster; 0: never")
-      ->capture_default_str();
-  command
-      ->add_option("--latents", given->latents,
-                   "How the context's states are held: in the model's type (stored) or int8")
-      ->capture_default_str();
-  command
-      ->add_option("--cross-attention", given->form,
-                   "How the context is read: automatic (what the cost model finds fastest), absorbed, materialised, or "
-                   "cached (keys "
-                   "and values kept, whatever that takes)")
-      ->capture_default_str();
   command->add_flag("--attention-mass", given->mass,
                     "Show after the text the chunks of the context that were read most");
   command->add_option("--attention-mass-top", given->mass_top, "How many of them")->capture_default_str();

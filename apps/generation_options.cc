@@ -1,0 +1,110 @@
+#include "apps/generation_options.h"
+
+#include "apps/options.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "generate/stop_filter.h"
+#include "model/checkpoint/chat_template_source.h"
+#include "text/chat_template.h"
+#include "text/text_file.h"
+
+namespace cepe {
+
+void add_prompt_options(CLI::App& command, GenerationOptions& options) {
+  add_strings(command, "--context", options.context, Strings::several, "Text files that the encoder reads");
+  command.add_option("--system", options.system, "A system message for the chat template")->type_name("TEXT");
+  command
+      .add_option("--chat-template", options.chat_template,
+                  "A file with the chat template (Jinja) to use instead of the model's")
+      ->type_name("FILE");
+  command
+      .add_option("--context-cache", options.context_cache,
+                  "Memory in GB in which the context's keys and values may be kept, where that writes faster; 0: never")
+      ->capture_default_str();
+  command
+      .add_option("--latents", options.latents,
+                  "How the context's states are held: in the model's type (stored) or int8")
+      ->capture_default_str();
+  command
+      .add_option("--cross-attention", options.form,
+                  "How the context is read: automatic (what the cost model finds fastest), absorbed, materialised, or "
+                  "cached (keys and values kept, whatever that takes)")
+      ->capture_default_str();
+}
+
+void add_sampling_options(CLI::App& command, GenerationOptions& options) {
+  SamplerOptions& sampling = options.sampling;
+  command.add_option("--max-tokens", options.max_tokens, "The most tokens to generate")->capture_default_str();
+  command.add_option("--temperature", sampling.temperature,
+                     "0: greedy, the same text every time (the default, unless --top-k, --top-p or --min-p asks for "
+                     "sampling: then 1)");
+  command.add_option("--top-k", sampling.top_k, "Draw from the K best tokens, and those equal to the K-th; 0: off")
+      ->capture_default_str();
+  command.add_option("--top-p", sampling.top_p, "Draw from the best tokens whose probabilities reach P; 1: off")
+      ->capture_default_str();
+  command
+      .add_option("--min-p", sampling.min_p,
+                  "Draw from the tokens with at least this share of the best one's probability; 0: off")
+      ->capture_default_str();
+  command
+      .add_option("--repetition-penalty", sampling.repetition_penalty,
+                  "Above 1: tokens of the prompt and the text become less likely; the context does not count")
+      ->capture_default_str();
+  command
+      .add_option("--seed", sampling.seed,
+                  "Seed of the random draws: the same seed, model, device and options give the same text")
+      ->capture_default_str();
+  add_strings(command, "--stop", options.stop, Strings::one_each,
+              "Ends the text where it would come; may be given several times");
+}
+
+void check_generation_options(const CLI::App& command, const GenerationOptions& options) {
+  check_sampler_options(sampling_of(command, options));
+  static_cast<void>(StopFilter(options.stop));
+  static_cast<void>(context_reading(options));
+  static_cast<void>(int8_latents_from_name(options.latents, "--latents"));
+  require(options.max_tokens > 0, "--max-tokens: expected 1 or more, found {}", options.max_tokens);
+}
+
+std::optional<double> temperature_of(const CLI::App& command, const GenerationOptions& options) {
+  if (command.count("--temperature") == 0) return {};
+  return options.sampling.temperature;
+}
+
+SamplerOptions sampling_of(const CLI::App& command, const GenerationOptions& options) {
+  SamplerOptions sampling = options.sampling;
+  const bool filters = command.count("--top-k") + command.count("--top-p") + command.count("--min-p") > 0;
+  sampling.temperature = temperature_of(command, options).value_or(filters ? 1.0 : 0.0);
+  return sampling;
+}
+
+std::optional<std::string> system_of(const CLI::App& command, const GenerationOptions& options) {
+  if (command.count("--system") == 0) return {};
+  return options.system;
+}
+
+ContextReading context_reading(const GenerationOptions& options) {
+  ContextReading reading;
+  require(options.context_cache >= 0 && options.context_cache <= 1e6,
+          "--context-cache: expected gigabytes, 0 or more, found {}", options.context_cache);
+  reading.memory_budget = static_cast<int64_t>(options.context_cache * 1e9);
+  reading.form = cross_attention_form_from_name(options.form, "--cross-attention");
+  return reading;
+}
+
+TemplateChoice find_template(const CLI::App& command, const GenerationOptions& options, const ModelOptions& model) {
+  if (command.count("--chat-template") > 0) {
+    const std::string source = read_file(options.chat_template);
+    TemplateChoice choice{.text = std::string(without_byte_order_mark(source)), .file = options.chat_template};
+    require(!choice.text->empty(), "{}: the chat template is empty", options.chat_template);
+    static_cast<void>(ChatTemplate(*choice.text, choice.file));
+    return choice;
+  }
+  std::optional<std::filesystem::path> base;
+  if (!model.base.empty()) base = find_model(model.base);
+  const ChatTemplateSource own = find_chat_template(find_model(model.model), base);
+  static_cast<void>(ChatTemplate(own.text, own.file));
+  return {};
+}
+
+}  // namespace cepe

@@ -1,0 +1,46 @@
+// The options that commands share which write text: generate and chat.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apps/commands.h"
+#include "generate/generator.h"
+#include "generate/prompt.h"
+
+namespace cepe {
+
+struct GenerationOptions {
+  std::vector<std::string> context;   // files
+  std::string system, chat_template;  // a text; a file
+  std::string form = "automatic", latents = "stored";
+  double context_cache = 4;  // GB
+  int64_t max_tokens = 256;
+  SamplerOptions sampling;  // as given: sampling_of() knows the temperature
+  std::vector<std::string> stop;
+};
+// What a prompt is put into and what the encoder reads: --context, --system, --chat-template, --context-cache,
+// --latents, --cross-attention.
+void add_prompt_options(CLI::App& command, GenerationOptions& options);
+// How tokens are chosen and where a text ends: --max-tokens, --temperature, ..., --stop.
+void add_sampling_options(CLI::App& command, GenerationOptions& options);
+
+// Checks all values, before a large model is read. Throws Error naming the option.
+void check_generation_options(const CLI::App& command, const GenerationOptions& options);
+
+// --temperature, where it is given.
+std::optional<double> temperature_of(const CLI::App& command, const GenerationOptions& options);
+// With the temperature as given, else 1 where a filter asks for draws, else 0.
+SamplerOptions sampling_of(const CLI::App& command, const GenerationOptions& options);
+// --system, where it is given; it may be the empty string.
+std::optional<std::string> system_of(const CLI::App& command, const GenerationOptions& options);
+// --cross-attention and --context-cache.
+ContextReading context_reading(const GenerationOptions& options);
+
+// The template that --chat-template names; else the model's own, of which the choice says nothing. Either is found and
+// parsed without the weights being read, so that a refused one is told at once, as ChatTemplateError.
+TemplateChoice find_template(const CLI::App& command, const GenerationOptions& options, const ModelOptions& model);
+
+}  // namespace cepe
