@@ -82,7 +82,7 @@ endif()
 # stands first (cepe_use_torch_pch), so that a fmt that is installed elsewhere than in /usr is not seen before it.
 target_compile_definitions(cepe_torch INTERFACE FMT_HEADER_ONLY=1)
 
-file(WRITE ${CMAKE_BINARY_DIR}/torch_pch.cc "// Owner of the precompiled header.\n")
+file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/torch_pch.cc CONTENT "// Owner of the precompiled header.\n")  # as it is, if it is
 add_library(cepe_torch_pch STATIC ${CMAKE_BINARY_DIR}/torch_pch.cc)
 target_link_libraries(cepe_torch_pch PUBLIC cepe::torch fmt::fmt nlohmann_json::nlohmann_json)
 target_include_directories(cepe_torch_pch SYSTEM BEFORE PRIVATE ${CEPE_TORCH_DIR}/include)
