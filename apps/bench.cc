@@ -155,7 +155,7 @@ void add_bench_command(CLI::App& app) {
       ->add_option(
           "--chain", given->chain,
           "Of tg on a CUDA device: products that follow each other as one kernel, those of 5 to 16 sequences as "
-          "kernels of ours: automatic, always or never")
+          "skinny GEMMs: automatic, always or never")
       ->capture_default_str();
   command->add_flag(
       "--exclusive-gpu", options.exclusive_device,

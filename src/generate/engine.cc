@@ -27,7 +27,8 @@ EngineOptions checked(const Cepe& model, EngineOptions options) {
 }
 
 // Whether several sequences are written by decoding steps. Without a kernel of its own a step's attention goes over a
-// whole slot, however few tokens it holds: beyond so many that costs more than a step saves.
+// whole slot, however few tokens it holds. Of SmolLM2-135M in float32 that moves some 140 MB a sequence at 1,024
+// tokens; reading the weights once for all saves 540 MB for each sequence but the first.
 bool steps_serve(const Cepe& model, int64_t capacity) {
   constexpr int64_t kMostWithoutKernel = 1024;
   const StackConfig& config = model.config.decoder;

@@ -25,7 +25,7 @@ namespace cepe {
 class StepExecutor;
 
 // On a CUDA device: products that follow each other as one kernel (ops/chain/gemv_chain.h), or each as one of its own.
-// Of more sequences than chains are made for: products as kernels of ours (the skinny GEMM), or LibTorch's.
+// Of more sequences than chains are made for: products as skinny GEMMs, or LibTorch's.
 enum class StepChain {
   automatic,  // where that was measured to be faster (ops/dispatch.h); chains on an exclusive device only
   always,     // where the kernels are made for the sizes. No other process may use the device

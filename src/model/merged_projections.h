@@ -12,7 +12,7 @@ namespace cepe {
 // or train before. Returns the layers in which something was merged.
 int64_t merge_projections(Cepe& model);
 
-// Whether few rows are then read faster: where kernels of ours read the matrices (gemv.h), and where they are
+// Whether few rows are then read faster: where kernels of src/ops read the matrices (gemv.h), and where they are
 // quantised.
 bool merging_pays(const Cepe& model);
 
