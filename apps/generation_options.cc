@@ -62,7 +62,7 @@ void check_generation_options(const CLI::App& command, const GenerationOptions& 
   check_sampler_options(sampling_of(command, options));
   static_cast<void>(StopFilter(options.stop));
   static_cast<void>(context_reading(options));
-  static_cast<void>(int8_latents_from_name(options.latents, "--latents"));
+  static_cast<void>(int8_latents_from_name(options.latents));
   require(options.max_tokens > 0, "--max-tokens: expected 1 or more, found {}", options.max_tokens);
 }
 
