@@ -12,6 +12,7 @@ namespace cepe {
 
 void add_info_command(CLI::App& app);
 void add_generate_command(CLI::App& app);
+void add_chat_command(CLI::App& app);
 void add_perplexity_command(CLI::App& app);
 void add_verify_command(CLI::App& app);
 void add_data_command(CLI::App& app);

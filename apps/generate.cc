@@ -4,6 +4,8 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/commands.h"
+#include "apps/encode_files.h"
+#include "apps/generate_many.h"
 #include "apps/generation_options.h"
 #include "apps/options.h"
 #include "apps/output.h"
@@ -12,8 +14,6 @@
 #include "base/json_text.h"
 #include "base/output_file.h"
 #include "base/report.h"
-#include "context/encode_context.h"
-#include "context/read_context.h"
 #include "generate/context_mass.h"
 #include "generate/generator.h"
 #include "generate/prompt.h"
@@ -31,11 +31,12 @@ struct GenerateCommand {
   std::string json;  // file
   bool raw = false, mass = false;
   int64_t mass_top = 5;
+  GenerateManyOptions many;
 };
 
 std::string prompt_text(const CLI::App& command, const GenerateCommand& given) {
   const bool text = command.count("--prompt") > 0, file = command.count("--prompt-file") > 0;
-  require(text != file, "a prompt is needed: give either --prompt TEXT or --prompt-file FILE");
+  require(text != file, "a prompt is needed: give either --prompt TEXT or --prompt-file FILE, or many with --prompts");
   if (text) {
     require(!given.prompt.empty(), "--prompt: the prompt is empty");
     return given.prompt;
@@ -129,15 +130,18 @@ void print_mass(const std::vector<ChunkMass>& most, int64_t chunks) {
   }
 }
 
-// A progress bar where it takes a while.
-Context encode_with_progress(const Cepe& model, const std::vector<TextChunk>& chunks, bool int8) {
-  constexpr size_t kQuick = 64;  // chunks
-  if (chunks.size() <= kQuick) return encode_context(model, chunks, {.int8 = int8});
-  Progress bar("encoding the context", static_cast<int64_t>(chunks.size()));
-  return encode_context(model, chunks, {.int8 = int8, .progress = [&bar](int64_t count) { bar.advance(count); }});
+void run_many(const CLI::App& command, GenerateCommand& given) {
+  for (const char* other : {"--prompt", "--prompt-file", "--json", "--attention-mass", "--attention-mass-top"})
+    require(command.count(other) == 0, "{}: it is for one prompt, and --prompts gives many", other);
+  check_generation_options(command, given.options);
+  given.many.chat_template = read_chat_template(command, given);
+  with_template_hint([&] { generate_many(command, given.many, given.options, given.model); });
 }
 
 void run(const CLI::App& command, GenerateCommand& given) {
+  if (command.count("--prompts") > 0) return run_many(command, given);
+  for (const char* other : {"--out", "--sequences"})
+    require(command.count(other) == 0, "{}: it is for many prompts, which --prompts gives", other);
   PromptInput input{.text = prompt_text(command, given), .system = system_of(command, given.options)};
   // Options that cannot work are told before a large model is read.
   check_generation_options(command, given.options);
@@ -153,11 +157,8 @@ void run(const CLI::App& command, GenerateCommand& given) {
   if (!prompt.templated && !given.raw) {
     tell(given.model.model + " has no chat template, so the prompt is continued as it is (as with --raw)");
   }
-  const std::vector<TextChunk> chunks =
-      read_context(opened, {given.options.context.begin(), given.options.context.end()});
-  const double started = seconds_now();
-  const Context context = encode_with_progress(opened.model, chunks, int8_latents_from_name(given.options.latents));
-  const double encode_seconds = seconds_now() - started;
+  const auto [context, encode_seconds] =
+      encode_files(opened, given.options.context, int8_latents_from_name(given.options.latents));
 
   GenerateOptions options{.max_tokens = given.options.max_tokens,
                           .sampling = sampling_of(command, given.options),
@@ -171,7 +172,7 @@ void run(const CLI::App& command, GenerateCommand& given) {
   if (given.mass) most = most_read_chunks(opened, {prompt.tokens, made.tokens, context}, given.mass_top);
   if (!json_shown) {
     print("\n");
-    if (given.mass) print_mass(most, static_cast<int64_t>(chunks.size()));
+    if (given.mass) print_mass(most, static_cast<int64_t>(context.chunks.size()));
   }
 
   if (made.reason == StopReason::window) {
@@ -201,6 +202,19 @@ void add_generate_command(CLI::App& app) {
   add_window_option(*command, given->model);
   command->add_option("--prompt", given->prompt, "The question or the text to go on with");
   command->add_option("--prompt-file", given->prompt_file, "A file that holds the prompt")->type_name("FILE");
+  command
+      ->add_option("--prompts", given->many.prompts,
+                   "A file of many prompts, a JSON object a line: \"prompt\" and, as wanted, \"id\", \"context\", "
+                   "\"context_text\", \"system\", \"max_tokens\", \"temperature\" and so on; the options here hold for "
+                   "what a line leaves out")
+      ->type_name("FILE.jsonl");
+  command
+      ->add_option("--out", given->many.out,
+                   "With --prompts: the file for the answers, a JSON object a line in the order of the prompts; -: "
+                   "standard output")
+      ->type_name("FILE.jsonl");
+  command->add_option("--sequences", given->many.sequences, "With --prompts: how many are written together")
+      ->capture_default_str();
   command->add_flag("--raw", given->raw, "No chat template: the text goes on from the prompt");
   add_prompt_options(*command, given->options);
   add_json_option(*command, given->json, "Write the text and what became of it at the end");

@@ -45,6 +45,7 @@ void hold_standard_streams() {
 void add_commands(CLI::App& app) {
   cepe::add_info_command(app);
   cepe::add_generate_command(app);
+  cepe::add_chat_command(app);
   cepe::add_perplexity_command(app);
   cepe::add_verify_command(app);
   cepe::add_data_command(app);

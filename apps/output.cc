@@ -20,6 +20,8 @@ void print(std::string_view text) {
 
 void tell(std::string_view text) { std::fprintf(stderr, "cepe: %s\n", printable(text).c_str()); }
 
+void note(std::string_view text) { std::fprintf(stderr, "%s\n", printable(text).c_str()); }
+
 bool close_output() {
   const bool written = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
   return ::close(STDOUT_FILENO) == 0 && written;  // closing tells of a remote disk that is full

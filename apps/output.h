@@ -12,6 +12,8 @@ namespace cepe {
 void print(std::string_view text);
 // Writes one line, "cepe: <text>", to standard error. Control characters in the text are escaped.
 void tell(std::string_view text);
+// The same as a line of its own, without "cepe: " before it: what a command says in a conversation.
+void note(std::string_view text);
 
 // Closes what commands wrote to standard output; false where some of it could not be written.
 bool close_output();

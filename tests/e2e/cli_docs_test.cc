@@ -24,7 +24,7 @@ TEST(CliDocs, AreTheHelpOfTheBinary) {
     documents("cepe " + command, {command, "--help"});
     ++commands;
   }
-  EXPECT_EQ(commands, 9);
+  EXPECT_EQ(commands, 10);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "generate/prompt_records.h"
+#include "generate/records/prompt_records.h"
 
 #include <algorithm>
 #include <limits>

@@ -1,0 +1,61 @@
+#include "apps/chat_context.h"
+
+#include <numeric>
+
+#include "apps/encode_files.h"
+#include "base/error.h"
+#include "base/report.h"
+
+namespace cepe {
+
+void ChatContext::add(const std::vector<std::string>& files, const std::function<void()>& check) {
+  std::vector<Document> documents;
+  std::vector<Context> contexts;
+  if (context_) contexts.push_back(*context_);
+  for (const std::string& file : files) {
+    contexts.push_back(encode_files(opened_, {file}, int8_, check).context);
+    documents.push_back({file, contexts.back().tokens(), static_cast<int64_t>(contexts.back().chunks.size())});
+  }
+  context_ = std::make_shared<const Context>(join(contexts));
+  documents_.insert(documents_.end(), documents.begin(), documents.end());
+}
+
+void ChatContext::drop(int64_t number) {
+  const int64_t count = static_cast<int64_t>(documents_.size());
+  require(count > 0, "there are no documents");
+  require(number >= 1 && number <= count, "there is no document {}: they are numbered from 1 to {}", number, count);
+  if (count == 1) return drop_all();
+  std::vector<int64_t> kept;
+  int64_t chunk = 0;
+  for (int64_t i = 0; i < count; chunk += documents_[static_cast<size_t>(i++)].chunks) {
+    if (i + 1 == number) continue;
+    const size_t before = kept.size();
+    kept.resize(before + static_cast<size_t>(documents_[static_cast<size_t>(i)].chunks));
+    std::iota(kept.begin() + static_cast<std::ptrdiff_t>(before), kept.end(), chunk);
+  }
+  context_ = std::make_shared<const Context>(select(*context_, kept));
+  documents_.erase(documents_.begin() + number - 1);
+}
+
+void ChatContext::drop_all() {
+  documents_.clear();
+  context_.reset();
+}
+
+std::string ChatContext::table() const {
+  if (documents_.empty()) return "(the context is empty: /context add FILE... lets the model read files)\n";
+  Table table({"N", "document", "tokens", "chunks"});
+  for (size_t i = 0; i < documents_.size(); ++i) {
+    table.add_row({std::to_string(i + 1), documents_[i].name, format_count(static_cast<uint64_t>(documents_[i].tokens)),
+                   format_count(static_cast<uint64_t>(documents_[i].chunks))});
+  }
+  return table.str();
+}
+
+std::vector<std::string> ChatContext::names() const {
+  std::vector<std::string> names;
+  for (const Document& document : documents_) names.push_back(document.name);
+  return names;
+}
+
+}  // namespace cepe
