@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "train/random.h"
+#include "base/random.h"
 
 namespace cepe {
 namespace {

@@ -10,7 +10,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "train/random.h"
+#include "base/random.h"
 
 namespace cepe {
 namespace {

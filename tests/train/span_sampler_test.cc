@@ -7,9 +7,9 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/random.h"
 #include "base/temporary_directory.h"
 #include "train/corpora.h"
-#include "train/random.h"
 
 namespace cepe {
 namespace {
