@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "base/output_file.h"
 #include "base/report.h"
-#include "generate/prompt.h"
+#include "context/encode_context.h"
 #include "model/decode_step.h"
 #include "model/merged_projections.h"
 #include "model/weight_type.h"
@@ -57,7 +57,7 @@ std::string device_name(const at::Device& device) {
 
 void run(BenchCommand& given) {
   require(given.model.model.empty() != given.shape.empty(), "a model is needed: give either --model M or --shape NAME");
-  given.options.int8_latents = int8_latents_from_name(given.latents, "--latents");
+  given.options.int8_latents = int8_latents_from_name(given.latents);
   check_output_files({{"--csv", given.csv}, {"--json", given.json}});
   given.options.chain = step_chain_from_name(given.chain);
   const std::vector<std::string> files{given.csv, given.json};

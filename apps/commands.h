@@ -48,4 +48,7 @@ OpenedModel open_model(const ModelOptions& options, Notes notes = Notes::told);
 OpenedModel open_model(const std::string& model, const std::string& base, OpenOptions options);
 const char* dtype_name(at::ScalarType dtype);  // "bfloat16" or "float32"
 
+// Of --latents: whether "int8" is asked for; "stored" is the other. Error otherwise.
+bool int8_latents_from_name(const std::string& name);
+
 }  // namespace cepe

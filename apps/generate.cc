@@ -11,6 +11,8 @@
 #include "base/json_text.h"
 #include "base/output_file.h"
 #include "base/report.h"
+#include "context/encode_context.h"
+#include "context/read_context.h"
 #include "generate/context_mass.h"
 #include "generate/generator.h"
 #include "generate/prompt.h"
@@ -151,11 +153,11 @@ ContextReading context_reading(const GenerateCommand& given) {
   return reading;
 }
 
-// The encoder's states; a progress bar where that takes a while.
-Latents encode_with_progress(const Cepe& model, const Chunks& chunks, bool int8) {
-  constexpr int64_t kQuick = 64;  // chunks
-  if (chunks.count() <= kQuick) return encode_context(model, chunks, {.int8 = int8});
-  Progress bar("encoding the context", chunks.count());
+// A progress bar where it takes a while.
+Context encode_with_progress(const Cepe& model, const std::vector<TextChunk>& chunks, bool int8) {
+  constexpr size_t kQuick = 64;  // chunks
+  if (chunks.size() <= kQuick) return encode_context(model, chunks, {.int8 = int8});
+  Progress bar("encoding the context", static_cast<int64_t>(chunks.size()));
   return encode_context(model, chunks, {.int8 = int8, .progress = [&bar](int64_t count) { bar.advance(count); }});
 }
 
@@ -166,7 +168,7 @@ void run(const CLI::App& command, GenerateCommand& given) {
   const bool filters = command.count("--top-k") + command.count("--top-p") + command.count("--min-p") > 0;
   if (command.count("--temperature") == 0) options.sampling.temperature = filters ? 1.0 : 0.0;
   options.context = context_reading(given);
-  const bool int8 = int8_latents_from_name(given.latents, "--latents");
+  const bool int8 = int8_latents_from_name(given.latents);
   // Options that cannot work are told before a large model is read.
   static_cast<void>(Sampler(options.sampling));
   require(given.mass_top > 0, "--attention-mass-top: expected 1 or more, found {}", given.mass_top);
@@ -182,22 +184,20 @@ void run(const CLI::App& command, GenerateCommand& given) {
   if (!prompt.templated && !given.raw) {
     tell(given.model.model + " has no chat template, so the prompt is continued as it is (as with --raw)");
   }
-  std::vector<ChunkSource> sources;
-  const Chunks chunks = read_context(opened, {given.context.begin(), given.context.end()}, &sources);
+  const std::vector<TextChunk> chunks = read_context(opened, {given.context.begin(), given.context.end()});
   const double started = seconds_now();
-  const Latents latents = encode_with_progress(opened.model, chunks, int8);
+  const Context context = encode_with_progress(opened.model, chunks, int8);
   const double encode_seconds = seconds_now() - started;
 
   options.end_tokens = end_tokens(opened);
   options.continues_prompt = !prompt.templated;
   if (!json_shown) options.on_text = print;
-  const Generation made = generate({opened.model, *opened.tokenizer, prompt.tokens, &latents}, options);
+  const Generation made = generate({opened.model, *opened.tokenizer, prompt.tokens, &context.latents}, options);
   std::vector<ChunkMass> most;
-  if (given.mass)
-    most = most_read_chunks(opened, {prompt.tokens, made.tokens, latents, chunks, sources}, given.mass_top);
+  if (given.mass) most = most_read_chunks(opened, {prompt.tokens, made.tokens, context}, given.mass_top);
   if (!json_shown) {
     print("\n");
-    if (given.mass) print_mass(most, chunks.count());
+    if (given.mass) print_mass(most, static_cast<int64_t>(chunks.size()));
   }
 
   if (made.reason == StopReason::window) {
@@ -210,9 +210,9 @@ void run(const CLI::App& command, GenerateCommand& given) {
                  "allows %g\n",
                  static_cast<double>(bytes) / 1e9, given.context_cache);
   }
-  tell(summary(made, prompt, chunks.tokens(), encode_seconds));
+  tell(summary(made, prompt, context.tokens(), encode_seconds));
   write_results({{given.json, [&](const std::string& path) {
-                    nlohmann::json object = as_json(made, prompt, chunks.tokens(), encode_seconds);
+                    nlohmann::json object = as_json(made, prompt, context.tokens(), encode_seconds);
                     if (given.mass) object["attention_mass"] = as_json(most);
                     write_output(path, json_text(object, 2) + "\n");
                   }}});

@@ -10,7 +10,7 @@
 #include "base/json_text.h"
 #include "base/output_file.h"
 #include "base/report.h"
-#include "generate/prompt.h"
+#include "context/encode_context.h"
 #include "io/layout.h"
 #include "ops/ops.h"
 

@@ -128,4 +128,9 @@ OpenedModel open_model(const ModelOptions& options, Notes notes) {
   return opened;
 }
 
+bool int8_latents_from_name(const std::string& name) {
+  require(name == "int8" || name == "stored", "--latents: expected stored or int8, found \"{}\"", name);
+  return name == "int8";
+}
+
 }  // namespace cepe

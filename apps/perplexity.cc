@@ -11,7 +11,6 @@
 #include "base/output_file.h"
 #include "base/report.h"
 #include "eval/perplexity.h"
-#include "generate/prompt.h"
 
 namespace cepe {
 namespace {
@@ -80,7 +79,7 @@ void run(Options& options) {
     if (!file.empty()) check_writable(file);
   }
   set_controls(options.controls, options.perplexity);
-  options.perplexity.int8_latents = int8_latents_from_name(options.latents, "--latents");
+  options.perplexity.int8_latents = int8_latents_from_name(options.latents);
   check_output_files({{"--json", options.json}, {"--plot", options.plot}}, options.text);
   const OpenedModel opened = open_model(options.model);
   require(opened.tokenizer != nullptr, "{}: the model has no tokenizer, so text cannot be read", options.model.model);

@@ -12,6 +12,8 @@
 #include <vector>
 
 #include "base/report.h"
+#include "context/encode_context.h"
+#include "context/read_context.h"
 #include "generate/generator.h"
 #include "generate/prompt.h"
 #include "model/weight_type.h"
@@ -50,8 +52,7 @@ void measure(int argc, char** argv) {
   open.dtype = std::string(argv[3]) == "float32" ? at::kFloat : at::kBFloat16;
   cepe::OpenedModel opened = cepe::open_model(argv[1], open);
   cepe::quantise_weights(opened.model, cepe::weight_type_from_name(argv[4], "weights"));
-  const cepe::Chunks chunks = cepe::read_context(opened, {argv[2]});
-  const cepe::Latents latents = cepe::encode_context(opened.model, chunks);
+  const cepe::Latents latents = cepe::encode_context(opened.model, cepe::read_context(opened, {argv[2]})).latents;
   const std::vector<cepe::TokenId> question = cepe::build_prompt(opened, {.text = "Who is Little John?"}).tokens;
   std::vector<Way> ways = {{"no context", nullptr, {}, 12},
                            {"absorbed", &latents, {.form = CrossAttentionForm::absorbed}, 12},

@@ -257,12 +257,9 @@ class Sha256 {
  public:
   Sha256() { check(context_ && EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr) == 1); }
   void update(const void* data, size_t size) { check(EVP_DigestUpdate(context_.get(), data, size) == 1); }
-  std::string hex() {
-    unsigned char digest[EVP_MAX_MD_SIZE];
-    unsigned size = 0;
-    check(EVP_DigestFinal_ex(context_.get(), digest, &size) == 1);
-    std::string out;
-    for (unsigned i = 0; i < size; ++i) out += fmt::format("{:02x}", digest[i]);
+  Sha256Digest digest() {
+    Sha256Digest out;
+    check(EVP_DigestFinal_ex(context_.get(), out.data(), nullptr) == 1);
     return out;
   }
 
@@ -273,11 +270,19 @@ class Sha256 {
 
 }  // namespace
 
-std::string sha256_bytes(std::string_view bytes) {
+Sha256Digest sha256_digest(std::string_view bytes) {
   Sha256 hash;
   hash.update(bytes.data(), bytes.size());
-  return hash.hex();
+  return hash.digest();
 }
+
+std::string hex_digits(const Sha256Digest& digest) {
+  std::string out;
+  for (const uint8_t byte : digest) out += fmt::format("{:02x}", byte);
+  return out;
+}
+
+std::string sha256_bytes(std::string_view bytes) { return hex_digits(sha256_digest(bytes)); }
 
 std::string sha256_file(const std::filesystem::path& path) {
   Descriptor descriptor(open_for_reading(path));
@@ -286,7 +291,7 @@ std::string sha256_file(const std::filesystem::path& path) {
   while (size_t count = read_some(descriptor.get(), buffer.data(), buffer.size(), path)) {
     hash.update(buffer.data(), count);
   }
-  return hash.hex();
+  return hex_digits(hash.digest());
 }
 
 }  // namespace cepe

@@ -1,7 +1,9 @@
 // Files: whole reads, memory maps and writes that are never half done.
 #pragma once
 
+#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <span>
@@ -61,6 +63,9 @@ class AtomicFile {
 
 void write_file(const std::filesystem::path& path, std::string_view content);
 
+using Sha256Digest = std::array<uint8_t, 32>;
+Sha256Digest sha256_digest(std::string_view bytes);
+std::string hex_digits(const Sha256Digest& digest);  // 64 in lower case
 // SHA-256 of bytes, or of a file's bytes, as 64 lower-case hex digits.
 std::string sha256_bytes(std::string_view bytes);
 std::string sha256_file(const std::filesystem::path& path);

@@ -7,24 +7,20 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
+#include <span>
 #include <vector>
 
 #include "model/cross_attention.h"
+#include "text/chunker.h"
 
 namespace cepe {
-
-// Where a chunk comes from.
-struct ChunkSource {
-  std::string document;     // its name: "emma.txt", or "valid.jsonl:17" of a record
-  int64_t first_token = 0;  // the chunk's first one, counted in the document
-};
 
 // One chunk of a context.
 struct ContextChunk {
   int64_t offset = 0;  // of its first token in the latents
   int64_t length = 0;  // tokens
-  ChunkSource source;
+  ChunkSource source = {};
+  std::vector<TokenId> tokens = {};  // what the encoder read, `length` of them
 };
 
 // Copies share the latents' memory. Immutable once made: threads may share one.
@@ -33,5 +29,31 @@ struct Context {
   std::vector<ContextChunk> chunks;  // in the order of the latents; their lengths add up to S
   int64_t tokens() const { return latents.tokens(); }
 };
+
+// Contexts one after another. Those without tokens are passed over. The states are copied, unless one context alone has
+// tokens: then it is returned as it is. Kept keys and values are left behind where states are copied. Error where the
+// contexts differ in width, type or device.
+Context join(std::span<const Context> contexts);
+
+// The chunks of these numbers, in this order: to drop some, shuffle them, or keep those that a search has found. A
+// number may come several times. Chunks that stand side by side in the context already are a view of its memory, which
+// lives as long as the view; others are copied. Kept keys and values are left behind, unless all chunks are taken in
+// their order. Error on a number outside the context.
+Context select(const Context& context, std::span<const int64_t> chunks);
+
+// The states in 8 bits a number (quantize() of model/cross_attention.h): E + 4 bytes a token. As it is where they are
+// that already. Kept keys and values are left behind.
+Context quantise(const Context& context);
+
+// Where the chunks lie, on the latents' device, for AttentionMass. Error on a context without tokens.
+ChunkBounds chunk_bounds(const Context& context);
+
+// Tokens first .. first + count of latents.
+struct TokenRange {
+  int64_t first = 0, count = 0;
+};
+// What select() does with the states: these tokens of each of the B contexts, one range after another, (B, sum, E). No
+// kept keys and values.
+Latents select_tokens(const Latents& latents, std::span<const TokenRange> ranges);
 
 }  // namespace cepe

@@ -3,15 +3,15 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <numeric>
 #include <random>
 #include <set>
 #include <span>
 
 #include "base/error.h"
 #include "base/report.h"
+#include "context/context.h"
+#include "context/encode_context.h"
 #include "eval/windows.h"
-#include "generate/prompt.h"
 #include "ops/ops.h"
 #include "speed/meter.h"
 
@@ -86,6 +86,8 @@ struct Batch {
 };
 
 // Latents of longer and longer contexts, each chunk encoded once: the buffer of the longest context fills from its end.
+// No Context: the windows of a batch are encoded and decoded together, and their contexts share nothing but the length
+// of their chunks. Joined from pieces they would be copied at every length.
 class GrowingContext {
  public:
   GrowingContext(const Cepe& model, const Batch& batch, const Reader& reader, int64_t longest)
@@ -114,14 +116,11 @@ class GrowingContext {
 
 // The chunks in another order, the same for every window.
 Latents shuffled(const Latents& latents, int64_t chunk_length) {
-  const at::Tensor& states = latents.states_BSE;
-  const int64_t B = states.size(0), M = states.size(1) / chunk_length, E = states.size(2);
-  std::vector<int64_t> order(static_cast<size_t>(M));
-  std::iota(order.begin(), order.end(), int64_t{0});
-  std::mt19937_64 random(static_cast<uint64_t>(M));
+  std::vector<TokenRange> order;
+  for (int64_t first = 0; first < latents.tokens(); first += chunk_length) order.push_back({first, chunk_length});
+  std::mt19937_64 random(order.size());
   for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random() % i]);
-  const at::Tensor index = at::tensor(order, at::kLong).to(states.device());
-  return {states.view({B, M, chunk_length, E}).index_select(1, index).view({B, M * chunk_length, E}), {}};
+  return select_tokens(latents, order);
 }
 
 // Scores the windows of one domain, batch by batch, into its rows.

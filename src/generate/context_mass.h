@@ -5,7 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "generate/prompt.h"
+#include "context/context.h"
+#include "model/checkpoint/checkpoint.h"
 
 namespace cepe {
 
@@ -22,14 +23,12 @@ struct ChunkMass {
 struct WrittenText {
   const std::vector<TokenId>& prompt;
   const std::vector<TokenId>& tokens;
-  const Latents& context;
-  const Chunks& chunks;                     // that the context was encoded from, by encode_context()
-  const std::vector<ChunkSource>& sources;  // of the same chunks, by read_context()
+  const Context& context;
 };
 // The chunks with the greatest mass, at most `count` of them, the greatest first: a mean over the rows that chose the
 // written tokens (the prompt's last and every written token's but the last), heads and cross-attention layers. Costs
 // one pass of the decoder over prompt and text after the text is written, and a read of the latents for each layer and
-// 32 rows (tokens x heads). Empty where there is no context. Throws Error when the chunks are not the context's.
+// 32 rows (tokens x heads). Empty where there is no context.
 std::vector<ChunkMass> most_read_chunks(const OpenedModel& opened, const WrittenText& written, int64_t count);
 
 }  // namespace cepe

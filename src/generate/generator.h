@@ -1,6 +1,6 @@
 // Making text: prefill, then one token after another through the key-value cache.
 //
-//   Latents latents = encode_context(model, chunks);                       // prompt.h, once
+//   Latents latents = encode_context(model, chunks).latents;               // context/encode_context.h, once
 //   Generation made = generate({model, tokenizer, prompt, &latents}, {.on_text = show});
 #pragma once
 

@@ -1,14 +1,11 @@
-// What a generation starts from: the prompt's tokens for the decoder, and a context through the encoder.
+// What the decoder is asked: the prompt's tokens, and those that end an answer.
 #pragma once
 
-#include <filesystem>
-#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "model/checkpoint/checkpoint.h"
-#include "text/chunker.h"
 
 namespace cepe {
 
@@ -32,34 +29,6 @@ struct Prompt {
 // can take and text that is not UTF-8; ChatTemplateError where the template or what it does with the messages is
 // refused.
 Prompt build_prompt(const OpenedModel& opened, const PromptInput& input);
-
-// Where a chunk comes from.
-struct ChunkSource {
-  std::string document;     // its name: "emma.txt", or "valid.jsonl:17" of a record
-  int64_t first_token = 0;  // the chunk's first one, counted in the document
-};
-
-// The chunks of text files (plain text or records, compressed or not: text/text_file.h), each document cut by itself.
-// Special tokens in the text are plain text here. Throws Error when a file cannot be read, is empty or not UTF-8, and
-// when the model has no encoder or no tokenizer.
-// sources: gets one for each chunk, where given.
-Chunks read_context(const OpenedModel& opened, const std::vector<std::filesystem::path>& files,
-                    std::vector<ChunkSource>* sources = nullptr);
-
-struct ContextOptions {
-  bool int8 = false;  // states in 8 bits a number: half of bfloat16's memory (model/cross_attention.h)
-  std::function<void(int64_t)> progress;  // called with the chunks read since its last call; may be empty
-};
-// -> the encoder's states of the real tokens, without those of padding, so that no mask is needed: (1, S, E) with
-// S = chunks.tokens(). No gradients. Progress comes dozens of times for a book. Throws Error when the model has no
-// encoder.
-Latents encode_context(const Cepe& model, const Chunks& chunks, const ContextOptions& options = {});
-
-// Of --latents: whether "int8" is asked for; "stored" is the other. Error otherwise.
-bool int8_latents_from_name(const std::string& name, const std::string& option);
-
-// The length of the chunks that a model's encoder reads: as trained, within its window.
-int64_t context_chunk_length(const CepeConfig& config);
 
 // The tokens that end an answer: the model's own, and the tokenizer's end token.
 std::vector<TokenId> end_tokens(const OpenedModel& opened);

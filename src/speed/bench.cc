@@ -12,7 +12,7 @@
 
 #include "base/error.h"
 #include "base/report.h"
-#include "generate/prompt.h"
+#include "context/encode_context.h"
 #include "model/decode_step.h"
 #include "speed/meter.h"
 
@@ -84,31 +84,32 @@ Latents random_latents(const Cepe& model, const BenchCase& what, bool int8) {
   return latents;
 }
 
-// A context's tokens: whole chunks, and what is left as a shorter one.
-struct RandomContext {
-  at::Tensor chunks_BML, rest_B1L;  // either may be undefined
-};
-
-RandomContext random_context(const Cepe& model, int64_t contexts, int64_t tokens) {
-  const int64_t length = context_chunk_length(model.config), whole = tokens / length, rest = tokens % length;
-  RandomContext context;
-  if (whole > 0) context.chunks_BML = random_ids(model, contexts * whole, length).view({contexts, whole, length});
-  if (rest > 0) context.rest_B1L = random_ids(model, contexts, rest).unsqueeze(1);
-  return context;
+// The chunks of a test's contexts, one context after another: whole ones, and what is left as a shorter one.
+std::vector<TextChunk> random_chunks(const Cepe& model, const BenchCase& what) {
+  std::vector<TextChunk> chunks;
+  const at::Tensor ids_BS = random_ids(model, what.contexts(), what.test.context).to(at::kCPU, at::kInt);
+  for (int64_t context = 0; context < what.contexts(); ++context) {
+    const at::Tensor ids_S = ids_BS[context];
+    append_chunks({ids_S.const_data_ptr<TokenId>(), static_cast<size_t>(ids_S.numel())}, "random",
+                  context_chunk_length(model.config), chunks);
+  }
+  return chunks;
 }
 
-Latents encode_all(const Cepe& model, const RandomContext& context) {
-  if (!context.rest_B1L.defined()) return encode(model, {context.chunks_BML, {}});
-  const Latents rest = encode(model, {context.rest_B1L, {}});
-  if (!context.chunks_BML.defined()) return rest;
-  return {.states_BSE = at::cat({encode(model, {context.chunks_BML, {}}).states_BSE, rest.states_BSE}, 1)};
+// As a user's context is encoded, tokens from the host's memory. (contexts, S, E)
+Latents encode_all(const Cepe& model, const BenchCase& what, const std::vector<TextChunk>& chunks, bool int8) {
+  Latents latents = encode_context(model, chunks, {.int8 = int8}).latents;
+  if (latents.tokens() == 0) return latents;
+  const int64_t contexts = what.contexts(), S = what.test.context;
+  latents.states_BSE = latents.states_BSE.view({contexts, S, -1});
+  if (int8) latents.scales_BS = latents.scales_BS.view({contexts, S});
+  return latents;
 }
 
 // Each of the following makes what the test reads, and gives what is timed.
 
 std::function<void()> prepare_encode(const Cepe& model, const BenchCase& what) {
-  const RandomContext context = random_context(model, what.contexts(), what.test.context);
-  return [&model, context] { encode_all(model, context); };
+  return [&model, what, chunks = random_chunks(model, what)] { encode_all(model, what, chunks, /*int8=*/false); };
 }
 
 // The encoded contexts of a test; with their keys and values where those are kept.
@@ -133,11 +134,9 @@ std::function<void()> prepare_prefill(const Cepe& model, const BenchCase& what, 
 }
 
 std::function<void()> prepare_score(const Cepe& model, const BenchCase& what, bool int8) {
-  const RandomContext context = random_context(model, what.contexts(), what.test.context);
   const at::Tensor ids = random_ids(model, what.batch, what.test.tokens);
-  return [&model, context, ids, what, int8] {
-    Latents latents = what.test.context > 0 ? encode_all(model, context) : Latents{};
-    if (int8) latents = quantize(latents);
+  return [&model, chunks = random_chunks(model, what), ids, what, int8] {
+    Latents latents = encode_all(model, what, chunks, int8);
     if (what.form == CrossAttentionForm::cached) latents.cache = cache_context(model.decoder.stack, latents);
     logits(model, decode(model, {.ids_BT = ids, .context = &latents, .form = what.form}));
   };

@@ -1,7 +1,7 @@
 // The operations and bytes of a benchmark's case, from the model's sizes alone.
 #include <c10/core/ScalarType.h>
 
-#include "generate/prompt.h"
+#include "context/encode_context.h"
 #include "speed/bench.h"
 
 namespace cepe {

@@ -7,8 +7,9 @@
 #include <fstream>
 
 #include "base/error.h"
-#include "generate/prompt.h"
+#include "context/encode_context.h"
 #include "io/safetensors.h"
+#include "model/checkpoint/checkpoint.h"
 #include "text/utf8.h"
 
 namespace cepe {
@@ -150,18 +151,18 @@ TEST(Generate, TheSeedDecidesTheText) {
   EXPECT_NE(text(1), text(2));
 }
 
-Chunks some_chunks(int64_t tokens) {
-  Chunks chunks{.chunk_length = 32};
+std::vector<TextChunk> some_chunks(int64_t tokens) {
+  std::vector<TextChunk> chunks;
   std::vector<TokenId> document;
   for (int64_t i = 0; i < tokens; ++i) document.push_back(static_cast<TokenId>(3 + (i * 31) % 290));
-  append_chunks(document, chunks);
+  append_chunks(document, "document", 32, chunks);
   return chunks;
 }
 
 // The cache against whole forward passes, prompt cut in pieces.
 TEST(DecodingSession, EqualsDecodingWithoutACache) {
   const OpenedModel opened = open_model(kGolden / "generate" / "published");
-  const Latents latents = encode_context(opened.model, some_chunks(75));
+  const Latents latents = encode_context(opened.model, some_chunks(75)).latents;
   std::vector<TokenId> tokens;
   for (int i = 0; i < 24; ++i) tokens.push_back(static_cast<TokenId>(5 + i * 11));
   DecodingSession session(opened.model, &latents, 24);
@@ -184,7 +185,7 @@ TEST(DecodingSession, EqualsDecodingWithoutACache) {
 // Keys and values are kept where enough tokens are to come and the budget allows, and the logits are the same.
 TEST(DecodingSession, KeepsKeysAndValuesWithinTheBudget) {
   const OpenedModel opened = open_model(kGolden / "generate" / "published");
-  const Latents latents = encode_context(opened.model, some_chunks(75));
+  const Latents latents = encode_context(opened.model, some_chunks(75)).latents;
   const std::vector<TokenId> prompt = {5, 6, 7};
   const auto logits_with = [&](const ContextReading& reading, CrossAttentionChoice& choice) {
     DecodingSession session(opened.model, &latents, 100, reading);
@@ -221,8 +222,8 @@ TEST(DecodingSession, RefusesTokensOutsideTheVocabulary) {
 TEST(DecodingSession, TrainedPartsOnTheirBaseEqualThePublishedLayout) {
   const OpenedModel published = open_model(kGolden / "generate" / "published");
   const OpenedModel trained = open_model(kGolden / "generate" / "trained", {.base = kGolden / "generate" / "plain"});
-  const Chunks chunks = some_chunks(50);
-  const Latents a = encode_context(published.model, chunks), b = encode_context(trained.model, chunks);
+  const std::vector<TextChunk> chunks = some_chunks(50);
+  const Latents a = encode_context(published.model, chunks).latents, b = encode_context(trained.model, chunks).latents;
   DecodingSession first(published.model, &a, 8), second(trained.model, &b, 8), plain(published.model, nullptr, 8);
   const std::vector<TokenId> prompt = {10, 20, 30, 40};
   const std::span<const float> x = first.append(prompt), y = second.append(prompt), z = plain.append(prompt);
