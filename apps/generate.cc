@@ -170,7 +170,7 @@ void run(const CLI::App& command, GenerateCommand& given) {
   options.context = context_reading(given);
   const bool int8 = int8_latents_from_name(given.latents);
   // Options that cannot work are told before a large model is read.
-  static_cast<void>(Sampler(options.sampling));
+  check_sampler_options(options.sampling);
   require(given.mass_top > 0, "--attention-mass-top: expected 1 or more, found {}", given.mass_top);
   require(!given.mass || !given.context.empty(), "--attention-mass: there is no context: give files with --context");
   require(options.max_tokens > 0, "--max-tokens: expected 1 or more, found {}", options.max_tokens);

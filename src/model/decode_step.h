@@ -48,8 +48,8 @@ struct DecodeStepOptions {
   // without keeping more than is kept already.
   CrossAttentionForm form = CrossAttentionForm::automatic;
   bool contexts_change = false;  // set_contexts() follows: contexts are read through a table from the first run on
-  // Chooses the tokens that run() places, in the same graph; null: the best ones. Of the batch's size, on the device;
-  // must outlive the step.
+  // Chooses the tokens that run() places, in the same graph; null: the best ones. Its first rows are the
+  // batch's; on the device; must outlive the step.
   DeviceSampler* sampler = nullptr;
   StepChain chain = StepChain::automatic;
   bool graph = true;  // on a CUDA device: all runs but the first are one graph (ops/step/captured_work.h)

@@ -3,11 +3,13 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <fstream>
+#include <stdexcept>
 
 #include "base/error.h"
 #include "context/encode_context.h"
+#include "generate/number_tokenizer.h"
+#include "generate/prompt.h"
 #include "io/safetensors.h"
 #include "model/checkpoint/checkpoint.h"
 #include "text/utf8.h"
@@ -31,10 +33,6 @@ at::Tensor recorded_ids(const SafetensorsFile& file, const std::string& name) {
   return at::from_blob(const_cast<std::byte*>(view->bytes.data()), view->shape, at::kLong).clone();
 }
 
-TokenId best(std::span<const float> logits) {
-  return static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-}
-
 struct Reading {
   const char* fixture;
   CrossAttentionForm form;
@@ -51,16 +49,11 @@ TEST_P(Fixture, GreedyTokensEqualTheRecordedOnes) {
   for (int64_t b = 0; b < prompt.size(0); ++b) {
     const Latents latents =
         encode(opened.model, {.ids_BML = context.slice(0, b, b + 1), .mask_BML = mask.slice(0, b, b + 1)});
-    DecodingSession session(opened.model, &latents, prompt.size(1) + tokens.size(1), {.form = GetParam().form});
-    const std::vector<TokenId> wanted = row(tokens, b);
-    std::span<const float> logits = session.append(row(prompt, b));
-    std::vector<TokenId> found;
-    while (true) {
-      found.push_back(best(logits));
-      if (found.size() == wanted.size()) break;
-      logits = session.append({&found.back(), 1});
-    }
-    EXPECT_EQ(found, wanted) << "sequence " << b;
+    const NumberTokenizer tokenizer(opened.model.config.decoder.vocab_size);
+    const std::vector<TokenId> read = row(prompt, b), wanted = row(tokens, b);
+    const Generation made = generate({opened.model, tokenizer, read, &latents},
+                                     {.max_tokens = tokens.size(1), .context = {.form = GetParam().form}});
+    EXPECT_EQ(made.tokens, wanted) << "sequence " << b;
   }
 }
 INSTANTIATE_TEST_SUITE_P(Published, Fixture,
@@ -159,76 +152,81 @@ std::vector<TextChunk> some_chunks(int64_t tokens) {
   return chunks;
 }
 
-// The cache against whole forward passes, prompt cut in pieces.
-TEST(DecodingSession, EqualsDecodingWithoutACache) {
-  const OpenedModel opened = open_model(kGolden / "generate" / "published");
-  const Latents latents = encode_context(opened.model, some_chunks(75)).latents;
-  std::vector<TokenId> tokens;
-  for (int i = 0; i < 24; ++i) tokens.push_back(static_cast<TokenId>(5 + i * 11));
-  DecodingSession session(opened.model, &latents, 24);
-  const std::span<const TokenId> all(tokens);
-  for (const auto& [from, count] :
-       std::vector<std::pair<size_t, size_t>>{{0, 10}, {10, 1}, {11, 1}, {12, 7}, {19, 5}}) {
-    const std::span<const float> found = session.append(all.subspan(from, count));
-    const std::vector<int64_t> ids(tokens.begin(), tokens.begin() + static_cast<long>(from + count));
-    const at::Tensor hidden =
-        decode(opened.model, {.ids_BT = at::tensor(ids, at::kLong).unsqueeze(0), .context = &latents});
-    const at::Tensor expected = logits(opened.model, hidden).select(1, -1)[0];
-    const at::Tensor got = at::tensor(std::vector<float>(found.begin(), found.end()));
-    EXPECT_LT((got - expected).norm().item<double>(), 2e-5 * expected.norm().item<double>())
-        << "after " << from + count;
-  }
-  EXPECT_EQ(session.length(), 24);
-  EXPECT_THROW(session.append(all.first(1)), Error);  // the cache is full
+// Log-probabilities of the whole vocabulary by token, for a token of the answer.
+at::Tensor by_token(const Generation& made, size_t index) {
+  const std::vector<TokenLogProbability>& best = made.log_probabilities.at(index).best;
+  std::vector<float> values(best.size());
+  for (const TokenLogProbability& token : best) values.at(static_cast<size_t>(token.token)) = token.log_probability;
+  return at::tensor(values);
 }
 
 // Keys and values are kept where enough tokens are to come and the budget allows, and the logits are the same.
-TEST(DecodingSession, KeepsKeysAndValuesWithinTheBudget) {
+TEST(Generate, KeepsKeysAndValuesWithinTheBudget) {
   const OpenedModel opened = open_model(kGolden / "generate" / "published");
   const Latents latents = encode_context(opened.model, some_chunks(75)).latents;
   const std::vector<TokenId> prompt = {5, 6, 7};
-  const auto logits_with = [&](const ContextReading& reading, CrossAttentionChoice& choice) {
-    DecodingSession session(opened.model, &latents, 100, reading);
-    session.append(prompt);
-    const std::span<const float> found = session.append(std::vector<TokenId>{8});
-    choice = session.context_choice();
-    return at::tensor(std::vector<float>(found.begin(), found.end()));
+  const auto made_with = [&](const ContextReading& reading) {
+    return generate({opened.model, *opened.tokenizer, prompt, &latents},
+                    {.max_tokens = 97, .context = reading, .log_probabilities = opened.tokenizer->vocabulary_size()});
   };
-  CrossAttentionChoice absorbed, kept, over;
-  const at::Tensor expected = logits_with({.form = CrossAttentionForm::absorbed}, absorbed);
-  EXPECT_EQ(absorbed.form, CrossAttentionForm::absorbed);
-  EXPECT_EQ(absorbed.cost.bytes, 0);
-  const at::Tensor found = logits_with({.form = CrossAttentionForm::cached}, kept);
-  EXPECT_EQ(kept.form, CrossAttentionForm::cached);
+  const Generation absorbed = made_with({.form = CrossAttentionForm::absorbed}),
+                   kept = made_with({.form = CrossAttentionForm::cached});
+  const CrossAttentionCost& cost = kept.context_choice.cost;
+  const Generation over = made_with({.memory_budget = cost.bytes - 1});
+  EXPECT_EQ(absorbed.context_choice.form, CrossAttentionForm::absorbed);
+  EXPECT_EQ(absorbed.context_choice.cost.bytes, 0);
+  EXPECT_EQ(kept.context_choice.form, CrossAttentionForm::cached);
+  EXPECT_NE(over.context_choice.form, CrossAttentionForm::cached);
   const StackConfig& config = opened.model.config.decoder;
-  EXPECT_EQ(kept.cost.bytes,
-            75 * opened.model.config.num_cross_attn_layers * 2 * config.num_kv_heads * config.head_dim * 4);
-  EXPECT_LT((found - expected).norm().item<double>(), 2e-5 * expected.norm().item<double>());
-  const at::Tensor other = logits_with({.memory_budget = kept.cost.bytes - 1}, over);
-  EXPECT_NE(over.form, CrossAttentionForm::cached);
-  EXPECT_LT((other - expected).norm().item<double>(), 2e-5 * expected.norm().item<double>());
+  EXPECT_EQ(cost.bytes, 75 * opened.model.config.num_cross_attn_layers * 2 * config.num_kv_heads * config.head_dim * 4);
+  for (const Generation* other : {&kept, &over}) {
+    for (const size_t t : {0, 1, 50}) {
+      const at::Tensor expected = by_token(absorbed, t);
+      EXPECT_LT((by_token(*other, t) - expected).norm().item<double>(), 2e-5 * expected.norm().item<double>()) << t;
+    }
+  }
   EXPECT_EQ(latents.cache, nullptr) << "the given context stays as it was";
 }
 
-TEST(DecodingSession, RefusesTokensOutsideTheVocabulary) {
+TEST(Generate, RefusesTokensOutsideTheVocabulary) {
   const OpenedModel opened = open_model(kGolden / "generate" / "plain");
-  DecodingSession session(opened.model, nullptr, 8);
-  EXPECT_THROW(session.append(std::vector<TokenId>{300}), Error);
-  EXPECT_THROW(session.append(std::vector<TokenId>{-1}), Error);
-  EXPECT_THROW(session.append(std::vector<TokenId>{}), Error);
+  for (const TokenId token : {300, -1}) {
+    const std::vector<TokenId> prompt{token};
+    EXPECT_THROW(generate({opened.model, *opened.tokenizer, prompt}, {.max_tokens = 2}), Error);
+  }
+}
+
+TEST(Generate, WhatOnTextThrowsComesOut) {
+  const OpenedModel opened = open_model(kGolden / "generate" / "plain");
+  const std::vector<TokenId> prompt{30, 31};
+  GenerateOptions options{.max_tokens = 9};
+  options.on_text = [](std::string_view) { throw std::out_of_range("mine"); };
+  EXPECT_THROW(generate({opened.model, *opened.tokenizer, prompt}, options), std::out_of_range);
+}
+
+TEST(Generate, ADamagedContextIsAnError) {
+  const OpenedModel opened = open_model(kGolden / "generate" / "published");
+  Latents latents = encode_context(opened.model, some_chunks(40)).latents;
+  latents.states_BSE.fill_(NAN);
+  const std::vector<TokenId> prompt{30, 31};
+  EXPECT_THROW(generate({opened.model, *opened.tokenizer, prompt, &latents}, {.max_tokens = 2}), Error);
 }
 
 // The same model in two layouts, trained parts on their base and published: the same logits.
-TEST(DecodingSession, TrainedPartsOnTheirBaseEqualThePublishedLayout) {
+TEST(Generate, TrainedPartsOnTheirBaseEqualThePublishedLayout) {
   const OpenedModel published = open_model(kGolden / "generate" / "published");
   const OpenedModel trained = open_model(kGolden / "generate" / "trained", {.base = kGolden / "generate" / "plain"});
   const std::vector<TextChunk> chunks = some_chunks(50);
   const Latents a = encode_context(published.model, chunks).latents, b = encode_context(trained.model, chunks).latents;
-  DecodingSession first(published.model, &a, 8), second(trained.model, &b, 8), plain(published.model, nullptr, 8);
   const std::vector<TokenId> prompt = {10, 20, 30, 40};
-  const std::span<const float> x = first.append(prompt), y = second.append(prompt), z = plain.append(prompt);
-  EXPECT_EQ(std::vector<float>(x.begin(), x.end()), std::vector<float>(y.begin(), y.end()));
-  EXPECT_NE(std::vector<float>(x.begin(), x.end()), std::vector<float>(z.begin(), z.end()));  // the context is read
+  const auto first_token = [&](const OpenedModel& opened, const Latents* latents) {
+    return by_token(generate({opened.model, *opened.tokenizer, prompt, latents},
+                             {.max_tokens = 1, .log_probabilities = opened.tokenizer->vocabulary_size()}),
+                    0);
+  };
+  const at::Tensor x = first_token(published, &a), y = first_token(trained, &b), z = first_token(published, nullptr);
+  EXPECT_TRUE(at::equal(x, y));
+  EXPECT_FALSE(at::equal(x, z));  // the context is read
 }
 
 }  // namespace

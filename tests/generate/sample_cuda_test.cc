@@ -12,7 +12,9 @@
 #include "base/error.h"
 #include "base/report.h"
 #include "generate/generator.h"
+#include "generate/number_tokenizer.h"
 #include "generate/sampler.h"
+#include "model/decode_step.h"
 #include "ops/cuda_device.h"
 #include "ops/step/captured_work.h"
 #include "ops/step/sample.h"
@@ -130,23 +132,59 @@ TEST_F(DeviceSampling, RefusesWhatDoesNotFit) {
   EXPECT_THROW(DeviceSampler(at::kCPU, 2, 100), Error);
 }
 
-// A session's tokens, chosen in the step's graph, and those that the host chooses from the same session's logits.
-TEST_F(DeviceSampling, ASessionWritesWhatTheHostWouldChoose) {
+// Rows of one sampler: some of them at a time, and a sequence that goes on in another row.
+TEST_F(DeviceSampling, RowsKeepTheirDrawsWhereverTheyAre) {
+  constexpr int64_t B = 5, V = 900;
+  DeviceSampler device(at::kCUDA, B, V);
+  std::vector<Sampler> host;
+  std::mt19937 random(8);
+  for (int64_t b = 0; b < B; ++b) {
+    SamplerOptions options = random_options(random);
+    options.temperature = 1, options.repetition_penalty = 1.2;
+    device.set(b, options);
+    host.emplace_back(options);
+  }
+  const auto draw = [&](int64_t first, int64_t count) {
+    const at::Tensor logits = at::randn({count, V}), ids = at::zeros({count}, kOnDevice.dtype(at::kLong));
+    device.sample(logits.to(at::kCUDA), ids, first);
+    for (int64_t i = 0; i < count; ++i) {
+      EXPECT_EQ(ids[i].item<int64_t>(), host[static_cast<size_t>(first + i)].sample(row_of(logits, i))) << first + i;
+    }
+  };
+  draw(0, 5), draw(0, 2), draw(3, 1), draw(0, 4);
+  device.move(4, 1), host[1] = host[4];
+  device.move(3, 3);
+  draw(0, 2), draw(1, 3), draw(1, 1);
+  EXPECT_THROW(device.sample(at::zeros({2, V}, kOnDevice), at::zeros({2}, kOnDevice.dtype(at::kLong)), 4), Error);
+  EXPECT_THROW(device.move(0, 5), Error);
+}
+
+// An engine's tokens, chosen in the step's graph, and those that the host chooses from a step's logits.
+TEST_F(DeviceSampling, AnEngineWritesWhatTheHostWouldChoose) {
+  const at::NoGradGuard no_gradients;
   const Cepe model = random_model(shape_config("smollm2-135m"), {.device = at::kCUDA, .dtype = at::kBFloat16});
   const std::vector<TokenId> prompt{5, 900, 31, 77, 4};
-  const int64_t vocabulary = model.config.decoder.vocab_size - 3;
+  const NumberTokenizer tokenizer(model.config.decoder.vocab_size - 3);
+  const auto vocabulary = static_cast<size_t>(tokenizer.vocabulary_size());
   for (const SamplerOptions& options : {SamplerOptions{.temperature = 0.9, .top_k = 50, .top_p = 0.9, .seed = 12},
                                         SamplerOptions{.repetition_penalty = 1.3}, SamplerOptions{}}) {
-    DecodingSession device(model, nullptr, 64), host(model, nullptr, 64);
-    device.sample_with(options, vocabulary, prompt);
+    const Generation made = generate({model, tokenizer, prompt}, {.max_tokens = 40, .sampling = options});
     Sampler sampler(options);
     sampler.observe(prompt);
-    std::vector<TokenId> tokens = prompt;
-    for (int i = 0; i < 40; ++i) {
-      const TokenId expected = sampler.sample(host.append(tokens).first(static_cast<size_t>(vocabulary)));
-      ASSERT_EQ(device.next(tokens), expected) << i;
-      tokens = {expected};
+    KeyValueCache cache = make_cache(model.decoder.stack, 1, 45);
+    const std::vector<int64_t> ids(prompt.begin(), prompt.end());
+    at::Tensor found = logits(
+        model, decode(model, {.ids_BT = at::tensor(ids).unsqueeze(0).to(at::kCUDA), .cache = &cache, .last = 1}));
+    DecodeStep step(model, cache);
+    for (size_t i = 0; i < made.tokens.size(); ++i) {
+      const at::Tensor on_host = found.reshape({1, -1}).to(at::kCPU, at::kFloat);
+      const int64_t chosen = sampler.sample(row_of(on_host, 0).first(vocabulary)), position = cache.length++;
+      ASSERT_EQ(made.tokens[i], chosen) << i;
+      if (i + 1 == made.tokens.size()) break;
+      step.place({&chosen, 1}, {&position, 1});
+      found = step.run();
     }
+    EXPECT_EQ(made.tokens.size(), 40u);
   }
 }
 

@@ -117,7 +117,7 @@ void CapturedWork::run() { work_(); }
 
 // step/sample.h
 bool DeviceSampler::applies(const c10::Device&) { return false; }
-void DeviceSampler::launch(const Tensor&, const Tensor&) { absent("sampling on a GPU"); }
+void DeviceSampler::launch(const Tensor&, const Tensor&, int64_t) { absent("sampling on a GPU"); }
 
 // step/step_ops_cuda.h
 bool cuda_step_attention_applies(const at::Device&, at::ScalarType, int64_t) { return false; }

@@ -59,17 +59,26 @@ void DeviceSampler::set(int64_t sequence, const SamplerOptions& options, std::sp
   failed_B_[sequence].zero_();
 }
 
-void DeviceSampler::sample(const at::Tensor& logits_BV, const at::Tensor& ids_B) {
-  const bool bf16 = logits_BV.scalar_type() == at::kBFloat16;
-  require(logits_BV.dim() == 2 && logits_BV.size(0) == batch_ && logits_BV.size(1) >= vocabulary_ &&
-              logits_BV.is_contiguous() && (bf16 || logits_BV.scalar_type() == at::kFloat) &&
-              logits_BV.device() == failed_B_.device(),
-          "sampling: expected contiguous logits of {} sequences and {} tokens or more on {}, float32 or bfloat16",
-          batch_, vocabulary_, failed_B_.device().str());
-  require(ids_B.dim() == 1 && ids_B.size(0) == batch_ && ids_B.is_contiguous() && ids_B.scalar_type() == at::kLong &&
-              ids_B.device() == failed_B_.device(),
-          "sampling: expected room for {} ids, int64 on {}", batch_, failed_B_.device().str());
-  launch(logits_BV, ids_B);
+void DeviceSampler::move(int64_t from, int64_t to) {
+  require(from >= 0 && from < batch_ && to >= 0 && to < batch_, "sampling: row {} to row {} of a batch of {}", from, to,
+          batch_);
+  if (from == to) return;
+  for (const at::Tensor& rows : {settings_, seen_BV_, failed_B_}) rows[to].copy_(rows[from]);
+}
+
+void DeviceSampler::sample(const at::Tensor& logits_NV, const at::Tensor& ids_N, int64_t first) {
+  const bool bf16 = logits_NV.scalar_type() == at::kBFloat16;
+  require(logits_NV.dim() == 2 && logits_NV.size(1) >= vocabulary_ && logits_NV.is_contiguous() &&
+              (bf16 || logits_NV.scalar_type() == at::kFloat) && logits_NV.device() == failed_B_.device(),
+          "sampling: expected contiguous logits of {} tokens or more on {}, float32 or bfloat16", vocabulary_,
+          failed_B_.device().str());
+  const int64_t rows = logits_NV.size(0);
+  require(first >= 0 && first + rows <= batch_, "sampling: {} rows from row {} on of a batch of {}", rows, first,
+          batch_);
+  require(ids_N.dim() == 1 && ids_N.size(0) == rows && ids_N.is_contiguous() && ids_N.scalar_type() == at::kLong &&
+              ids_N.device() == failed_B_.device(),
+          "sampling: expected room for {} ids, int64 on {}", rows, failed_B_.device().str());
+  launch(logits_NV, ids_N, first);
 }
 
 }  // namespace cepe

@@ -37,7 +37,8 @@ struct SamplerOptions {
 void check_sampler_options(const SamplerOptions& options);
 
 // Tokens of a batch's sequences, chosen on a CUDA device by one kernel, which a CUDA graph can hold: options, tokens
-// seen and the number of draws lie in device memory. Not thread-safe.
+// seen and the number of draws lie in device memory, a row a sequence. Rows keep them whatever steps of other batch
+// sizes do, so that one sampler of the largest batch serves all sizes. Not thread-safe.
 class DeviceSampler {
  public:
   // vocabulary: tokens that may be chosen; what logits hold beyond (a padded embedding's rows) is not looked at. All
@@ -45,18 +46,22 @@ class DeviceSampler {
   DeviceSampler(const c10::Device& device, int64_t batch, int64_t vocabulary);
   static bool applies(const c10::Device& device);
 
-  // A sequence begins: its options, and the tokens that the repetition penalty counts besides those that are chosen
-  // from now on. In order with the device's current stream. Throws Error for options out of range, tokens outside the
-  // vocabulary, or a sequence outside the batch.
+  // A sequence begins in a row: its options, and the tokens that the repetition penalty counts besides those that are
+  // chosen from now on. In order with the device's current stream. Throws Error for options out of range, tokens
+  // outside the vocabulary, or a sequence outside the batch.
   void set(int64_t sequence, const SamplerOptions& options, std::span<const int32_t> seen = {});
+  // A sequence goes on in another row: what it was set to, has seen and drawn. In order with the device's current
+  // stream. Throws Error for a row outside the batch.
+  void move(int64_t from, int64_t to);
 
-  // logits (B, V), float32 or bfloat16, V at least the vocabulary, contiguous -> ids_B, int64 on the device. Where a
-  // logit is NaN or +infinity, or none is finite, the id is 0 and failed_B() is not 0 from then on, until set().
-  void sample(const at::Tensor& logits_BV, const at::Tensor& ids_B);
-  const at::Tensor& failed_B() const { return failed_B_; }  // int32, on the device
+  // Tokens of the rows first .. first + n. logits (n, V), float32 or bfloat16, V at least the vocabulary, contiguous ->
+  // ids (n), int64 on the device. Where a logit is NaN or +infinity, or none is finite, the id is 0 and failed_B() is
+  // not 0 from then on, until set(). Throws Error for rows outside the batch.
+  void sample(const at::Tensor& logits_NV, const at::Tensor& ids_N, int64_t first = 0);
+  const at::Tensor& failed_B() const { return failed_B_; }  // int32, on the device, of all rows
 
  private:
-  void launch(const at::Tensor& logits_BV, const at::Tensor& ids_B);
+  void launch(const at::Tensor& logits_NV, const at::Tensor& ids_N, int64_t first);
 
   int64_t batch_, vocabulary_;
   at::Tensor settings_, seen_BV_, failed_B_;  // bytes of sample_kernel::Settings, bytes, int32

@@ -1,4 +1,4 @@
-#include "model/step_buckets.h"
+#include "generate/step_buckets.h"
 
 #include <ATen/ATen.h>
 
@@ -10,12 +10,12 @@
 namespace cepe {
 namespace {
 
-// The cache of its first sequences.
-KeyValueCache part_of(const KeyValueCache& cache, int64_t sequences) {
+// The cache of its first slots.
+KeyValueCache first_slots(const KeyValueCache& cache, int64_t slots) {
   KeyValueCache part;
   part.length = cache.length, part.capacity = cache.capacity;
   for (const LayerCache& layer : cache.layers) {
-    part.layers.push_back({layer.k_BSGK.narrow(0, 0, sequences), layer.v_BSGK.narrow(0, 0, sequences)});
+    part.layers.push_back({layer.k_BSGK.narrow(0, 0, slots), layer.v_BSGK.narrow(0, 0, slots)});
   }
   return part;
 }
@@ -41,27 +41,17 @@ std::vector<int64_t> padded(std::span<const int64_t> values, int64_t size) {
 
 }  // namespace
 
-StepBuckets::StepBuckets(const Cepe& model, const KeyValueCache& cache, const StepBucketsOptions& options)
+StepBuckets::StepBuckets(const Cepe& model, const KeyValueCache& cache, const DecodeStepOptions& options)
     : model_(model), cache_(cache), options_(options) {
   require(can_step(model, cache.capacity), "batch buckets: rotary frequencies depend on the length of {} tokens",
           cache.capacity);
-  require(options.step.contexts.empty() && options.step.sampler == nullptr,
-          "batch buckets: contexts come with place(), and each size has a sampler of its own");
-  options_.step.contexts_change = true;
+  require(options.contexts.empty(), "batch buckets: contexts come with place()");
   const int64_t most = cache.layers.at(0).k_BSGK.size(0);
+  // A lone sequence's context changes only with the sequence: its step may read it in the form that is fastest.
+  options_.contexts_change = most > 1;
   for (int64_t size = 1; size < most; size *= 2) sizes_.push_back(size);
   sizes_.push_back(most);
   buckets_.resize(sizes_.size());
-}
-
-StepBuckets::Bucket& StepBuckets::make(size_t index, const std::vector<StepContext>& contexts) {
-  DecodeStepOptions options = options_.step;
-  options.contexts = contexts;
-  if (options_.sampler) options.sampler = options_.sampler(sizes_[index]);
-  Bucket& bucket = buckets_[index];
-  bucket.step = std::make_unique<DecodeStep>(model_, part_of(cache_, sizes_[index]), options);
-  bucket.contexts = contexts;
-  return bucket;
 }
 
 DecodeStep& StepBuckets::place(const PlacedBatch& batch) {
@@ -70,35 +60,39 @@ DecodeStep& StepBuckets::place(const PlacedBatch& batch) {
           sizes_.back());
   require(batch.positions.size() == batch.ids.size(), "batch buckets: {} tokens at {} positions", sequences,
           batch.positions.size());
+  require(batch.spared_slot < 0 || batch.spared_slot >= sequences, "batch buckets: slot {} of {} sequences is spared",
+          batch.spared_slot, sequences);
   for (const StepContext& context : batch.contexts) {
     require(context.first + context.count <= sequences, "batch buckets: a context for sequences {} to {} of {}",
             context.first, context.first + context.count - 1, sequences);
   }
   const auto size = std::lower_bound(sizes_.begin(), sizes_.end(), sequences);
-  const size_t index = static_cast<size_t>(size - sizes_.begin());
-  if (!buckets_[index].step) {
-    make(index, batch.contexts);
-  } else if (!same(buckets_[index].contexts, batch.contexts)) {
-    buckets_[index].step->set_contexts(batch.contexts);
-    buckets_[index].contexts = batch.contexts;
+  Bucket& bucket = buckets_[static_cast<size_t>(size - sizes_.begin())];
+  if (!bucket.step) {
+    DecodeStepOptions options = options_;
+    options.contexts = batch.contexts;
+    bucket.step = std::make_unique<DecodeStep>(model_, first_slots(cache_, *size), options);
+    bucket.contexts = batch.contexts;
+  } else if (!same(bucket.contexts, batch.contexts)) {
+    bucket.step->set_contexts(batch.contexts);
+    bucket.contexts = batch.contexts;
   }
-  DecodeStep& step = *buckets_[index].step;
-  step.place(padded(batch.ids, *size), padded(batch.positions, *size));
-  return step;
+  std::vector<int64_t> positions = padded(batch.positions, *size);
+  if (batch.spared_slot >= 0 && batch.spared_slot < *size) {
+    positions[static_cast<size_t>(batch.spared_slot)] = batch.spared_length;
+  }
+  bucket.step->place(padded(batch.ids, *size), positions);
+  return *bucket.step;
 }
 
-void StepBuckets::move(int64_t from, int64_t to, int64_t length) {
-  const int64_t most = sizes_.back();
-  require(from >= 0 && from < most && to >= 0 && to < most && length >= 0 && length <= cache_.capacity,
-          "batch buckets: {} tokens from place {} to {} of a cache of {} sequences of {}", length, from, to, most,
-          cache_.capacity);
-  if (from == to) return;
-  const at::NoGradGuard no_gradients;
-  for (const LayerCache& layer : cache_.layers) {
-    for (const at::Tensor& of : {layer.k_BSGK, layer.v_BSGK}) {
-      at::Tensor target = of.select(0, to).narrow(0, 0, length);
-      target.copy_(of.select(0, from).narrow(0, 0, length));
-    }
+void StepBuckets::forget(const Latents& context) {
+  for (Bucket& bucket : buckets_) {
+    const bool holds = std::any_of(bucket.contexts.begin(), bucket.contexts.end(), [&](const StepContext& held) {
+      return same(held.latents.states_BSE, context.states_BSE);
+    });
+    if (!holds) continue;
+    bucket.step->set_contexts({});
+    bucket.contexts.clear();
   }
 }
 

@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "generate/sequences_in_buckets.h"
 #include "model/merged_projections.h"
-#include "model/sequences_in_buckets.h"
 #include "ops/cuda_device.h"
 #include "speed/shapes.h"
 
@@ -37,7 +37,7 @@ TEST_P(CudaBuckets, SequencesComeAndGo) {
         const double decoded = norm_error(SequencesInBuckets::by_decode(model_, sequence), exact);
         EXPECT_LT(norm_error(found, exact), 1.3 * decoded + 2e-3) << where;
       });
-  StepBuckets buckets(model_, cache, {.step = {.chain = GetParam()}});
+  StepBuckets buckets(model_, cache, {.chain = GetParam()});
   sequences.come_and_go(buckets, [&](int64_t length) { return context(length * length * 170); });  // up to 1,530 tokens
 }
 

@@ -1,13 +1,13 @@
 // Sequences that come and go, each by steps of the smallest size that holds all, against decode() of its whole text.
-#include "model/step_buckets.h"
+#include "generate/step_buckets.h"
 
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "generate/sequences_in_buckets.h"
 #include "model/fixtures.h"
-#include "model/sequences_in_buckets.h"
 
 namespace cepe {
 namespace {
@@ -40,6 +40,21 @@ TEST_F(Buckets, SequencesComeAndGo) {
   sequences.come_and_go(buckets, [&](int64_t chunks) { return context_of_chunks(chunks); });
 }
 
+// A prompt is half read into slot 3 while three sequences write in a step of four.
+TEST_F(Buckets, ASparedSlotKeepsItsTokens) {
+  const at::Tensor ids = at::randint(model_.config.decoder.vocab_size, {1, 4}, at::kLong);
+  KeyValueCache half = slot_of(cache_, 3, 0);
+  decode(model_, {.ids_BT = ids, .cache = &half});
+  const auto held = [&] { return cache_.layers[0].k_BSGK.select(0, 3).narrow(0, 0, 4).clone(); };
+  const at::Tensor before = held();
+  StepBuckets buckets(model_, cache_);
+  const std::vector<int64_t> three{5, 6, 7}, positions{0, 0, 0};
+  buckets.place({.ids = three, .positions = positions, .spared_slot = 3, .spared_length = 4}).run();
+  EXPECT_TRUE(at::equal(held(), before));
+  buckets.place({.ids = three, .positions = positions}).run();
+  EXPECT_FALSE(at::equal(held(), before)) << "a slot that no sequence has is written to";
+}
+
 TEST_F(Buckets, SaysWhatDoesNotFit) {
   StepBuckets buckets(model_, cache_);
   const std::vector<int64_t> six(6, 1), two(2, 1);
@@ -48,8 +63,10 @@ TEST_F(Buckets, SaysWhatDoesNotFit) {
   EXPECT_THAT([&] { buckets.place({two, six}); }, ThrowsMessage<Error>(HasSubstr("2 tokens at 6 positions")));
   EXPECT_THAT([&] { buckets.place({two, two, {{context_of_chunks(1), 2, 1}}}); },
               ThrowsMessage<Error>(HasSubstr("a context for sequences 2 to 2 of 2")));
-  EXPECT_THAT([&] { buckets.move(0, 5, 1); }, ThrowsMessage<Error>(HasSubstr("from place 0 to 5")));
-  EXPECT_THROW(StepBuckets(model_, cache_, {.step = {.contexts = {{context_of_chunks(1), 0, 1}}}}), Error);
+  EXPECT_THAT([&] { buckets.place({.ids = two, .positions = two, .spared_slot = 1}); },
+              ThrowsMessage<Error>(HasSubstr("slot 1 of 2 sequences is spared")));
+  EXPECT_THAT([&] { move_slot(cache_, 0, 5, 1); }, ThrowsMessage<Error>(HasSubstr("from slot 0 to 5")));
+  EXPECT_THROW(StepBuckets(model_, cache_, {.contexts = {{context_of_chunks(1), 0, 1}}}), Error);
 }
 
 }  // namespace

@@ -8,8 +8,9 @@
 #include <functional>
 #include <vector>
 
-#include "model/step_against_decode.h"
-#include "model/step_buckets.h"
+#include "generate/slots.h"
+#include "generate/step_buckets.h"
+#include "model/fixtures.h"
 
 namespace cepe {
 
@@ -39,7 +40,7 @@ class SequencesInBuckets {
   void join(int64_t prompt, const Latents& context) {
     const at::Tensor ids = at::randint(model_.config.decoder.vocab_size, {1, prompt}, at::kLong);
     if (prompt > 1) {
-      KeyValueCache part = cache_of(cache_, static_cast<int64_t>(sequences_.size()));
+      KeyValueCache part = slot_of(cache_, static_cast<int64_t>(sequences_.size()), 0);
       const at::Tensor read = ids.narrow(1, 0, prompt - 1).to(model_.device());
       decode(model_, {.ids_BT = read, .context = &context, .cache = &part, .last = 1});
     }
@@ -48,9 +49,9 @@ class SequencesInBuckets {
   }
 
   // The sequence at a place ends; the last one takes it.
-  void leave(StepBuckets& buckets, int64_t place) {
+  void leave(int64_t place) {
     const int64_t last = static_cast<int64_t>(sequences_.size()) - 1;
-    buckets.move(last, place, static_cast<int64_t>(sequences_[last].tokens.size()) - 1);
+    move_slot(cache_, last, place, static_cast<int64_t>(sequences_[last].tokens.size()) - 1);
     sequences_[place] = sequences_[last];
     sequences_.pop_back();
   }
@@ -88,12 +89,12 @@ class SequencesInBuckets {
     join(3, first);
     join(2, context(3));
     EXPECT_EQ(run(buckets, 3), 5);
-    leave(buckets, 0);
-    leave(buckets, 3);
+    leave(0);
+    leave(3);
     EXPECT_EQ(run(buckets, 2), 4) << "the step is there already, and reads the contexts of those that are left";
-    leave(buckets, 1);
+    leave(1);
     EXPECT_EQ(run(buckets, 2), 2);
-    leave(buckets, 1);
+    leave(1);
     EXPECT_EQ(run(buckets, 3), 1);
     EXPECT_EQ(buckets.made(), 4);
   }
