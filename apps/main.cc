@@ -46,6 +46,7 @@ void add_commands(CLI::App& app) {
   cepe::add_info_command(app);
   cepe::add_generate_command(app);
   cepe::add_perplexity_command(app);
+  cepe::add_eval_command(app);
   cepe::add_verify_command(app);
   cepe::add_data_command(app);
   cepe::add_train_command(app);

@@ -110,9 +110,7 @@ void check_options(const RecallOptions& options) {
 
 // Whether the kind's shortest text takes at most nine tenths of a length, so that all of its examples will fit.
 bool has_room(const RecallKind& kind, const RecallKey& key, const RecallOptions& options) {
-  RecallKey roomy = key;
-  roomy.length = key.length;
-  const RecallText text = kind.make(roomy, kind.least_units);
+  const RecallText text = kind.make(key, kind.least_units);
   const int64_t tokens = options.count_tokens(question_of(text, joined(text.pieces, 0, text.pieces.size())));
   return 10 * (tokens + answer_tokens(kind, options)) <= 9 * key.length;
 }

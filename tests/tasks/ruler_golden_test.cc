@@ -81,7 +81,8 @@ class RulerGolden : public testing::Test {
         nouns.insert(key.substr(key.find('-') + 1));
       }
       if (record.at("task") != "cwe") continue;
-      for (std::string& word : matches(both.original.back().input, "\\d+\\. ([^ \\n]+)", 1)) words.insert(std::move(word));
+      for (std::string& word : matches(both.original.back().input, "\\d+\\. ([^ \\n]+)", 1))
+        words.insert(std::move(word));
     }
     data->adjectives.assign(adjectives.begin(), adjectives.end());
     data->nouns.assign(nouns.begin(), nouns.end());
