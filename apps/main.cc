@@ -47,6 +47,7 @@ void add_commands(CLI::App& app) {
   cepe::add_generate_command(app);
   cepe::add_chat_command(app);
   cepe::add_perplexity_command(app);
+  cepe::add_eval_command(app);
   cepe::add_verify_command(app);
   cepe::add_data_command(app);
   cepe::add_train_command(app);

@@ -78,18 +78,18 @@ std::string read_value(const std::string& name, const CLI::Option& option, const
   return out;
 }
 
-[[noreturn]] void unknown_option(const CLI::App& command, const std::string& name) {
+[[noreturn]] void unknown_option(const CLI::App& command, const std::string& path, const std::string& name) {
   std::string hint = did_you_mean(name, option_names(command));
   if (command.get_allow_extras()) hint += "; a key of the configuration is given as --section.key=value";
-  fail("{}: unknown option {}{} ({})", command.get_name(), name, hint,
-       "cepe " + command.get_name() + " --help lists the options");
+  fail("{}: unknown option {}{} (cepe {} --help lists the options)", path, name, hint, path);
 }
 
 // Goes through one command's arguments.
 class Reader {
  public:
-  Reader(const CLI::App& command, std::vector<std::string> arguments)
-      : command_(command), arguments_(std::move(arguments)) {}
+  // `path`: the command's name, after that of the command that it belongs to.
+  Reader(const CLI::App& command, std::string path, std::vector<std::string> arguments)
+      : command_(command), path_(std::move(path)), arguments_(std::move(arguments)) {}
 
   std::vector<std::string> read() {
     for (; next_ < arguments_.size(); ++next_) {
@@ -118,7 +118,7 @@ class Reader {
     const CLI::Option* option = command_.get_option_no_throw(name);
     if (option == nullptr) {
       // A key of the configuration, which reads its value itself.
-      if (!command_.get_allow_extras() || name.find('.') == std::string::npos) unknown_option(command_, name);
+      if (!command_.get_allow_extras() || name.find('.') == std::string::npos) unknown_option(command_, path_, name);
       read_.push_back(argument);
     } else if (equals != std::string::npos) {
       const std::string value = argument.substr(equals + 1);
@@ -133,12 +133,13 @@ class Reader {
     } else {
       read_.push_back(name);
       if (!needs_value(*option)) return;
-      require(next_ + 1 < arguments_.size(), "{}: {} needs a value", command_.get_name(), name);
+      require(next_ + 1 < arguments_.size(), "{}: {} needs a value", path_, name);
       read_.push_back(read_value(name, *option, arguments_[++next_]));
     }
   }
 
   const CLI::App& command_;
+  std::string path_;
   std::vector<std::string> arguments_, read_;
   size_t next_ = 0;
 };
@@ -149,7 +150,8 @@ std::string command_names(const CLI::App& app) {
   return names;
 }
 
-CLI::App& find_command(CLI::App& app, const std::string& word) {
+// `path`: the command so far, "cepe" or "cepe eval".
+CLI::App& find_command(CLI::App& app, const std::string& word, const std::string& path) {
   std::vector<std::string> names{"--help", "--version"};
   for (CLI::App* command : app.get_subcommands({})) {
     if (command->get_name() == word) return *command;
@@ -157,7 +159,7 @@ CLI::App& find_command(CLI::App& app, const std::string& word) {
   }
   std::string hint = did_you_mean(word, names);
   if (hint.empty()) hint = "; the commands are " + command_names(app);
-  fail("unknown command \"{}\"{} (cepe --help describes the commands)", word, hint);
+  fail("unknown command \"{}\"{} ({} --help describes the commands)", word, hint, path);
 }
 
 // The option that has another option's name as its value: probably its own is missing.
@@ -270,31 +272,50 @@ std::vector<std::string> read_arguments(CLI::App& app, int argc, char** argv) {
             arguments[0], did_you_mean(arguments[0], option_names(app)));
     return arguments;
   }
-  CLI::App& command = find_command(app, arguments[0]);
-  for (CLI::Option* option : command.get_options()) option->allow_extra_args(is_positional_list(*option));
-  std::vector<std::string> read{arguments[0]};
-  arguments.erase(arguments.begin());
-  for (std::string& argument : Reader(command, std::move(arguments)).read()) read.push_back(std::move(argument));
+  CLI::App* command = &app;
+  std::vector<std::string> read;
+  std::string path = "cepe";
+  while (!command->get_subcommands({}).empty() && !arguments.empty() && !arguments[0].starts_with('-')) {
+    command = &find_command(*command, arguments[0], path);
+    path += " " + arguments[0];
+    read.push_back(std::move(arguments[0]));
+    arguments.erase(arguments.begin());
+  }
+  require(command->get_subcommands({}).empty() || !arguments.empty(),
+          "{}: no command is given: the commands are {} ({} --help describes them)", path.substr(5),
+          command_names(*command), path);
+  for (CLI::Option* option : command->get_options()) option->allow_extra_args(is_positional_list(*option));
+  for (std::string& argument : Reader(*command, path.substr(5), std::move(arguments)).read()) {
+    read.push_back(std::move(argument));
+  }
   return read;
 }
 
 std::string usage_error(const CLI::App& app, const CLI::ParseError& error) {
-  const std::vector<CLI::App*> chosen = app.get_subcommands();
+  std::vector<CLI::App*> chosen = app.get_subcommands();
   if (chosen.empty()) return error.what();
+  std::string path = chosen[0]->get_name();
+  while (!chosen[0]->get_subcommands().empty()) {
+    chosen = chosen[0]->get_subcommands();
+    path += " " + chosen[0]->get_name();
+  }
   const CLI::App& command = *chosen[0];
   std::string sentence = error.what();
   std::vector<std::string> left = command.remaining();
   std::erase(left, "--");
   if (!left.empty() && !command.get_allow_extras())
     sentence = fmt::format("unexpected argument \"{}\"{}", left[0], option_that_swallowed(command));
-  return fmt::format("{}: {} (cepe {} --help lists the options)", command.get_name(), sentence, command.get_name());
+  return fmt::format("{}: {} (cepe {} --help lists the options)", path, sentence, path);
 }
 
 void format_help(CLI::App& app) {
   const auto formatter = std::make_shared<HelpFormatter>();
   formatter->label("SUBCOMMAND", "COMMAND");
   app.formatter(formatter);
-  for (CLI::App* command : app.get_subcommands({})) command->group("Commands")->formatter(formatter);
+  for (CLI::App* command : app.get_subcommands({})) {
+    format_help(*command);
+    command->group("Commands");
+  }
 }
 
 }  // namespace cepe

@@ -23,8 +23,9 @@ CLI::Option* add_strings(CLI::App& command, const std::string& name, std::vector
 CLI::Option* add_json_option(CLI::App& command, std::string& path, const std::string& what);
 
 // The arguments after the program's name, in a form that CLI11 reads as they were meant: "--option=" with nothing is
-// the empty string, numbers are plain decimal numbers. Throws Error on an unknown command or option, naming it and the
-// nearest one; on a value that is missing, empty where that has no meaning, or not a number of the option's kind.
+// the empty string, numbers are plain decimal numbers. A command may have commands of its own (eval recall). Throws
+// Error on an unknown command or option, naming it and the nearest one; on a value that is missing, empty where that
+// has no meaning, or not a number of the option's kind.
 std::vector<std::string> read_arguments(CLI::App& app, int argc, char** argv);
 
 // The sentence for an error of CLI11's.

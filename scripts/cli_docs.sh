@@ -11,6 +11,15 @@ section() {
   printf '```\n'
 }
 
+# The commands of a command, each with its own after it.
+walk() {
+  local command
+  for command in $("$cepe" "$@" --help | sed -n '/^Commands:/,$ s/^  \([a-z][a-z]*\) .*/\1/p'); do
+    section cepe "$@" "$command"
+    walk "$@" "$command"
+  done
+}
+
 written=$(mktemp docs/cli.XXXXXX)
 trap 'rm -f "$written"' EXIT
 {
@@ -28,9 +37,7 @@ What `--help` prints, made by `scripts/cli_docs.sh`. All commands share:
   was written, else 1, with one line that begins with `cepe:`.
 TEXT
   section cepe
-  "$cepe" --help | sed -n '/^Commands:/,$ s/^  \([a-z][a-z]*\) .*/\1/p' | while read -r command; do
-    section cepe "$command"
-  done
+  walk
 } > "$written"
 chmod 644 "$written"
 mv "$written" docs/cli.md

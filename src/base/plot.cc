@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/output_file.h"
 #include "base/report.h"
+#include "base/svg.h"
 
 namespace cepe {
 namespace {
@@ -39,20 +40,6 @@ struct Axes {
   double px(double value) const { return kLeft + (value - x.low) / (x.high - x.low) * (kWidth - kLeft - kRight); }
   double py(double value) const { return bottom - (value - y.low) / (y.high - y.low) * (bottom - kTop); }
 };
-
-std::string escape(const std::string& text) {
-  std::string result;
-  for (char c : printable(text)) {
-    switch (c) {
-      case '&': result += "&amp;"; break;
-      case '<': result += "&lt;"; break;
-      case '>': result += "&gt;"; break;
-      case '"': result += "&quot;"; break;
-      default: result += c;
-    }
-  }
-  return result;
-}
 
 std::string tick_label(double value) {
   if (std::abs(value) >= 1000 && std::abs(value) < 1e15 && value == std::floor(value)) {
@@ -110,7 +97,7 @@ Axes make_axes(const std::filesystem::path& path, const std::vector<PlotSeries>&
 
 std::string draw_axes(const Axes& axes, const PlotOptions& options) {
   std::string svg = fmt::format("<text x=\"{}\" y=\"26\" font-size=\"16\" text-anchor=\"middle\">{}</text>\n",
-                                kWidth / 2, escape(options.title));
+                                kWidth / 2, svg_text(options.title));
   for (double tick : axes.y_ticks) {
     double y = axes.py(tick);
     svg += fmt::format("<line x1=\"{}\" y1=\"{:.1f}\" x2=\"{}\" y2=\"{:.1f}\" stroke=\"#dddddd\"/>\n", kLeft, y,
@@ -133,9 +120,9 @@ std::string draw_axes(const Axes& axes, const PlotOptions& options) {
   svg += fmt::format("<path d=\"M{0} {1} V{2:.1f} H{3}\" fill=\"none\" stroke=\"black\"/>\n", kLeft, kTop, axes.bottom,
                      kWidth - kRight);
   svg += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n", (kLeft + kWidth - kRight) / 2,
-                     axes.bottom + 42, escape(options.x_label));
+                     axes.bottom + 42, svg_text(options.x_label));
   svg += fmt::format("<text transform=\"translate(20 {}) rotate(-90)\" text-anchor=\"middle\">{}</text>\n",
-                     (kTop + axes.bottom) / 2, escape(options.y_label));
+                     (kTop + axes.bottom) / 2, svg_text(options.y_label));
   return svg;
 }
 
@@ -164,6 +151,20 @@ std::string draw_series(const Axes& axes, const PlotSeries& series, const char* 
 
 }  // namespace
 
+std::string svg_text(const std::string& text) {
+  std::string result;
+  for (char c : printable(text)) {
+    switch (c) {
+      case '&': result += "&amp;"; break;
+      case '<': result += "&lt;"; break;
+      case '>': result += "&gt;"; break;
+      case '"': result += "&quot;"; break;
+      default: result += c;
+    }
+  }
+  return result;
+}
+
 void write_svg_plot(const std::filesystem::path& path, const PlotOptions& options,
                     const std::vector<PlotSeries>& series) {
   Axes axes = make_axes(path, series);
@@ -179,7 +180,7 @@ void write_svg_plot(const std::filesystem::path& path, const PlotOptions& option
     double y = kHeight + kLegendLine * static_cast<double>(i);
     svg += fmt::format("<line x1=\"{}\" y1=\"{}\" x2=\"{}\" y2=\"{}\" stroke=\"{}\" stroke-width=\"3\"/>\n", kLeft, y,
                        kLeft + 24, y, colour);
-    svg += fmt::format("<text x=\"{}\" y=\"{}\">{}</text>\n", kLeft + 32, y + 4, escape(series[i].label));
+    svg += fmt::format("<text x=\"{}\" y=\"{}\">{}</text>\n", kLeft + 32, y + 4, svg_text(series[i].label));
   }
   write_output(path, svg + "</svg>\n");
 }

@@ -58,6 +58,15 @@ struct PlotOptions {
 void write_svg_plot(const std::filesystem::path& path, const PlotOptions& options,
                     const std::vector<PlotSeries>& series);
 
+// Shares of one over two lists of names, such as scores over depth and length.
+struct HeatMap {
+  PlotOptions options;
+  std::vector<std::string> x, y;                           // names of the columns and rows, the first row at the top
+  std::vector<std::vector<std::optional<double>>> values;  // [row][column], from 0 to 1; absent: an empty cell
+};
+// Writes a heat map as SVG (as write_output does): a coloured cell with its percent for each value.
+void write_svg_heat_map(const std::filesystem::path& path, const HeatMap& map);
+
 std::string format_bytes(uint64_t bytes);     // "1.25 GB": powers of 1000
 std::string format_count(uint64_t count);     // "134,515,008"
 std::string format_percent(double fraction);  // "-3.5 %"; with a sign

@@ -100,6 +100,13 @@ double student_t_quantile(double p, int64_t freedom) {
   return high;
 }
 
+Estimate mean_estimate(std::span<const double> values, const Clusterings& clusters) {
+  const double middle = mean(values);
+  std::vector<double> moves;
+  for (const double value : values) moves.push_back(value - middle);
+  return clustered_estimate(middle, moves, clusters);
+}
+
 Estimate perplexity_change(std::span<const double> nll, std::span<const double> reference,
                            const Clusterings& clusters) {
   const Ratio ratio = perplexity_ratio(nll, reference);

@@ -43,6 +43,9 @@ using Clusterings = std::vector<std::vector<int64_t>>;
 // multiway clustering"; V(A) and V(B) are added to the choice because the sum can fall below either). Degrees of
 // freedom, and the number that kLeastClusters bounds: those of the clustering with fewer clusters.
 
+// The mean of values that are no losses, such as scores.
+Estimate mean_estimate(std::span<const double> values, const Clusterings& clusters);
+
 // perplexity(nll) / perplexity(reference) - 1 = exp(mean difference) - 1.
 Estimate perplexity_change(std::span<const double> nll, std::span<const double> reference, const Clusterings& clusters);
 

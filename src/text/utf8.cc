@@ -93,6 +93,16 @@ void append_utf8(char32_t c, std::string& out) {
   byte(0x80 | (c & 0x3F));
 }
 
+std::string lower_case(std::string_view text) {
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    const CodePoint point = code_point_at(text, at);
+    append_utf8(static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(point.value))), out);
+    at += point.size;
+  }
+  return out;
+}
+
 bool is_white_space(char32_t c) {
   if (c < 0x80) return c == 0x20 || (c >= 0x09 && c <= 0x0D);
   return c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 ||

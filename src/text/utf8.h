@@ -25,6 +25,9 @@ CodePoint code_point_at(std::string_view text, size_t offset);
 CodePoint code_point_before(std::string_view text, size_t offset);
 void append_utf8(char32_t code_point, std::string& out);
 
+// Valid UTF-8 text in lower case: each code point by Unicode's simple mapping (UnicodeData.txt), whatever its place.
+std::string lower_case(std::string_view text);
+
 bool is_white_space(char32_t c);  // Unicode's White_Space property
 // Alphabetic, M, Nd, Pc or Join_Control: \w of Unicode's regular expression standard (UTS 18, annex C).
 bool is_word_character(char32_t c);

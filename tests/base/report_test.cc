@@ -193,6 +193,29 @@ TEST(Plot, IsUtf8WithoutControlCharacters) {
   EXPECT_TRUE(std::all_of(svg.begin(), svg.end(), [](char c) { return c == '\n' || (c >= ' ' && c < 0x7f); }));
 }
 
+TEST(HeatMap, HasACellForEachValue) {
+  TemporaryDirectory directory;
+  auto path = directory / "map.svg";
+  write_svg_heat_map(path, {{"needle <1>", "length", "depth"},
+                            {"4k", "8k"},
+                            {"0 %", "50 %", "100 %"},
+                            {{1.0, 0.0}, {0.5, std::nullopt}, {0.25, 0.666}}});
+  const std::string svg = read_file(path);
+  EXPECT_NE(svg.find("needle &lt;1&gt;"), std::string::npos);
+  for (const char* label : {">4k<", ">8k<", ">50 %<", ">100<", ">0<", ">25<", ">67<"}) {
+    EXPECT_NE(svg.find(label), std::string::npos) << label;
+  }
+  size_t cells = 0;
+  for (size_t at = svg.find("stroke=\"white\""); at != std::string::npos; at = svg.find("stroke=\"white\"", at + 1))
+    ++cells;
+  EXPECT_EQ(cells, 6u);
+  for (const char* colour : {"#009E73", "#D55E00", "#F0E442", "#eeeeee"}) {  // the best, the worst, half, absent
+    EXPECT_NE(svg.find(colour), std::string::npos) << colour;
+  }
+  EXPECT_EQ(error_of<Error>([&] { write_svg_heat_map(path, {{}, {"a"}, {"b"}, {}}); }),
+            path.string() + ": the heat map has 1 columns and 1 rows, but not so many values");
+}
+
 TEST(Plot, RefusesWhatItCannotDraw) {
   TemporaryDirectory directory;
   std::string path = directory / "plot.svg";

@@ -45,6 +45,19 @@ TEST(Statistics, QuantilesOfStudentsTAreScipys) {
   EXPECT_THROW(student_t_quantile(0.9, 0), Error);
 }
 
+TEST(Statistics, ErrorsOfAMeanAreStatsmodels) {
+  for (const auto& entry : golden().at("clustered")) {
+    const std::vector<double> values = entry.at("differences");
+    const Estimate estimate = mean_estimate(values, {entry.at("own").get<std::vector<int64_t>>()});
+    EXPECT_NEAR(estimate.value, mean(values), 1e-12);
+    const int64_t clusters = entry.at("clusters")[0];
+    ASSERT_EQ(estimate.standard_error.has_value(), clusters >= kLeastClusters);
+    if (!estimate.standard_error) continue;
+    EXPECT_NEAR(*estimate.standard_error / entry.at("own_error").get<double>(), 1, 1e-9);
+    EXPECT_NEAR(*estimate.half_width / *estimate.standard_error, student_t_quantile(0.975, clusters - 1), 1e-9);
+  }
+}
+
 TEST(Statistics, ClusteredErrorsAreStatsmodels) {
   int with_one_way = 0, without = 0, two_way_is_largest = 0, one_way_is_largest = 0;
   for (const auto& entry : golden().at("clustered")) {

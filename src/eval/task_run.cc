@@ -1,0 +1,283 @@
+#include "eval/task_run.h"
+
+#include <algorithm>
+#include <bit>
+#include <optional>
+#include <set>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json_text.h"
+#include "context/encode_context.h"
+#include "eval/samples.h"
+#include "generate/engine.h"
+#include "generate/prompt.h"
+#include "io/json_file.h"
+#include "text/chunker.h"
+
+namespace cepe {
+namespace {
+
+using nlohmann::json;
+
+// One example of a run, ready for the engine.
+struct Prepared {
+  const Task* task;
+  Example example;
+  std::vector<TokenId> prompt;
+  std::shared_ptr<const Context> context;  // null: no documents
+  Generation made;
+};
+
+// Which example: the index counts through all tasks.
+struct Place {
+  const Task* task;
+  int64_t index;
+};
+Place place_of(std::span<const Task> tasks, int64_t index) {
+  for (const Task& task : tasks) {
+    if (index < task.examples) return {&task, index};
+    index -= task.examples;
+  }
+  fail("there is no example {}", index);
+}
+
+int64_t count_examples(std::span<const Task> tasks) {
+  int64_t count = 0;
+  for (const Task& task : tasks) count += task.examples;
+  return count;
+}
+
+// Parts, each after its length, so that no two lists of parts are the same bytes.
+std::string joined(const std::vector<std::string_view>& parts) {
+  std::string bytes;
+  for (const std::string_view part : parts) {
+    bytes += std::to_string(part.size()) + ":";
+    bytes += part;
+  }
+  return bytes;
+}
+
+std::string documents_hash(const Example& example) {
+  std::vector<std::string_view> parts;
+  for (const ContextDocument& document : example.documents) {
+    parts.push_back(document.name);
+    parts.push_back(document.text);
+  }
+  return sha256_bytes(joined(parts));
+}
+
+// Of all that the model reads.
+std::string input_hash(const Example& example, PromptForm form) {
+  const PromptText text = prompt_text(example.question, form);
+  return sha256_bytes(joined({documents_hash(example), text.message, text.answer_prefix}));
+}
+
+json record_of(const Prepared& work, PromptForm form) {
+  json sources = json::array();
+  for (const ContextDocument& document : work.example.documents) sources.push_back(document.name);
+  return {{"id", work.example.id},
+          {"tags", work.example.tags},
+          {"cluster", work.example.cluster},
+          {"input", input_hash(work.example, form)},
+          {"prediction", work.made.text},
+          {"references", work.example.references},
+          {"scores", work.task->score(work.made.text, work.example.references)},
+          {"sources", sources},
+          {"stop_reason", stop_reason_name(work.made.reason)},
+          {"context_tokens", work.context ? work.context->tokens() : 0},
+          {"prompt_tokens", work.prompt.size()},
+          {"answer_tokens", work.made.tokens.size()}};
+}
+
+ScoredExample scored_example(const json& record, const std::string& where) {
+  try {
+    return {record.at("tags"), record.at("cluster"), record.at("scores")};
+  } catch (const json::exception&) {
+    fail("{}: the record of \"{}\" lacks its tags, cluster or scores", where, record.value("id", json()).dump());
+  }
+}
+
+// The files of an evaluation that was begun: what it was told, compared with what it is told now.
+void check_configuration(const TaskRunOptions& options) {
+  const std::filesystem::path path = options.directory / "run.json";
+  if (!std::filesystem::exists(path)) {
+    std::filesystem::create_directories(options.directory);
+    write_file(path, json_text(options.configuration, 2) + "\n");
+    return;
+  }
+  const json before = read_json(path);
+  if (before == options.configuration) return;
+  for (const auto& [name, value] : options.configuration.items()) {
+    const json earlier = before.is_object() ? before.value(name, json()) : json();
+    require(earlier == value, "{}: an evaluation with {} = {} was begun here, now it is {}: give another directory",
+            path.string(), name, json_text(earlier), json_text(value));
+  }
+  fail("{}: an evaluation with other settings was begun here: give another directory", path.string());
+}
+
+class Runner {
+ public:
+  Runner(const OpenedModel& opened, std::span<const Task> tasks, const TaskRunOptions& options)
+      : opened_(opened),
+        tasks_(tasks),
+        options_(options),
+        samples_(options.directory / "samples.jsonl"),
+        total_(count_examples(tasks)),
+        end_tokens_(end_tokens(opened)) {}
+
+  int64_t done() const { return static_cast<int64_t>(samples_.records().size()); }
+  const std::vector<json>& records() const { return samples_.records(); }
+
+  void run() {
+    require(done() <= total_, "{}: expected at most {} records, found {}", file(), total_, done());
+    if (done() > 0) check_record(prepare(done() - 1), done() - 1);
+    if (options_.progress) options_.progress(done(), total_);
+    for (int64_t first = 0; first < total_; first += options_.batch) {
+      const int64_t end = std::min(first + options_.batch, total_);
+      if (end > done()) run_group(first, end);
+    }
+  }
+
+ private:
+  std::string file() const { return (options_.directory / "samples.jsonl").string(); }
+
+  Prepared prepare(int64_t index) const {
+    const Place place = place_of(tasks_, index);
+    Prepared work{place.task, place.task->example(place.index), {}, nullptr, {}};
+    work.prompt = question_tokens(opened_, work.example.question, options_.form);
+    return work;
+  }
+
+  // The record of an earlier run is of the same example.
+  void check_record(const Prepared& work, int64_t index) const {
+    const json& record = samples_.records()[static_cast<size_t>(index)];
+    const bool same = record.value("id", json()) == json(work.example.id) &&
+                      record.value("input", json()) == json(input_hash(work.example, options_.form));
+    require(same, "{}:{}: expected the record of {}, found another example's: the data or the tokenizer has changed",
+            file(), index + 1, work.example.id);
+  }
+
+  // The whole group is worked on, though some of its records may be there.
+  void run_group(int64_t first, int64_t end) {
+    std::vector<Prepared> group;
+    for (int64_t index = first; index < end; ++index) group.push_back(prepare(index));
+    encode(group);
+    answer(group);
+    for (int64_t index = first; index < end; ++index) {
+      Prepared& work = group[static_cast<size_t>(index - first)];
+      if (index < done()) {
+        check_record(work, index);
+        continue;
+      }
+      require(work.made.reason != StopReason::failed, "{}: {}", work.example.id, work.made.error);
+      samples_.append(record_of(work, options_.form));
+      if (options_.progress) options_.progress(done(), total_);
+    }
+  }
+
+  // Equal documents are encoded once, as long as they follow each other within a group or from one to the next.
+  void encode(std::vector<Prepared>& group) {
+    std::set<std::string> wanted;
+    for (const Prepared& work : group) wanted.insert(documents_hash(work.example));
+    std::erase_if(contexts_, [&](const auto& entry) { return !wanted.contains(entry.first); });
+    for (Prepared& work : group) {
+      if (work.example.documents.empty()) continue;
+      require(opened_.model.encoder.has_value(), "{}: the model has no encoder, so that it cannot read documents",
+              work.example.id);
+      std::shared_ptr<const Context>& context = contexts_[documents_hash(work.example)];
+      if (!context) context = encode(work.example.documents);
+      work.context = context;
+    }
+  }
+
+  std::shared_ptr<const Context> encode(const std::vector<ContextDocument>& documents) const {
+    std::vector<TextChunk> chunks;
+    for (const ContextDocument& document : documents) {
+      const std::vector<TokenId> tokens = opened_.tokenizer->encode(document.text, {.parse_special_tokens = false});
+      append_chunks(tokens, document.name, context_chunk_length(opened_.model.config), chunks);
+    }
+    return std::make_shared<const Context>(encode_context(opened_.model, chunks));
+  }
+
+  void answer(std::vector<Prepared>& group) {
+    Engine& engine = engine_for(group);
+    for (Prepared& work : group) {
+      Request request{.prompt = work.prompt,
+                      .context = work.context,
+                      .max_tokens = work.example.max_tokens,
+                      .end_tokens = end_tokens_,
+                      .continues_prompt = options_.form != PromptForm::chat,
+                      .on_end = [&work](const Generation& made) { work.made = made; }};
+      if (options_.form == PromptForm::question) request.stop = {"\nQuestion:"};
+      engine.submit(std::move(request));
+    }
+    while (engine.step()) {
+    }
+  }
+
+  // An engine of the group's size, whose slots hold the longest prompt and answer. Slots are powers of two, so that one
+  // engine serves many groups; a function of the group alone, as everything that answers might depend on.
+  Engine& engine_for(const std::vector<Prepared>& group) {
+    const int64_t window = decoder_window(opened_.model.config.decoder);
+    int64_t needed = 1;
+    for (const Prepared& work : group) {
+      const int64_t tokens = static_cast<int64_t>(work.prompt.size()) + work.example.max_tokens;
+      require(tokens <= window, "{}: {} tokens of prompt and {} of the answer exceed the decoder's window of {}",
+              work.example.id, work.prompt.size(), work.example.max_tokens, window);
+      needed = std::max(needed, tokens);
+    }
+    const int64_t slot =
+        std::min(window, static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(std::max<int64_t>(needed, 256)))));
+    if (!engine_ || slot != slot_) {
+      engine_.reset();
+      engine_.emplace(opened_.model, *opened_.tokenizer, EngineOptions{.sequences = options_.batch, .capacity = slot});
+      slot_ = slot;
+    }
+    return *engine_;
+  }
+
+  const OpenedModel& opened_;
+  std::span<const Task> tasks_;
+  const TaskRunOptions& options_;
+  SampleFile samples_;
+  int64_t total_;
+  std::vector<TokenId> end_tokens_;
+  std::map<std::string, std::shared_ptr<const Context>> contexts_;  // of the group, by documents_hash
+  std::optional<Engine> engine_;
+  int64_t slot_ = 0;
+};
+
+}  // namespace
+
+std::vector<TokenId> question_tokens(const OpenedModel& opened, const Question& question, PromptForm form) {
+  require(opened.tokenizer != nullptr, "{}: the model has no tokenizer, so text cannot be read", opened.path.string());
+  const PromptText text = prompt_text(question, form);
+  if (form != PromptForm::chat) {
+    return opened.tokenizer->encode(text.message, {.add_special_tokens = true, .parse_special_tokens = false});
+  }
+  require(!opened.chat_template.empty(), "{}: the model has no chat template: choose the form task or question",
+          opened.path.string());
+  std::vector<TokenId> tokens = build_prompt(opened, {.text = text.message}).tokens;
+  const std::vector<TokenId> prefix = opened.tokenizer->encode(text.answer_prefix, {.parse_special_tokens = false});
+  tokens.insert(tokens.end(), prefix.begin(), prefix.end());
+  return tokens;
+}
+
+TaskRun run_tasks(const OpenedModel& opened, std::span<const Task> tasks, const TaskRunOptions& options) {
+  require(options.batch >= 1, "batch: expected 1 or more, found {}", options.batch);
+  check_configuration(options);
+  Meter meter(opened.model.device());
+  meter.start();
+  Runner runner(opened, tasks, options);
+  TaskRun run;
+  run.resumed = runner.done();
+  runner.run();
+  run.cost = meter.stop();
+  for (const json& record : runner.records()) {
+    run.examples.push_back(scored_example(record, (options.directory / "samples.jsonl").string()));
+  }
+  return run;
+}
+
+}  // namespace cepe

@@ -1,0 +1,49 @@
+// Runs tasks: examples through the encoder and the engine, answers through the scorers, records onto the disk.
+//
+//   Task (tasks/task.h) -> documents to a Context, prompt to a Request -> Engine -> Scorer -> samples.jsonl
+//
+// Examples are worked on in groups of a fixed size, so that what is computed together, on which rounding depends, does
+// not change with where a run was interrupted: a run that was killed and goes on leaves the same samples.jsonl, bit for
+// bit, as one that was not.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "eval/results.h"
+#include "model/checkpoint/checkpoint.h"
+#include "speed/meter.h"
+#include "tasks/task.h"
+
+namespace cepe {
+
+struct TaskRunOptions {
+  std::filesystem::path directory;  // of samples.jsonl and run.json; made where it does not exist
+  nlohmann::json configuration;     // an object: all that the answers depend on; recorded in run.json
+  PromptForm form = PromptForm::task;
+  int64_t batch = 4;  // examples at work together; their contexts are in memory together
+  std::function<void(int64_t done, int64_t total)> progress;  // examples; may be empty
+};
+
+struct TaskRun {
+  std::vector<ScoredExample> examples;  // all of them, in order, those of an earlier run included
+  int64_t resumed = 0;                  // examples whose records were there already
+  Cost cost;                            // of this run
+};
+
+// The tokens that the decoder reads of a question: in the forms task and question the text after the begin token where
+// the tokenizer adds one, special tokens in it plain text; as a chat the template around the message, in which the
+// names of special tokens are parsed, and the answer's prefix. Error on a chat without a template.
+std::vector<TokenId> question_tokens(const OpenedModel& opened, const Question& question, PromptForm form);
+
+// Answers all examples of the tasks, greedily, and appends a record for each to samples.jsonl (docs/eval.md). Goes on
+// where an earlier run with the same configuration ended. Error where the directory holds a run of another
+// configuration, an example does not fit the decoder's window, needs an encoder that the model lacks, or fails.
+TaskRun run_tasks(const OpenedModel& opened, std::span<const Task> tasks, const TaskRunOptions& options);
+
+}  // namespace cepe
