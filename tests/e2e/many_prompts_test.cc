@@ -140,9 +140,10 @@ TEST_F(ManyPrompts, ARecordThatFailsDoesNotStopTheOthers) {
 TEST_F(ManyPrompts, EndedInTheMiddleTheyLeaveNothing) {
   write_file(out_, "what was there before");
   const size_t files = static_cast<size_t>(std::distance(fs::directory_iterator(directory_.path()), {})) + 1;
-  std::vector<json> records(40, {{"prompt", "Who?"}, {"max_tokens", 20000}});
-  Words command = words(records, {"--window", "50000", "--sequences", "2"});
-  // Ctrl-C after two seconds: of the prompts there are hours left.
+  // Its greedy answer does not end by itself.
+  const std::vector<json> records(40, {{"prompt", "Who goes there?"}, {"max_tokens", 20000}});
+  const Words command = words(records, {"--window", "50000", "--sequences", "2"}, "plain");
+  // Ctrl-C after two seconds: minutes of work are left.
   const CommandResult result = run_cepe(command, {.shell = "me=$$; (sleep 2; kill -INT $me) > /dev/null 2>&1 & true"});
   EXPECT_EQ(result.status, 128 + 2) << result.err;
   EXPECT_EQ(read_file(out_), "what was there before");
