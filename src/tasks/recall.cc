@@ -15,6 +15,13 @@ struct Cell {
   Placement placement;
 };
 
+// FNV-1a of a task's name: it stays when tasks are added.
+uint64_t number_of(const std::string& name) {
+  uint64_t hash = 0xCBF29CE484222325u;
+  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
+  return hash;
+}
+
 Question question_of(const RecallText& made, std::string text) {
   return {made.before, std::move(text), made.after, made.question, made.answer_prefix};
 }
@@ -125,9 +132,10 @@ std::string list_of(const std::vector<int64_t>& numbers) {
 std::vector<Cell> cells_of(const RecallKind& kind, const RecallOptions& options, std::vector<std::string>& notes) {
   std::vector<Cell> cells;
   std::vector<int64_t> too_short;
+  const uint64_t task = number_of(kind.name);
   const std::vector<int64_t> depths = kind.at_depths ? options.depths : std::vector<int64_t>{-1};
   for (const int64_t length : options.lengths) {
-    if (!has_room(kind, {options.seed, length, 0, depths.front()}, options)) {
+    if (!has_room(kind, {options.seed, task, length, 0, depths.front()}, options)) {
       too_short.push_back(length);
       continue;
     }
@@ -135,7 +143,7 @@ std::vector<Cell> cells_of(const RecallKind& kind, const RecallOptions& options,
       for (int64_t number = 0; number < options.examples; ++number) {
         for (const Placement placement : options.placements) {
           if (placement == Placement::decoder && length > options.decoder_window) continue;
-          cells.push_back({{options.seed, length, number, depth}, placement});
+          cells.push_back({{options.seed, task, length, number, depth}, placement});
         }
       }
     }

@@ -24,13 +24,15 @@ struct RecallText {
 // Which example of a kind. Its draws depend on nothing else.
 struct RecallKey {
   uint64_t seed = 0;
+  uint64_t task = 0;   // a number of its own for each kind, so that tasks share no draws
   int64_t length = 0;  // tokens that the example is to have
   int64_t number = 0;  // of the example, from 0
   int64_t depth = -1;  // percent; -1: drawn
   // Independent draws for each purpose, so that a text of more units begins like one of fewer.
   KeyedRandom random(uint64_t purpose) const {
-    return KeyedRandom{seed, static_cast<uint64_t>(length), static_cast<uint64_t>(number),
-                       static_cast<uint64_t>(depth + 1), purpose};
+    return KeyedRandom{
+        seed,   task, static_cast<uint64_t>(length), static_cast<uint64_t>(number), static_cast<uint64_t>(depth + 1),
+        purpose};
   }
 };
 

@@ -123,6 +123,14 @@ TEST(RecallTasks, ArePureFunctionsOfSeedAndIndex) {
   }
 }
 
+TEST(RecallTasks, ShareNoDraws) {
+  RecallOptions options = make_options();
+  options.tasks = {"niah_single_1", "niah_single_2", "niah_multikey_1", "niah_multikey_2", "needle"};
+  std::set<std::string> values;
+  for (const Task& task : recall_tasks(make_data(), options).tasks) values.insert(task.example(0).references.at(0));
+  EXPECT_EQ(values.size(), 5u);
+}
+
 TEST(RecallTasks, StandTheSameTextWhereItIsWanted) {
   for (const Task& task : recall_tasks(make_data(), make_options()).tasks) {
     const std::vector<Example> examples = examples_of(task);
