@@ -122,15 +122,15 @@ std::string to_markdown(std::span<const Result> results, const std::string& line
     const size_t row = place_of(lines, tag->second), column = place_of(names, column_name(result, columns));
     cells[{row, column}] = cell(result);
   }
-  std::string table = "| " + line + " |", rule = "|---|";
+  std::string table = fmt::format("| {} |", line), rule = "|---|";
   for (const std::string& name : names) {
-    table += " " + table_text(name) + " |";
+    table += fmt::format(" {} |", table_text(name));
     rule += "---:|";
   }
-  table += "\n" + rule + "\n";
+  table += fmt::format("\n{}\n", rule);
   for (size_t row = 0; row < lines.size(); ++row) {
-    table += "| " + table_text(lines[row]) + " |";
-    for (size_t column = 0; column < names.size(); ++column) table += " " + cells[{row, column}] + " |";
+    table += fmt::format("| {} |", table_text(lines[row]));
+    for (size_t column = 0; column < names.size(); ++column) table += fmt::format(" {} |", cells[{row, column}]);
     table += "\n";
   }
   return table;
