@@ -1,6 +1,9 @@
 #include "apps/chat_context.h"
 
+#include <ATen/ATen.h>
+
 #include <numeric>
+#include <utility>
 
 #include "apps/encode_files.h"
 #include "base/error.h"
@@ -33,7 +36,10 @@ void ChatContext::drop(int64_t number) {
     kept.resize(before + static_cast<size_t>(documents_[static_cast<size_t>(i)].chunks));
     std::iota(kept.begin() + static_cast<std::ptrdiff_t>(before), kept.end(), chunk);
   }
-  context_ = std::make_shared<const Context>(select(*context_, kept));
+  Context left = select(*context_, kept);  // may be a view, which would keep the memory of what is dropped
+  left.latents.states_BSE = left.latents.states_BSE.clone();
+  if (left.latents.scales_BS.defined()) left.latents.scales_BS = left.latents.scales_BS.clone();
+  context_ = std::make_shared<const Context>(std::move(left));
   documents_.erase(documents_.begin() + number - 1);
 }
 

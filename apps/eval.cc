@@ -81,6 +81,7 @@ nlohmann::json configuration(const RecallCommand& given, const OpenedModel& open
   return {{"command", "eval recall"},
           {"version", CEPE_VERSION},
           {"model", path(opened.path.string())},
+          {"model_sha256", hash_weights(opened.path)},
           {"base_sha256", opened.base_sha256},
           {"device", opened.model.device().is_cpu() ? "cpu" : "cuda"},
           {"dtype", dtype_name(opened.model.dtype())},

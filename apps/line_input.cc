@@ -29,7 +29,8 @@ LineInput::LineInput(InterruptFlag& interrupt) : interrupt_(interrupt), terminal
 
 // A whole line of what was read.
 bool LineInput::take_line(std::string& line) {
-  const size_t end = buffer_.find('\n');
+  const size_t end = buffer_.find('\n', searched_);
+  searched_ = end == std::string::npos ? buffer_.size() : 0;
   if (end == std::string::npos) return false;
   line = buffer_.substr(0, end);
   if (line.ends_with('\r')) line.pop_back();
@@ -43,7 +44,7 @@ LineInput::Result LineInput::next(const std::string& prompt, std::string& line) 
   constexpr int kMilliseconds = 200;
   while (true) {
     if (interrupt_.take()) {
-      if (terminal_) buffer_.clear();
+      if (terminal_) buffer_.clear(), searched_ = 0;
       return Result::interrupted;
     }
     if (take_line(line)) return Result::line;
@@ -57,6 +58,7 @@ LineInput::Result LineInput::next(const std::string& prompt, std::string& line) 
     if (count > 0) continue;
     if (buffer_.empty()) return Result::end;
     line = std::exchange(buffer_, "");  // a last line without its end
+    searched_ = 0;
     return Result::line;
   }
 }

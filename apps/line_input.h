@@ -26,6 +26,7 @@ class LineInput {
   InterruptFlag& interrupt_;
   bool terminal_;
   std::string buffer_;
+  size_t searched_ = 0;  // its first bytes that hold no line break
 };
 
 // What a person says at once, which may be several lines:

@@ -46,7 +46,8 @@ std::string column_name(const Result& result, const std::vector<std::string>& co
   for (const std::string& column : columns) {
     const auto tag = result.tags.find(column);
     if (tag == result.tags.end()) continue;
-    const bool number = tag->second.find_first_not_of("0123456789") == std::string::npos && tag->second.size() < 19;
+    const bool digits = tag->second.find_first_not_of("0123456789") == std::string::npos;
+    const bool number = digits && !tag->second.empty() && tag->second.size() < 19;
     name += (name.empty() ? "" : ", ") + (number ? format_count(std::stoull(tag->second)) : tag->second);
   }
   return name;

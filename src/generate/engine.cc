@@ -186,40 +186,54 @@ bool Engine::drop(const std::set<SequenceId>& cancelled) {
     return true;
   };
   const size_t before = ended_.size();
-  for (int64_t place = static_cast<int64_t>(writing_.size()) - 1; place >= 0; --place) {
-    if (is_cancelled(writing_[place])) leave(place);
-  }
-  if (is_cancelled(reading_)) end(std::move(reading_));
+  // Those that wait first: nothing of the device's can fail there, and no cancel is lost by it.
   for (Owned& sequence : waiting_) {
     if (is_cancelled(sequence)) end(std::move(sequence));
   }
   std::erase(waiting_, nullptr);
+  if (is_cancelled(reading_)) end(std::move(reading_));
+  for (int64_t place = static_cast<int64_t>(writing_.size()) - 1; place >= 0; --place) {
+    if (is_cancelled(writing_[place])) leave(place);
+  }
   return ended_.size() > before;
 }
 
 bool Engine::read_prompts() {
   bool read = false;
+  const size_t ended = ended_.size();
   for (int64_t most = options_.prompt_tokens_a_step; most > 0 && start_reading(); read = true) most -= read_piece(most);
-  return read;
+  return read || ended_.size() > ended;
 }
 
 // Whether there is a prompt to be read.
 bool Engine::start_reading() {
-  if (reading_) return true;
   const int64_t place = static_cast<int64_t>(writing_.size());
-  if (waiting_.empty() || place == options_.sequences) return false;
-  reading_ = std::move(waiting_.front());
-  waiting_.pop_front();
-  Sequence& sequence = *reading_;
-  sequence.slot = place;
-  sequence.begun = seconds_now();
-  sequence.times.waited_seconds = sequence.begun - sequence.submitted;
-  const Request& request = sequence.request;
-  if (has_tokens(request.context)) {
-    const ContextUse use{sequence.prompt_tokens(), sequence.most_tokens()};
-    sequence.context = contexts_.take(request.context, use, sequence.times.context_choice);
+  while (!reading_ && !waiting_.empty() && place < options_.sequences) {
+    Owned sequence = std::move(waiting_.front());
+    waiting_.pop_front();
+    sequence->slot = place;
+    sequence->begun = seconds_now();
+    sequence->times.waited_seconds = sequence->begun - sequence->submitted;
+    if (take_context(*sequence)) {
+      reading_ = std::move(sequence);
+    } else {
+      end(std::move(sequence));
+    }
   }
-  return true;
+  return reading_ != nullptr;
+}
+
+// False where there is too little memory for what is kept of the context: this sequence alone has failed by it.
+bool Engine::take_context(Sequence& sequence) {
+  if (!has_tokens(sequence.request.context)) return true;
+  try {
+    const ContextUse use{sequence.prompt_tokens(), sequence.most_tokens()};
+    sequence.context = contexts_.take(sequence.request.context, use, sequence.times.context_choice);
+    return true;
+  } catch (...) {
+    sequence.answer.fail(message_of(std::current_exception()));
+    return false;
+  }
 }
 
 // Reads at most so many tokens of the prompt that is being read -> how many. After the last one the sequence writes.

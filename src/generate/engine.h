@@ -19,7 +19,8 @@
 // sizes may add up in another order. A prompt is read at once where pieces would change the result: RopeKind::dynamic
 // beyond the original window.
 //
-// A damaged logit (NaN, +infinity) ends its sequence as failed, and no other.
+// A damaged logit (NaN, +infinity), and too little memory for a context's keys and values, end their sequence as
+// failed, and no other.
 #pragma once
 
 #include <deque>
@@ -85,6 +86,7 @@ class Engine {
   bool drop(const std::set<SequenceId>& cancelled);
   bool read_prompts();
   bool start_reading();
+  bool take_context(Sequence& sequence);
   int64_t read_piece(int64_t most);
   bool write_tokens();
   void write_by_step();

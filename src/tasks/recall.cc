@@ -63,8 +63,10 @@ Example make_example(const RecallKind& kind, const Cell& cell, const RecallOptio
   require(units >= 0, "{}: example {} does not fit into {} tokens: a greater length is needed", kind.name, key.number,
           key.length);
   RecallText text = kind.make(key, units);
-  const double share =
-      std::min(0.5, 0.5 * static_cast<double>(options.decoder_window) / static_cast<double>(key.length));
+  // What the decoder reads beside the text.
+  const int64_t beside = options.count_tokens(question_of(text, "")) + answer_tokens(kind, options);
+  const int64_t room = std::max<int64_t>(0, options.decoder_window - beside);
+  const double share = std::min(0.5, 0.5 * static_cast<double>(room) / static_cast<double>(key.length));
   const size_t first = encoder_pieces(text, cell.placement, share), all = text.pieces.size();
 
   Example example;
@@ -115,11 +117,13 @@ void check_options(const RecallOptions& options) {
   }
 }
 
-// Whether the kind's shortest text takes at most nine tenths of a length, so that all of its examples will fit.
+// Whether the example's shortest text fits. Where all texts of a kind are about as long one is measured for all, and
+// must take at most nine tenths of the length.
 bool has_room(const RecallKind& kind, const RecallKey& key, const RecallOptions& options) {
   const RecallText text = kind.make(key, kind.least_units);
   const int64_t tokens = options.count_tokens(question_of(text, joined(text.pieces, 0, text.pieces.size())));
-  return 10 * (tokens + answer_tokens(kind, options)) <= 9 * key.length;
+  const int64_t all = tokens + answer_tokens(kind, options);
+  return kind.least_varies ? all <= key.length : 10 * all <= 9 * key.length;
 }
 
 std::string list_of(const std::vector<int64_t>& numbers) {
@@ -135,12 +139,24 @@ std::vector<Cell> cells_of(const RecallKind& kind, const RecallOptions& options,
   const uint64_t task = number_of(kind.name);
   const std::vector<int64_t> depths = kind.at_depths ? options.depths : std::vector<int64_t>{-1};
   for (const int64_t length : options.lengths) {
-    if (!has_room(kind, {options.seed, task, length, 0, depths.front()}, options)) {
+    const auto fits = [&](int64_t number) {
+      return has_room(kind, {options.seed, task, length, number, depths.front()}, options);
+    };
+    if (!kind.least_varies && !fits(0)) {
       too_short.push_back(length);
       continue;
     }
+    std::vector<int64_t> numbers;
+    for (int64_t number = 0; number < options.examples; ++number) {
+      if (!kind.least_varies || fits(number)) numbers.push_back(number);
+    }
+    const int64_t left_out = options.examples - static_cast<int64_t>(numbers.size());
+    if (left_out > 0) {
+      notes.push_back(fmt::format("{}: {} of {} examples take more than {} tokens by themselves: left out", kind.name,
+                                  left_out, options.examples, length));
+    }
     for (const int64_t depth : depths) {
-      for (int64_t number = 0; number < options.examples; ++number) {
+      for (const int64_t number : numbers) {
         for (const Placement placement : options.placements) {
           if (placement == Placement::decoder && length > options.decoder_window) continue;
           cells.push_back({{options.seed, task, length, number, depth}, placement});

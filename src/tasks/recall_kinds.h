@@ -42,6 +42,7 @@ struct RecallKind {
   int64_t max_tokens = 0;      // of an answer
   bool at_depths = false;      // where it is hidden is chosen
   bool any_reference = false;  // one reference is enough (match_any); else all count (match_all)
+  bool least_varies = false;   // the shortest text is the example's own: each is measured before it is asked for
   int64_t least_units = 1, most_units = int64_t{1} << 24;
   std::function<RecallText(const RecallKey& key, int64_t units)> make;  // pure, thread-safe
 };

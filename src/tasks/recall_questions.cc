@@ -58,7 +58,7 @@ RecallText make_question(const DocumentQuestions& from, const DocumentQuestion& 
 // Questions in an order of the seed, so that the first of them are a sample of all.
 RecallKind question_kind(const char* name, const char* file, std::shared_ptr<const DocumentQuestions> from,
                          uint64_t seed) {
-  RecallKind kind{.name = name, .max_tokens = 32, .any_reference = true};
+  RecallKind kind{.name = name, .max_tokens = 32, .any_reference = true, .least_varies = true};
   if (from->questions.empty()) {
     kind.missing = file;
     return kind;
@@ -69,7 +69,11 @@ RecallKind question_kind(const char* name, const char* file, std::shared_ptr<con
   kind.most_units = static_cast<int64_t>(from->documents.size());
   kind.make = [from, order](const RecallKey& key, int64_t units) {
     const size_t place = static_cast<size_t>(key.number) % order->size();
-    return make_question(*from, from->questions[(*order)[place]], key, units);
+    const size_t question = (*order)[place];
+    RecallText text = make_question(*from, from->questions[question], key, units);
+    // A question that is asked again varies with itself.
+    if (text.cluster.empty()) text.cluster = fmt::format("question {}", question);
+    return text;
   };
   return kind;
 }

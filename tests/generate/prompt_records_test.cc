@@ -80,6 +80,8 @@ TEST(PromptRecord, OtherLinesAreRefused) {
   refused("{\"prompt\": \"a\xff\"}", "not valid JSON in UTF-8");
   refused("{\"prompt\": 1e999}", "holds a number beyond");
   refused("[1]", "expected an object with \"prompt\", found array");
+  const std::string open(200'000, '['), close(200'000, ']');
+  refused("{\"prompt\": \"a\", \"id\": " + open + close + "}", "values are nested more than 100 deep");
   refused("{}", "expected a \"prompt\"");
   refused(R"({"prompt": ""})", "expected a \"prompt\"");
   refused(R"({"prompt": ["a"]})", "prompt: expected a text, found [\"a\"]");

@@ -152,13 +152,34 @@ TEST(RecallTasks, StandTheSameTextWhereItIsWanted) {
   }
 }
 
-TEST(RecallTasks, ASplitLeavesHalfOfTheWindowFree) {
+TEST(RecallTasks, ASplitFillsHalfOfWhatTheQuestionLeavesOfTheWindow) {
   RecallOptions options = make_options();
   options.tasks = {"niah_single_2"};
   options.lengths = {20'000};
   const Example example = recall_tasks(make_data(), options).tasks.at(0).example(1);
   EXPECT_EQ(example.tags.at("placement"), "split") << "20,000 tokens do not fit into a decoder's window of 1,500";
-  EXPECT_NEAR(static_cast<double>(words_in(example.question.text)), 750, 80);
+  const int64_t text = words_in(example.question.text), beside = words_in(all_of(example.question)) - text;
+  EXPECT_NEAR(static_cast<double>(text), 0.5 * static_cast<double>(1500 - beside - example.max_tokens), 30);
+}
+
+TEST(RecallTasks, QuestionsWhoseOwnDocumentsAreTooLongAreLeftOut) {
+  auto data = std::make_shared<RecallData>();
+  std::string longest;
+  for (int i = 0; i < 900; ++i) longest += "word ";
+  data->squad.documents = {"A short one.", longest, "Another short one."};
+  for (size_t i = 0; i < 12; ++i) data->squad.questions.push_back({"Which?", {"one"}, {i % 3}, {}, ""});
+  RecallOptions options = make_options();
+  options.tasks = {"qa_1"};
+  options.lengths = {700};
+  options.placements = {Placement::encoder};
+  options.examples = 24;
+  const RecallTasks made = recall_tasks(data, options);
+  EXPECT_THAT(made.notes.at(0), HasSubstr("qa_1: 8 of 24 examples take more than 700 tokens by themselves: left out"));
+  const std::vector<Example> examples = examples_of(made.tasks.at(0));
+  EXPECT_EQ(examples.size(), 16u);
+  std::set<std::string> clusters;
+  for (const Example& example : examples) clusters.insert(example.cluster);
+  EXPECT_EQ(clusters.size(), 8u) << "each of the 8 questions is asked twice, and varies with itself";
 }
 
 TEST(RecallTasks, HideTheNeedleAtTheDepth) {

@@ -27,7 +27,7 @@ class Work {
     size_t next = 0;
     while (given_ < records_.size()) {
       while (at_work_ < options_.engine.sequences && next < records_.size()) submit(next++);
-      engine_.step();
+      step();
       give();
     }
     done_.encoded_tokens = contexts_.encoded_tokens();
@@ -50,6 +50,16 @@ class Work {
     return engine;
   }
 
+  // An error of the device has ended those at work, each with its error: the others go on, as long as any end by it.
+  void step() {
+    const size_t ended = given_ + ended_.size();
+    try {
+      engine_.step();
+    } catch (const std::exception&) {
+      if (given_ + ended_.size() == ended) throw;
+    }
+  }
+
   void submit(size_t i) {
     const PromptRecord& record = records_[i];
     RecordAnswer answer{.prompt_tokens = static_cast<int64_t>(prompts_[i].tokens.size())};
@@ -70,7 +80,7 @@ class Work {
       };
       engine_.submit(std::move(request));
       ++at_work_;
-    } catch (const Error& error) {
+    } catch (const std::exception& error) {  // a file, or too little memory for the context
       answer.error = error.what();
       end(i, std::move(answer));
     }

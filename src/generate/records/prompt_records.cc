@@ -84,8 +84,14 @@ class Fields {
 };
 
 json parse_line(const std::string& line, const std::string& where) {
+  // Deeper values would be copied and written by recursion without an end.
+  constexpr int kDepth = 100;
+  const auto shallow = [&](int depth, json::parse_event_t, json&) {
+    require(depth <= kDepth, "{}: values are nested more than {} deep", where, kDepth);
+    return true;
+  };
   try {
-    return json::parse(line);
+    return json::parse(line, shallow);
   } catch (const json::parse_error& error) {
     fail("{}: not valid JSON in UTF-8: it breaks off or goes wrong at byte {}", where, error.byte);
   } catch (const json::out_of_range&) {
