@@ -37,21 +37,6 @@ int64_t read_length(const std::string& text) {
   return number * unit;
 }
 
-// Advances a bar, created at the first report, to what is done.
-std::function<void(int64_t, int64_t)> progress_bar() {
-  struct State {
-    std::unique_ptr<Progress> bar;
-    int64_t done = 0;
-  };
-  auto state = std::make_shared<State>();
-  return [state](int64_t done, int64_t total) {
-    if (!state->bar) state->bar = std::make_unique<Progress>("answering", total);
-    state->bar->advance(done - state->done);
-    state->done = done;
-    if (done == total) state->bar.reset();
-  };
-}
-
 void read_options(RecallCommand& given) {
   const std::vector<std::string>& names = recall_task_names();
   for (const std::string& task : given.tasks) {
@@ -143,7 +128,7 @@ void run_recall(RecallCommand& given) {
   const RecallTasks made = recall_tasks(data, options);
   for (const std::string& note : made.notes) tell(note);
 
-  TaskRunOptions run{.directory = given.out, .form = form, .progress = progress_bar()};
+  TaskRunOptions run{.directory = given.out, .form = form, .progress = progress_bar("answering")};
   run.batch = given.batch > 0 ? given.batch : opened.model.device().is_cpu() ? 4 : 16;
   run.configuration = configuration(given, opened, run.batch);
   write_report(given, run_tasks(opened, made.tasks, run), run.configuration);

@@ -6,6 +6,8 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <memory>
+#include <utility>
 
 #include "base/error.h"
 #include "base/output_file.h"
@@ -33,6 +35,20 @@ void print_beside(const std::vector<std::string>& files, std::string_view text_o
                                  [](const auto& path) { return !path.empty() && is_standard_output(path); });
   if (!taken) return print(text);
   std::fwrite(text.data(), 1, text.size(), stderr);
+}
+
+std::function<void(int64_t, int64_t)> progress_bar(std::string what) {
+  struct State {
+    std::unique_ptr<Progress> bar;
+    int64_t done = 0;
+  };
+  auto state = std::make_shared<State>();
+  return [state, what = std::move(what)](int64_t done, int64_t total) {
+    if (!state->bar) state->bar = std::make_unique<Progress>(what, total);
+    state->bar->advance(done - state->done);
+    state->done = done;
+    if (done == total) state->bar.reset();
+  };
 }
 
 void write_results(const std::vector<ResultFile>& files) {

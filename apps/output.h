@@ -1,6 +1,7 @@
 // What commands say: results on standard output, notes on standard error.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -21,6 +22,9 @@ bool close_output();
 // A command's result on the screen: on standard output, or on standard error where one of the files is standard output.
 // Control characters in the text are escaped, line breaks stay.
 void print_beside(const std::vector<std::string>& files, std::string_view text);
+
+// A bar for work that reports what is done of a total: it is made at the first report and ends with the last.
+std::function<void(int64_t done, int64_t total)> progress_bar(std::string what);
 
 // A result that goes into a file besides.
 struct ResultFile {

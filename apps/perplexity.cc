@@ -44,21 +44,6 @@ void set_controls(const std::vector<std::string>& names, PerplexityOptions& opti
   }
 }
 
-// Advances a bar, created at the first report, to what is done.
-std::function<void(int64_t, int64_t)> progress_bar() {
-  struct State {
-    std::unique_ptr<Progress> bar;
-    int64_t done = 0;
-  };
-  auto state = std::make_shared<State>();
-  return [state](int64_t done, int64_t total) {
-    if (!state->bar) state->bar = std::make_unique<Progress>("scoring", total);
-    state->bar->advance(done - state->done);
-    state->done = done;
-    if (done == total) state->bar.reset();
-  };
-}
-
 std::string scope(const PerplexityRecord& record, const Cepe& model) {
   std::string text = fmt::format("{}: the last {} of {} decoder tokens, ", record.model, record.scored_tokens,
                                  format_count(static_cast<uint64_t>(record.decoder_tokens)));
@@ -87,7 +72,7 @@ void run(Options& options) {
   PerplexityOptions& perplexity = options.perplexity;
   perplexity.context_tokens =
       options.context_tokens.empty() ? default_contexts(opened.model, perplexity) : options.context_tokens;
-  perplexity.progress = progress_bar();
+  perplexity.progress = progress_bar("scoring");
   check_perplexity_options(opened.model, perplexity);
   const TokenDocuments text = read_token_documents({options.text.begin(), options.text.end()}, *opened.tokenizer);
   for (const std::string& note : text.notes) tell(note);
