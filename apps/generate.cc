@@ -53,18 +53,11 @@ std::string prompt_text(const CLI::App& command, const GenerateCommand& given) {
   return content;
 }
 
-// Runs what reads or renders a chat template; its errors say how to do without.
-template <typename Action>
-auto with_template_hint(const Action& action) {
-  try {
-    return action();
-  } catch (const ChatTemplateError& error) {
-    fail("{}; --raw does without the template, --chat-template FILE gives another", error.what());
-  }
-}
+constexpr const char* kTemplateHint = "--raw does without the template, --chat-template FILE gives another";
 
 TemplateChoice read_chat_template(const CLI::App& command, const GenerateCommand& given) {
-  if (!given.raw) return with_template_hint([&] { return find_template(command, given.options, given.model); });
+  if (!given.raw)
+    return with_template_hint(kTemplateHint, [&] { return find_template(command, given.options, given.model); });
   require(command.count("--system") == 0, "--system: a system message needs a chat template, and --raw leaves it out");
   require(command.count("--chat-template") == 0,
           "--chat-template: --raw leaves the chat template out: give one of the two");
@@ -135,7 +128,7 @@ void run_many(const CLI::App& command, GenerateCommand& given) {
     require(command.count(other) == 0, "{}: it is for one prompt, and --prompts gives many", other);
   check_generation_options(command, given.options);
   given.many.chat_template = read_chat_template(command, given);
-  with_template_hint([&] { generate_many(command, given.many, given.options, given.model); });
+  with_template_hint(kTemplateHint, [&] { generate_many(command, given.many, given.options, given.model); });
 }
 
 void run(const CLI::App& command, GenerateCommand& given) {
@@ -153,7 +146,7 @@ void run(const CLI::App& command, GenerateCommand& given) {
   const bool json_shown = !given.json.empty() && is_standard_output(given.json);  // instead of the text
 
   const OpenedModel opened = open_model(given.model);
-  const Prompt prompt = with_template_hint([&] { return build_prompt(opened, input); });
+  const Prompt prompt = with_template_hint(kTemplateHint, [&] { return build_prompt(opened, input); });
   if (!prompt.templated && !given.raw) {
     tell(given.model.model + " has no chat template, so the prompt is continued as it is (as with --raw)");
   }

@@ -7,8 +7,10 @@
 #include <vector>
 
 #include "apps/commands.h"
+#include "base/error.h"
 #include "generate/generator.h"
 #include "generate/prompt.h"
+#include "text/chat_template.h"
 
 namespace cepe {
 
@@ -43,5 +45,15 @@ ContextReading context_reading(const GenerationOptions& options);
 // The template that --chat-template names; else the model's own, of which the choice says nothing. Either is found and
 // parsed without the weights being read, so that a refused one is told at once, as ChatTemplateError.
 TemplateChoice find_template(const CLI::App& command, const GenerationOptions& options, const ModelOptions& model);
+
+// Runs what reads or renders a chat template. Its errors end with the hint, which says how to do without.
+template <typename Action>
+auto with_template_hint(const char* hint, const Action& action) {
+  try {
+    return action();
+  } catch (const ChatTemplateError& error) {
+    fail("{}; {}", error.what(), hint);
+  }
+}
 
 }  // namespace cepe

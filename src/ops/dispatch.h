@@ -61,10 +61,10 @@ struct ChainQuestion {
   bool reads_context = false;
   bool exclusive_device = false;
 };
-// Whether a step's GEMVs run as chains. A chain's blocks occupy every multiprocessor and spin until others have their
-// results: beside the kernels of another process it waits for places, and two chains would wait for each other for
-// ever. Threads of one process take turns (ChainTurn), processes cannot. So only on a device that no other process
-// uses. There it gains 8.3, 6.9 and 7.1 % of a token (H200, Llama-2-7B after 4,096, 126,976 and no context tokens).
+// Whether a step's GEMVs run as chains. The CTAs of a chain occupy every multiprocessor and spin on each other's
+// results. Kernels of another process take multiprocessors from a chain, and two chains can deadlock. Threads of one
+// process take turns (ChainTurn); processes cannot. So chains run only on a device that no other process uses. There a
+// chain saves 8.3, 6.9 and 7.1 % of a token (H200, Llama-2-7B after 4,096, 126,976 and no context tokens).
 constexpr bool chains_pay(const ChainQuestion& question) {
   const bool widely_shared = question.layer.heads > kChainSharedHeads * question.layer.kv_heads;
   return question.exclusive_device && question.sequences <= kGemvRows && !question.quantised &&
@@ -80,10 +80,10 @@ constexpr int kChainStages = 5;
 
 // ---- A decoding step's attention (step/step_ops.h)
 
-// On CUDA. Tokens of capacity that another block of a cluster is worth.
+// On CUDA. A cluster has at most one CTA for so many tokens of the cache's capacity.
 constexpr int64_t kStepTokensOfABlock = 32;
-// Capacity up to which each query head has blocks of its own although it shares its keys, where batch and heads are
-// few: the keys come from the second-level cache, and such blocks find room beside the next kernel.
+// Capacity up to which each query head has CTAs of its own although query heads share keys, where batch and heads are
+// few: L2 serves the keys again, and CTAs of one row leave room for the next kernel.
 constexpr int64_t kStepShortCache = 1024;
 // Head sizes: a head's sums lie in registers, 8 columns a lane of up to 32; on a CPU in 16 vectors.
 constexpr int64_t kStepHeadSize = 256;
@@ -99,21 +99,21 @@ constexpr int64_t kLatentProductRows = 129, kLatentProductRowsOfBytes = 256;
 // The same where contexts differ: products leave the others' contexts to launches of their own. One pass over a table
 // takes 66 us for 32 rows of 126,976 states, products 330 us for 128 rows.
 constexpr int64_t kTableProductRows = 192;
-// Tokens, of all contexts, from which readers of two blocks serve wide rows instead of four: their parts, of which all
-// multiprocessors hold one, then cost less than the multiprocessors that clusters of four leave out.
+// Tokens, of all contexts, from which clusters of two CTAs serve wide rows instead of clusters of four: the partials
+// of more clusters then cost less than the multiprocessors that clusters of four leave idle.
 constexpr int64_t kLatentManyTokens = 400'000;
-// Tiles of 64 tokens that a reader takes at least. Of 1, 2, 3 and 4 a step took 6.59, 6.45, 6.49 and 6.51 ms.
+// Tiles of 64 tokens that a cluster takes at least. With 1, 2, 3 and 4 a step took 6.59, 6.45, 6.49 and 6.51 ms.
 constexpr int64_t kLatentReaderTiles = 2;
-// Bytes of states that may stay in the second-level cache (50 MB) from one layer to the next, while weights, which
-// leave it first, go through; of more than these the states leave first as well.
+// Bytes of states that may stay in L2 (50 MB) from one layer to the next. Weights are read with evict_first; more
+// states than these are, too.
 constexpr int64_t kLatentKeptBytes = int64_t{24} << 20;
 
 // ---- Attention over kept keys and values (context/context_attention.h)
 
 // Rows of a key-value head from which cuDNN's kernel is taken instead of flash (626 against 357 TFLOP/s, Hopper), and
-// below which a GPU is not filled by them: the context's parts stand beside each other as a batch.
+// below which they do not fill a GPU: the context is split (split-KV), and the splits are a batch.
 constexpr int64_t kContextManyRows = 64;
-// The batch that parts should make, contexts times heads times parts, and the least tokens of a part.
+// The batch that splits should make, contexts times heads times splits, and the least tokens of a split.
 constexpr int64_t kContextBatch = 256, kContextPartTokens = 256;
 // Head sizes of LibTorch's kernels that return the log-sum-exp.
 constexpr int64_t kContextHeadSize = 128;

@@ -55,8 +55,8 @@ const std::vector<std::string>& recall_task_names();
 
 // The tasks that were asked for, or all that the data allows. Examples have the tags task, length, placement and, where
 // it is chosen, depth; examples of different placements and otherwise equal tags have the same text. Split: the decoder
-// reads the last half of the text, or less, so that half of its window stays free. Error on an unknown task, a task
-// that was asked for and whose data is missing, an empty list, or a number out of its range.
+// reads the last half of the text, or half of what question and answer leave of its window where that is less. Error on
+// an unknown task, a task that was asked for and whose data is missing, an empty list, or a number out of its range.
 RecallTasks recall_tasks(std::shared_ptr<const RecallData> data, const RecallOptions& options);
 
 }  // namespace cepe

@@ -4,7 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "base/error.h"
+#include "base/error_of.h"
 #include "context/chunks.h"
 
 namespace cepe {
@@ -101,16 +101,6 @@ TEST_F(ContextOfAModel, BoundsAreTheChunks) {
   EXPECT_EQ(bounds.tokens(), 49);
   EXPECT_TRUE(at::equal(bounds.ends_M, at::tensor(std::vector<int64_t>{8, 11, 27, 28, 33, 49}, at::kLong)));
   EXPECT_THROW(chunk_bounds({}), Error);
-}
-
-template <typename Call>
-std::string error_of(const Call& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
 }
 
 TEST_F(ContextOfAModel, RefusesWhatDoesNotFit) {

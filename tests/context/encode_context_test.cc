@@ -6,7 +6,7 @@
 
 #include <unordered_map>
 
-#include "base/error.h"
+#include "base/error_of.h"
 #include "context/chunks.h"
 
 namespace cepe {
@@ -140,16 +140,6 @@ TEST(EncodeMissing, EqualChunksAreEncodedOnce) {
   for (const auto& [key, times] : kept.asked) EXPECT_EQ(times, 1);
   EXPECT_LT(norm_error(found.latents.states_BSE, encoded_alone(model, text)), 1e-12);
   EXPECT_TRUE(at::equal(found.latents.states_BSE.narrow(1, 55, 39), found.latents.states_BSE.narrow(1, 0, 39)));
-}
-
-template <typename Call>
-std::string error_of(const Call& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
 }
 
 TEST(EncodeMissing, RefusesStatesOfAnotherKind) {

@@ -10,7 +10,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "base/error.h"
+#include "base/error_of.h"
 #include "model/checkpoint/checkpoint.h"
 #include "speed/shapes.h"
 
@@ -30,16 +30,6 @@ BenchCase one_case(const std::string& test, int64_t batch = 1, bool shared = fal
   return {parse_bench_test(test), batch, shared, form};
 }
 
-template <typename Call>
-std::string refusal(const Call& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
 TEST(BenchTest, Spellings) {
   EXPECT_EQ(parse_bench_test("enc4096").name(), "enc4096");
   EXPECT_EQ(parse_bench_test("pp512@c32768").name(), "pp512@c32768");
@@ -52,7 +42,7 @@ TEST(BenchTest, Spellings) {
   for (const char* wrong :
        {"", "enc", "enc0", "enc12@c3", "pp", "pp0", "pp@c5", "pp5@", "pp5@c", "pp5@c-1", "pp5@c1 ", " pp5", "tg5x",
         "tg-5", "PP5", "score", "pp5@d4", "tg99999999999999999999", "tg1@c99999999999999999999"}) {
-    EXPECT_THAT(refusal([&] { parse_bench_test(wrong); }), HasSubstr("expected enc<S>, pp<T>@c<S>")) << wrong;
+    EXPECT_THAT(error_of([&] { parse_bench_test(wrong); }), HasSubstr("expected enc<S>, pp<T>@c<S>")) << wrong;
   }
 }
 
@@ -78,7 +68,7 @@ TEST(BenchSweep, FormsHaveNames) {}
 TEST(BenchCheck, SaysWhatAModelCannotDo) {
   const CepeConfig cepe = shape_config("llama-2-7b+mlm-large"), plain = shape_config("llama-2-7b");
   const auto said = [](const CepeConfig& config, const std::string& test, BenchOptions options = {}) {
-    return refusal([&] { check_bench_case(config, one_case(test), options); });
+    return error_of([&] { check_bench_case(config, one_case(test), options); });
   };
   EXPECT_EQ(said(cepe, "score4096@c126976"), "");
   EXPECT_EQ(said(cepe, "enc100"), "");
@@ -91,7 +81,7 @@ TEST(BenchCheck, SaysWhatAModelCannotDo) {
   EXPECT_THAT(said(cepe, "tg1", {.window_tokens = 0}), HasSubstr("window-tokens: expected 1"));
   EXPECT_THAT(said(cepe, "pp1", {.repetitions = 0}), HasSubstr("repetitions: expected 1"));
   EXPECT_THAT(said(cepe, "pp1", {.warmup = -1}), HasSubstr("warmup: expected 0"));
-  EXPECT_THAT(refusal([&] { check_bench_case(cepe, one_case("pp1", 0), {}); }), HasSubstr("batch: expected 1"));
+  EXPECT_THAT(error_of([&] { check_bench_case(cepe, one_case("pp1", 0), {}); }), HasSubstr("batch: expected 1"));
 }
 
 // cepe-gqa-last2: D 64, F 96, 3 layers, H 4, G 2, K 16, V 128, cross-attention in the last 2; encoder E 32, F 64, 2
@@ -192,7 +182,7 @@ TEST(RunBench, RecordsOfATinyModel) {
 
 TEST(RunBench, RefusesWhatTheModelCannotDo) {
   const Cepe plain = open_fixture("families/llama-mqa");
-  EXPECT_THAT(refusal([&] { run_bench(plain, one_case("pp1@c5"), {}); }), HasSubstr("no encoder"));
+  EXPECT_THAT(error_of([&] { run_bench(plain, one_case("pp1@c5"), {}); }), HasSubstr("no encoder"));
   EXPECT_EQ(run_bench(plain, one_case("pp4"), {.repetitions = 2, .warmup = 0}).seconds.size(), 2u);
 }
 
