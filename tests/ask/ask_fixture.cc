@@ -24,7 +24,10 @@ std::string sentence(AskRandom& random, int64_t number) {
 const Tokenizer& smollm2() {
   static const std::unique_ptr<Tokenizer> tokenizer = [] {
     for (const nlohmann::json& entry : golden::cases().at("cases")) {
-      if (entry.at("name") == "smollm2") return make_gguf_tokenizer(golden::gguf_vocabulary(entry));
+      if (entry.at("name") != "smollm2") continue;
+      GgufVocabulary vocabulary = golden::gguf_vocabulary(entry);
+      vocabulary.eos = 2;  // <|im_end|>, as the model's file says
+      return make_gguf_tokenizer(std::move(vocabulary));
     }
     throw std::runtime_error("no case smollm2");
   }();

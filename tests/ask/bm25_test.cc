@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "ask/random.h"
+#include "base/error.h"
 
 namespace cepe {
 namespace {

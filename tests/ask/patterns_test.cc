@@ -26,7 +26,7 @@ TEST(Patterns, AskAboutLives) {
                                    Asked{"When did Jelly Roll Morton die?", "July 10, 1941"}));
   EXPECT_THAT(asked("Ada Quill", "Ada Quill (born 3 May 1960) is a Welsh chemist and writer who lives in Cardiff.\n"),
               UnorderedElementsAre(Asked{"When was Ada Quill born?", "3 May 1960"},
-                                   Asked{"Who is Ada Quill?", "Welsh chemist and writer"}));
+                                   Asked{"Who is Ada Quill?", "a Welsh chemist and writer"}));
 }
 
 TEST(Patterns, AskAboutStatements) {
@@ -34,7 +34,7 @@ TEST(Patterns, AskAboutStatements) {
                     "Marble Hall is a large ruined theatre near the river, known for its dome. Marble Hall was "
                     "built in 1871. The Marble Hall was designed by Anna B. Hale in two years. Marble "
                     "Hall is located in Springfield, Illinois. Marble Hall has 12 towers."),
-              UnorderedElementsAre(Asked{"What is Marble Hall?", "large ruined theatre near the river"},
+              UnorderedElementsAre(Asked{"What is Marble Hall?", "a large ruined theatre near the river"},
                                    Asked{"When was Marble Hall built?", "1871"},
                                    Asked{"Who designed the Marble Hall?", "Anna B. Hale"},
                                    Asked{"Where is Marble Hall located?", "Springfield, Illinois"},

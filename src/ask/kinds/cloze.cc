@@ -9,7 +9,7 @@
 namespace cepe {
 namespace {
 
-constexpr const char* kBlanks[] = {"____", "_____", "[...]", "...", "[blank]", "(?)", "XXX"};
+constexpr const char* kBlanks[] = {"____", "_____", "[...]", "[blank]", "(?)", "XXX"};
 constexpr const char* kQuestions[] = {
     "Fill in the blank: {0}",
     "What is missing here: \"{0}\"",
@@ -60,8 +60,11 @@ std::vector<Gap> gaps(std::string_view sentence) {
     }
     word = without_stops(word);
     if ((digits || is_capital(word)) && word.size() > 1 && count_occurrences(sentence, word) == 1) {
+      // "Mrs." is a part of a name.
+      const size_t after = begin + word.size();
+      const bool whole = after + 1 >= sentence.size() || sentence[after] != '.';
       const bool plain = word.find_first_of("\"()[]{}<>=_|\\") == std::string_view::npos;
-      if (plain) found.push_back({begin, word.size()});
+      if (plain && whole) found.push_back({begin, word.size()});
     }
     at = end;
   }
@@ -70,7 +73,8 @@ std::vector<Gap> gaps(std::string_view sentence) {
 
 bool is_prose(std::string_view sentence) {
   const auto words = std::count(sentence.begin(), sentence.end(), ' ') + 1;
-  return words >= 8 && words <= 45 && sentence.find_first_of("{}<>=|\\_") == std::string_view::npos &&
+  const bool begins = is_capital(sentence.substr(0, 2)) || sentence[0] == '"' || sentence.starts_with("A ");
+  return begins && words >= 8 && words <= 45 && sentence.find_first_of("{}<>=|\\_") == std::string_view::npos &&
          std::string_view(".!?\"").find(sentence.back()) != std::string_view::npos;
 }
 
@@ -97,6 +101,7 @@ AskDraft make_cloze(const AskSources& sources, AskRequest& request) {
     pieces.push_back(split_sentences(document.text));
   }
   draft.titles = titles.size() == draft.documents.size() && titles.size() > 1 && !titles.contains("");
+  std::set<std::string> asked;
   const int64_t turns = random.log_between(1, 12);
   for (int i = 0; i < kTries && static_cast<int64_t>(draft.turns.size()) < turns; ++i) {
     const size_t d = static_cast<size_t>(random.below(static_cast<int64_t>(pieces.size())));
@@ -104,6 +109,7 @@ AskDraft make_cloze(const AskSources& sources, AskRequest& request) {
     const std::string_view raw = trimmed(random.pick(pieces[d]));
     const std::string sentence = on_one_line(raw);
     if (sentence.empty() || !is_prose(sentence) || count_occurrences(all, raw) != 1) continue;
+    if (!asked.insert(sentence).second) continue;
     if (draft.titles && random.chance(0.3)) {
       draft.turns.push_back({fmt::format(fmt::runtime(random.pick(kTitles)), sentence), draft.documents[d].title});
       continue;

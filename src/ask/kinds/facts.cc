@@ -78,8 +78,15 @@ class FactMaker {
     const AskRelation& relation = mix_ == Mix::any ? draw_relation() : *relation_;
     AskFact fact{entity_, "", ""};
     if (mix_ != Mix::one_entity) fact.entity = sources_.words.draw(relation.entity, random_);
-    fact.value = sources_.words.draw(relation.value, random_);
-    if (is_generic(relation)) fact.relation = sources_.words.draw("relation", random_);
+    std::string kind = relation.value;
+    if (is_generic(relation)) {
+      // "dentist:name": a name of the relation, and the kind of value that it has.
+      fact.relation = sources_.words.draw("relation", random_);
+      const size_t colon = fact.relation.find(':');
+      if (colon != std::string::npos) kind = fact.relation.substr(colon + 1);
+      fact.relation.resize(std::min(colon, fact.relation.size()));
+    }
+    fact.value = sources_.words.draw(kind, random_);
     const std::string key = mix_ == Mix::one_entity ? fact.relation : fact.entity;
     if (!keys_.insert(key).second || fact.value == fact.entity) return;
     const std::string& form =
@@ -105,7 +112,7 @@ class FactMaker {
     if (!reverse.empty() && unique && random_.chance(0.2)) {
       return {fill_form(random_.pick(reverse), fact), fact.entity};
     }
-    return {capitalised(fill_form(random_.pick(stated.relation->questions), fact)), fact.value};
+    return {fill_form(random_.pick(stated.relation->questions), fact), fact.value};
   }
 
   const AskSources& sources_;

@@ -207,7 +207,7 @@ class NeedleMaker {
   void add_turn(AskDraft& draft, const std::string& key, const std::vector<std::string>& values, bool ruler) {
     const bool one = values.size() == 1;
     AskTurn turn;
-    turn.question = capitalised(fill(one ? random_.pick(kOneQuestions) : random_.pick(kManyQuestions), key, ""));
+    turn.question = fill(one ? random_.pick(kOneQuestions) : random_.pick(kManyQuestions), key, "");
     turn.answer = join_list(values, random_.chance(0.3) ? "and" : "");
     if (ruler && draft.turns.empty()) {  // the task's own wording, of the first question alone
       const std::string noun = one ? noun_ : noun_ + "s";

@@ -133,7 +133,7 @@ AskDraft make_list(const AskSources& sources, AskRequest& request) {
     if (backwards && count_occurrences(list, value) == 1) {
       draft.turns.push_back({filled(random.pick(kReverse), key, value, 0), key});
     } else {
-      draft.turns.push_back({capitalised(filled(random.pick(kQuestions), key, value, 0)), value});
+      draft.turns.push_back({filled(random.pick(kQuestions), key, value, 0), value});
     }
   }
   place(sources, request, std::move(list), count * each, draft);

@@ -1,5 +1,6 @@
 #include "ask/kinds/patterns.h"
 
+#include <algorithm>
 #include <map>
 
 #include "ask/kinds/phrases.h"
@@ -102,21 +103,54 @@ class ArticleReader {
 
   // "TITLE ... is a ..."
   void read_definition(const std::string& sentence) {
-    if (!sentence.starts_with(title_) && !sentence.starts_with("The " + title_)) return;
+    const bool article = sentence.starts_with("The " + title_);
+    if (!article && !sentence.starts_with(title_)) return;
     for (const char* verb : {" is a ", " is an ", " was a ", " was an "}) {
       const size_t at = sentence.find(verb);
       const size_t other = std::min(sentence.find(" is "), sentence.find(" was "));
       if (at == std::string::npos || at != other || at > 250) continue;
-      std::string_view what = clause(std::string_view(sentence).substr(at + (verb[1] == 'i' ? 4 : 5)));
+      const bool was = verb[1] == 'w';
+      const std::string_view rest = std::string_view(sentence).substr(at + (was ? 5 : 4));
+      std::string_view what = clause(rest);
+      if (!goes_on(rest.substr(what.size()))) return;
       for (const char* stop : {" who ", " which ", " that ", " where ", " whose ", " and is ", " and was "}) {
         what = what.substr(0, what.find(stop));
       }
-      const bool was = verb[1] == 'w';
       const size_t words = count_words(what);
-      if (words < 3 || words > 16) return;
-      add(fmt::format("{} {} {}?", person_ ? "Who" : "What", was ? "was" : "is", title_), what);
+      if (words < 3 || words > 16 || what.find('<') != std::string_view::npos) return;
+      const bool person = person_ || names_person(what);
+      add(fmt::format("{} {} {}{}?", person ? "Who" : "What", was ? "was" : "is", article ? "the " : "", title_),
+          trimmed(what));
       return;
     }
+  }
+  // Whether a clause that ends so is whole: "a tall, white house" is not cut at its comma.
+  static bool goes_on(std::string_view after) {
+    if (!after.starts_with(", ")) return !after.starts_with("(");
+    const std::string_view next = after.substr(2, after.substr(2).find(' '));
+    constexpr std::string_view kNext[] = {
+        "who", "which", "known", "best",    "located", "born",      "based",    "where",   "with",     "in",
+        "on",  "near",  "whose", "founded", "formed",  "published", "released", "written", "directed", "situated"};
+    return std::find(std::begin(kNext), std::end(kNext), next) != std::end(kNext);
+  }
+  static bool names_person(std::string_view what) {
+    constexpr std::string_view kPersons[] = {
+        "player",    "actor",     "actress",    "singer",   "composer",   "painter",   "philosopher",   "politician",
+        "driver",    "writer",    "author",     "poet",     "director",   "musician",  "footballer",    "noblewoman",
+        "nobleman",  "king",      "queen",      "bishop",   "officer",    "model",     "journalist",    "artist",
+        "comedian",  "professor", "scientist",  "producer", "soprano",    "wrestler",  "boxer",         "coach",
+        "rapper",    "racer",     "swimmer",    "lawyer",   "economist",  "historian", "mathematician", "physicist",
+        "chemist",   "guitarist", "pianist",    "drummer",  "songwriter", "novelist",  "businessman",   "architect",
+        "soldier",   "explorer",  "missionary", "priest",   "theologian", "skater",    "cricketer",     "cyclist",
+        "immigrant", "activist",  "diplomat",   "judge",    "engineer",   "dancer",    "filmmaker",     "photographer"};
+    for (const std::string_view person : kPersons) {
+      const size_t at = what.find(person);
+      const size_t end = at + person.size();
+      const bool whole = at != std::string_view::npos && at > 0 && what[at - 1] == ' ' &&
+                         (end == what.size() || what[end] == ' ' || what[end] == ',');
+      if (whole) return true;
+    }
+    return false;
   }
 
   void read_event(const std::string& sentence) {

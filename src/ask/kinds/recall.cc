@@ -1,5 +1,6 @@
 // Verbatim recall: going on after a quotation, sentences and paragraphs by their beginning, whole short texts.
 #include <algorithm>
+#include <cctype>
 
 #include "ask/kinds/draft.h"
 #include "ask/sources/sentences.h"
@@ -54,6 +55,14 @@ std::pair<std::string_view, std::string_view> split_words(std::string_view text,
     at = std::min(text.find_first_of(" \n\t", at), text.size());
   }
   return {text.substr(0, at), text.substr(at)};
+}
+
+// Running text, which can stand on one line; code and formulas are quoted as they are (go_on).
+bool is_prose(std::string_view text) {
+  const auto plain = std::count_if(text.begin(), text.end(), [](unsigned char c) {
+    return std::isalnum(c) || c >= 0x80 || c == ' ' || c == '\n' || c == ',' || c == '.' || c == '\'';
+  });
+  return static_cast<double>(plain) > 0.94 * static_cast<double>(text.size());
 }
 
 int64_t count_words(std::string_view text) {
@@ -115,6 +124,7 @@ class RecallMaker {
     return count == 1;
   }
   bool add_turn(std::string question, std::string_view answer) {
+    if (!is_prose(answer) || !is_prose(question)) return false;
     draft_.turns.push_back({std::move(question), on_one_line(answer)});
     return true;
   }

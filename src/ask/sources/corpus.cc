@@ -16,8 +16,10 @@ constexpr size_t kMaxTitle = 100;
 std::string title_of(std::string_view text) {
   const size_t end = text.find('\n');
   if (end == std::string_view::npos || end == 0 || end > kMaxTitle || !text.substr(end).starts_with("\n\n")) return "";
-  const std::string_view line = trimmed(text.substr(0, end));
-  return line.empty() || line.back() == '.' ? "" : std::string(line);
+  std::string_view line = text.substr(0, end);
+  line = trimmed(line.substr(std::min(line.find_first_not_of('#'), line.size())));  // a heading of Markdown
+  return line.empty() || std::string_view(".:;,!?").find(line.back()) != std::string_view::npos ? ""
+                                                                                                : std::string(line);
 }
 
 // The next place from `at` on where a sentence or line begins.

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "ask/sources/sentences.h"
 #include "base/error.h"
 #include "io/json_file.h"
 #include "text/text_file.h"
@@ -89,6 +90,8 @@ class QuestionReader {
 
   // The shortest answer that a gold passage holds comes first.
   void add_question(AskQuestion question) {
+    question.question = on_one_line(question.question);
+    for (std::string& answer : question.answers) answer = on_one_line(answer);
     std::erase_if(question.answers, [](const std::string& answer) { return answer.empty(); });
     if (question.answers.empty() || question.gold.empty() || question.question.empty()) return;
     std::stable_sort(question.answers.begin(), question.answers.end(), [&](const auto& a, const auto& b) {
