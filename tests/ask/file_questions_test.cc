@@ -20,9 +20,10 @@ TEST(FileQuestions, GoldStandsAmongOthers) {
     together += draft.turns.size() > 1 ? 1 : 0;
     std::set<std::string> texts;
     for (const AskDocument& document : draft.documents) EXPECT_TRUE(texts.insert(document.text).second);
-    // The rock or barn that the question names tells the passage.
+    // The rock or barn that a question names tells the passage.
     std::smatch number;
-    ASSERT_TRUE(std::regex_search(draft.turns[0].question, number, std::regex("(rock|barn) \\d+")));
+    const AskTurn& turn = draft.turns[static_cast<size_t>(seed) % draft.turns.size()];
+    ASSERT_TRUE(std::regex_search(turn.question, number, std::regex("(rock|barn) \\d+")));
     std::string begin = number.str();
     if (begin[0] == 'b') begin[0] = 'B';
     size_t place = draft.documents.size();
@@ -32,7 +33,7 @@ TEST(FileQuestions, GoldStandsAmongOthers) {
     const bool decoder = place == draft.documents.size();
     in_decoder += decoder ? 1 : 0;
     const std::string where = decoder ? draft.decoder_text + draft.turns[0].wording : draft.documents[place].text;
-    for (const AskTurn& turn : draft.turns) EXPECT_NE(where.find(turn.answer), std::string::npos) << turn.question;
+    EXPECT_NE(where.find(turn.answer), std::string::npos) << turn.question;
     if (!decoder) places.insert(place);
   }
   EXPECT_GT(counts.size(), 10u);

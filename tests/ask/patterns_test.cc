@@ -54,7 +54,8 @@ TEST(Patterns, LeaveOutWhatIsNotSure) {
         "The Song was written by John Hale and Paul Reed in May.", "Marble Hall is located in the north of the town.",
         "Marble Hall was built in 1871-72 by the town.", "These were released in 1999 by many.",
         "Marble Hall was directed by several people at once.", "Marble Hall has one tower and no bell.",
-        "Marble Hall was painted by John Hale, Paul Reed and others."}) {
+        "Marble Hall was painted by John Hale, Paul Reed and others.",
+        "Marble Hall was founded by US-based writer John Hale."}) {
     EXPECT_THAT(asked("Town", std::string("Some first sentence stands here. ") + sentence), IsEmpty()) << sentence;
   }
 }

@@ -25,18 +25,39 @@ constexpr const char* kInstructions[] = {
 constexpr const char* kOrUnanswerable[] = {" If it cannot be answered, say \"unanswerable\".",
                                            " Say \"unanswerable\" where the documents do not answer it."};
 
+constexpr int64_t kMostGroups = 6;
+constexpr size_t kMostOfGroup = 8;
+
+// Questions of so many groups, each group on passages of its own, in random order; the passages.
+std::vector<size_t> draw_questions(const AskSources& sources, AskRequest& request, int64_t groups,
+                                   std::vector<const AskQuestion*>& questions) {
+  std::vector<size_t> gold;
+  for (int64_t g = 0; g < groups; ++g) {
+    std::vector<const AskQuestion*> more = sources.questions.draw(request.random, request.validation);
+    if (more.size() > kMostOfGroup) more.resize(kMostOfGroup);
+    for (const size_t passage : more[0]->gold) {
+      if (std::find(gold.begin(), gold.end(), passage) != gold.end()) more.clear();
+      if (more.empty()) break;
+    }
+    if (more.empty()) continue;
+    gold.insert(gold.end(), more[0]->gold.begin(), more[0]->gold.end());
+    questions.insert(questions.end(), more.begin(), more.end());
+  }
+  request.random.shuffle(questions);
+  return gold;
+}
+
 class PassageChooser {
  public:
-  PassageChooser(const AskSources& sources, AskRequest& request, const std::vector<const AskQuestion*>& questions)
-      : sources_(sources), request_(request), questions_(questions) {}
+  PassageChooser(const AskSources& sources, AskRequest& request, const AskQuestion& question,
+                 const std::vector<size_t>& gold)
+      : sources_(sources), request_(request), question_(question), taken_(gold.begin(), gold.end()) {}
 
   // Passages beside the gold ones. Without gold: none that holds an answer.
   std::vector<size_t> others(int64_t count, bool without_answer) {
     std::vector<size_t> chosen;
-    taken_.insert(questions_[0]->gold.begin(), questions_[0]->gold.end());
     const double near_share = request_.random.pick(std::vector<double>{0, 0.5, 1});
-    std::vector<size_t> near =
-        sources_.questions.index().search(questions_[0]->question, static_cast<size_t>(count) + 8);
+    std::vector<size_t> near = sources_.questions.index().search(question_.question, static_cast<size_t>(count) + 8);
     request_.random.shuffle(near);
     for (const size_t passage : near) {
       if (static_cast<double>(chosen.size()) >= static_cast<double>(count) * near_share) break;
@@ -52,7 +73,7 @@ class PassageChooser {
  private:
   void add(size_t passage, bool without_answer, std::vector<size_t>& chosen) {
     const std::string& text = sources_.questions.passages()[passage].text;
-    const auto& answers = questions_[0]->answers;
+    const auto& answers = question_.answers;
     const bool holds = std::any_of(answers.begin(), answers.end(),
                                    [&](const std::string& answer) { return holds_answer(text, answer); });
     if ((without_answer && holds) || !taken_.insert(passage).second) return;
@@ -61,7 +82,7 @@ class PassageChooser {
 
   const AskSources& sources_;
   AskRequest& request_;
-  const std::vector<const AskQuestion*>& questions_;
+  const AskQuestion& question_;
   std::set<size_t> taken_;
 };
 
@@ -90,20 +111,22 @@ void put_instruction(AskDraft& draft, AskRandom& random, bool unanswerable) {
 }  // namespace
 
 AskDraft make_file_questions(const AskSources& sources, AskRequest& request) {
-  constexpr size_t kMostTurns = 8;
   AskRandom& random = request.random;
   AskDraft draft;
   if (!sources.questions.has(request.validation)) return draft;
-  std::vector<const AskQuestion*> questions = sources.questions.draw(random, request.validation);
-  if (questions.size() > kMostTurns) questions.resize(kMostTurns);
-  const std::vector<size_t>& gold = questions[0]->gold;
   const bool without_gold = random.chance(request.unanswerable);
+  const int64_t room = request.tokens() / kPassageTokens;
+  // In a part of the long contexts, questions about several passages, which are among the others for each other.
+  const bool several = !without_gold && room >= 4 && random.chance(0.6);
+  std::vector<const AskQuestion*> questions;
+  std::vector<size_t> gold =
+      draw_questions(sources, request, several ? random.between(2, std::min(room / 2, kMostGroups)) : 1, questions);
   if (without_gold) questions.resize(1);
-  const int64_t room = std::max<int64_t>(request.tokens() / kPassageTokens - static_cast<int64_t>(gold.size()), 0);
-  const int64_t count = std::max<int64_t>(std::min(room, request.max_passages), without_gold ? 1 : 0);
-  std::vector<size_t> chosen = PassageChooser(sources, request, questions).others(count, without_gold);
+  const int64_t left = std::max<int64_t>(room - static_cast<int64_t>(gold.size()), without_gold ? 1 : 0);
+  std::vector<size_t> chosen =
+      PassageChooser(sources, request, *questions[0], gold).others(std::min(left, request.max_passages), without_gold);
   // A part has the right passages in the decoder's own window, and others in the encoder.
-  const bool in_decoder = !without_gold && !chosen.empty() && random.chance(0.1);
+  const bool in_decoder = !without_gold && !several && !chosen.empty() && random.chance(0.1);
   if (!without_gold && !in_decoder) chosen.insert(chosen.end(), gold.begin(), gold.end());
   random.shuffle(chosen);
   for (const size_t passage : chosen) draft.documents.push_back(as_document(sources.questions.passages()[passage]));
@@ -117,8 +140,7 @@ AskDraft make_file_questions(const AskSources& sources, AskRequest& request) {
   for (const AskQuestion* question : questions) {
     draft.turns.push_back({question->question, without_gold ? kUnanswerable : question->answers[0]});
   }
-  // That nothing is there must be told apart from what is not known: with the instruction to say so, more often than
-  // not.
+  // That nothing is there is told apart from what is not known by the instruction to say so, more often than not.
   if (random.chance(without_gold ? 0.7 : 0.3)) put_instruction(draft, random, without_gold || random.chance(0.15));
   return draft;
 }

@@ -181,16 +181,22 @@ class ArticleReader {
         const std::string_view rest = std::string_view(sentence).substr(at + middle.size());
         const size_t length = name_length(rest, false);
         const std::string_view name = rest.substr(0, length), after = rest.substr(length);
-        // One name, and nobody else: a stop, or a word that is no "and".
-        const bool more = after.starts_with(" and ") || after.starts_with(" &") || after.starts_with("'") ||
-                          after.starts_with("/") ||
-                          (after.starts_with(", ") && name_length(after.substr(2), false) > 0);
-        if (length < 4 || more || after.starts_with("-") || count_words(name) > 6) continue;
+        // One name, and nobody else: a stop, or a word that does not go on with names.
+        if (length < 4 || !ends_name(after) || count_words(name) > 6) continue;
         const std::string subject = sentence.substr(0, at);
         const bool now = verb[0] == 'i' && std::string_view(act.past) == "owned";
         add(subject_kind(subject), fmt::format("who {} {}?", now ? "owns" : act.past, in_question(subject)), name);
       }
     }
+  }
+
+  static bool ends_name(std::string_view after) {
+    if (after.empty() || after[0] == '.' || after[0] == ';' || after[0] == ')') return true;
+    if (after.starts_with(", ")) return name_length(after.substr(2), false) == 0 && !after.starts_with(", and ");
+    constexpr std::string_view kNext[] = {" in ",   " for ", " on ",    " at ",    " with ", " during ",
+                                          " from ", " as ",  " under ", " after ", " while "};
+    return std::any_of(std::begin(kNext), std::end(kNext),
+                       [&](std::string_view next) { return after.starts_with(next); });
   }
 
   void read_place(const std::string& sentence) {

@@ -122,7 +122,8 @@ Subject subject_kind(std::string_view text) {
   const bool article = words[0] == "The";
   const auto names = [](std::string_view word) { return is_capital(word) || is_one_of(word, kSmall); };
   if (std::all_of(words.begin() + (article ? 1 : 0), words.end(), names)) {
-    return words.size() > (article ? 1u : 0u) ? Subject::strong : Subject::none;
+    if (words.size() == 1 && article) return Subject::none;
+    return article && words.size() == 2 ? Subject::weak : Subject::strong;  // "The School"
   }
   const auto lower = [](std::string_view word) { return word[0] >= 'a' && word[0] <= 'z' && word != "and"; };
   const bool weak = article && words.size() <= 3 && std::all_of(words.begin() + 1, words.end(), lower);

@@ -16,8 +16,8 @@ size_t name_length(std::string_view text, bool commas);
 size_t number_length(std::string_view text);
 
 enum class Subject { none, weak, strong };
-// What the text before a verb is: strong, a name or "The" and a name, of at most seven words; weak, "The" and up to
-// three words in lower case, which only the article tells apart; else none.
+// What the text before a verb is: strong, a name or "The" and a name of several words, of at most seven words; weak,
+// "The" and a word or two of any kind, which only the article tells apart; else none.
 Subject subject_kind(std::string_view text);
 
 // Up to the first of ".", ",", ";", "(", ":" or the text's end; never inside a number.
