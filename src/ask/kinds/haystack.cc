@@ -11,6 +11,10 @@ constexpr const char* kNoise =
     "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.\n";
 constexpr int64_t kNoiseTokens = 26;
 
+bool ends_with_stop(const std::string& text) {
+  return std::string_view(".!?\")>").find(text.back()) != std::string_view::npos;
+}
+
 }  // namespace
 
 std::vector<AskDocument> draw_haystack(const AskSources& sources, AskRequest& request, int64_t tokens) {
@@ -39,7 +43,8 @@ void hide_statements(std::vector<AskDocument>& documents, const std::vector<std:
                      AskRandom& random) {
   if (documents.empty()) {
     AskDocument document;
-    const std::string separator = random.chance(0.5) ? " " : "\n";
+    const bool sentences = std::all_of(statements.begin(), statements.end(), ends_with_stop);
+    const std::string separator = sentences && random.chance(0.5) ? " " : "\n";
     for (const std::string& statement : statements) {
       document.text += (document.text.empty() ? "" : separator) + statement;
     }
@@ -64,11 +69,13 @@ void hide_statements(std::vector<AskDocument>& documents, const std::vector<std:
     std::string text;
     for (size_t p = 0; p <= pieces[d].size(); ++p) {
       if (p > 0) text += pieces[d][p - 1];
+      // What is no sentence gets a line of its own.
       for (; next < places.size() && places[next] == std::pair(d, p); ++next) {
-        const bool space = text.empty() || text.back() == '\n' || text.back() == ' ';
-        text += (space ? "" : " ") + statements[next];
+        const bool own_line = !ends_with_stop(statements[next]);
+        const bool space = text.empty() || text.back() == '\n' || (text.back() == ' ' && !own_line);
+        text += (space ? "" : own_line ? "\n" : " ") + statements[next];
         const bool end = p == pieces[d].size() && (next + 1 == places.size() || places[next + 1].first != d);
-        if (!end) text += p > 0 && pieces[d][p - 1].ends_with('\n') ? "\n" : " ";
+        if (!end) text += own_line || (p > 0 && pieces[d][p - 1].ends_with('\n')) ? "\n" : " ";
       }
     }
     documents[d].text = std::move(text);
