@@ -162,6 +162,15 @@ CLI::App& find_command(CLI::App& app, const std::string& word, const std::string
   fail("unknown command \"{}\"{} ({} --help describes the commands)", word, hint, path);
 }
 
+// A command with commands of its own may do something itself, with arguments.
+bool takes_arguments(const CLI::App& command) {
+  return !command.get_options([](const CLI::Option* option) { return option->get_positional(); }).empty();
+}
+bool has_command(const CLI::App& app, const std::string& word) {
+  const auto commands = app.get_subcommands({});
+  return std::any_of(commands.begin(), commands.end(), [&](const CLI::App* c) { return c->get_name() == word; });
+}
+
 // The option that has another option's name as its value: probably its own is missing.
 std::string option_that_swallowed(const CLI::App& command) {
   const std::vector<std::string> names = option_names(command);
@@ -276,6 +285,7 @@ std::vector<std::string> read_arguments(CLI::App& app, int argc, char** argv) {
   std::vector<std::string> read;
   std::string path = "cepe";
   while (!command->get_subcommands({}).empty() && !arguments.empty() && !arguments[0].starts_with('-')) {
+    if (takes_arguments(*command) && !has_command(*command, arguments[0])) break;
     command = &find_command(*command, arguments[0], path);
     path += " " + arguments[0];
     read.push_back(std::move(arguments[0]));

@@ -1,0 +1,120 @@
+#include "ask/write_samples.h"
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <thread>
+
+#include "base/error.h"
+#include "base/file.h"
+
+namespace cepe {
+namespace {
+
+constexpr int64_t kBatch = 512;  // samples made at once
+
+// Calls make(0), ..., make(count - 1) on several threads; the first error is thrown.
+void in_parallel(int64_t count, int64_t threads, const std::function<void(int64_t)>& make) {
+  std::atomic<int64_t> next{0};
+  std::vector<std::exception_ptr> errors(static_cast<size_t>(threads));
+  const auto work = [&](int64_t thread) {
+    try {
+      for (int64_t i = next++; i < count; i = next++) make(i);
+    } catch (...) {
+      errors[static_cast<size_t>(thread)] = std::current_exception();
+    }
+  };
+  {
+    std::vector<std::jthread> workers;
+    for (int64_t t = 1; t < threads; ++t) workers.emplace_back(work, t);
+    work(0);
+  }
+  for (const std::exception_ptr& error : errors) {
+    if (error) std::rethrow_exception(error);
+  }
+}
+
+void count(const AskSample& sample, std::map<std::string, AskKindCounts>& counts) {
+  AskKindCounts& kind = counts[sample.kind];
+  ++kind.samples;
+  for (const SamplePiece& piece : sample.pieces) {
+    kind.chunks += piece.context ? 1 : 0;
+    (piece.context ? kind.context_tokens : kind.decoder_tokens) += piece.length;
+    if (piece.weight > 0) kind.scored_tokens += piece.length;
+  }
+}
+
+class SampleWriter {
+ public:
+  SampleWriter(const AskMaker& maker, const ShardVocabulary& vocabulary, const AskWriteOptions& options)
+      : maker_(maker),
+        vocabulary_(vocabulary),
+        options_(options),
+        threads_(options.threads > 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency())) {}
+
+  void set_total(int64_t total) { total_ = total; }
+
+  // Samples first .. first + count - 1 of a split, into one shard.
+  void write_shard(const std::string& name, AskSplit split, int64_t first, int64_t samples) {
+    const std::filesystem::path path = options_.out / name;
+    ShardWriter writer(path, vocabulary_, ShardKind::samples);
+    auto& counts = split == AskSplit::training ? written.training : written.validation;
+    for (int64_t done = 0; done < samples; done += kBatch) {
+      std::vector<AskSample> batch(static_cast<size_t>(std::min(kBatch, samples - done)));
+      in_parallel(static_cast<int64_t>(batch.size()), threads_,
+                  [&](int64_t i) { batch[static_cast<size_t>(i)] = maker_.make(split, first + done + i); });
+      for (const AskSample& sample : batch) {
+        writer.add_sample(sample.tokens, sample.pieces, sample.kind);
+        count(sample, counts);
+      }
+      advance(static_cast<int64_t>(batch.size()));
+    }
+    writer.commit();
+    written.files.push_back(path);
+  }
+
+  void write_held(int64_t questions) {
+    std::vector<std::string> lines(static_cast<size_t>(questions));
+    in_parallel(questions, threads_, [&](int64_t i) { lines[static_cast<size_t>(i)] = maker_.held_question(i); });
+    const std::filesystem::path path = options_.out / "held.jsonl";
+    AtomicFile file(path);
+    for (const std::string& line : lines) file.write(line + "\n");
+    file.commit();
+    written.files.push_back(path);
+    advance(questions);
+  }
+
+  AskWritten written;
+
+ private:
+  void advance(int64_t count) {
+    done_ += count;
+    if (options_.progress) options_.progress(done_, total_);
+  }
+
+  const AskMaker& maker_;
+  const ShardVocabulary& vocabulary_;
+  const AskWriteOptions& options_;
+  const int64_t threads_;
+  int64_t done_ = 0, total_ = 0;
+};
+
+}  // namespace
+
+AskWritten write_samples(const AskMaker& maker, const AskConfig& config, const ShardVocabulary& vocabulary,
+                         const AskWriteOptions& options) {
+  std::error_code error;
+  std::filesystem::create_directories(options.out, error);
+  require(!error, "{}: cannot create the directory: {}", options.out.string(), error.message());
+  SampleWriter writer(maker, vocabulary, options);
+  writer.set_total(config.count + maker.validation_count() + config.held);
+  for (int64_t first = 0, shard = 0; first < config.count; first += config.shard_samples, ++shard) {
+    writer.write_shard(fmt::format("train-{:02}.tokens", shard), AskSplit::training, first,
+                       std::min(config.shard_samples, config.count - first));
+  }
+  if (config.validation > 0) writer.write_shard("valid.tokens", AskSplit::validation, 0, maker.validation_count());
+  if (config.held > 0) writer.write_held(config.held);
+  return std::move(writer.written);
+}
+
+}  // namespace cepe

@@ -1,0 +1,81 @@
+#include <gtest/gtest.h>
+
+#include <regex>
+#include <set>
+
+#include "ask/ask_fixture.h"
+
+namespace cepe {
+namespace {
+
+TEST(FileQuestions, GoldStandsAmongOthers) {
+  const ask_test::Sources sources;
+  std::set<size_t> places, counts;
+  size_t together = 0, in_decoder = 0;
+  for (uint64_t seed = 0; seed < 300; ++seed) {
+    AskRequest request = sources.request(seed, 1 + static_cast<int64_t>(seed % 30));
+    const AskDraft draft = make_file_questions(sources.get(), request);
+    ASSERT_FALSE(draft.turns.empty());
+    counts.insert(draft.documents.size());
+    together += draft.turns.size() > 1 ? 1 : 0;
+    std::set<std::string> texts;
+    for (const AskDocument& document : draft.documents) EXPECT_TRUE(texts.insert(document.text).second);
+    // The rock or barn that a question names tells the passage.
+    std::smatch number;
+    const AskTurn& turn = draft.turns[static_cast<size_t>(seed) % draft.turns.size()];
+    ASSERT_TRUE(std::regex_search(turn.question, number, std::regex("(rock|barn) \\d+")));
+    std::string begin = number.str();
+    if (begin[0] == 'b') begin[0] = 'B';
+    size_t place = draft.documents.size();
+    for (size_t d = 0; d < draft.documents.size(); ++d) {
+      if (draft.documents[d].text.find(begin + " ") != std::string::npos) place = d;
+    }
+    const bool decoder = place == draft.documents.size();
+    in_decoder += decoder ? 1 : 0;
+    const std::string where = decoder ? draft.decoder_text + draft.turns[0].wording : draft.documents[place].text;
+    EXPECT_NE(where.find(turn.answer), std::string::npos) << turn.question;
+    if (!decoder) places.insert(place);
+  }
+  EXPECT_GT(counts.size(), 10u);
+  EXPECT_GT(places.size(), 10u);
+  EXPECT_GT(together, 20u);
+  EXPECT_GT(in_decoder, 8u);
+  EXPECT_LT(in_decoder, 80u);
+}
+
+TEST(FileQuestions, UnanswerableOnesHoldNoAnswer) {
+  const ask_test::Sources sources;
+  size_t said = 0;
+  for (uint64_t seed = 0; seed < 100; ++seed) {
+    AskRequest request = sources.request(seed, 10);
+    request.unanswerable = 1;
+    const AskDraft draft = make_file_questions(sources.get(), request);
+    ASSERT_EQ(draft.turns.size(), 1u);
+    EXPECT_EQ(draft.turns[0].answer, "unanswerable");
+    said += draft.turns[0].wording.find("unanswerable") != std::string::npos ? 1 : 0;
+    std::smatch number;
+    ASSERT_TRUE(std::regex_search(draft.turns[0].question, number, std::regex("(rock|barn) \\d+")));
+    for (const AskDocument& document : draft.documents) {
+      EXPECT_EQ(document.text.find("B" + number.str().substr(1) + " was"), std::string::npos);
+      EXPECT_EQ(document.text.find("lighthouse of " + number.str() + " is"), std::string::npos);
+    }
+  }
+  EXPECT_GT(said, 50u);
+}
+
+TEST(FileQuestions, ValidationHasPassagesOfItsOwn) {
+  const ask_test::Sources sources;
+  std::set<std::string> training, validation;
+  for (uint64_t seed = 0; seed < 300; ++seed) {
+    AskRequest request = sources.request(seed, 2);
+    for (const AskTurn& turn : make_file_questions(sources.get(), request).turns) training.insert(turn.question);
+    AskRequest other = sources.request(seed, 2);
+    other.validation = true;
+    for (const AskTurn& turn : make_file_questions(sources.get(), other).turns) validation.insert(turn.question);
+  }
+  for (const std::string& question : validation) EXPECT_FALSE(training.contains(question)) << question;
+  EXPECT_GE(validation.size(), 2u);
+}
+
+}  // namespace
+}  // namespace cepe

@@ -1,0 +1,207 @@
+// Needles, lists, variables, recall, cloze: the answer worked out again from the text.
+#include <gtest/gtest.h>
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <regex>
+#include <set>
+#include <sstream>
+
+#include "ask/ask_fixture.h"
+#include "ask/sources/sentences.h"
+
+namespace cepe {
+namespace {
+
+using ask_test::all_text;
+
+std::vector<std::string> items(const std::string& answer) {
+  static const std::regex separator(", | and ");
+  return {std::sregex_token_iterator(answer.begin(), answer.end(), separator, -1), {}};
+}
+
+TEST(Needles, EveryValueStandsBesideItsKey) {
+  const ask_test::Sources sources;
+  size_t several = 0;
+  for (uint64_t seed = 0; seed < 150; ++seed) {
+    AskRequest request = sources.request(seed, 1 + static_cast<int64_t>(seed % 16));
+    const AskDraft draft = make_needles(sources.get(), request);
+    const std::string text = all_text(draft);
+    ASSERT_FALSE(draft.turns.empty());
+    for (const AskTurn& turn : draft.turns) {
+      const std::vector<std::string> values = items(turn.answer);
+      several += values.size() > 1 ? 1 : 0;
+      for (std::string value : values) {
+        if (const size_t colon = value.find(": "); colon != std::string::npos) value = value.substr(colon + 2);
+        ASSERT_NE(text.find(value), std::string::npos) << seed << " " << turn.question << " " << value;
+      }
+      if (values.size() == 1) {
+        EXPECT_EQ(turn.question.find('{'), std::string::npos) << turn.question;
+      }
+    }
+  }
+  EXPECT_GT(several, 100u);
+}
+
+// Layouts that are JSON are read as JSON, and the answers looked up.
+TEST(Pairs, AnswersAreTheLists) {
+  const ask_test::Sources sources;
+  size_t read = 0, questions = 0;
+  for (uint64_t seed = 0; seed < 500; ++seed) {
+    AskRequest request = sources.request(seed, 1 + static_cast<int64_t>(seed % 8));
+    const AskDraft draft = make_pairs(sources.get(), request);
+    ASSERT_FALSE(draft.turns.empty());
+    const std::string text = all_text(draft);
+    for (const AskTurn& turn : draft.turns) {
+      ASSERT_NE(text.find(turn.answer), std::string::npos) << turn.question;
+    }
+    for (const AskDocument& document : draft.documents) {
+      const nlohmann::json list = nlohmann::json::parse(document.text, nullptr, false);
+      if (!list.is_object()) continue;
+      ++read;
+      for (const AskTurn& turn : draft.turns) {
+        std::set<std::string> right;
+        // The key that the question names whole, the longest of them; or, the other way round, the value.
+        size_t longest = 0;
+        for (const auto& [key, value] : list.items()) {
+          const std::string shown = value.get<std::string>();
+          if (turn.question.find(key) != std::string::npos && key.size() >= longest) {
+            if (key.size() > longest) right.clear();
+            longest = key.size();
+            right.insert(shown);
+          }
+          if (turn.question.find(shown) != std::string::npos) right.insert(key);
+        }
+        EXPECT_TRUE(right.contains(turn.answer)) << turn.question << " " << turn.answer;
+        ++questions;
+      }
+    }
+  }
+  EXPECT_GT(read, 15u);
+  EXPECT_GT(questions, 150u);
+}
+
+TEST(Variables, ChainsEndAtTheirValue) {
+  const ask_test::Sources sources;
+  size_t asked = 0;
+  for (uint64_t seed = 0; seed < 200; ++seed) {
+    AskRequest request = sources.request(seed, 1 + static_cast<int64_t>(seed % 10));
+    const AskDraft draft = make_variables(sources.get(), request);
+    const std::string text = all_text(draft);
+    if (text.find("VAR ") == std::string::npos) continue;
+    // The statements in their order, evaluated.
+    std::map<std::string, std::string> value;
+    static const std::regex statement("VAR (\\S+) = (VAR )?(\\S+)");
+    for (std::sregex_iterator it(text.begin(), text.end(), statement), end; it != end; ++it) {
+      value[(*it)[1]] = (*it)[2].matched ? value[(*it)[3]] : (*it)[3].str();
+    }
+    for (const AskTurn& turn : draft.turns) {
+      std::smatch number;
+      ++asked;
+      if (std::regex_search(turn.question, number, std::regex("\\d{5}"))) {
+        std::set<std::string> expected, given;
+        for (const auto& [name, v] : value) {
+          if (v == number.str()) expected.insert(name);
+        }
+        std::istringstream names(std::regex_replace(turn.answer, std::regex(",| and "), " "));
+        for (std::string name; names >> name;) given.insert(name);
+        EXPECT_EQ(given, expected) << turn.question;
+      } else {
+        size_t right = 0;
+        for (const auto& [name, v] : value) {
+          right += v == turn.answer && turn.question.find(name) != std::string::npos ? 1 : 0;
+        }
+        EXPECT_GT(right, 0u) << turn.question << " " << turn.answer;
+      }
+    }
+  }
+  EXPECT_GT(asked, 60u);
+}
+
+TEST(Variables, CommonWordsAreTheMostCommon) {
+  const ask_test::Sources sources;
+  size_t asked = 0;
+  for (uint64_t seed = 0; seed < 300; ++seed) {
+    AskRequest request = sources.request(seed, 4);
+    const AskDraft draft = make_variables(sources.get(), request);
+    const std::string& question = draft.turns.front().question;
+    const bool coded = question.find("coded") != std::string::npos;
+    if (!coded && question.find("most common words") == std::string::npos) continue;
+    ++asked;
+    std::map<std::string, int64_t> counts;
+    std::istringstream words(draft.documents.front().text);
+    for (std::string word; words >> word;) {
+      if (coded || word.back() != '.') ++counts[word];
+    }
+    std::istringstream answer(draft.turns.front().answer);
+    std::set<std::string> given;
+    int64_t least = INT64_MAX;
+    for (std::string word; answer >> word;) {
+      if (!coded && word.back() == '.') continue;
+      if (word.back() == ',') word.pop_back();
+      given.insert(word);
+      least = std::min(least, counts.at(word));
+    }
+    for (const auto& [word, count] : counts) {
+      EXPECT_TRUE(given.contains(word) || count < least) << word << " " << count << " " << least;
+    }
+  }
+  EXPECT_GT(asked, 20u);
+}
+
+TEST(Recall, AnswersAreVerbatim) {
+  const ask_test::Sources sources;
+  size_t plain = 0, turns = 0;
+  for (uint64_t seed = 0; seed < 150; ++seed) {
+    AskRequest request = sources.request(seed, 1 + static_cast<int64_t>(seed % 12));
+    const AskDraft draft = make_recall(sources.get(), request);
+    std::string text;
+    for (const AskDocument& document : draft.documents) text += document.text + "\n";
+    for (const AskTurn& turn : draft.turns) {
+      ++turns;
+      EXPECT_NE(on_one_line(text).find(on_one_line(turn.answer)), std::string::npos) << turn.question;
+      if (!draft.plain) continue;
+      ++plain;
+      EXPECT_TRUE(turn.open);
+      // The quotation and what follows it are one place of the text.
+      EXPECT_NE(on_one_line(text).find(on_one_line(turn.wording + " " + turn.answer)), std::string::npos);
+    }
+  }
+  EXPECT_GT(plain, 15u);
+  EXPECT_GT(turns, 200u);
+}
+
+TEST(Cloze, TheAnswerFillsTheGap) {
+  const ask_test::Sources sources;
+  size_t gaps = 0, titles = 0;
+  for (uint64_t seed = 0; seed < 80; ++seed) {
+    AskRequest request = sources.request(seed, 4);
+    const AskDraft draft = make_cloze(sources.get(), request);
+    const std::string text = on_one_line(all_text(draft));
+    for (const AskTurn& turn : draft.turns) {
+      bool filled = false;
+      for (const char* blank : {"_____", "____", "[...]", "...", "[blank]", "(?)", "XXX"}) {
+        const std::string& question = turn.question;
+        const size_t size = std::string(blank).size();
+        for (size_t at = question.find(blank); at != std::string::npos; at = question.find(blank, at + size)) {
+          // The answer with what stands before and behind the gap is a part of the text.
+          const std::string piece = question.substr(at > 4 ? at - 4 : 0, std::min<size_t>(at, 4)) + turn.answer +
+                                    question.substr(at + size, 1);
+          filled = filled || text.find(piece) != std::string::npos;
+        }
+      }
+      if (filled) {
+        ++gaps;
+      } else {
+        EXPECT_TRUE(draft.titles) << turn.question << " | " << turn.answer;
+        EXPECT_TRUE(turn.answer.starts_with("Harbour House")) << turn.question << " | " << turn.answer;
+        ++titles;
+      }
+    }
+  }
+  EXPECT_GT(gaps, 100u);
+  EXPECT_GT(titles, 3u);
+}
+
+}  // namespace
+}  // namespace cepe
