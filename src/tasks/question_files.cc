@@ -1,6 +1,6 @@
 #include "tasks/question_files.h"
 
-#include <functional>
+#include <set>
 
 #include "base/error.h"
 #include "tasks/json_members.h"
@@ -288,18 +288,13 @@ class RecordReader {
   QuestionSetBuilder& set_;
 };
 
-// nlohmann's sentence without its own address.
-std::string reason_of(const json::exception& error) {
-  const std::string text = error.what();
-  const size_t end = text.find("] ");
-  return end == std::string::npos ? text : text.substr(end + 2);
-}
-
 json parse(std::string_view text, const std::string& where) {
   try {
     return json::parse(text);
-  } catch (const json::exception& error) {
-    fail("{}: not valid JSON: {}", where, reason_of(error));
+  } catch (const json::parse_error& error) {
+    fail("{}: not valid JSON in UTF-8: it breaks off or goes wrong at byte {}", where, error.byte);
+  } catch (const json::out_of_range&) {
+    fail("{}: holds a number beyond the range of a double", where);
   }
 }
 

@@ -6,19 +6,13 @@
 #include <set>
 
 #include "base/error.h"
+#include "tasks/name_number.h"
 #include "tasks/question_scores.h"
 
 namespace cepe {
 namespace {
 
 enum Purpose : uint64_t { kOrder, kArticle, kOthers, kPlace, kOther, kDemonstrations };
-
-// FNV-1a of a set's name.
-uint64_t number_of(const std::string& name) {
-  uint64_t hash = 0xCBF29CE484222325u;
-  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
-  return hash;
-}
 
 // 0 .. n-1 in a random order, drawn one by one until `enough` says so.
 void draw_until(KeyedRandom random, size_t n, const std::function<bool(size_t)>& enough) {
@@ -63,7 +57,7 @@ class QuestionSource {
 
  private:
   KeyedRandom random(size_t question, Purpose purpose) const {
-    return KeyedRandom{options_.seed, number_of(set_->name), question, purpose};
+    return KeyedRandom{options_.seed, number_of_name(set_->name), question, purpose};
   }
   void choose_questions();
   bool has_passages(const OpenQuestion& question) const;
@@ -105,7 +99,7 @@ bool QuestionSource::fits(size_t question) const {
 
 void QuestionSource::choose_questions() {
   const int64_t wanted = options_.questions > 0 ? options_.questions : std::numeric_limits<int64_t>::max();
-  draw_until(KeyedRandom{options_.seed, number_of(set_->name), kOrder}, set_->questions.size(), [&](size_t q) {
+  draw_until(KeyedRandom{options_.seed, number_of_name(set_->name), kOrder}, set_->questions.size(), [&](size_t q) {
     const OpenQuestion& question = set_->questions[q];
     if (question.answers.empty() && !options_.unanswerable) {
       ++without_answer_;
@@ -123,10 +117,10 @@ void QuestionSource::choose_questions() {
 std::vector<std::string> QuestionSource::notes() const {
   std::vector<std::string> notes;
   const auto note = [&](int64_t count, const std::string& why) {
-    if (count > 0) notes.push_back(fmt::format("{}: {} questions {}: left out", set_->name, count, why));
+    if (count > 0) notes.push_back(fmt::format("{}: questions left out, which {}: {}", set_->name, why, count));
   };
   note(without_answer_, "have no answer");
-  note(without_passages_, "have no gold passage, or none of their own");
+  note(without_passages_, "have no gold passage, or no passages of their own");
   note(too_long_, fmt::format("do not fit in the decoder's window of {} tokens", options_.decoder_window));
   if (set_->passages.empty()) {
     notes.push_back(fmt::format("{}: the file has no passages: its questions are asked without", set_->name));

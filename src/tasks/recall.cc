@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "tasks/fit.h"
+#include "tasks/name_number.h"
 #include "tasks/recall_kinds.h"
 
 namespace cepe {
@@ -18,13 +19,6 @@ struct Cell {
   RecallKey key;
   Placement placement;
 };
-
-// FNV-1a of a task's name: it stays when tasks are added.
-uint64_t number_of(const std::string& name) {
-  uint64_t hash = 0xCBF29CE484222325u;
-  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
-  return hash;
-}
 
 Question question_of(const RecallText& made, std::string text) {
   return {made.before, std::move(text), made.after, made.question, made.answer_prefix};
@@ -183,7 +177,7 @@ std::string list_of(const std::vector<int64_t>& numbers) {
 std::vector<Cell> cells_of(const RecallKind& kind, const RecallOptions& options, std::vector<std::string>& notes) {
   std::vector<Cell> cells;
   std::vector<int64_t> too_short;
-  const uint64_t task = number_of(kind.name);
+  const uint64_t task = number_of_name(kind.name);
   const std::vector<int64_t> depths = kind.at_depths ? options.depths : std::vector<int64_t>{-1};
   for (const int64_t length : options.lengths) {
     const auto fits = [&](int64_t number) {

@@ -249,7 +249,7 @@ TEST(QuestionTasks, QuestionsWithoutAnAnswerAreAskedForByName) {
   QuestionTaskOptions options = options_of();
   const QuestionTasks answerable = question_tasks({set}, options);
   EXPECT_EQ(answerable.tasks.at(0).examples, 4);
-  EXPECT_THAT(answerable.notes, ElementsAre("squad: 3 questions have no answer: left out"));
+  EXPECT_THAT(answerable.notes, ElementsAre("squad: questions left out, which have no answer: 3"));
   options.unanswerable = true;
   const QuestionTasks all = question_tasks({set}, options);
   ASSERT_EQ(all.tasks.at(0).examples, 7);
@@ -274,7 +274,7 @@ TEST(QuestionTasks, LeaveOutWhatDoesNotFitAndSayIt) {
   const QuestionTasks made = question_tasks({set}, options);
   EXPECT_EQ(made.tasks.at(0).examples, 23);
   EXPECT_THAT(made.notes,
-              ElementsAre("towns: 1 questions do not fit in the decoder's window of 2000 tokens: left out"));
+              ElementsAre("towns: questions left out, which do not fit in the decoder's window of 2000 tokens: 1"));
 }
 
 TEST(QuestionTasks, ASeedGivesTheSameExamples) {

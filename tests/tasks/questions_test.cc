@@ -155,7 +155,8 @@ TEST_F(QuestionFiles, MayBeLinesListsAndCompressed) {
 TEST_F(QuestionFiles, WhatIsWrongIsNamedWithItsPlace) {
   const std::string good = R"({"question": "a?", "answers": ["b"]})"
                            "\n";
-  refuses("x.jsonl", good + "{\"question\"", "x.jsonl:2: not valid JSON: parse error");
+  refuses("x.jsonl", good + "{\"question\"",
+          "x.jsonl:2: not valid JSON in UTF-8: it breaks off or goes wrong at byte 12");
   refuses("x.jsonl", good + "[1]", "x.jsonl:2: expected a JSON object with a question, found a JSON array");
   refuses("x.jsonl", good + "\n" + R"({"question": 3, "answers": ["b"]})",
           "x.jsonl:3: expected \"question\" to be a JSON string, found a JSON number");

@@ -87,6 +87,17 @@ TEST_F(RecallDataFiles, AreReadByTheirNames) {
   EXPECT_TRUE(data.squad.questions.empty());
 }
 
+TEST_F(RecallDataFiles, QuestionsAreReadForTheTasksThatAskThem) {
+  write("squad.json", read_file(kGolden / "squad.json"));
+  write("hotpotqa.json", "damaged");
+  const RecallData data = read_recall_data(directory_.path(), {}, {"vt", "qa_1"});
+  EXPECT_EQ(data.squad.questions.size(), 40u);
+  EXPECT_TRUE(data.hotpotqa.questions.empty());
+  EXPECT_TRUE(read_recall_data(directory_.path(), {}, {"vt"}).squad.questions.empty());
+  refuses([&] { read_recall_data(directory_.path(), {}, {"qa_2"}); }, "hotpotqa.json");
+  refuses([&] { read_recall_data(directory_.path(), {}); }, "hotpotqa.json");
+}
+
 TEST_F(RecallDataFiles, EssaysMayBeAnyText) {
   std::filesystem::create_directory(directory_.path() / "texts");
   write("texts/b.txt", "Second.");
