@@ -8,8 +8,8 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "eval/question_report.h"
-#include "tasks/question_files.h"
-#include "tasks/question_tasks.h"
+#include "tasks/questions/question_files.h"
+#include "tasks/questions/question_tasks.h"
 
 namespace cepe {
 namespace {

@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "io/json_file.h"
 #include "tasks/json_members.h"
-#include "tasks/question_files.h"
+#include "tasks/questions/question_files.h"
 #include "text/text_file.h"
 #include "text/utf8.h"
 

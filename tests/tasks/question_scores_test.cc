@@ -1,5 +1,5 @@
 // The scores are compared with the published definitions (tests/golden/qa/record_scores.py).
-#include "tasks/question_scores.h"
+#include "tasks/questions/question_scores.h"
 
 #include <gtest/gtest.h>
 

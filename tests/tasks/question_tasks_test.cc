@@ -1,5 +1,5 @@
 // Questions in settings, on a made-up set: who reads which passages, and in which order.
-#include "tasks/question_tasks.h"
+#include "tasks/questions/question_tasks.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,7 +10,7 @@
 
 #include "base/error.h"
 #include "base/error_of.h"
-#include "tasks/question_files.h"
+#include "tasks/questions/question_files.h"
 
 namespace cepe {
 namespace {
@@ -220,6 +220,7 @@ TEST(QuestionTasks, DemonstrationsAreOfOtherClusters) {
       EXPECT_THAT(text.substr(at, 40), Not(HasSubstr("town" + article + "x")));
     }
     EXPECT_EQ(count, 3u);
+    EXPECT_FALSE(names_answer(text.substr(0, text.rfind("Answer: ") + 20), example)) << "the answer in none of them";
     EXPECT_EQ(passages_of(text).size(), 4u);
     EXPECT_EQ(place_of(passages_of(text), example), 3) << "the question's own passage comes last";
     EXPECT_THAT(text,

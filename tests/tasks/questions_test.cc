@@ -1,5 +1,5 @@
 // Files of questions: excerpts of published ones and made-up ones of their forms (tests/golden/qa/excerpts.py).
-#include "tasks/question_files.h"
+#include "tasks/questions/question_files.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

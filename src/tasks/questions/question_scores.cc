@@ -1,4 +1,4 @@
-#include "tasks/question_scores.h"
+#include "tasks/questions/question_scores.h"
 
 #include <utf8proc.h>
 

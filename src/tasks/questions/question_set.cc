@@ -1,9 +1,9 @@
-#include "tasks/question_set.h"
+#include "tasks/questions/question_set.h"
 
 #include <algorithm>
 
 #include "base/error.h"
-#include "tasks/question_scores.h"
+#include "tasks/questions/question_scores.h"
 #include "text/text_file.h"
 
 namespace cepe {

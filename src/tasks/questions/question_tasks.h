@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "tasks/question_settings.h"
-#include "tasks/questions.h"
+#include "tasks/questions/question_settings.h"
+#include "tasks/questions/questions.h"
 #include "tasks/task.h"
 
 namespace cepe {

@@ -7,7 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "tasks/questions.h"
+#include "tasks/questions/questions.h"
 
 namespace cepe {
 

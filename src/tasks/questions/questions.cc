@@ -1,4 +1,4 @@
-#include "tasks/questions.h"
+#include "tasks/questions/questions.h"
 
 #include "base/error.h"
 

@@ -1,4 +1,4 @@
-#include "tasks/question_settings.h"
+#include "tasks/questions/question_settings.h"
 
 #include <algorithm>
 #include <charconv>

@@ -3,7 +3,7 @@
 
 #include <filesystem>
 
-#include "tasks/questions.h"
+#include "tasks/questions/questions.h"
 
 namespace cepe {
 

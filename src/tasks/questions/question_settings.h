@@ -37,7 +37,8 @@ struct QuestionTaskOptions {
   std::vector<std::string> gold_positions = {"random"};                // among the reader's passages, of always
   bool same_article = true;  // passages of the gold passage's article come first among those of other questions
   bool no_passages = true, other_passages = true;  // controls: none, and as many of another question
-  int64_t demonstrations = 0;           // questions of other clusters with their answers, before the question
+  // Questions of other clusters with their answers, before the question; none of them contains an answer to it.
+  int64_t demonstrations = 0;
   bool demonstration_passages = false;  // each with its gold passage, in the decoder's window
   bool unanswerable = false;            // also the questions without an answer
   int64_t questions = 100;              // of each set, in an order of the seed; 0: all

@@ -1,4 +1,4 @@
-#include "tasks/question_tasks.h"
+#include "tasks/questions/question_tasks.h"
 
 #include <algorithm>
 #include <map>
@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "tasks/name_number.h"
-#include "tasks/question_scores.h"
+#include "tasks/questions/question_scores.h"
 
 namespace cepe {
 namespace {
@@ -65,7 +65,10 @@ class QuestionSource {
   std::vector<size_t> distractors(size_t question, int64_t count) const;
   Chosen choose(size_t question, const QuestionSetting& setting) const;
   Chosen choose_with_gold(size_t question, const QuestionSetting& setting) const;
-  std::vector<size_t> questions_of_other_clusters(size_t question, Purpose purpose, size_t count) const;
+  // Drawn from those that suit.
+  std::vector<size_t> questions_of_other_clusters(size_t question, Purpose purpose, size_t count,
+                                                  const std::function<bool(const OpenQuestion&)>& suits) const;
+  std::string demonstration(const OpenQuestion& shown) const;
   std::string demonstrations(size_t question) const;
   Question worded(size_t question, const std::vector<size_t>& passages, bool any) const;
   Example make(size_t question, const QuestionSetting& setting) const;
@@ -184,16 +187,15 @@ Chosen QuestionSource::choose(size_t question, const QuestionSetting& setting) c
   return {{all.begin(), all.begin() + first}, {all.begin() + first, all.begin() + count}};
 }
 
-std::vector<size_t> QuestionSource::questions_of_other_clusters(size_t question, Purpose purpose, size_t count) const {
+std::vector<size_t> QuestionSource::questions_of_other_clusters(
+    size_t question, Purpose purpose, size_t count, const std::function<bool(const OpenQuestion&)>& suits) const {
   std::vector<size_t> drawn;
   if (count == 0) return drawn;
   const std::string& cluster = set_->questions[question].cluster;
   draw_until(random(question, purpose), set_->questions.size(), [&](size_t other) {
     const OpenQuestion& candidate = set_->questions[other];
     const bool answerable = options_.unanswerable || !candidate.answers.empty();
-    const bool passages =
-        purpose == kOther ? has_passages(candidate) : !options_.demonstration_passages || !candidate.gold.empty();
-    if (candidate.cluster != cluster && answerable && passages) drawn.push_back(other);
+    if (candidate.cluster != cluster && answerable && suits(candidate)) drawn.push_back(other);
     return drawn.size() == count;
   });
   require(drawn.size() == count, "{}: question {}: expected {} questions of other clusters, found {}", set_->name,
@@ -201,16 +203,23 @@ std::vector<size_t> QuestionSource::questions_of_other_clusters(size_t question,
   return drawn;
 }
 
-// "Question: ...\nAnswer: ...", each with its passage before it, in blocks.
+// "Question: ...\nAnswer: ...", with its passage before it where that is asked for.
+std::string QuestionSource::demonstration(const OpenQuestion& shown) const {
+  const std::string passage =
+      options_.demonstration_passages ? passage_text(set_->passages[shown.gold.front()]) + "\n\n" : "";
+  return fmt::format("{}Question: {}\nAnswer: {}", passage, shown.question,
+                     shown.answers.empty() ? "unanswerable" : shown.answers.front());
+}
+
 std::string QuestionSource::demonstrations(size_t question) const {
-  std::string text;
-  const auto block = [&](const std::string& part) { text += (text.empty() ? "" : "\n\n") + part; };
+  const AnswerFinder answer(set_->questions[question].answers);
+  const auto suits = [&](const OpenQuestion& shown) {
+    return (!options_.demonstration_passages || !shown.gold.empty()) && !answer.found_in(demonstration(shown));
+  };
   const auto count = static_cast<size_t>(options_.demonstrations);
-  for (const size_t other : questions_of_other_clusters(question, kDemonstrations, count)) {
-    const OpenQuestion& shown = set_->questions[other];
-    if (options_.demonstration_passages) block(passage_text(set_->passages[shown.gold.front()]));
-    block(fmt::format("Question: {}\nAnswer: {}", shown.question,
-                      shown.answers.empty() ? "unanswerable" : shown.answers.front()));
+  std::string text;
+  for (const size_t other : questions_of_other_clusters(question, kDemonstrations, count, suits)) {
+    text += (text.empty() ? "" : "\n\n") + demonstration(set_->questions[other]);
   }
   return text;
 }
@@ -234,7 +243,8 @@ Question QuestionSource::worded(size_t question, const std::vector<size_t>& pass
 
 Example QuestionSource::make(size_t question, const QuestionSetting& setting) const {
   const OpenQuestion& asked = set_->questions[question];
-  const size_t from = setting.other ? questions_of_other_clusters(question, kOther, 1).front() : question;
+  const auto suits = [&](const OpenQuestion& other) { return has_passages(other); };
+  const size_t from = setting.other ? questions_of_other_clusters(question, kOther, 1, suits).front() : question;
   const Chosen chosen = choose(from, setting);
   const bool always = setting.gold == GoldPassage::always && !setting.other && setting.passages() > 0;
   Example example;

@@ -1,10 +1,10 @@
-#include "tasks/question_files.h"
+#include "tasks/questions/question_files.h"
 
 #include <set>
 
 #include "base/error.h"
 #include "tasks/json_members.h"
-#include "tasks/question_set.h"
+#include "tasks/questions/question_set.h"
 #include "text/text_file.h"
 
 namespace cepe {
