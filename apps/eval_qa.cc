@@ -150,12 +150,14 @@ void add_passage_options(CLI::App& command, QaCommand& given) {
       .add_option("--decoder-passages", options.decoder_passages,
                   "Passages in the decoder's window, such as 0,1,10; each pair with --encoder-passages is a column "
                   "(default: 0; 1,5 where the model has no encoder)")
-      ->delimiter(',');
+      ->delimiter(',')
+      ->type_name("COUNT,...");
   command
       .add_option(
           "--encoder-passages", options.encoder_passages,
           "Passages through the encoder, each a document, such as 0,1,5,20 (default: 1,5, where the model has one)")
-      ->delimiter(',');
+      ->delimiter(',')
+      ->type_name("COUNT,...");
   add_strings(command, "--gold", given.gold, Strings::commas,
               "Whether a passage that answers is there: always, never (no passage has an answer), or retrieved (the "
               "first of the question's own, in the file's order)")

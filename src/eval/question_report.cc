@@ -1,6 +1,7 @@
 #include "eval/question_report.h"
 
 #include <algorithm>
+#include <map>
 #include <optional>
 #include <set>
 
@@ -41,37 +42,39 @@ void add_point(std::vector<Line>& lines, const std::string& label, double x, con
   line->points.emplace_back(x, &result);
 }
 
+// Who reads passages, and which: "encoder, gold first", "decoder 10 + encoder, gold in the encoder, first".
 std::string kind_of(const Result& result) {
+  const int64_t decoder = number(result, "decoder");
+  const bool encoder = number(result, "encoder") > 0, both = encoder && decoder > 0;
+  const std::string who = both ? fmt::format("decoder {} + encoder", decoder) : encoder ? "encoder" : "decoder";
   const std::string& gold = result.tags.at("gold");
-  if (gold == "never") return "no gold";
-  if (gold == "retrieved") return "as retrieved";
-  if (gold == "other") return "another question's";
-  return "gold in the " + result.tags.at("reader") + ", " + result.tags.at("position");
+  if (gold == "never") return who + ", no gold";
+  if (gold == "retrieved") return who + ", as retrieved";
+  if (gold == "other") return who + ", another question's";
+  return fmt::format("{}, gold{} {}", who, both ? " in the " + result.tags.at("reader") + "," : "",
+                     result.tags.at("position"));
 }
 
-// Over the number of passages: a line for each task, kind of setting and number of the decoder's passages. No passages
-// begin every line of their task.
+// Over the number of passages. Those of one reader begin with no passages.
 std::vector<Line> lines_over_passages(const std::vector<const Result*>& results) {
   std::vector<Line> lines;
+  std::map<std::string, const Result*> none;
   for (const Result* result : results) {
-    if (result->tags.at("gold") == "none") continue;
-    const std::string label =
-        fmt::format("{}: {}{}", result->tags.at("task"), kind_of(*result),
-                    number(*result, "decoder") > 0 && number(*result, "encoder") > 0
-                        ? fmt::format(", decoder {}", number(*result, "decoder"))
-                        : std::string(number(*result, "encoder") > 0 ? ", encoder" : ", decoder"));
-    add_point(lines, label, static_cast<double>(number(*result, "decoder") + number(*result, "encoder")), *result);
+    if (result->tags.at("gold") == "none") none[result->tags.at("task")] = result;
   }
   for (const Result* result : results) {
-    if (result->tags.at("gold") != "none") continue;
-    const std::string task = result->tags.at("task") + ": ";
-    bool begun = false;
-    for (Line& line : lines) {
-      if (!line.label.starts_with(task)) continue;
-      line.points.insert(line.points.begin(), {0, result});
-      begun = true;
-    }
-    if (!begun) add_point(lines, task + "no passages", 0, *result);
+    const std::string& task = result->tags.at("task");
+    const int64_t decoder = number(*result, "decoder"), encoder = number(*result, "encoder");
+    if (decoder + encoder == 0) continue;
+    const std::string label = task + ": " + kind_of(*result);
+    const size_t before = lines.size();
+    add_point(lines, label, static_cast<double>(decoder + encoder), *result);
+    const bool fresh = lines.size() > before, one_reader = decoder == 0 || encoder == 0;
+    if (fresh && one_reader && none.contains(task)) add_point(lines, label, 0, *none[task]);
+  }
+  for (const auto& [task, result] : none) {
+    const auto is_begun = [&](const Line& line) { return line.label.starts_with(task + ": "); };
+    if (std::none_of(lines.begin(), lines.end(), is_begun)) add_point(lines, task + ": no passages", 0, *result);
   }
   return lines;
 }

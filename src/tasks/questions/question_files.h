@@ -22,9 +22,9 @@ namespace cepe {
 //              an empty list of answers: it cannot be answered; ids are unique in their dataset
 //
 // dpr is the form of retrieval results (DPR, FiD, Atlas) and of "Lost in the middle". Where none of a question's
-// passages is marked as gold, the first that contains an answer (AnswerFinder) is. Of HotpotQA only questions whose
-// hexadecimal _id is divisible by five are taken, so that a model may have been trained on the others; the passages of
-// all are there. Line breaks in questions become spaces.
+// passages is marked as gold, the first whose text contains an answer (AnswerFinder) is. Of HotpotQA only questions
+// whose hexadecimal _id is divisible by five are taken, so that a model may have been trained on the others; the
+// passages of all are there. Line breaks in questions become spaces.
 //
 // Error naming the file and the line or place where something is missing, of another type or empty, where an id comes
 // twice, where automatic finds no form that it knows, and where there is no question.

@@ -56,7 +56,7 @@ void QuestionSetBuilder::add(OpenQuestion question, const std::string& place, co
   if (question.gold.empty() && !question.answers.empty()) {
     const AnswerFinder finder(question.answers);
     const auto found = std::find_if(question.passages.begin(), question.passages.end(),
-                                    [&](size_t p) { return finder.found_in(passage_text(set_.passages[p])); });
+                                    [&](size_t p) { return finder.found_in(set_.passages[p].text); });
     if (found != question.passages.end()) question.gold = {*found};
   }
   const std::string article = question.gold.empty() ? "" : set_.passages[question.gold.front()].article;
