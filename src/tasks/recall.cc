@@ -1,9 +1,14 @@
 #include "tasks/recall.h"
 
 #include <algorithm>
+#include <deque>
+#include <mutex>
+#include <tuple>
+#include <utility>
 
 #include "base/error.h"
 #include "tasks/fit.h"
+#include "tasks/name_number.h"
 #include "tasks/recall_kinds.h"
 
 namespace cepe {
@@ -14,13 +19,6 @@ struct Cell {
   RecallKey key;
   Placement placement;
 };
-
-// FNV-1a of a task's name: it stays when tasks are added.
-uint64_t number_of(const std::string& name) {
-  uint64_t hash = 0xCBF29CE484222325u;
-  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
-  return hash;
-}
 
 Question question_of(const RecallText& made, std::string text) {
   return {made.before, std::move(text), made.after, made.question, made.answer_prefix};
@@ -57,15 +55,58 @@ int64_t fitting_units(const RecallKind& kind, const RecallKey& key, const Recall
   return most_units_within(key.length - answer_tokens(kind, options), {kind.least_units, kind.most_units, tokens});
 }
 
-Example make_example(const RecallKind& kind, const Cell& cell, const RecallOptions& options) {
-  const RecallKey& key = cell.key;
+// The text of a key, and what the decoder reads beside it and its answer.
+struct FittingText {
+  RecallText text;
+  int64_t beside = 0;  // tokens
+};
+
+FittingText fitting_text(const RecallKind& kind, const RecallKey& key, const RecallOptions& options) {
   const int64_t units = fitting_units(kind, key, options);
   require(units >= 0, "{}: example {} does not fit into {} tokens: a greater length is needed", kind.name, key.number,
           key.length);
-  RecallText text = kind.make(key, units);
-  // What the decoder reads beside the text.
-  const int64_t beside = options.count_tokens(question_of(text, "")) + answer_tokens(kind, options);
-  const int64_t room = std::max<int64_t>(0, options.decoder_window - beside);
+  FittingText made{kind.make(key, units)};
+  made.beside = options.count_tokens(question_of(made.text, "")) + answer_tokens(kind, options);
+  return made;
+}
+
+// Fitting texts of one kind, each made once for all of its placements, which are asked for soon after each other.
+// Thread-safe: who asks for a text that another thread is making waits for it.
+class FittingTexts {
+ public:
+  std::shared_ptr<const FittingText> get(const RecallKey& key, const std::function<FittingText()>& make) {
+    const std::shared_ptr<Entry> entry = entry_of(key);
+    std::call_once(entry->once, [&] { entry->text = std::make_shared<const FittingText>(make()); });
+    return entry->text;
+  }
+
+ private:
+  struct Entry {
+    std::once_flag once;
+    std::shared_ptr<const FittingText> text;
+  };
+  using Name = std::tuple<int64_t, int64_t, int64_t>;
+
+  std::shared_ptr<Entry> entry_of(const RecallKey& key) {
+    constexpr size_t kKept = 16;
+    const Name name{key.length, key.depth, key.number};
+    const std::lock_guard lock(mutex_);
+    for (const auto& [known, entry] : recent_) {
+      if (known == name) return entry;
+    }
+    if (recent_.size() >= kKept) recent_.pop_front();
+    return recent_.emplace_back(name, std::make_shared<Entry>()).second;
+  }
+
+  std::mutex mutex_;
+  std::deque<std::pair<Name, std::shared_ptr<Entry>>> recent_;
+};
+
+Example make_example(const RecallKind& kind, const Cell& cell, const RecallOptions& options, FittingTexts& texts) {
+  const RecallKey& key = cell.key;
+  const auto fitting = texts.get(key, [&] { return fitting_text(kind, key, options); });
+  const RecallText& text = fitting->text;
+  const int64_t room = std::max<int64_t>(0, options.decoder_window - fitting->beside);
   const double share = std::min(0.5, 0.5 * static_cast<double>(room) / static_cast<double>(key.length));
   const size_t first = encoder_pieces(text, cell.placement, share), all = text.pieces.size();
 
@@ -77,7 +118,7 @@ Example make_example(const RecallKind& kind, const Cell& cell, const RecallOptio
                            placement_name(cell.placement), key.number);
   if (first > 0) example.documents = {{"text", joined(text.pieces, 0, first)}};
   example.question = question_of(text, joined(text.pieces, first, all));
-  example.references = std::move(text.references);
+  example.references = text.references;
   example.max_tokens = answer_tokens(kind, options);
   // The same example in other places varies with this one; questions of one article vary together.
   example.cluster = text.cluster.empty() ? fmt::format("{}", key.number) : text.cluster;
@@ -136,7 +177,7 @@ std::string list_of(const std::vector<int64_t>& numbers) {
 std::vector<Cell> cells_of(const RecallKind& kind, const RecallOptions& options, std::vector<std::string>& notes) {
   std::vector<Cell> cells;
   std::vector<int64_t> too_short;
-  const uint64_t task = number_of(kind.name);
+  const uint64_t task = number_of_name(kind.name);
   const std::vector<int64_t> depths = kind.at_depths ? options.depths : std::vector<int64_t>{-1};
   for (const int64_t length : options.lengths) {
     const auto fits = [&](int64_t number) {
@@ -224,9 +265,10 @@ RecallTasks recall_tasks(std::shared_ptr<const RecallData> data, const RecallOpt
     if (cells->empty()) continue;
     const Scorer score = kind.any_reference ? match_any : match_all;
     const std::string name = kind.name;
+    const auto texts = std::make_shared<FittingTexts>();
     made.tasks.push_back({name, static_cast<int64_t>(cells->size()),
-                          [kind = std::move(kind), cells, options](int64_t index) {
-                            return make_example(kind, cells->at(static_cast<size_t>(index)), options);
+                          [kind = std::move(kind), cells, options, texts](int64_t index) {
+                            return make_example(kind, cells->at(static_cast<size_t>(index)), options, *texts);
                           },
                           score, "match"});
   }

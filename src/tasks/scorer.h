@@ -10,7 +10,7 @@
 namespace cepe {
 
 using Scores = std::map<std::string, double>;
-// Thread-safe. The references are never empty.
+// Thread-safe. The references are empty only for questions without an answer (question_scores.h).
 using Scorer = std::function<Scores(std::string_view prediction, const std::vector<std::string>& references)>;
 
 // {"match"}: the share of the references that the prediction contains. RULER's string_match_all (Hsieh et al. 2024,

@@ -33,7 +33,7 @@ std::string in_lower_case(std::string text) {
 }
 
 // Error for a name that promises a form which is not read.
-void require_known_form(const std::filesystem::path& path) {
+void require_known_form(const std::filesystem::path& path, TextNames names) {
   const std::string name = path.filename().string(), lower = in_lower_case(name);
   for (const std::string_view packed : {".gz", ".bz2", ".xz", ".lz4", ".zip", ".7z", ".tar", ".zstd"}) {
     require(!lower.ends_with(packed), "{}: files named {} are not read: give the text itself, or compressed as .zst",
@@ -45,6 +45,7 @@ void require_known_form(const std::filesystem::path& path) {
   }
   require(!lower.ends_with(kCompressed) || name.ends_with(kCompressed),
           "{}: a compressed text file is named .zst, in small letters", path.string());
+  if (names == TextNames::json) return;
   const std::string plain = plain_file_name(path), plain_lower = in_lower_case(plain);
   for (const std::string_view records : {".json", ".ndjson", ".jsonl"}) {
     const bool meant = plain_lower.ends_with(records) && !plain.ends_with(".jsonl");
@@ -70,10 +71,10 @@ bool is_json_lines(const std::filesystem::path& path) { return plain_file_name(p
 // The bytes of a file, decompressed where its name ends in .zst.
 class TextFile::Bytes {
  public:
-  explicit Bytes(const std::filesystem::path& path) : name_(path.string()) {
+  Bytes(const std::filesystem::path& path, TextNames names) : name_(path.string()) {
     std::error_code ignored;  // opening the file says what is wrong
     require(!std::filesystem::is_directory(path, ignored), "{}: expected a text file, found a directory", name_);
-    require_known_form(path);
+    require_known_form(path, names);
     file_.reset(std::fopen(path.c_str(), "rbe"));
     if (!file_) fail("{}: cannot open the file: {}", name_, std::strerror(errno));
     if (!name_.ends_with(kCompressed)) return;
@@ -126,7 +127,8 @@ class TextFile::Bytes {
   bool frame_done_ = true, output_pending_ = false;
 };
 
-TextFile::TextFile(const std::filesystem::path& path) : name_(path.string()), bytes_(std::make_unique<Bytes>(path)) {}
+TextFile::TextFile(const std::filesystem::path& path, TextNames names)
+    : name_(path.string()), bytes_(std::make_unique<Bytes>(path, names)) {}
 TextFile::~TextFile() = default;
 
 std::string TextFile::where() const { return fmt::format("{}:{}", name_, line_number_); }

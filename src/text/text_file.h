@@ -5,8 +5,8 @@
 //   anything else                plain UTF-8 text: one document
 //
 // Files named .json, .ndjson, or .jsonl and .zst in other letters, and those of other compressions and of no text are
-// refused by their names: read as plain text they would be something else than meant. A byte order mark at the
-// beginning is dropped.
+// refused by their names: read as plain text they would be something else than meant (TextNames::json takes .json and
+// .ndjson as well). A byte order mark at the beginning is dropped.
 //
 // Compressed files may be of several zstd frames and use windows of up to 2 GiB (zstd --long=31). Every error is an
 // Error that names the file, for records as FILE:LINE.
@@ -28,11 +28,17 @@ std::string_view without_byte_order_mark(std::string_view text);
 std::string plain_file_name(const std::filesystem::path& path);
 bool is_json_lines(const std::filesystem::path& path);
 
+// Which files a reader knows by their names.
+enum class TextNames {
+  text,  // as above
+  json   // and .json and .ndjson, plain or as .zst: a reader of JSON
+};
+
 // The content of a text file, streamed: memory holds one line and a small buffer.
 class TextFile {
  public:
   // Error when the file cannot be opened, is a directory, or has a name whose form is not read.
-  explicit TextFile(const std::filesystem::path& path);
+  explicit TextFile(const std::filesystem::path& path, TextNames names = TextNames::text);
   ~TextFile();
   TextFile(const TextFile&) = delete;
   TextFile& operator=(const TextFile&) = delete;

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "e2e/eval_samples.h"
 #include "e2e/run_cepe.h"
 
 namespace cepe {
@@ -12,17 +13,6 @@ namespace {
 
 using nlohmann::json;
 using testing::HasSubstr;
-
-std::vector<json> samples_of(const std::filesystem::path& directory) {
-  std::vector<json> samples;
-  const std::string lines = read_file(directory / "samples.jsonl");
-  for (size_t begin = 0; begin < lines.size();) {
-    const size_t end = lines.find('\n', begin);
-    samples.push_back(json::parse(lines.substr(begin, end - begin)));
-    begin = end + 1;
-  }
-  return samples;
-}
 
 class EvalRecall : public testing::Test {
  protected:
@@ -191,7 +181,7 @@ TEST_F(EvalRecall, OptionsWithoutSenseAreRefused) {
   refused({"--depths", "101"}, "percent from 0 to 100");
   refused({"--limit", "0"}, "--limit");
   refused({"--essays", path("none")}, "none");
-  expect_refused({"eval"}, "eval: no command is given: the commands are recall");
+  expect_refused({"eval"}, "eval: no command is given: the commands are recall, qa");
   expect_refused({"eval", "recal"}, "unknown command \"recal\"; did you mean recall?");
   expect_refused({"eval", "recall", "--lenghts", "4k"},
                  "eval recall: unknown option --lenghts; did you mean --lengths?");

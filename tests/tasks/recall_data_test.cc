@@ -87,6 +87,17 @@ TEST_F(RecallDataFiles, AreReadByTheirNames) {
   EXPECT_TRUE(data.squad.questions.empty());
 }
 
+TEST_F(RecallDataFiles, QuestionsAreReadForTheTasksThatAskThem) {
+  write("squad.json", read_file(kGolden / "squad.json"));
+  write("hotpotqa.json", "damaged");
+  const RecallData data = read_recall_data(directory_.path(), {}, {"vt", "qa_1"});
+  EXPECT_EQ(data.squad.questions.size(), 40u);
+  EXPECT_TRUE(data.hotpotqa.questions.empty());
+  EXPECT_TRUE(read_recall_data(directory_.path(), {}, {"vt"}).squad.questions.empty());
+  refuses([&] { read_recall_data(directory_.path(), {}, {"qa_2"}); }, "hotpotqa.json");
+  refuses([&] { read_recall_data(directory_.path(), {}); }, "hotpotqa.json");
+}
+
 TEST_F(RecallDataFiles, EssaysMayBeAnyText) {
   std::filesystem::create_directory(directory_.path() / "texts");
   write("texts/b.txt", "Second.");
@@ -100,10 +111,10 @@ TEST_F(RecallDataFiles, WhatTheyLackIsNamed) {
   refuses(squad("{}"), "s.json: \"data\" is missing");
   refuses(squad("[]"), "expected a JSON object with \"data\", found a JSON array");
   refuses(squad(R"({"data": [{"paragraphs": [{"context": 3}]}]})"),
-          "data[0]: expected \"context\" to be a JSON string");
+          "data[0].paragraphs[0]: expected \"context\" to be a JSON string");
   refuses(squad(R"({"data": [{"paragraphs": [{"context": "a", "qas": [{"question": "b"}]}]}]})"),
           "data[0].paragraphs[0]: \"answers\" is missing");
-  refuses(squad(R"({"data": []})"), "expected questions with answers, found none");
+  refuses(squad(R"({"data": []})"), "expected questions, found none");
   refuses(squad("{\"data\""), "s.json");
   const auto hotpot = [&](const std::string& content) {
     return [=, this] { read_hotpotqa(write("h.json", content)); };

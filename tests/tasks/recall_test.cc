@@ -5,9 +5,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <set>
 #include <sstream>
+#include <thread>
 
 #include "base/error.h"
 #include "base/temporary_directory.h"
@@ -121,6 +123,46 @@ TEST(RecallTasks, ArePureFunctionsOfSeedAndIndex) {
     }
     EXPECT_EQ(static_cast<int64_t>(different.size()), one.tasks[t].examples / 3) << "a text for all placements";
   }
+}
+
+TEST(RecallTasks, AreTheSameFromManyThreads) {
+  const RecallTasks serial = recall_tasks(make_data(), make_options()),
+                    made = recall_tasks(make_data(), make_options());
+  for (size_t t = 0; t < made.tasks.size(); ++t) {
+    std::vector<Example> examples(static_cast<size_t>(made.tasks[t].examples));
+    std::atomic<size_t> next = 0;
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 4; ++i) {
+      threads.emplace_back([&] {
+        for (size_t e = next++; e < examples.size(); e = next++) {
+          examples[e] = made.tasks[t].example(static_cast<int64_t>(e));
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    for (size_t e = 0; e < examples.size(); ++e) {
+      const Example alone = serial.tasks[t].example(static_cast<int64_t>(e));
+      EXPECT_EQ(examples[e].id, alone.id);
+      EXPECT_EQ(text_of(examples[e]) + all_of(examples[e].question), text_of(alone) + all_of(alone.question));
+    }
+  }
+}
+
+TEST(RecallTasks, MeasureATextOnceForAllPlacements) {
+  RecallOptions options = make_options();
+  options.tasks = {"niah_single_2"};
+  auto counts = std::make_shared<std::atomic<int64_t>>(0);
+  options.count_tokens = [counts](const Question& q) { return ++*counts, words_in(all_of(q)); };
+  const Task task = recall_tasks(make_data(), options).tasks.at(0);
+  *counts = 0;
+  task.example(0);
+  const int64_t first = *counts;
+  EXPECT_GT(first, 2);
+  EXPECT_EQ(task.example(1).tags.at("placement"), "decoder");
+  EXPECT_EQ(task.example(2).tags.at("placement"), "split");
+  EXPECT_EQ(*counts, first);
+  task.example(3);
+  EXPECT_GT(*counts, first) << "another text";
 }
 
 TEST(RecallTasks, ShareNoDraws) {

@@ -1,0 +1,39 @@
+// What the commands of `cepe eval` share: options of a run, what run.json records, and the files of the results.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "apps/commands.h"
+#include "eval/task_run.h"
+
+namespace cepe {
+
+// Each in a file of its own, apps/eval_<command>.cc.
+void add_eval_recall_command(CLI::App& eval);
+void add_eval_qa_command(CLI::App& eval);
+
+struct EvalOptions {
+  ModelOptions model;
+  std::string out, form = "task";
+  int64_t batch = 0;
+};
+// Adds --model and its like, --window and --out: what stands first in a command's help.
+void add_eval_model_options(CLI::App& command, EvalOptions& options);
+// Adds --form and --batch.
+void add_eval_run_options(CLI::App& command, EvalOptions& options);
+
+// The model as --model names it, and how run_tasks() is to go; the configuration is what the answers depend on, with
+// the command's own settings added.
+TaskRunOptions eval_run_options(const EvalOptions& options, const OpenedModel& opened,
+                                const nlohmann::json& own_settings);
+// A path as it is recorded; null where it is empty.
+nlohmann::json recorded_path(const std::string& path);
+
+// Writes results.json (with `own`, the command's results, added to what all have) and table.md, prints the table and
+// says what there is.
+void write_eval_results(const EvalOptions& options, const TaskRun& run, const TaskRunOptions& run_options,
+                        const std::string& table, const nlohmann::json& own);
+
+}  // namespace cepe

@@ -1,0 +1,27 @@
+#include "tasks/json_members.h"
+
+#include "base/error.h"
+
+namespace cepe {
+
+using nlohmann::json;
+
+const json& json_member(const json& object, const char* name, json::value_t type, const std::string& where) {
+  require(object.is_object(), "{}: expected a JSON object with \"{}\", found a JSON {}", where, name,
+          object.type_name());
+  const auto found = object.find(name);
+  require(found != object.end(), "{}: \"{}\" is missing", where, name);
+  require(found->type() == type, "{}: expected \"{}\" to be a JSON {}, found a JSON {}", where, name,
+          json(type).type_name(), found->type_name());
+  return *found;
+}
+
+std::string json_text_of(const json& object, const char* name, const std::string& where) {
+  return json_member(object, name, json::value_t::string, where).get<std::string>();
+}
+
+const json& json_list_of(const json& object, const char* name, const std::string& where) {
+  return json_member(object, name, json::value_t::array, where);
+}
+
+}  // namespace cepe

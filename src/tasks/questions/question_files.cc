@@ -1,0 +1,349 @@
+#include "tasks/questions/question_files.h"
+
+#include <set>
+
+#include "base/error.h"
+#include "tasks/json_members.h"
+#include "tasks/questions/question_set.h"
+#include "text/text_file.h"
+
+namespace cepe {
+namespace {
+
+using nlohmann::json;
+
+// Where a record stands: the file and the place, for errors, and the place alone, the id of a question without one.
+struct Place {
+  std::string where, short_name;
+};
+
+bool is_true(const json& object, const char* name) {
+  const auto found = object.find(name);
+  return found != object.end() && *found == json(true);
+}
+
+std::string optional_text(const json& object, const char* name, const std::string& where) {
+  const auto found = object.find(name);
+  if (found == object.end() || found->is_null()) return "";
+  require(found->is_string(), "{}: expected \"{}\" to be a JSON string, found a JSON {}", where, name,
+          found->type_name());
+  return found->get<std::string>();
+}
+
+// "id": a string or a number.
+std::string id_of(const json& object, const std::string& where) {
+  const auto found = object.find("id");
+  if (found == object.end() || found->is_null()) return "";
+  require(found->is_string() || found->is_number_integer(),
+          "{}: expected \"id\" to be a JSON string or a whole number, found a JSON {}", where, found->type_name());
+  return found->is_string() ? found->get<std::string>() : found->dump();
+}
+
+std::vector<std::string> texts_of(const json& list, const char* name, const std::string& where) {
+  require(list.is_array(), "{}: expected \"{}\" to be a JSON array, found a JSON {}", where, name, list.type_name());
+  std::vector<std::string> texts;
+  for (const json& text : list) {
+    require(text.is_string(), "{}: expected \"{}\" to hold JSON strings, found a JSON {}", where, name,
+            text.type_name());
+    texts.push_back(text.get<std::string>());
+  }
+  return texts;
+}
+
+std::vector<std::string> answers_of(const json& object, const char* name, const std::string& where) {
+  std::vector<std::string> answers = texts_of(json_list_of(object, name, where), name, where);
+  require(!answers.empty(), "{}: expected \"{}\" to hold an answer, found none", where, name);
+  return answers;
+}
+
+// Passages {"title", "text"}; those whose member `gold` is true are gold.
+void add_passages(const json& list, const char* gold, const std::string& where, QuestionSetBuilder& set,
+                  OpenQuestion& question) {
+  for (const json& passage : list) {
+    std::string text = json_text_of(passage, "text", where), title = optional_text(passage, "title", where);
+    question.passages.push_back(set.add({title, std::move(text), title}, where));
+    if (is_true(passage, gold)) question.gold.push_back(question.passages.back());
+  }
+}
+
+// ---- records: an object for each question
+
+void read_dpr(const json& record, const Place& place, QuestionSetBuilder& set) {
+  OpenQuestion question{id_of(record, place.where), json_text_of(record, "question", place.where),
+                        answers_of(record, "answers", place.where)};
+  add_passages(json_list_of(record, "ctxs", place.where), "isgold", place.where, set, question);
+  set.add(std::move(question), place.short_name, place.where);
+}
+
+bool divisible_by_five(const std::string& hexadecimal, const std::string& where) {
+  int remainder = 0;
+  for (const char c : hexadecimal) {
+    const size_t digit = std::string_view("0123456789abcdef").find(c);
+    require(digit != std::string_view::npos, "{}: expected \"_id\" to be hexadecimal, found \"{}\"", where,
+            hexadecimal);
+    remainder = (remainder * 16 + static_cast<int>(digit)) % 5;
+  }
+  return remainder == 0;
+}
+
+std::set<std::string> supporting_titles(const json& record, const std::string& where) {
+  std::set<std::string> titles;
+  if (!record.contains("supporting_facts")) return titles;  // the test set has none
+  for (const json& fact : json_list_of(record, "supporting_facts", where)) {
+    require(fact.is_array() && !fact.empty() && fact[0].is_string(),
+            "{}: expected \"supporting_facts\" to hold pairs of a title and a sentence's number", where);
+    titles.insert(fact[0].get<std::string>());
+  }
+  return titles;
+}
+
+void read_hotpotqa(const json& record, const Place& place, QuestionSetBuilder& set) {
+  const std::string& where = place.where;
+  OpenQuestion question{"", json_text_of(record, "question", where), {json_text_of(record, "answer", where)}};
+  const std::set<std::string> titles = supporting_titles(record, where);
+  for (const json& passage : json_list_of(record, "context", where)) {
+    const bool pair = passage.is_array() && passage.size() == 2 && passage[0].is_string() && passage[1].is_array();
+    require(pair, "{}: expected \"context\" to hold pairs of a title and its sentences", where);
+    std::string title = passage[0].get<std::string>(), text;
+    for (const json& sentence : passage[1]) {
+      require(sentence.is_string(), "{}: expected sentences to be strings, found a JSON {}", where,
+              sentence.type_name());
+      text += sentence.get<std::string>();
+    }
+    question.passages.push_back(set.add({title, std::move(text), title}, where));
+    if (titles.contains(title)) question.gold.push_back(question.passages.back());
+  }
+  question.id = json_text_of(record, "_id", where);
+  if (divisible_by_five(question.id, where)) set.add(std::move(question), place.short_name, where);
+}
+
+// The answers are a list, or in the original table's manner a list as a text.
+void read_popqa(const json& record, const Place& place, QuestionSetBuilder& set) {
+  json object = record;
+  if (const auto text = object.find("possible_answers"); text != object.end() && text->is_string()) {
+    *text = json::parse(text->get<std::string>(), nullptr, false);
+    require(text->is_array(), "{}: expected \"possible_answers\" to hold a list of answers, found another text",
+            place.where);
+  }
+  OpenQuestion question{id_of(object, place.where), json_text_of(object, "question", place.where),
+                        answers_of(object, "possible_answers", place.where)};
+  if (object.contains("paragraphs")) {
+    add_passages(json_list_of(object, "paragraphs", place.where), "is_supporting", place.where, set, question);
+  }
+  set.add(std::move(question), place.short_name, place.where);
+}
+
+void read_nq_open(const json& record, const Place& place, QuestionSetBuilder& set) {
+  set.add({id_of(record, place.where), json_text_of(record, "question", place.where),
+           answers_of(record, "answer", place.where)},
+          place.short_name, place.where);
+}
+
+void read_flashrag(const json& record, const Place& place, QuestionSetBuilder& set) {
+  set.add({id_of(record, place.where), json_text_of(record, "question", place.where),
+           answers_of(record, "golden_answers", place.where)},
+          place.short_name, place.where);
+}
+
+std::vector<std::string> plain_answers(const json& record, const std::string& where) {
+  const bool several = record.contains("answers");
+  const char* name = several ? "answers" : "answer";
+  const auto found = record.find(name);
+  require(found != record.end(), "{}: \"answers\" is missing", where);
+  if (!several && found->is_string()) return {found->get<std::string>()};
+  return texts_of(*found, name, where);
+}
+
+void read_plain(const json& record, const Place& place, QuestionSetBuilder& set) {
+  const std::string& where = place.where;
+  OpenQuestion question{id_of(record, where), json_text_of(record, "question", where), plain_answers(record, where)};
+  // Files that gather several data sets number each by itself.
+  const std::string dataset = optional_text(record, "dataset", where);
+  if (!dataset.empty() && !question.id.empty()) question.id = dataset + "/" + question.id;
+  if (record.contains("context")) {
+    question.passages = question.gold = {set.add({"", json_text_of(record, "context", where), ""}, where)};
+  }
+  const char* name = record.contains("documents") ? "documents" : "passages";
+  std::vector<size_t> documents;
+  if (record.contains(name)) {
+    for (const json& passage : json_list_of(record, name, where)) {
+      const bool text = passage.is_string();
+      const std::string title = text ? "" : optional_text(passage, "title", where);
+      documents.push_back(
+          set.add({title, text ? passage.get<std::string>() : json_text_of(passage, "text", where), title}, where));
+    }
+  }
+  question.passages.insert(question.passages.end(), documents.begin(), documents.end());
+  if (record.contains("gold")) {
+    for (const json& index : json_list_of(record, "gold", where)) {
+      const bool there = index.is_number_unsigned() && index.get<uint64_t>() < documents.size();
+      require(there, "{}: expected \"gold\" to hold numbers below {}, the count of \"{}\", found {}", where,
+              documents.size(), name, index.dump());
+      question.gold.push_back(documents[index.get<size_t>()]);
+    }
+  }
+  set.add(std::move(question), place.short_name, where);
+}
+
+// ---- files that are one object
+
+void read_squad_paragraph(const json& paragraph, const std::string& article, const std::string& where,
+                          QuestionSetBuilder& set) {
+  const size_t passage = set.add({"", json_text_of(paragraph, "context", where), article}, where);
+  for (const json& qa : json_list_of(paragraph, "qas", where)) {
+    OpenQuestion question{id_of(qa, where), json_text_of(qa, "question", where)};
+    for (const json& answer : json_list_of(qa, "answers", where)) {
+      question.answers.push_back(json_text_of(answer, "text", where));
+    }
+    if (is_true(qa, "is_impossible")) question.answers.clear();
+    question.passages = question.gold = {passage};
+    set.add(std::move(question), fmt::format("qas {}", set.questions()), where);
+  }
+}
+
+void read_squad(const json& file, const std::string& path, QuestionSetBuilder& set) {
+  const json& articles = json_list_of(file, "data", path);
+  for (size_t a = 0; a < articles.size(); ++a) {
+    const std::string where = fmt::format("{}: data[{}]", path, a);
+    const json& paragraphs = json_list_of(articles[a], "paragraphs", where);
+    const std::string title = optional_text(articles[a], "title", where);
+    for (size_t p = 0; p < paragraphs.size(); ++p) {
+      read_squad_paragraph(paragraphs[p], title.empty() ? fmt::format("article {}", a) : title,
+                           fmt::format("{}.paragraphs[{}]", where, p), set);
+    }
+  }
+}
+
+void read_triviaqa(const json& file, const std::string& path, QuestionSetBuilder& set) {
+  const json& records = json_list_of(file, "Data", path);
+  for (size_t i = 0; i < records.size(); ++i) {
+    const std::string where = fmt::format("{}: Data[{}]", path, i);
+    const json& answer = json_member(records[i], "Answer", json::value_t::object, where);
+    OpenQuestion question{optional_text(records[i], "QuestionId", where), json_text_of(records[i], "Question", where)};
+    question.answers.push_back(json_text_of(answer, "Value", where));
+    for (const char* more : {"Aliases", "HumanAnswers"}) {
+      if (!answer.contains(more)) continue;
+      for (std::string& text : texts_of(answer.at(more), more, where)) question.answers.push_back(std::move(text));
+    }
+    set.add(std::move(question), fmt::format("Data[{}]", i), where);
+  }
+}
+
+// ---- which form, and the whole file
+
+std::string keys_of(const json& record) {
+  std::string keys;
+  for (const auto& [key, value] : record.items()) {
+    if (keys.size() > 200) return keys + ", ...";
+    keys += fmt::format("{}\"{}\"", keys.empty() ? "" : ", ", key);
+  }
+  return keys.empty() ? "nothing" : keys;
+}
+
+QuestionForm form_of(const json& record, const std::string& where) {
+  require(record.is_object(), "{}: expected a JSON object with a question, found a JSON {}", where, record.type_name());
+  if (record.contains("data")) return QuestionForm::squad;
+  if (record.contains("Data")) return QuestionForm::triviaqa;
+  if (record.contains("ctxs")) return QuestionForm::dpr;
+  if (record.contains("context") && record.contains("_id")) return QuestionForm::hotpotqa;
+  if (record.contains("possible_answers")) return QuestionForm::popqa;
+  if (record.contains("golden_answers")) return QuestionForm::flashrag;
+  const bool plain = record.contains("question") && (record.contains("answer") || record.contains("answers"));
+  require(plain, "{}: expected a question in one of the forms that are read, found an object with {}", where,
+          keys_of(record));
+  const bool list = record.contains("answer") && record["answer"].is_array();
+  const bool passages = record.contains("documents") || record.contains("passages") || record.contains("context");
+  return list && !passages ? QuestionForm::nq_open : QuestionForm::plain;
+}
+
+bool is_one_object(QuestionForm form) { return form == QuestionForm::squad || form == QuestionForm::triviaqa; }
+
+void read_record(QuestionForm form, const json& record, const Place& place, QuestionSetBuilder& set) {
+  require(record.is_object(), "{}: expected a JSON object with a question, found a JSON {}", place.where,
+          record.type_name());
+  switch (form) {
+    case QuestionForm::dpr: return read_dpr(record, place, set);
+    case QuestionForm::hotpotqa: return read_hotpotqa(record, place, set);
+    case QuestionForm::popqa: return read_popqa(record, place, set);
+    case QuestionForm::nq_open: return read_nq_open(record, place, set);
+    case QuestionForm::flashrag: return read_flashrag(record, place, set);
+    default: return read_plain(record, place, set);
+  }
+}
+
+// Reads records one after another; the first says which form they have, where none was named.
+class RecordReader {
+ public:
+  RecordReader(QuestionForm form, QuestionSetBuilder& set) : form_(form), set_(set) {}
+  void read(const json& record, const Place& place) {
+    if (form_ == QuestionForm::automatic) form_ = form_of(record, place.where);
+    require(!is_one_object(form_), "{}: expected a file of the form {} to be one JSON object, found a list of them",
+            place.where, question_form_name(form_));
+    read_record(form_, record, place, set_);
+  }
+  QuestionForm form() const { return form_; }
+
+ private:
+  QuestionForm form_;
+  QuestionSetBuilder& set_;
+};
+
+json parse(std::string_view text, const std::string& where) {
+  try {
+    return json::parse(text);
+  } catch (const json::parse_error& error) {
+    fail("{}: not valid JSON in UTF-8: it breaks off or goes wrong at byte {}", where, error.byte);
+  } catch (const json::out_of_range&) {
+    fail("{}: holds a number beyond the range of a double", where);
+  }
+}
+
+QuestionForm read_lines(TextFile& file, QuestionForm form, QuestionSetBuilder& set) {
+  RecordReader reader(form, set);
+  for (std::string line; file.next_line(line);) {
+    const std::string where = file.where();
+    reader.read(parse(line, where), {where, "line " + where.substr(where.rfind(':') + 1)});
+  }
+  return reader.form();
+}
+
+QuestionForm read_value(const json& file, const std::string& path, QuestionForm form, QuestionSetBuilder& set) {
+  if (file.is_array() && !is_one_object(form)) {
+    RecordReader reader(form, set);
+    for (size_t i = 0; i < file.size(); ++i) {
+      reader.read(file[i], {fmt::format("{}: [{}]", path, i), fmt::format("[{}]", i)});
+    }
+    return reader.form();
+  }
+  const QuestionForm found = form == QuestionForm::automatic ? form_of(file, path) : form;
+  if (found == QuestionForm::squad) read_squad(file, path, set);
+  if (found == QuestionForm::triviaqa) read_triviaqa(file, path, set);
+  require(is_one_object(found), "{}: expected a JSON array of questions, found a JSON {}", path, file.type_name());
+  return found;
+}
+
+// Whether a file holds an object a line, whatever its name: its first line is a whole one, and more follow.
+bool has_object_lines(const std::filesystem::path& path) {
+  const std::string name = plain_file_name(path);
+  if (name.ends_with(".jsonl") || name.ends_with(".ndjson")) return true;
+  TextFile file(path, TextNames::json);
+  std::string first, second;
+  if (!file.next_line(first) || first.find_first_not_of(" \t") != first.find('{') || !json::accept(first)) return false;
+  return file.next_line(second);
+}
+
+}  // namespace
+
+QuestionSet read_questions(const std::filesystem::path& path, QuestionForm form) {
+  QuestionSetBuilder set;
+  QuestionForm found = form;
+  if (has_object_lines(path)) {
+    TextFile file(path, TextNames::json);
+    found = read_lines(file, form, set);
+  } else {
+    found = read_value(parse(TextFile(path, TextNames::json).rest(), path.string()), path.string(), form, set);
+  }
+  return set.finish(path, found);
+}
+
+}  // namespace cepe

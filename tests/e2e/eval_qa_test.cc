@@ -1,0 +1,146 @@
+// cepe eval qa as a user runs it: a tiny golden model on excerpts of published files (tests/golden/qa).
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/file.h"
+#include "e2e/eval_samples.h"
+#include "e2e/run_cepe.h"
+
+namespace cepe {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+using testing::Not;
+
+const std::string kData = CEPE_TEST_DATA "/qa/";
+
+class EvalQa : public testing::Test {
+ protected:
+  // The tiny model's own window has 128 tokens, of about a letter each.
+  std::vector<std::string> qa(const std::string& out, const std::vector<std::string>& files,
+                              const std::vector<std::string>& more,
+                              const std::string& model = golden("published")) const {
+    std::vector<std::string> arguments = {"eval",     "qa",    "--model", model,          "--window",
+                                          "4096",     "--out", path(out), "--max-tokens", "6",
+                                          "--device", "cpu",   "--data"};
+    for (const std::string& file : files) arguments.push_back(kData + file);
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  }
+  void fails(const std::vector<std::string>& arguments, const std::string& phrase) const {
+    const CommandResult result = run_cepe(arguments);
+    EXPECT_EQ(result.status, 1);
+    EXPECT_EQ(result.out, "");
+    EXPECT_THAT(result.err, HasSubstr(phrase));
+  }
+  std::string path(const std::string& name) const { return (directory_.path() / name).string(); }
+  json results_of(const std::string& out) const { return json::parse(read_file(path(out) + "/results.json")); }
+
+  TemporaryDirectory directory_;
+};
+
+TEST_F(EvalQa, EachSettingIsAColumnWithItsControls) {
+  const CommandResult result =
+      run_cepe(qa("out", {"squad.json", "lost_in_the_middle.jsonl", "nq_open.jsonl"},
+                  {"--decoder-passages", "0,1", "--encoder-passages", "2", "--gold", "always,never", "--gold-position",
+                   "first", "--limit", "3", "--form", "question"}));
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.out,
+              testing::StartsWith("| questions | no passages | encoder 2, gold first | encoder 2, no gold | encoder 2, "
+                                  "another question's | decoder 1 + encoder 2, gold in the encoder, first | "));
+  for (const char* line : {"| squad, EM |", "| squad, F1 |", "| squad, has answer |", "| nq_open, F1 |"}) {
+    EXPECT_THAT(result.out, HasSubstr(line));
+  }
+  EXPECT_THAT(result.err, HasSubstr("nq_open: the file has no passages"));
+  EXPECT_EQ(read_file(path("out") + "/table.md"), result.out);
+  EXPECT_THAT(read_file(path("out") + "/plot.svg"), HasSubstr("</svg>"));
+
+  const std::vector<json> samples = samples_of(path("out"));
+  ASSERT_EQ(samples.size(), 3u * 7u * 2u + 3u);
+  std::map<std::string, std::vector<double>> f1;
+  for (const json& sample : samples) {
+    const json& tags = sample.at("tags");
+    EXPECT_EQ(std::to_string(sample.at("sources").size()), tags.at("encoder").get<std::string>()) << sample.at("id");
+    EXPECT_EQ(sample.at("context_tokens") == 0, tags.at("encoder") == "0");
+    EXPECT_THAT(sample.at("prediction").get<std::string>(), Not(HasSubstr("\n")));
+    f1[tags.at("task").get<std::string>() + tags.at("setting").get<std::string>()].push_back(
+        sample.at("scores").at("f1"));
+  }
+  const json results = results_of("out");
+  EXPECT_EQ(results.at("results").size(), (2u * 7u + 1u) * 3u);
+  EXPECT_EQ(results.at("by_answerable").size(), 0u);
+  EXPECT_EQ(results.at("configuration").at("command"), "eval qa");
+  EXPECT_EQ(results.at("configuration").at("data").at(0).at("sha256"), sha256_file(kData + "squad.json"));
+  for (const json& row : results.at("results")) {
+    if (row.at("score") != "f1") continue;
+    const std::vector<double>& values =
+        f1.at(row.at("tags").at("task").get<std::string>() + row.at("tags").at("setting").get<std::string>());
+    double sum = 0;
+    for (const double value : values) sum += value;
+    EXPECT_EQ(row.at("n"), values.size());
+    EXPECT_NEAR(row.at("value"), sum / static_cast<double>(values.size()), 1e-12);
+  }
+}
+
+TEST_F(EvalQa, AKilledRunGoesOnToTheSameFile) {
+  const std::vector<std::string> more = {
+      "--encoder-passages", "2", "--gold-position", "first,last", "--decoder-passages", "0,1",
+      "--demonstrations",   "1", "--batch",         "4"};
+  ASSERT_EQ(run_cepe(qa("whole", {"squad.json", "hotpotqa.json"}, more)).status, 0);
+  const std::string expected = read_file(path("whole") + "/samples.jsonl"), file = path("killed") + "/samples.jsonl";
+  const CommandResult killed =
+      run_cepe(qa("killed", {"squad.json", "hotpotqa.json"}, more),
+               {.shell = "(for i in $(seq 6000); do if [ $(cat '" + file +
+                         "' | wc -l) -ge 5 ]; then kill -9 $$; break; fi; sleep 0.005; done) >/dev/null 2>&1 & true"});
+  ASSERT_EQ(killed.status, 128 + 9) << killed.err;
+  ASSERT_LT(read_file(file).size(), expected.size());
+  ASSERT_EQ(run_cepe(qa("killed", {"squad.json", "hotpotqa.json"}, more)).status, 0);
+  EXPECT_EQ(read_file(file), expected);
+  EXPECT_GT(results_of("killed").at("resumed"), 0);
+  EXPECT_EQ(results_of("killed").at("results"), results_of("whole").at("results"));
+  fails(qa("killed", {"squad.json", "hotpotqa.json"}, {}), "an evaluation with");
+}
+
+TEST_F(EvalQa, QuestionsWithoutAnAnswerHaveScoresOfTheirOwn) {
+  const CommandResult result = run_cepe(qa("out", {"squad.json"}, {"--unanswerable", "--encoder-passages", "1"}));
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("| squad, unanswerable or not |"));
+  const json results = results_of("out");
+  int64_t with = 0, without = 0;
+  for (const json& row : results.at("by_answerable")) {
+    if (row.at("score") != "em" || row.at("tags").at("setting") != "encoder 1, gold") continue;
+    (row.at("tags").at("answerable") == "yes" ? with : without) = row.at("n");
+  }
+  EXPECT_EQ(with, 4);
+  EXPECT_EQ(without, 3);
+}
+
+TEST_F(EvalQa, APlainDecoderReadsThePassagesItself) {
+  ASSERT_EQ(run_cepe(qa("plain", {"squad.json"}, {"--limit", "1"}, golden("plain"))).status, 0);
+  const std::vector<json> samples = samples_of(path("plain"));
+  ASSERT_EQ(samples.size(), 5u) << "none, one, five and their controls";
+  EXPECT_EQ(samples.at(1).at("tags").at("decoder"), "1");
+  EXPECT_GT(samples.at(1).at("prompt_tokens"), samples.at(0).at("prompt_tokens"));
+  fails(qa("x", {"squad.json"}, {"--encoder-passages", "2"}, golden("plain")), "--encoder-passages 2: ");
+}
+
+TEST_F(EvalQa, OptionsWithoutSenseAreRefused) {
+  const auto refused = [&](const std::vector<std::string>& more, const std::string& phrase) {
+    fails(qa("x", {"squad.json"}, more), phrase);
+  };
+  refused({"--gold", "sometimes"}, "--gold: expected always, never or retrieved, found \"sometimes\"");
+  refused({"--gold-position", "second"}, "--gold-position: expected first, middle, last, random or a number");
+  refused({"--gold-position", "7"}, "expected a place below the 1 passages of the encoder, found 7");
+  refused({"--gold-reader", "both"}, "--gold-reader: expected encoder or decoder");
+  refused({"--distractors", "none"}, "--distractors: expected article or others");
+  refused({"--controls", "all"}, "--controls: expected no-passages, other-passages or none");
+  refused({"--encoder-passages", "-1"}, "--encoder-passages: expected 0 or more, found -1");
+  refused({"--limit", "-1"}, "--limit");
+  refused({"--data-form", "squad2"}, "--data-form: expected one of auto, dpr, squad");
+  refused({"--data-form", "plain"}, "squad.json: expected a JSON array of questions");
+  fails(qa("x", {"none.json"}, {}), "none.json");
+}
+
+}  // namespace
+}  // namespace cepe
