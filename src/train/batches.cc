@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "base/error.h"
@@ -16,6 +17,9 @@ constexpr size_t kAhead = 2;  // steps
 // Decoder parts of any length are padded to a multiple, so that a run meets few shapes: attention kernels are planned
 // once for each.
 constexpr int64_t kPositionStep = 64;
+// What a batch costs whatever it holds, in padded tokens: launching its kernels takes a GPU's host about 10 ms, in which
+// SmolLM2's parts train on so many.
+constexpr int64_t kBatchTokens = 8192;
 
 SpanSamplerOptions span_options(const TrainConfig& config) {
   SpanSamplerOptions options;
@@ -169,19 +173,29 @@ std::vector<std::vector<size_t>> cut_into_batches(const TrainConfig& config, con
   });
   const int64_t most_chunks = config.micro_batch * (config.max_context_tokens() / config.chunk_length);
   const int64_t most_positions = config.micro_batch * config.decoder_tokens;
-  std::vector<std::vector<size_t>> batches;
-  int64_t chunks = 0, positions = 0;  // of the longest of the last batch
-  for (size_t i : indices) {
-    const int64_t size = batches.empty() ? 0 : static_cast<int64_t>(batches.back().size()) + 1;
-    chunks = std::max(chunks, chunks_of(samples[i]));
-    positions = padded_positions(config, std::max(positions, samples[i].positions()));
-    if (batches.empty() || size * chunks > most_chunks || size * positions > most_positions) {
-      batches.emplace_back();
-      chunks = chunks_of(samples[i]);
-      positions = padded_positions(config, samples[i].positions());
+  // least[n]: the least cost of the first n, whose last batch begins at first[n].
+  std::vector<int64_t> least(indices.size() + 1, std::numeric_limits<int64_t>::max());
+  std::vector<size_t> first(indices.size() + 1, 0);
+  least[0] = 0;
+  for (size_t end = 1; end <= indices.size(); ++end) {
+    const int64_t chunks = chunks_of(samples[indices[end - 1]]);
+    int64_t positions = 0;
+    for (size_t begin = end; begin-- > 0;) {
+      const auto size = static_cast<int64_t>(end - begin);
+      positions = padded_positions(config, std::max(positions, samples[indices[begin]].positions()));
+      if (size > 1 && (size * chunks > most_chunks || size * positions > most_positions)) break;
+      const int64_t cost = least[begin] + size * (chunks * config.chunk_length + positions) + kBatchTokens;
+      if (cost >= least[end]) continue;
+      least[end] = cost;
+      first[end] = begin;
     }
-    batches.back().push_back(i);
   }
+  std::vector<std::vector<size_t>> batches;
+  for (size_t end = indices.size(); end > 0; end = first[end]) {
+    batches.emplace_back(indices.begin() + static_cast<std::ptrdiff_t>(first[end]),
+                         indices.begin() + static_cast<std::ptrdiff_t>(end));
+  }
+  std::reverse(batches.begin(), batches.end());
   return batches;
 }
 

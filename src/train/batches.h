@@ -41,9 +41,9 @@ Sample plain_sample(const TrainConfig& config, const int64_t* span, int64_t chun
 
 Batch lay_out(const TrainConfig& config, const std::vector<const Sample*>& samples);
 
-// Cuts samples (indices into `samples`) into batches: in the order of their chunks, a batch as long as its padded
-// context and its padded decoder tokens are each no more than those of train.micro_batch plain samples. A sample that
-// exceeds them is a batch of its own.
+// Cuts samples (indices into `samples`) into batches in the order of their chunks, so that padding and the number of
+// batches together cost least. A batch's padded context and padded decoder tokens are each no more than those of
+// train.micro_batch plain samples; a sample that exceeds them is a batch of its own.
 std::vector<std::vector<size_t>> cut_into_batches(const TrainConfig& config, const std::vector<Sample>& samples,
                                                   std::vector<size_t> indices);
 

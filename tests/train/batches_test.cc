@@ -132,6 +132,21 @@ TEST(Batches, CutsWithinTheSizeOfPlainSamples) {
             (std::vector<std::vector<size_t>>{{0, 1, 2, 3}, {4, 5, 6, 7}}));
 }
 
+// Two short samples beside two long ones would be padded to 60 chunks of 256; beside two of three chunks padding costs
+// less than a batch more.
+TEST(Batches, KeepsLongSamplesFromShortOnes) {
+  TrainConfig config = small_config();
+  config.chunk_length = 256;
+  config.context_chunks = {100};
+  const auto sample = [](size_t chunks) {
+    return Sample{counted(0, static_cast<int64_t>(chunks) + 4), std::vector<int64_t>(chunks, 1), {}};
+  };
+  const std::vector<Sample> samples = {sample(60), sample(1), sample(60), sample(1)};
+  EXPECT_EQ(cut_into_batches(config, samples, {0, 1, 2, 3}), (std::vector<std::vector<size_t>>{{1, 3}, {0, 2}}));
+  const std::vector<Sample> near = {sample(3), sample(1), sample(3), sample(1)};
+  EXPECT_EQ(cut_into_batches(config, near, {0, 1, 2, 3}), (std::vector<std::vector<size_t>>{{1, 3, 0, 2}}));
+}
+
 TEST(Batches, MaskStatistics) {
   const int64_t samples = 100, M = 200, L = 8;
   std::map<int64_t, double> share;
