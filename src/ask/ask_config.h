@@ -32,7 +32,7 @@ struct AskConfig {
   int64_t decoder_tokens = 1024;                              // at most
   double answer_weight = 1, question_weight = 0;              // of each token, in the loss
   double chat = 0.2;                                          // share of samples in the model's chat template
-  double single = 0.3;                                        // share of samples with one question only
+  double single = 0.2;                                        // share of samples with one question only
   double unanswerable = 0.05;                                 // of questions of files, without their passages
   int64_t passages = 40;                                      // at most, beside the right ones
   int64_t shard_samples = 20000;                              // in one shard

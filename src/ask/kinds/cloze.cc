@@ -81,7 +81,7 @@ bool is_prose(std::string_view sentence) {
 }  // namespace
 
 AskDraft make_cloze(const AskSources& sources, AskRequest& request) {
-  constexpr int kTries = 80;
+  constexpr int kTries = 120;
   AskRandom& random = request.random;
   AskDraft draft;
   for (int64_t left = request.tokens(); left > 60;) {
@@ -102,7 +102,7 @@ AskDraft make_cloze(const AskSources& sources, AskRequest& request) {
   }
   draft.titles = titles.size() == draft.documents.size() && titles.size() > 1 && !titles.contains("");
   std::set<std::string> asked;
-  const int64_t turns = random.log_between(1, 12);
+  const int64_t turns = random.log_between(1, 20);
   for (int i = 0; i < kTries && static_cast<int64_t>(draft.turns.size()) < turns; ++i) {
     const size_t d = static_cast<size_t>(random.below(static_cast<int64_t>(pieces.size())));
     if (pieces[d].empty()) continue;

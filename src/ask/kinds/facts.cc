@@ -30,7 +30,7 @@ class FactMaker {
 
   AskDraft make() {
     const int64_t most = std::clamp<int64_t>(request_.tokens() / (2 * kStatementTokens), 1, kMostFacts);
-    const int64_t count = random_.log_between(1, most);
+    const int64_t count = random_.chance(0.4) ? random_.between((most + 1) / 2, most) : random_.log_between(1, most);
     choose_mix();
     for (int64_t i = 0; i < count; ++i) state();
     const bool alone = count >= 4 && random_.chance(0.1);  // a list of nothing but facts

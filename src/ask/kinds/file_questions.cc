@@ -25,7 +25,7 @@ constexpr const char* kInstructions[] = {
 constexpr const char* kOrUnanswerable[] = {" If it cannot be answered, say \"unanswerable\".",
                                            " Say \"unanswerable\" where the documents do not answer it."};
 
-constexpr int64_t kMostGroups = 6;
+constexpr int64_t kMostGroups = 8;
 constexpr size_t kMostOfGroup = 8;
 
 // Questions of so many groups, each group on passages of its own, in random order; the passages.
@@ -117,7 +117,7 @@ AskDraft make_file_questions(const AskSources& sources, AskRequest& request) {
   const bool without_gold = random.chance(request.unanswerable);
   const int64_t room = request.tokens() / kPassageTokens;
   // In a part of the long contexts, questions about several passages, which are among the others for each other.
-  const bool several = !without_gold && room >= 4 && random.chance(0.6);
+  const bool several = !without_gold && room >= 4 && random.chance(0.75);
   std::vector<const AskQuestion*> questions;
   std::vector<size_t> gold =
       draw_questions(sources, request, several ? random.between(2, std::min(room / 2, kMostGroups)) : 1, questions);
@@ -126,7 +126,7 @@ AskDraft make_file_questions(const AskSources& sources, AskRequest& request) {
   std::vector<size_t> chosen =
       PassageChooser(sources, request, *questions[0], gold).others(std::min(left, request.max_passages), without_gold);
   // A part has the right passages in the decoder's own window, and others in the encoder.
-  const bool in_decoder = !without_gold && !several && !chosen.empty() && random.chance(0.1);
+  const bool in_decoder = !without_gold && !several && !chosen.empty() && random.chance(0.25);
   if (!without_gold && !in_decoder) chosen.insert(chosen.end(), gold.begin(), gold.end());
   random.shuffle(chosen);
   for (const size_t passage : chosen) draft.documents.push_back(as_document(sources.questions.passages()[passage]));
