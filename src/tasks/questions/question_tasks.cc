@@ -62,9 +62,11 @@ class QuestionSource {
   void choose_questions();
   bool has_passages(const OpenQuestion& question) const;
   bool fits(size_t question) const;
-  std::vector<size_t> distractors(size_t question, int64_t count) const;
-  Chosen choose(size_t question, const QuestionSetting& setting) const;
-  Chosen choose_with_gold(size_t question, const QuestionSetting& setting) const;
+  // Passages beside the gold ones; none contains what is to be avoided.
+  std::vector<size_t> distractors(size_t question, int64_t count, const AnswerFinder& avoided) const;
+  Chosen choose(size_t question, const QuestionSetting& setting, const AnswerFinder& avoided) const;
+  Chosen choose_with_gold(size_t question, const QuestionSetting& setting, const AnswerFinder& avoided) const;
+  Chosen choose_of_another(size_t question, const QuestionSetting& setting) const;
   // Drawn from those that suit.
   std::vector<size_t> questions_of_other_clusters(size_t question, Purpose purpose, size_t count,
                                                   const std::function<bool(const OpenQuestion&)>& suits) const;
@@ -137,15 +139,14 @@ std::vector<std::string> QuestionSource::notes() const {
   return notes;
 }
 
-std::vector<size_t> QuestionSource::distractors(size_t question, int64_t count) const {
+std::vector<size_t> QuestionSource::distractors(size_t question, int64_t count, const AnswerFinder& avoided) const {
   const OpenQuestion& asked = set_->questions[question];
-  const AnswerFinder answer(asked.answers);
   std::vector<size_t> found;
   std::set<size_t> seen(asked.gold.begin(), asked.gold.end());
   const auto enough = [&] { return static_cast<int64_t>(found.size()) >= count; };
   const auto offer = [&](size_t passage) {
     if (enough() || !seen.insert(passage).second) return enough();
-    if (!answer.found_in(passage_text(set_->passages[passage]))) found.push_back(passage);
+    if (!avoided.found_in(passage_text(set_->passages[passage]))) found.push_back(passage);
     return enough();
   };
   for (const size_t passage : asked.passages) offer(passage);
@@ -160,13 +161,14 @@ std::vector<size_t> QuestionSource::distractors(size_t question, int64_t count) 
   return found;
 }
 
-Chosen QuestionSource::choose_with_gold(size_t question, const QuestionSetting& setting) const {
+Chosen QuestionSource::choose_with_gold(size_t question, const QuestionSetting& setting,
+                                        const AnswerFinder& avoided) const {
   const OpenQuestion& asked = set_->questions[question];
   const int64_t places = setting.of(setting.reader);
   std::vector<size_t> gold = asked.gold;
   if (static_cast<int64_t>(gold.size()) > places) gold.resize(static_cast<size_t>(places));
   const auto golds = static_cast<int64_t>(gold.size());
-  const std::vector<size_t> others = distractors(question, setting.passages() - golds);
+  const std::vector<size_t> others = distractors(question, setting.passages() - golds, avoided);
   const bool decoder = setting.reader == PassageReader::decoder;
   const int64_t first = std::min<int64_t>(setting.decoder - (decoder ? golds : 0), std::ssize(others));
   Chosen chosen{{others.begin(), others.begin() + first}, {others.begin() + first, others.end()}};
@@ -176,15 +178,31 @@ Chosen QuestionSource::choose_with_gold(size_t question, const QuestionSetting& 
   return chosen;
 }
 
-Chosen QuestionSource::choose(size_t question, const QuestionSetting& setting) const {
+Chosen QuestionSource::choose(size_t question, const QuestionSetting& setting, const AnswerFinder& avoided) const {
   if (setting.passages() == 0) return {};
-  if (setting.gold == GoldPassage::always) return choose_with_gold(question, setting);
+  if (setting.gold == GoldPassage::always) return choose_with_gold(question, setting, avoided);
   const OpenQuestion& asked = set_->questions[question];
   std::vector<size_t> all =
-      setting.gold == GoldPassage::never ? distractors(question, setting.passages()) : asked.passages;
+      setting.gold == GoldPassage::never ? distractors(question, setting.passages(), avoided) : asked.passages;
   const int64_t count = std::min<int64_t>(setting.passages(), std::ssize(all));
   const int64_t first = std::min(setting.decoder, count);
   return {{all.begin(), all.begin() + first}, {all.begin() + first, all.begin() + count}};
+}
+
+// What another question has in the setting, without an answer to this one.
+Chosen QuestionSource::choose_of_another(size_t question, const QuestionSetting& setting) const {
+  std::vector<std::string> answers = set_->questions[question].answers;
+  const AnswerFinder own(answers);
+  const auto suits = [&](const OpenQuestion& other) {
+    const std::vector<size_t>& brought = setting.gold == GoldPassage::retrieved ? other.passages : other.gold;
+    return has_passages(other) && std::none_of(brought.begin(), brought.end(), [&](size_t passage) {
+             return own.found_in(passage_text(set_->passages[passage]));
+           });
+  };
+  const size_t other = questions_of_other_clusters(question, kOther, 1, suits).front();
+  const std::vector<std::string>& others = set_->questions[other].answers;
+  answers.insert(answers.end(), others.begin(), others.end());
+  return choose(other, setting, AnswerFinder(answers));
 }
 
 std::vector<size_t> QuestionSource::questions_of_other_clusters(
@@ -243,9 +261,8 @@ Question QuestionSource::worded(size_t question, const std::vector<size_t>& pass
 
 Example QuestionSource::make(size_t question, const QuestionSetting& setting) const {
   const OpenQuestion& asked = set_->questions[question];
-  const auto suits = [&](const OpenQuestion& other) { return has_passages(other); };
-  const size_t from = setting.other ? questions_of_other_clusters(question, kOther, 1, suits).front() : question;
-  const Chosen chosen = choose(from, setting);
+  const Chosen chosen =
+      setting.other ? choose_of_another(question, setting) : choose(question, setting, AnswerFinder(asked.answers));
   const bool always = setting.gold == GoldPassage::always && !setting.other && setting.passages() > 0;
   Example example;
   example.id = fmt::format("{}/{}/{}", set_->name, asked.id, setting_name(setting));

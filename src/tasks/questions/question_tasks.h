@@ -28,7 +28,7 @@ struct QuestionTasks {
 // Beside the gold ones stand passages without an answer: the question's own, then (same_article) others of the same
 // article, then any of the set, drawn by the seed. All gold passages of a question stand together, as far as their
 // reader has places; where only one reads passages, it reads the gold ones. The control "another question's" has the
-// passages that a question of another cluster has in that setting.
+// passages that a question of another cluster has in that setting, none of them with an answer to this one.
 //
 // Sets without passages have the setting "no passages" alone. Where passages are asked for, only questions with a gold
 // passage (always, never) or passages of their own (retrieved) are asked. Error on numbers out of range, an empty list,
