@@ -8,6 +8,7 @@
 #include <cmath>
 #include <functional>
 #include <string_view>
+#include <vector>
 
 #include "base/error.h"
 

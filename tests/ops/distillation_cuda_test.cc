@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <cmath>
 #include <functional>
+#include <vector>
 
 #include "ops/cuda_device.h"
 #include "ops/distillation.h"
