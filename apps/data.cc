@@ -8,7 +8,7 @@
 #include "apps/output.h"
 #include "base/error.h"
 #include "base/report.h"
-#include "train/tokenize.h"
+#include "data/tokenize.h"
 
 namespace cepe {
 namespace {

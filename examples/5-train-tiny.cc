@@ -9,8 +9,8 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "data/tokenize.h"
 #include "model/checkpoint/checkpoint.h"
-#include "train/tokenize.h"
 #include "train/trainer.h"
 
 using namespace cepe;

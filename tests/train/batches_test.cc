@@ -7,7 +7,7 @@
 #include <numeric>
 
 #include "base/temporary_directory.h"
-#include "train/corpora.h"
+#include "data/corpora.h"
 
 namespace cepe {
 namespace {

@@ -11,7 +11,7 @@
 
 #include "base/file.h"
 #include "base/temporary_directory.h"
-#include "train/corpora.h"
+#include "data/corpora.h"
 
 namespace cepe {
 namespace {

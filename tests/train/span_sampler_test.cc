@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "base/temporary_directory.h"
-#include "train/corpora.h"
+#include "data/corpora.h"
 
 namespace cepe {
 namespace {

@@ -12,7 +12,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/temporary_directory.h"
-#include "train/corpora.h"
+#include "data/corpora.h"
 #include "train/trainer.h"
 
 namespace cepe {

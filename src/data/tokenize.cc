@@ -1,4 +1,4 @@
-#include "train/tokenize.h"
+#include "data/tokenize.h"
 
 #include <algorithm>
 #include <atomic>
@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "base/error.h"
+#include "data/shards.h"
 #include "text/text_file.h"
-#include "train/shards.h"
 
 namespace cepe {
 namespace {

@@ -1,6 +1,8 @@
-#include "train/shards.h"
+#include "data/shards.h"
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstring>
 
 #include "base/error.h"
@@ -10,8 +12,9 @@ namespace {
 
 constexpr char kMagic[8] = {'C', 'E', 'P', 'E', 'T', 'O', 'K', 'S'};
 constexpr char kEndMagic[8] = {'C', 'E', 'P', 'E', 'T', 'E', 'N', 'D'};
-constexpr uint32_t kVersion = 1;
-constexpr uint64_t kHeaderBytes = 64, kFooterBytes = 64, kDocumentBytes = 24;
+constexpr uint32_t kDocumentsVersion = 1, kSamplesVersion = 2;
+constexpr uint64_t kHeaderBytes = 64, kFooterBytes = 64, kDocumentBytes = 24, kSampleBytes = 40, kPieceBytes = 8;
+constexpr uint32_t kContextBit = 0x80000000u;  // of a piece's length
 constexpr size_t kMaxDomainBytes = 255;
 constexpr size_t kFlushBytes = 1 << 22;
 
@@ -41,6 +44,29 @@ class Fnv1a {
   uint64_t state_ = 14695981039346656037u;
 };
 
+// Why these pieces cannot be a sample of `tokens` tokens; empty: they can.
+std::string fault_of(std::span<const SamplePiece> pieces, int64_t tokens) {
+  int64_t left = tokens, decoder = 0;
+  bool scored = false;
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    const SamplePiece& piece = pieces[i];
+    if (piece.length < 1 || piece.length > left)
+      return fmt::format("piece {} has {} tokens where {} are left", i, piece.length, left);
+    if (!std::isfinite(piece.weight) || piece.weight < 0)
+      return fmt::format("piece {} has the weight {}, expected a number of at least 0", i, piece.weight);
+    if (piece.context && piece.weight != 0)
+      return fmt::format("piece {} is context and has the weight {}, expected 0", i, piece.weight);
+    if (piece.context && decoder > 0) return fmt::format("piece {} is context after the decoder's tokens", i);
+    left -= piece.length;
+    if (piece.context) continue;
+    decoder += piece.length;
+    scored = scored || (piece.weight > 0 && decoder > 1);  // the decoder's first token is never predicted
+  }
+  if (left != 0) return fmt::format("the pieces leave {} tokens over", left);
+  if (!scored) return "no token after the decoder's first has a weight above 0";
+  return "";
+}
+
 template <typename T>
 T largest(std::span<const std::byte> bytes, int64_t count) {
   const T* ids = reinterpret_cast<const T*>(bytes.data());
@@ -66,12 +92,12 @@ uint64_t tokenizer_fingerprint(const Tokenizer& tokenizer) {
   return hash.value() == 0 ? 1 : hash.value();
 }
 
-ShardWriter::ShardWriter(std::filesystem::path path, ShardVocabulary vocabulary)
-    : path_(path), file_(path), vocabulary_(vocabulary) {
+ShardWriter::ShardWriter(std::filesystem::path path, ShardVocabulary vocabulary, ShardKind kind)
+    : path_(path), file_(path), vocabulary_(vocabulary), kind_(kind) {
   require(vocabulary.size > 0 && vocabulary.size <= INT32_MAX, "{}: a vocabulary of {} tokens", path_.string(),
           vocabulary.size);
   buffer_.append(kMagic, sizeof kMagic);
-  append<uint32_t>(buffer_, kVersion);
+  append<uint32_t>(buffer_, kind == ShardKind::samples ? kSamplesVersion : kDocumentsVersion);
   append<uint32_t>(buffer_, vocabulary.size <= 65536 ? 2 : 4);
   append<uint64_t>(buffer_, static_cast<uint64_t>(vocabulary.size));
   append<uint64_t>(buffer_, vocabulary.fingerprint);
@@ -79,15 +105,35 @@ ShardWriter::ShardWriter(std::filesystem::path path, ShardVocabulary vocabulary)
 }
 
 void ShardWriter::add(std::span<const TokenId> tokens, const std::string& domain) {
+  require(kind_ == ShardKind::documents, "{}: a document in a shard of samples", path_.string());
+  append_document(tokens, domain);
+}
+
+void ShardWriter::add_sample(std::span<const TokenId> tokens, std::span<const SamplePiece> pieces,
+                             const std::string& domain) {
+  require(kind_ == ShardKind::samples, "{}: a sample in a shard of documents", path_.string());
+  const std::string fault = fault_of(pieces, static_cast<int64_t>(tokens.size()));
+  require(fault.empty(), "{}: sample {}: {}", path_.string(), documents_.size(), fault);
+  append_document(tokens, domain);
+  documents_.back().first_piece = static_cast<int64_t>(pieces_.size());
+  documents_.back().pieces = static_cast<int64_t>(pieces.size());
+  pieces_.insert(pieces_.end(), pieces.begin(), pieces.end());
+}
+
+// Checks everything before anything is kept.
+void ShardWriter::append_document(std::span<const TokenId> tokens, const std::string& domain) {
   require(!tokens.empty(), "{}: a document without tokens", path_.string());
+  require(tokens.size() < kContextBit, "{}: a document of {} tokens", path_.string(), tokens.size());
   require(!domain.empty() && domain.size() <= kMaxDomainBytes, "{}: a domain's name takes 1 to {} bytes, found {}",
           path_.string(), kMaxDomainBytes, domain.size());
+  for (TokenId id : tokens) {
+    require(id >= 0 && id < vocabulary_.size, "{}: token id {} is outside the vocabulary of {}", path_.string(), id,
+            vocabulary_.size);
+  }
   auto [entry, fresh] = domain_index_.try_emplace(domain, static_cast<int32_t>(domains_.size()));
   if (fresh) domains_.push_back(domain);
   const bool narrow = vocabulary_.size <= 65536;
   for (TokenId id : tokens) {
-    require(id >= 0 && id < vocabulary_.size, "{}: token id {} is outside the vocabulary of {}", path_.string(), id,
-            vocabulary_.size);
     if (narrow) {
       append<uint16_t>(buffer_, static_cast<uint16_t>(id));
     } else {
@@ -109,6 +155,13 @@ void ShardWriter::commit() {
     append<uint64_t>(buffer_, static_cast<uint64_t>(document.offset));
     append<uint64_t>(buffer_, static_cast<uint64_t>(document.length));
     append<uint64_t>(buffer_, static_cast<uint64_t>(document.domain));
+    if (kind_ == ShardKind::documents) continue;
+    append<uint64_t>(buffer_, static_cast<uint64_t>(document.first_piece));
+    append<uint64_t>(buffer_, static_cast<uint64_t>(document.pieces));
+  }
+  for (const SamplePiece& piece : pieces_) {
+    append<uint32_t>(buffer_, static_cast<uint32_t>(piece.length) | (piece.context ? kContextBit : 0));
+    append<uint32_t>(buffer_, std::bit_cast<uint32_t>(piece.weight));
   }
   uint64_t domain_bytes = 0;
   for (const std::string& domain : domains_) {
@@ -121,6 +174,7 @@ void ShardWriter::commit() {
   append<uint64_t>(footer, static_cast<uint64_t>(tokens_));
   append<uint64_t>(footer, documents_.size());
   append<uint64_t>(footer, domains_.size());
+  append<uint64_t>(footer, pieces_.size());
   footer.resize(kFooterBytes - sizeof kEndMagic, '\0');
   footer.append(kEndMagic, sizeof kEndMagic);
   file_.write(buffer_ + footer);
@@ -128,19 +182,21 @@ void ShardWriter::commit() {
 }
 
 TokenShard::TokenShard(const std::filesystem::path& path) : file_(path) {
+  read_header();
   read_layout();
   check_tokens();
 }
 
-void TokenShard::read_layout() {
+void TokenShard::read_header() {
   const std::string name = path().string();
   const auto bytes = file_.bytes();
   require(bytes.size() >= kHeaderBytes + kFooterBytes, "{}: {} bytes are too few for a token shard", name,
           bytes.size());
   require(std::memcmp(bytes.data(), kMagic, sizeof kMagic) == 0, "{}: not a token shard (made by `cepe data`)", name);
   const uint32_t version = load<uint32_t>(bytes, 8);
-  require(version == kVersion, "{}: token shard of version {}, expected {}", name, version, kVersion);
-  const uint64_t footer = bytes.size() - kFooterBytes;
+  require(version == kDocumentsVersion || version == kSamplesVersion,
+          "{}: token shard of version {}, expected {} or {}", name, version, kDocumentsVersion, kSamplesVersion);
+  kind_ = version == kSamplesVersion ? ShardKind::samples : ShardKind::documents;
   require(std::memcmp(bytes.data() + bytes.size() - sizeof kEndMagic, kEndMagic, sizeof kEndMagic) == 0,
           "{}: the token shard has no end mark: it is cut short", name);
   width_ = load<uint32_t>(bytes, 12);
@@ -149,18 +205,27 @@ void TokenShard::read_layout() {
   require(width_ == (vocabulary <= 65536 ? 2 : 4), "{}: token ids of {} bytes for a vocabulary of {}", name, width_,
           vocabulary);
   vocabulary_ = {static_cast<int64_t>(vocabulary), load<uint64_t>(bytes, 24)};
+}
 
+void TokenShard::read_layout() {
+  const std::string name = path().string();
+  const auto bytes = file_.bytes();
+  const uint64_t footer = bytes.size() - kFooterBytes, limit = bytes.size();
   const uint64_t tokens = load<uint64_t>(bytes, footer), documents = load<uint64_t>(bytes, footer + 8);
-  const uint64_t domains = load<uint64_t>(bytes, footer + 16), limit = bytes.size();
+  const uint64_t domains = load<uint64_t>(bytes, footer + 16), pieces = load<uint64_t>(bytes, footer + 24);
   // Each count is bounded by the file's size first, so that no product below can overflow.
-  require(tokens <= limit && documents <= limit && domains <= limit,
-          "{}: {} tokens, {} documents and {} domains do not fit in {} bytes", name, tokens, documents, domains, limit);
+  require(tokens <= limit && documents <= limit && domains <= limit && pieces <= limit,
+          "{}: {} tokens, {} documents, {} domains and {} pieces do not fit in {} bytes", name, tokens, documents,
+          domains, pieces, limit);
+  require(kind_ == ShardKind::samples || pieces == 0, "{}: {} pieces of samples in a shard of documents", name, pieces);
   const uint64_t documents_at = kHeaderBytes + padded(tokens * static_cast<uint64_t>(width_));
-  const uint64_t domains_at = documents_at + documents * kDocumentBytes;
-  require(domains_at <= footer, "{}: {} tokens and {} documents do not fit in {} bytes", name, tokens, documents,
-          limit);
+  pieces_at_ = documents_at + documents * (kind_ == ShardKind::samples ? kSampleBytes : kDocumentBytes);
+  const uint64_t domains_at = pieces_at_ + pieces * kPieceBytes;
+  require(domains_at <= footer, "{}: {} tokens, {} documents and {} pieces do not fit in {} bytes", name, tokens,
+          documents, pieces, limit);
   require(tokens > 0 && documents > 0 && domains > 0, "{}: the token shard is empty", name);
   tokens_ = static_cast<int64_t>(tokens);
+  pieces_ = static_cast<int64_t>(pieces);
   read_domains(domains_at, domains, footer);
   read_documents(documents_at, documents);
 }
@@ -186,21 +251,53 @@ void TokenShard::read_domains(uint64_t offset, uint64_t count, uint64_t end) {
 void TokenShard::read_documents(uint64_t offset, uint64_t count) {
   const std::string name = path().string();
   const auto bytes = file_.bytes();
-  int64_t next = 0;
+  const bool samples = kind_ == ShardKind::samples;
+  const char* what = samples ? "sample" : "document";
+  int64_t next = 0, next_piece = 0;
   documents_.reserve(count);
   for (uint64_t i = 0; i < count; ++i) {
-    const uint64_t at = offset + i * kDocumentBytes;
+    const uint64_t at = offset + i * (samples ? kSampleBytes : kDocumentBytes);
     const uint64_t first = load<uint64_t>(bytes, at), length = load<uint64_t>(bytes, at + 8),
                    domain = load<uint64_t>(bytes, at + 16);
-    require(first == static_cast<uint64_t>(next), "{}: document {} starts at token {}, expected {}", name, i, first,
+    require(first == static_cast<uint64_t>(next), "{}: {} {} starts at token {}, expected {}", name, what, i, first,
             next);
-    require(length > 0 && length <= static_cast<uint64_t>(tokens_ - next), "{}: document {} has {} tokens of {}", name,
+    require(length > 0 && length <= static_cast<uint64_t>(tokens_ - next), "{}: {} {} has {} tokens of {}", name, what,
             i, length, tokens_ - next);
-    require(domain < domains_.size(), "{}: document {} is of domain {} of {}", name, i, domain, domains_.size());
+    require(domain < domains_.size(), "{}: {} {} is of domain {} of {}", name, what, i, domain, domains_.size());
     documents_.push_back({next, static_cast<int64_t>(length), static_cast<int32_t>(domain)});
     next += static_cast<int64_t>(length);
+    if (!samples) continue;
+    const uint64_t first_piece = load<uint64_t>(bytes, at + 24), pieces = load<uint64_t>(bytes, at + 32);
+    require(first_piece == static_cast<uint64_t>(next_piece), "{}: sample {} starts at piece {}, expected {}", name, i,
+            first_piece, next_piece);
+    require(pieces > 0 && pieces <= static_cast<uint64_t>(pieces_ - next_piece), "{}: sample {} has {} pieces of {}",
+            name, i, pieces, pieces_ - next_piece);
+    documents_.back().first_piece = next_piece;
+    documents_.back().pieces = static_cast<int64_t>(pieces);
+    next_piece += static_cast<int64_t>(pieces);
+    check_sample(i);
   }
-  require(next == tokens_, "{}: the documents hold {} tokens of {}", name, next, tokens_);
+  require(next == tokens_, "{}: the {}s hold {} tokens of {}", name, what, next, tokens_);
+  require(next_piece == pieces_, "{}: the samples hold {} pieces of {}", name, next_piece, pieces_);
+}
+
+void TokenShard::check_sample(size_t index) const {
+  const std::string fault = fault_of(pieces(index), documents_[index].length);
+  require(fault.empty(), "{}: sample {}: {}", path().string(), index, fault);
+}
+
+std::vector<SamplePiece> TokenShard::pieces(size_t document) const {
+  require(kind_ == ShardKind::samples, "{}: a shard of documents, expected one of samples", path().string());
+  require(document < documents_.size(), "{}: sample {} of {}", path().string(), document, documents_.size());
+  const ShardDocument& sample = documents_[document];
+  std::vector<SamplePiece> pieces(static_cast<size_t>(sample.pieces));
+  uint64_t at = pieces_at_ + static_cast<uint64_t>(sample.first_piece) * kPieceBytes;
+  for (SamplePiece& piece : pieces) {
+    const uint32_t length = load<uint32_t>(file_.bytes(), at);
+    piece = {length & ~kContextBit, (length & kContextBit) != 0, load<float>(file_.bytes(), at + 4)};
+    at += kPieceBytes;
+  }
+  return pieces;
 }
 
 void TokenShard::check_tokens() const {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "train/shards.h"
+#include "data/shards.h"
 
 namespace cepe {
 

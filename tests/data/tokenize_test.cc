@@ -1,4 +1,4 @@
-#include "train/tokenize.h"
+#include "data/tokenize.h"
 
 #include <gtest/gtest.h>
 
@@ -7,8 +7,8 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/temporary_directory.h"
+#include "data/shards.h"
 #include "text/zstd_stream.h"
-#include "train/shards.h"
 
 namespace cepe {
 namespace {
