@@ -41,7 +41,6 @@ void run_train(const TrainCommand& command, const std::vector<std::string>& over
   TrainJob job;
   job.config = read_train_config(config);
   job.run = command.run;
-  job.config_toml = config.used_as_toml();
   job.device = resolve_device(options);
   job.stop = &stop_requested;
   std::signal(SIGINT, request_stop);

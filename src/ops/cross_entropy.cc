@@ -1,6 +1,8 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <optional>
+
 #include "base/error.h"
 #include "ops/elementwise/elementwise_cuda.h"
 #include "ops/ops.h"
@@ -34,7 +36,8 @@ BlockLoss block_cross_entropy(at::Tensor logits_NV, const at::Tensor& labels_N, 
 class LinearCrossEntropySum : public torch::autograd::Function<LinearCrossEntropySum> {
  public:
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& hidden_ND,
-                            const at::Tensor& head_VD, const at::Tensor& labels_N) {
+                            const at::Tensor& head_VD, const at::Tensor& labels_N,
+                            const std::optional<at::Tensor>& weight_N) {
     at::AutoDispatchBelowAutograd guard;
     const bool gradient = hidden_ND.requires_grad();
     at::Tensor grad_ND = gradient ? at::empty_like(hidden_ND) : at::Tensor();
@@ -43,11 +46,14 @@ class LinearCrossEntropySum : public torch::autograd::Function<LinearCrossEntrop
     for (int64_t start = 0; start < rows; start += step) {
       const int64_t n = std::min(step, rows - start);
       const at::Tensor logits = at::linear(hidden_ND.narrow(0, start, n), head_VD);
-      const BlockLoss block = block_cross_entropy(logits, labels_N.narrow(0, start, n), gradient);
+      BlockLoss block = block_cross_entropy(logits, labels_N.narrow(0, start, n), gradient);
+      const at::Tensor weight = weight_N ? weight_N->narrow(0, start, n) : at::Tensor();
+      if (weight.defined()) block.loss_N = block.loss_N * weight;
       total = total.defined() ? total + block.loss_N.sum() : block.loss_N.sum();
       if (gradient) {
         at::Tensor slice = grad_ND.narrow(0, start, n);
         at::mm_out(slice, block.grad_logits_NV, head_VD);
+        if (weight.defined()) slice.mul_(weight.unsqueeze(1));
       }
     }
     if (gradient) ctx->save_for_backward({grad_ND});
@@ -56,7 +62,7 @@ class LinearCrossEntropySum : public torch::autograd::Function<LinearCrossEntrop
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  torch::autograd::variable_list grads) {
     const at::Tensor grad_ND = ctx->get_saved_variables()[0];
-    return {grad_ND * grads[0].to(grad_ND.scalar_type()), at::Tensor(), at::Tensor()};
+    return {grad_ND * grads[0].to(grad_ND.scalar_type()), at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
@@ -71,9 +77,13 @@ void check(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Ten
 }  // namespace
 
 at::Tensor linear_cross_entropy_sum(const at::Tensor& hidden_ND, const at::Tensor& head_weight_VD,
-                                    const at::Tensor& labels_N) {
+                                    const at::Tensor& labels_N, const at::Tensor& weight_N) {
   check(hidden_ND, head_weight_VD, labels_N);
-  return LinearCrossEntropySum::apply(hidden_ND, head_weight_VD, labels_N);
+  require(!weight_N.defined() || (weight_N.scalar_type() == at::kFloat && weight_N.sizes() == labels_N.sizes()),
+          "cross-entropy: weights of {} positions, expected {} in float32", weight_N.defined() ? weight_N.numel() : 0,
+          labels_N.numel());
+  return LinearCrossEntropySum::apply(hidden_ND, head_weight_VD, labels_N,
+                                      weight_N.defined() ? std::optional(weight_N) : std::nullopt);
 }
 
 at::Tensor linear_cross_entropy(const at::Tensor& hidden_ND, const at::Tensor& head_weight_VD,

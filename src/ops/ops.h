@@ -45,8 +45,10 @@ void configure_attention_backends();
 // of more than a few thousand positions. When hidden requires a gradient, the gradient is computed in the
 // same pass. hidden (N, D), head_weight (V, D), labels (N) int64, negative = not scored -> scalar float32 (float64 for
 // float64 input). head_weight gets no gradient: it belongs to the frozen decoder; use `logits` for a trained head.
+// weight (N) float32, undefined: 1: each position's loss is multiplied by it. Positions of weight 0 cost as much as
+// others: leave them out.
 at::Tensor linear_cross_entropy_sum(const at::Tensor& hidden_ND, const at::Tensor& head_weight_VD,
-                                    const at::Tensor& labels_N);
+                                    const at::Tensor& labels_N, const at::Tensor& weight_N = {});
 
 // -log softmax(hidden head^T)[label] for each position, no gradient; 0 where the label is negative.
 // -> (N) float32 (float64 for float64 input)

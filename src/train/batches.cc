@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/error.h"
 #include "base/random.h"
@@ -11,9 +12,12 @@ namespace cepe {
 namespace {
 
 constexpr uint64_t kChunksStream = 0x6368756E6B, kMaskStream = 0x6D61736B;
-constexpr size_t kAhead = 4;
+constexpr size_t kAhead = 2;  // steps
+// Decoder parts of any length are padded to a multiple, so that a run meets few shapes: attention kernels are planned
+// once for each.
+constexpr int64_t kPositionStep = 64;
 
-SpanSamplerOptions sampler_options(const TrainConfig& config) {
+SpanSamplerOptions span_options(const TrainConfig& config) {
   SpanSamplerOptions options;
   options.span_tokens = config.span_tokens();
   options.filtered = config.filtered;
@@ -23,66 +27,206 @@ SpanSamplerOptions sampler_options(const TrainConfig& config) {
   return options;
 }
 
-at::Tensor pin(const at::Tensor& tensor) { return tensor.defined() ? tensor.pin_memory() : tensor; }
+int64_t chunks_of(const Sample& sample) { return static_cast<int64_t>(sample.chunks.size()); }
+
+int64_t padded_positions(const TrainConfig& config, int64_t longest) {
+  if (longest == config.decoder_tokens) return longest;
+  const int64_t rounded = (longest + kPositionStep - 1) / kPositionStep * kPositionStep;
+  return std::max(longest, std::min(rounded, config.decoder_tokens));
+}
+
+SampleShape shape_of(const Sample& sample) {
+  const int64_t scored = sample.weights.empty() ? sample.positions()
+                                                : std::count_if(sample.weights.begin(), sample.weights.end(),
+                                                                [](float w) { return w > 0; });
+  return {sample.context_tokens(), chunks_of(sample), sample.positions(), scored};
+}
+
+void fill_context(Batch& batch, const std::vector<const Sample*>& samples, int64_t chunks, int64_t L) {
+  const int64_t B = static_cast<int64_t>(samples.size());
+  if (chunks == 0) return;
+  batch.ids_BML = at::zeros({B, chunks, L}, at::kLong);
+  at::Tensor mask_BML = at::zeros({B, chunks, L}, at::kBool);
+  bool whole = true;
+  for (int64_t i = 0; i < B; ++i) {
+    const Sample& sample = *samples[static_cast<size_t>(i)];
+    const int64_t* from = sample.tokens.data();
+    whole = whole && chunks_of(sample) == chunks;
+    for (int64_t c = 0; c < chunks_of(sample); ++c) {
+      const int64_t length = sample.chunks[static_cast<size_t>(c)], at = (i * chunks + c) * L;
+      std::copy_n(from, length, batch.ids_BML.data_ptr<int64_t>() + at);
+      std::fill_n(mask_BML.data_ptr<bool>() + at, length, true);
+      from += length;
+      whole = whole && length == L;
+    }
+  }
+  if (!whole) batch.mask_BML = mask_BML;
+}
+
+void fill_scores(Batch& batch, const std::vector<const Sample*>& samples, int64_t T) {
+  std::vector<int64_t> scored;
+  std::vector<float> weights;
+  bool one = true;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    const int64_t positions = samples[i]->positions();
+    for (int64_t t = 0; t < positions; ++t) {
+      const float weight = samples[i]->weights.empty() ? 1 : samples[i]->weights[static_cast<size_t>(t)];
+      if (weight == 0) continue;
+      scored.push_back(static_cast<int64_t>(i) * T + t);
+      weights.push_back(weight);
+      one = one && weight == 1;
+    }
+  }
+  const bool all = scored.size() == samples.size() * static_cast<size_t>(T);
+  if (!all) batch.scored_N = at::tensor(scored, at::kLong);
+  if (!one) batch.weight_N = at::tensor(weights, at::kFloat);
+  batch.weight = std::accumulate(weights.begin(), weights.end(), 0.0);
+}
+
+template <typename Change>
+Batch changed(const Batch& batch, Change change) {
+  Batch out = batch;
+  for (at::Tensor* tensor : {&out.ids_BML, &out.mask_BML, &out.decoder_BT1, &out.scored_N, &out.weight_N}) {
+    if (tensor->defined()) *tensor = change(*tensor);
+  }
+  return out;
+}
 
 }  // namespace
 
+int64_t Batch::tokens() const {
+  int64_t sum = 0;
+  for (const SampleShape& shape : shapes) sum += shape.context_tokens + shape.decoder_tokens;
+  return sum;
+}
+
 Batch Batch::to(const at::Device& device) const {
   if (device.is_cpu()) return *this;
-  auto move = [&](const at::Tensor& tensor) {
-    return tensor.defined() ? tensor.to(tensor.options().device(device), /*non_blocking=*/true) : tensor;
-  };
-  return {move(ids_BML), move(mask_BML), move(decoder_BT1), documents};
+  return changed(*this, [&](const at::Tensor& tensor) {
+    return tensor.to(tensor.options().device(device), /*non_blocking=*/true);
+  });
 }
 
-Batch lay_out(const TrainConfig& config, const std::vector<int64_t>& tokens, int64_t chunks) {
-  const int64_t span = config.span_tokens(), T = config.decoder_tokens, L = config.chunk_length, context = chunks * L;
-  const int64_t samples = static_cast<int64_t>(tokens.size()) / span;
-  const bool same = config.stage == "warmup";
+Batch Batch::pinned() const {
+  return changed(*this, [](const at::Tensor& tensor) { return tensor.pin_memory(); });
+}
+
+Sample plain_sample(const TrainConfig& config, const int64_t* span, int64_t chunks) {
+  const int64_t context = chunks * config.chunk_length;
+  const int64_t* end = span + config.span_tokens();
+  const int64_t* decoder = end - (config.decoder_tokens + 1);
+  Sample sample;
+  sample.chunks.assign(static_cast<size_t>(chunks), config.chunk_length);
+  const int64_t* begin = config.stage == Stage::warmup ? decoder : decoder - context;
+  sample.tokens.assign(begin, begin + context);
+  sample.tokens.insert(sample.tokens.end(), decoder, end);
+  return sample;
+}
+
+void mask_chunks(Sample& sample, double share, const MaskKey& key) {
+  KeyedRandom random({key.seed, kMaskStream, key.step, key.sample});
+  std::vector<int64_t> kept;
+  auto from = sample.tokens.begin();
+  for (int64_t& length : sample.chunks) {
+    const auto next = from + length;
+    if (random.uniform() < share) {
+      const bool whole = random.below(10) == 0 || length == 1;
+      length -= whole ? length : 1 + random.below(length - 1);
+    }
+    kept.insert(kept.end(), from, from + length);
+    from = next;
+  }
+  kept.insert(kept.end(), from, sample.tokens.end());
+  sample.tokens = std::move(kept);
+}
+
+Batch lay_out(const TrainConfig& config, const std::vector<const Sample*>& samples) {
+  const int64_t B = static_cast<int64_t>(samples.size());
+  int64_t chunks = 0, longest = 0;
+  for (const Sample* sample : samples) {
+    chunks = std::max(chunks, chunks_of(*sample));
+    longest = std::max(longest, sample->positions());
+  }
+  const int64_t T = padded_positions(config, longest);
   Batch batch;
-  batch.ids_BML = at::empty({samples, chunks, L}, at::kLong);
-  batch.decoder_BT1 = at::empty({samples, T + 1}, at::kLong);
-  for (int64_t i = 0; i < samples; ++i) {
-    const int64_t* begin = tokens.data() + i * span;
-    const int64_t* decoder = begin + span - (T + 1);
-    std::copy_n(decoder, T + 1, batch.decoder_BT1.data_ptr<int64_t>() + i * (T + 1));
-    std::copy_n(same ? decoder : decoder - context, context, batch.ids_BML.data_ptr<int64_t>() + i * context);
+  fill_context(batch, samples, chunks, config.chunk_length);
+  batch.decoder_BT1 = at::zeros({B, T + 1}, at::kLong);
+  for (int64_t i = 0; i < B; ++i) {
+    const Sample& sample = *samples[static_cast<size_t>(i)];
+    std::copy(sample.tokens.begin() + sample.context_tokens(), sample.tokens.end(),
+              batch.decoder_BT1.data_ptr<int64_t>() + i * (T + 1));
+    batch.shapes.push_back(shape_of(sample));
   }
+  fill_scores(batch, samples, T);
   return batch;
 }
 
-at::Tensor draw_chunk_mask(const at::Tensor& ids_BML, double share, const MaskKey& key) {
-  const int64_t L = ids_BML.size(2), chunks = ids_BML.size(0) * ids_BML.size(1);
-  at::Tensor mask_BML = at::ones(ids_BML.sizes(), at::kBool);
-  bool* real = mask_BML.data_ptr<bool>();
-  KeyedRandom random({key.seed, kMaskStream, key.step, key.micro_step});
-  for (int64_t c = 0; c < chunks; ++c, real += L) {
-    if (random.uniform() >= share) continue;
-    const bool whole = random.below(10) == 0 || L == 1;
-    const int64_t masked = whole ? L : 1 + random.below(L - 1);
-    std::fill_n(real + L - masked, masked, false);
+std::vector<std::vector<size_t>> cut_into_batches(const TrainConfig& config, const std::vector<Sample>& samples,
+                                                  std::vector<size_t> indices) {
+  std::stable_sort(indices.begin(), indices.end(), [&](size_t a, size_t b) {
+    return std::pair(samples[a].chunks.size(), samples[a].positions()) <
+           std::pair(samples[b].chunks.size(), samples[b].positions());
+  });
+  const int64_t most_chunks = config.micro_batch * (config.max_context_tokens() / config.chunk_length);
+  const int64_t most_positions = config.micro_batch * config.decoder_tokens;
+  std::vector<std::vector<size_t>> batches;
+  int64_t chunks = 0, positions = 0;  // of the longest of the last batch
+  for (size_t i : indices) {
+    const int64_t size = batches.empty() ? 0 : static_cast<int64_t>(batches.back().size()) + 1;
+    chunks = std::max(chunks, chunks_of(samples[i]));
+    positions = padded_positions(config, std::max(positions, samples[i].positions()));
+    if (batches.empty() || size * chunks > most_chunks || size * positions > most_positions) {
+      batches.emplace_back();
+      chunks = chunks_of(samples[i]);
+      positions = padded_positions(config, samples[i].positions());
+    }
+    batches.back().push_back(i);
   }
-  return mask_BML;
+  return batches;
 }
 
-BatchBuilder::BatchBuilder(const TrainConfig& config, const Corpus& corpus)
-    : config_(config), sampler_(corpus, sampler_options(config)) {}
+BatchBuilder::BatchBuilder(const TrainConfig& config, const Corpus& plain, const Corpus& ask) : config_(config) {
+  if (!plain.documents.empty()) sampler_.emplace(plain, span_options(config));
+  if (ask.documents.empty()) return;
+  SampleSampler::Options options;
+  options.samples_per_step = config.ask_share * static_cast<double>(config.batch);
+  options.weight = static_cast<float>(config.ask_weight);
+  options.seed = static_cast<uint64_t>(config.seed);
+  asked_.emplace(ask, options);
+}
 
-Batch BatchBuilder::build(int64_t step, int64_t micro_step) const {
-  const uint64_t seed = static_cast<uint64_t>(config_.seed), s = static_cast<uint64_t>(step),
-                 m = static_cast<uint64_t>(micro_step);
-  const int64_t span = config_.span_tokens(), samples = config_.micro_batch;
-  std::vector<int64_t> tokens(static_cast<size_t>(samples * span)), documents;
-  for (int64_t i = 0; i < samples; ++i) {
-    const uint64_t sample = static_cast<uint64_t>(micro_step * samples + i);
-    documents.push_back(sampler_.draw(s, sample, tokens.data() + i * span));
-  }
+std::vector<Sample> BatchBuilder::draw(int64_t step) const {
+  const uint64_t seed = static_cast<uint64_t>(config_.seed), s = static_cast<uint64_t>(step);
   const auto& counts = config_.context_chunks;
-  const int64_t chosen = KeyedRandom({seed, kChunksStream, s, m}).below(static_cast<int64_t>(counts.size()));
-  Batch batch = lay_out(config_, tokens, counts[static_cast<size_t>(chosen)]);
-  if (config_.mask_chunks > 0) batch.mask_BML = draw_chunk_mask(batch.ids_BML, config_.mask_chunks, {seed, s, m});
-  batch.documents = std::move(documents);
-  return batch;
+  const int64_t plain = plain_samples(step);
+  std::vector<int64_t> span(static_cast<size_t>(config_.span_tokens()));
+  std::vector<Sample> samples;
+  for (int64_t i = 0; i < plain; ++i) {
+    const uint64_t n = static_cast<uint64_t>(i);
+    sampler_->draw(s, n, span.data());
+    const int64_t chosen = KeyedRandom({seed, kChunksStream, s, n}).below(static_cast<int64_t>(counts.size()));
+    samples.push_back(plain_sample(config_, span.data(), counts[static_cast<size_t>(chosen)]));
+    if (config_.mask_chunks > 0) mask_chunks(samples.back(), config_.mask_chunks, {seed, s, n});
+  }
+  for (int64_t i = 0; plain + i < config_.batch; ++i) samples.push_back(asked_->draw(step, i));
+  return samples;
+}
+
+// Plain samples and those of data.ask are not mixed: their decoder parts differ in length, and padding costs time.
+std::vector<Batch> BatchBuilder::build(int64_t step) const {
+  const std::vector<Sample> samples = draw(step);
+  std::vector<size_t> plain(static_cast<size_t>(plain_samples(step))), asked(samples.size() - plain.size());
+  std::iota(plain.begin(), plain.end(), 0);
+  std::iota(asked.begin(), asked.end(), plain.size());
+  std::vector<Batch> batches;
+  for (std::vector<size_t>* kind : {&plain, &asked}) {
+    for (const std::vector<size_t>& indices : cut_into_batches(config_, samples, *kind)) {
+      std::vector<const Sample*> members;
+      for (size_t i : indices) members.push_back(&samples[i]);
+      batches.push_back(lay_out(config_, members));
+    }
+  }
+  return batches;
 }
 
 Prefetcher::Prefetcher(const BatchBuilder& builder, Range range, bool pinned)
@@ -100,16 +244,15 @@ Prefetcher::~Prefetcher() {
 void Prefetcher::work() {
   try {
     for (int64_t step = range_.first; step < range_.last; ++step) {
-      for (int64_t micro = 0; micro < range_.micro_steps; ++micro) {
-        Batch batch = builder_.build(step, micro);
-        if (pinned_)
-          batch = {pin(batch.ids_BML), pin(batch.mask_BML), pin(batch.decoder_BT1), std::move(batch.documents)};
-        std::unique_lock lock(mutex_);
-        changed_.wait(lock, [&] { return stop_ || ready_.size() < kAhead; });
-        if (stop_) return;
-        ready_.push_back(std::move(batch));
-        changed_.notify_all();
+      std::vector<Batch> batches = builder_.build(step);
+      if (pinned_) {
+        for (Batch& batch : batches) batch = batch.pinned();
       }
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [&] { return stop_ || ready_.size() < kAhead; });
+      if (stop_) return;
+      ready_.push_back(std::move(batches));
+      changed_.notify_all();
     }
   } catch (...) {
     const std::lock_guard lock(mutex_);
@@ -118,14 +261,14 @@ void Prefetcher::work() {
   }
 }
 
-Batch Prefetcher::next() {
+std::vector<Batch> Prefetcher::next() {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [&] { return error_ || !ready_.empty(); });
   if (ready_.empty()) std::rethrow_exception(error_);
-  Batch batch = std::move(ready_.front());
+  std::vector<Batch> batches = std::move(ready_.front());
   ready_.pop_front();
   changed_.notify_all();
-  return batch;
+  return batches;
 }
 
 }  // namespace cepe

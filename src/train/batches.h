@@ -1,6 +1,6 @@
-// Batches: samples as tensors, built on the CPU by a thread of their own while the device works.
+// Batches: the samples of a step as tensors, built on the CPU by a thread of their own while the device works.
 //
-// Shape suffixes: B batch, M chunks, L chunk length, T decoder tokens.
+// Shape suffixes: B batch, M chunks, L chunk length, T decoder positions, N scored labels.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -8,47 +8,68 @@
 #include <condition_variable>
 #include <deque>
 #include <exception>
-#include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
-#include "train/span_sampler.h"
+#include "train/sample_sampler.h"
+#include "train/throughput.h"
 #include "train/train_config.h"
 
 namespace cepe {
 
+// Samples at once. A sample of fewer chunks than others has masked chunks after its own, one of fewer decoder tokens
+// padding after them, which is not scored.
 struct Batch {
-  at::Tensor ids_BML;              // int64
-  at::Tensor mask_BML;             // bool; undefined when no chunk is masked
-  at::Tensor decoder_BT1;          // int64, T + 1: input [0, T), labels [1, T + 1)
-  std::vector<int64_t> documents;  // index into Corpus::documents, one a sample
+  at::Tensor ids_BML;               // int64; undefined: no sample has a context
+  at::Tensor mask_BML;              // bool, true = a real token; undefined: all are
+  at::Tensor decoder_BT1;           // int64, T + 1: input [0, T), labels [1, T + 1)
+  at::Tensor scored_N;              // int64, which of the B * T labels are scored, in order; undefined: all
+  at::Tensor weight_N;              // float32, of the losses of these; undefined: 1 each
+  double weight = 0;                // the sum of the weights
+  std::vector<SampleShape> shapes;  // of each sample, without padding
+  int64_t tokens() const;           // context and decoder, without padding
   // The same on a device; from pinned memory the copy does not wait.
   Batch to(const at::Device& device) const;
+  Batch pinned() const;
 };
 
-// Lays out the tokens of `samples` spans (each TrainConfig::span_tokens() long, one after the other): the `chunks` most
-// recent chunks before the decoder's part, or in stage warmup the decoder's own tokens.
-Batch lay_out(const TrainConfig& config, const std::vector<int64_t>& tokens, int64_t chunks);
+// The sample in a span of TrainConfig::span_tokens() tokens: the `chunks` most recent chunks before the decoder's part,
+// or in stage warmup the decoder's own tokens.
+Sample plain_sample(const TrainConfig& config, const int64_t* span, int64_t chunks);
 
-// Masks chunks in place: each with probability `share`; of these one in ten wholly, else a random suffix of 1 to
-// L - 1 tokens. A pure function of the key.
+Batch lay_out(const TrainConfig& config, const std::vector<const Sample*>& samples);
+
+// Cuts samples (indices into `samples`) into batches: in the order of their chunks, a batch as long as its padded
+// context and its padded decoder tokens are each no more than those of train.micro_batch plain samples. A sample that
+// exceeds them is a batch of its own.
+std::vector<std::vector<size_t>> cut_into_batches(const TrainConfig& config, const std::vector<Sample>& samples,
+                                                  std::vector<size_t> indices);
+
+// Masks ends of chunks: shortens each with probability `share`; one in ten of these to nothing, the others by 1 to
+// length - 1 tokens. A pure function of the key.
 struct MaskKey {
-  uint64_t seed, step, micro_step;
+  uint64_t seed, step, sample;
 };
-at::Tensor draw_chunk_mask(const at::Tensor& ids_BML, double share, const MaskKey& key);
+void mask_chunks(Sample& sample, double share, const MaskKey& key);
 
-// The batch of one micro-step: a pure function of (seed, step, micro_step).
+// The batches of one step. Its samples are a pure function of (seed, step), whatever the micro-batch.
 class BatchBuilder {
  public:
-  // config and corpus must outlive the builder.
-  BatchBuilder(const TrainConfig& config, const Corpus& corpus);
-  Batch build(int64_t step, int64_t micro_step) const;
-  const SpanSampler& sampler() const { return sampler_; }
+  // config and corpora must outlive the builder. ask: of samples, empty but in stage ask; plain: may be empty where
+  // every sample is of ask.
+  BatchBuilder(const TrainConfig& config, const Corpus& plain, const Corpus& ask);
+  std::vector<Sample> draw(int64_t step) const;  // plain samples, then those of data.ask
+  std::vector<Batch> build(int64_t step) const;
+  const std::optional<SpanSampler>& sampler() const { return sampler_; }  // of plain samples
 
  private:
+  int64_t plain_samples(int64_t step) const { return config_.batch - (asked_ ? asked_->count(step) : 0); }
+
   const TrainConfig& config_;
-  SpanSampler sampler_;
+  std::optional<SpanSampler> sampler_;
+  std::optional<SampleSampler> asked_;
 };
 
 // Builds the batches of steps first, first + 1, ... `last` - 1 ahead of time, in a thread that lives as long as the
@@ -56,11 +77,11 @@ class BatchBuilder {
 class Prefetcher {
  public:
   struct Range {
-    int64_t first, last, micro_steps;
+    int64_t first, last;
   };
   Prefetcher(const BatchBuilder& builder, Range range, bool pinned);
   ~Prefetcher();
-  Batch next();  // rethrows what the thread threw
+  std::vector<Batch> next();  // a step's; rethrows what the thread threw
 
  private:
   void work();
@@ -69,7 +90,7 @@ class Prefetcher {
   const bool pinned_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Batch> ready_;
+  std::deque<std::vector<Batch>> ready_;
   std::exception_ptr error_;
   bool stop_ = false;
   std::thread thread_;

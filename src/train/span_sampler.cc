@@ -47,11 +47,13 @@ size_t pick(const std::vector<double>& sums, double u) {
 
 }  // namespace
 
-Corpus open_corpus(const std::vector<std::string>& paths) {
+Corpus open_corpus(const std::vector<std::string>& paths, ShardKind kind) {
   Corpus corpus;
   std::map<std::string, int32_t> domains;
   for (const auto& file : expand(paths)) {
     TokenShard shard(file);
+    require(shard.kind() == kind, "{}: a token shard of {}", file.string(),
+            kind == ShardKind::samples ? "documents, expected one of samples" : "samples, expected one of documents");
     for (const std::string& domain : shard.domains()) domains[domain] = 0;
     const uint64_t fingerprint = shard.vocabulary().fingerprint;
     require(fingerprint == 0 || corpus.fingerprint == 0 || fingerprint == corpus.fingerprint,
@@ -67,9 +69,10 @@ Corpus open_corpus(const std::vector<std::string>& paths) {
   }
   for (size_t s = 0; s < corpus.shards.size(); ++s) {
     const TokenShard& shard = corpus.shards[s];
+    int64_t index = 0;
     for (const ShardDocument& document : shard.documents()) {
       const int32_t domain = domains.at(shard.domains()[static_cast<size_t>(document.domain)]);
-      corpus.documents.push_back({static_cast<int32_t>(s), document.offset, document.length, domain});
+      corpus.documents.push_back({static_cast<int32_t>(s), document.offset, document.length, domain, index++});
       corpus.longest = std::max(corpus.longest, document.length);
     }
     corpus.tokens += shard.tokens();

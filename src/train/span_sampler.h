@@ -23,6 +23,7 @@ struct Corpus {
     int32_t shard = 0;
     int64_t offset = 0, length = 0;  // in the shard's tokens
     int32_t domain = 0;              // index into domains
+    int64_t index = 0;               // in its shard
   };
   std::vector<TokenShard> shards;
   std::vector<Document> documents;   // shard by shard
@@ -32,9 +33,9 @@ struct Corpus {
   uint64_t fingerprint = 0;  // of the tokenizer; 0: no shard knows it
   int64_t vocab_size = 0;    // of the tokenizer, the largest of the shards'
 };
-// Opens shards; a directory stands for the *.tokens files in it, in name order. Error when there is none, or when
-// shards come from different tokenizers.
-Corpus open_corpus(const std::vector<std::string>& paths);
+// Opens shards; a directory stands for the *.tokens files in it, in name order. Error when there is none, when one is
+// of the other kind, or when shards come from different tokenizers.
+Corpus open_corpus(const std::vector<std::string>& paths, ShardKind kind = ShardKind::documents);
 
 // How many of `held_out`'s documents `trained` holds as well, token for token, wherever they stand.
 int64_t shared_documents(const Corpus& held_out, const Corpus& trained);

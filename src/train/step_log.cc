@@ -96,9 +96,9 @@ void StepLog::print(Pending pending) {
   write(record);
 }
 
-void StepLog::validation(int64_t step, const std::vector<ValidationRow>& rows, double seconds) {
-  nlohmann::json list = nlohmann::json::array();
-  for (const ValidationRow& row : rows) {
+void StepLog::validation(int64_t step, const ValidationResult& result, double seconds) {
+  nlohmann::json record = {{"step", step}, {"seconds", seconds}};
+  for (const ValidationRow& row : result.documents) {
     std::string line =
         fmt::format("validation {}  {}  {} samples  loss {:.4f} with context, {:.4f} without: perplexity {}", step,
                     row.domain, row.samples, row.own, row.none, percent(std::expm1(row.own - row.none)));
@@ -111,9 +111,15 @@ void StepLog::validation(int64_t step, const std::vector<ValidationRow>& rows, d
       entry["reading_gain"] = *row.reading_gain();
     }
     note(line);
-    list.push_back(entry);
+    record["validation"].push_back(entry);
   }
-  write({{"step", step}, {"validation", list}, {"seconds", seconds}});
+  for (const SampleRow& row : result.samples) {
+    note(fmt::format("validation {}  ask {}  {} samples  loss {:.4f}  exact {:.1f} %", step, row.domain, row.samples,
+                     row.loss, 100 * row.exact));
+    record["ask_validation"].push_back(
+        {{"domain", row.domain}, {"samples", row.samples}, {"loss", row.loss}, {"exact", row.exact}});
+  }
+  write(record);
 }
 
 void StepLog::note(const std::string& text) {

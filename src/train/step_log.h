@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "train/sample_validation.h"
 #include "train/step_clock.h"
 #include "train/validation.h"
 
@@ -30,6 +31,12 @@ struct StepInfo {
   double flops = 0;
 };
 
+// Of one validation: rows of the documents, and of the samples; either may be empty.
+struct ValidationResult {
+  std::vector<ValidationRow> documents;
+  std::vector<SampleRow> samples;
+};
+
 class StepLog {
  public:
   // Drops lines of the file beyond `resumed_step`: those steps are about to be done again.
@@ -42,7 +49,7 @@ class StepLog {
   void submit(const StepInfo& info, const at::Tensor& loss, const at::Tensor& gradient_norm);
   void flush();          // prints the step that is still waiting
   void restart_clock();  // what happened until now is not part of the next step's time
-  void validation(int64_t step, const std::vector<ValidationRow>& rows, double seconds);
+  void validation(int64_t step, const ValidationResult& result, double seconds);
   void note(const std::string& text);  // a line on standard output only
 
   double last_loss() const { return last_loss_; }

@@ -13,7 +13,8 @@ double self_projections(const StackConfig& c) {
 
 double training_flops(const CepeConfig& config, const SampleShape& shape) {
   const StackConfig& decoder = config.decoder;
-  const double T = shape.decoder_tokens, L = shape.chunk_length, S = static_cast<double>(shape.chunks) * L;
+  const double T = static_cast<double>(shape.decoder_tokens), S = static_cast<double>(shape.context_tokens);
+  const double L = shape.chunks > 0 ? S / static_cast<double>(shape.chunks) : 0;
   const double heads = static_cast<double>(decoder.num_heads) * decoder.head_dim;
   const double kv_heads = static_cast<double>(decoder.num_kv_heads) * decoder.head_dim;
   const double layers = decoder.num_layers, cross_layers = config.encoder ? config.num_cross_attn_layers : 0;
@@ -28,7 +29,8 @@ double training_flops(const CepeConfig& config, const SampleShape& shape) {
   // The frozen decoder: forward in all layers, gradients of activations from the first cross-attention upwards.
   const double layer = T * self_projections(decoder), causal = T * 2 * T * heads;
   total += layers * (layer + causal) + cross_layers * (layer + 2 * causal);
-  total += 2 * T * 2 * decoder.hidden_size * static_cast<double>(decoder.vocab_size);
+  total +=
+      2 * static_cast<double>(shape.scored_tokens) * 2 * decoder.hidden_size * static_cast<double>(decoder.vocab_size);
   return total;
 }
 

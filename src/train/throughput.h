@@ -7,13 +7,15 @@
 
 namespace cepe {
 
-// Floating-point operations (a multiplication and an addition are two) of forward and backward for one sample of
-// `chunks` chunks of `chunk_length` tokens and `decoder_tokens`. Counted: matrix products and attention (causal ones by
-// half). Backward costs as much again for gradients of activations wherever a trained part lies below, and as much
-// again for gradients of trained weights; recomputation is not counted.
+// A sample as it is computed, without padding.
 struct SampleShape {
-  int64_t chunks, chunk_length, decoder_tokens;
+  int64_t context_tokens = 0, chunks = 0;  // chunks: of equal length in the mean
+  int64_t decoder_tokens = 0;
+  int64_t scored_tokens = 0;  // whose logits are computed
 };
+// Floating-point operations (a multiplication and an addition are two) of forward and backward for one sample. Counted:
+// matrix products and attention (causal ones by half). Backward costs as much again for gradients of activations
+// wherever a trained part lies below, and as much again for gradients of trained weights; recomputation is not counted.
 double training_flops(const CepeConfig& config, const SampleShape& shape);
 
 }  // namespace cepe

@@ -4,12 +4,52 @@
 #include <cmath>
 #include <numbers>
 #include <numeric>
+#include <span>
+#include <type_traits>
+#include <utility>
 
 #include "base/error.h"
 #include "model/checkpoint/checkpoint.h"
+#include "train/train_settings.h"
 
 namespace cepe {
 namespace {
+
+// Settings that are one of a few names.
+constexpr std::pair<Stage, const char*> kStages[] = {
+    {Stage::standard, "standard"}, {Stage::warmup, "warmup"}, {Stage::ask, "ask"}};
+constexpr std::pair<Precision, const char*> kPrecisions[] = {
+    {Precision::automatic, "auto"}, {Precision::float32, "float32"}, {Precision::bfloat16, "bfloat16"}};
+std::span<const std::pair<Stage, const char*>> names_of(Stage) { return kStages; }
+std::span<const std::pair<Precision, const char*>> names_of(Precision) { return kPrecisions; }
+
+template <typename T>
+const char* name_in_list(T value) {
+  for (const auto& [known, name] : names_of(value)) {
+    if (known == value) return name;
+  }
+  return "";
+}
+
+template <typename T>
+T value_of_name(const char* key, const std::string& given) {
+  std::string expected;
+  for (const auto& [value, name] : names_of(T{})) {
+    if (given == name) return value;
+    expected += (expected.empty() ? "" : ", ") + std::string(name);
+  }
+  fail("{}: expected one of {}, found \"{}\"", key, expected, given);
+}
+
+// A field as configuration files, JSON and tables know it.
+template <typename T>
+auto plain_value(const T& field) {
+  if constexpr (std::is_enum_v<T>) {
+    return std::string(name_in_list(field));
+  } else {
+    return field;
+  }
+}
 
 void check_positive(const char* key, int64_t value) {
   require(value > 0, "{}: expected at least 1, found {}", key, value);
@@ -20,9 +60,8 @@ void check_not_negative(const char* key, double value) {
 
 void check_sizes(const TrainConfig& c) {
   require(!c.base.empty(), "model.base: not given: the decoder to train for, a path or a name");
-  require(!c.train.empty(), "data.train: no token shards given: make them with `cepe data`");
-  require(c.stage == "standard" || c.stage == "warmup", "train.stage: expected standard or warmup, found \"{}\"",
-          c.stage);
+  const bool only_ask = c.stage == Stage::ask && c.ask_share == 1;
+  require(!c.train.empty() || only_ask, "data.train: no token shards given: make them with `cepe data`");
   check_positive("model.encoder_layers", c.encoder_layers);
   check_positive("model.cross_attention_layers", c.cross_attention_layers);
   check_positive("train.chunk_length", c.chunk_length);
@@ -40,20 +79,34 @@ void check_sizes(const TrainConfig& c) {
   for (int64_t value : {c.chunk_length, c.max_context_tokens(), c.decoder_tokens, c.batch, c.steps}) {
     require(value <= int64_t{1} << 31, "train: a size of {} is too large", value);
   }
-  if (c.stage == "warmup") {
+  if (c.stage == Stage::warmup) {
     require(c.context_chunks.size() == 1 && c.max_context_tokens() == c.decoder_tokens,
             "train.stage warmup: encoder and decoder read the same tokens: {} chunks of {} are not decoder_tokens = {}",
             c.context_chunks[0], c.chunk_length, c.decoder_tokens);
   }
 }
 
+void check_ask(const TrainConfig& c) {
+  if (c.stage != Stage::ask) {
+    require(c.ask.empty(), "data.ask: samples are learnt in stage ask, train.stage is {}", name_of(c.stage));
+    return;
+  }
+  require(!c.ask.empty(), "data.ask: stage ask needs token shards of samples");
+  require(c.ask_share > 0 && c.ask_share <= 1, "data.ask_share: expected a number above 0 and at most 1, found {}",
+          c.ask_share);
+  require(c.ask_weight > 0 && std::isfinite(c.ask_weight), "train.ask_weight: expected a number above 0, found {}",
+          c.ask_weight);
+}
+
 void check_numbers(const TrainConfig& c) {
   check_not_negative("train.learning_rate", c.learning_rate);
   check_not_negative("train.warmup_steps", static_cast<double>(c.warmup_steps));
+  check_not_negative("train.hold_steps", static_cast<double>(c.hold_steps));
   check_not_negative("train.weight_decay", c.weight_decay);
   check_not_negative("train.clip", c.clip);
   check_not_negative("run.max_minutes", c.max_minutes);
   check_not_negative("run.checkpoint_every", static_cast<double>(c.checkpoint_every));
+  check_not_negative("run.checkpoint_minutes", c.checkpoint_minutes);
   check_not_negative("run.validate_every", static_cast<double>(c.validate_every));
   check_not_negative("run.peak_tflops", c.peak_tflops);
   check_not_negative("train.seed", static_cast<double>(c.seed));
@@ -63,33 +116,45 @@ void check_numbers(const TrainConfig& c) {
   for (double beta : {c.beta1, c.beta2})
     require(beta >= 0 && beta < 1, "train.beta1, beta2: expected 0 to below 1, found {}", beta);
   require(c.epsilon > 0 && std::isfinite(c.epsilon), "train.epsilon: expected a number above 0, found {}", c.epsilon);
-  require(c.precision == "auto" || c.precision == "float32" || c.precision == "bfloat16",
-          "train.precision: expected auto, float32 or bfloat16, found \"{}\"", c.precision);
   saved_weights_from_name(c.weights, "run.weights");
 }
 
-// Replaces each field by the configuration's value; the field's own value is the default.
+// Replaces a field by the configuration's value; the field's own value is the default.
 class Reader {
  public:
-  Reader(Config& config, std::string section) : config_(config), section_(std::move(section)) {}
+  explicit Reader(Config& config) : config_(config) {}
   template <typename T>
-  Reader& operator()(const char* key, T& field) {
-    field = config_.get<T>(section_ + "." + key, field);
-    return *this;
+  void operator()(const Setting& setting, T& field) const {
+    if constexpr (std::is_enum_v<T>) {
+      field = value_of_name<T>(setting.key, config_.get<std::string>(setting.key, name_in_list(field)));
+    } else {
+      field = config_.get<T>(setting.key, field);
+    }
   }
 
  private:
   Config& config_;
-  std::string section_;
 };
 
+// The value of every setting, in the order of the list.
+std::vector<nlohmann::json> values_of(const TrainConfig& config) {
+  std::vector<nlohmann::json> values;
+  visit_settings(config, [&](const Setting&, const auto& field) { values.push_back(plain_value(field)); });
+  return values;
+}
+
 }  // namespace
+
+const char* name_of(Stage stage) { return name_in_list(stage); }
+const char* name_of(Precision precision) { return name_in_list(precision); }
 
 int64_t TrainConfig::max_context_tokens() const {
   return *std::max_element(context_chunks.begin(), context_chunks.end()) * chunk_length;
 }
 
-int64_t TrainConfig::span_tokens() const { return (stage == "warmup" ? 0 : max_context_tokens()) + decoder_tokens + 1; }
+int64_t TrainConfig::span_tokens() const {
+  return (stage == Stage::warmup ? 0 : max_context_tokens()) + decoder_tokens + 1;
+}
 
 int64_t TrainConfig::tokens_per_step() const {
   const int64_t chunks = std::accumulate(context_chunks.begin(), context_chunks.end(), int64_t{0});
@@ -98,62 +163,65 @@ int64_t TrainConfig::tokens_per_step() const {
 
 TrainConfig read_train_config(Config& config) {
   TrainConfig c;
-  Reader(config, "model")("base", c.base)("base_name", c.base_name)("parts", c.parts)(
-      "encoder_layers", c.encoder_layers)("cross_attention_layers", c.cross_attention_layers)("zero_output",
-                                                                                              c.zero_output);
-  Reader(config, "data")("train", c.train)("validation", c.validation)("domain_weights", c.domain_weights)(
-      "filtered", c.filtered)("concatenated", c.concatenated);
-  Reader(config, "train")("stage", c.stage)("chunk_length", c.chunk_length)("context_chunks", c.context_chunks)(
-      "decoder_tokens", c.decoder_tokens)("mask_chunks", c.mask_chunks)("batch", c.batch)("micro_batch", c.micro_batch)(
-      "steps", c.steps)("learning_rate", c.learning_rate)("warmup_steps", c.warmup_steps)(
-      "final_fraction", c.final_fraction)("beta1", c.beta1)("beta2", c.beta2)("epsilon", c.epsilon)(
-      "weight_decay", c.weight_decay)("clip", c.clip)("seed", c.seed)("precision", c.precision);
-  Reader(config, "run")("max_minutes", c.max_minutes)("checkpoint_every", c.checkpoint_every)(
-      "keep_checkpoints", c.keep_checkpoints)("validate_every", c.validate_every)(
-      "validation_samples", c.validation_samples)("peak_tflops", c.peak_tflops)("weights", c.weights);
+  visit_settings(c, Reader(config));
   config.refuse_unknown_keys();
   check_sizes(c);
   check_numbers(c);
+  check_ask(c);
   return c;
 }
 
+std::string effective_settings(const TrainConfig& c) {
+  Config config;  // writes what it was asked for
+  visit_settings(c, [&](const Setting& setting, const auto& field) { config.get(setting.key, plain_value(field)); });
+  return config.used_as_toml();
+}
+
 nlohmann::json training_identity(const TrainConfig& c) {
-  nlohmann::json identity = {{"model.parts", !c.parts.empty()},
-                             {"model.encoder_layers", c.encoder_layers},
-                             {"model.cross_attention_layers", c.cross_attention_layers},
-                             {"model.zero_output", c.zero_output},
-                             {"data.domain_weights", c.domain_weights},
-                             {"data.filtered", c.filtered},
-                             {"data.concatenated", c.concatenated},
-                             {"train.stage", c.stage},
-                             {"train.chunk_length", c.chunk_length},
-                             {"train.context_chunks", c.context_chunks},
-                             {"train.decoder_tokens", c.decoder_tokens},
-                             {"train.mask_chunks", c.mask_chunks},
-                             {"train.batch", c.batch},
-                             {"train.micro_batch", c.micro_batch},
-                             {"train.steps", c.steps},
-                             {"train.learning_rate", c.learning_rate},
-                             {"train.warmup_steps", c.warmup_steps},
-                             {"train.final_fraction", c.final_fraction},
-                             {"train.beta1", c.beta1},
-                             {"train.beta2", c.beta2},
-                             {"train.epsilon", c.epsilon},
-                             {"train.weight_decay", c.weight_decay},
-                             {"train.clip", c.clip},
-                             {"train.seed", c.seed},
-                             {"train.precision", c.precision}};
+  const std::vector<nlohmann::json> values = values_of(c), defaults = values_of({});
+  nlohmann::json identity = {{"model.parts", !c.parts.empty()}};
+  size_t i = 0;
+  visit_settings(c, [&](const Setting& setting, const auto&) {
+    const bool added = setting.resume == Setting::Resume::same_added;
+    if (setting.resume == Setting::Resume::same || (added && values[i] != defaults[i]))
+      identity[setting.key] = values[i];
+    ++i;
+  });
   // Weights of the concatenated mixture counted the starts of spans once, and count tokens now: a run that was begun
   // so cannot go on with the same samples. All other runs draw what they always drew.
   if (!c.domain_weights.empty() && c.concatenated > 0) identity["data.concatenated_weights"] = "of tokens";
+  // Numbers of chunks and masks were drawn for each micro-batch once, and are drawn for each sample now.
+  if (c.context_chunks.size() > 1 || c.mask_chunks > 0) identity["train.chunk_draws"] = "for each sample";
   return identity;
+}
+
+std::string differing_setting(const nlohmann::json& recorded, const nlohmann::json& now) {
+  for (const auto& [key, value] : now.items()) {
+    if (recorded.value(key, nlohmann::json()) != value) return key;
+  }
+  for (const auto& [key, value] : recorded.items()) {
+    if (!now.contains(key) && key != "train.micro_batch") return key;
+  }
+  return "";
+}
+
+std::string settings_table() {
+  const std::vector<nlohmann::json> defaults = values_of({});
+  std::string table = "| key | default | meaning |\n|---|---|---|\n";
+  size_t i = 0;
+  const TrainConfig config;
+  visit_settings(config, [&](const Setting& setting, const auto&) {
+    table += fmt::format("| `{}` | `{}` | {} |\n", setting.key, defaults[i++].dump(), setting.meaning);
+  });
+  return table;
 }
 
 double learning_rate_at(const TrainConfig& c, int64_t step) {
   if (step < c.warmup_steps)
     return c.learning_rate * static_cast<double>(step + 1) / static_cast<double>(c.warmup_steps);
-  const double length = static_cast<double>(std::max<int64_t>(1, c.steps - 1 - c.warmup_steps));
-  const double progress = std::min(1.0, static_cast<double>(step - c.warmup_steps) / length);
+  const int64_t begin = c.warmup_steps + c.hold_steps;  // of the cosine
+  const double length = static_cast<double>(std::max<int64_t>(1, c.steps - 1 - begin));
+  const double progress = std::clamp(static_cast<double>(step - begin) / length, 0.0, 1.0);
   return c.learning_rate *
          (c.final_fraction + (1 - c.final_fraction) * 0.5 * (1 + std::cos(std::numbers::pi * progress)));
 }

@@ -9,10 +9,12 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <sstream>
 
 #include "base/error.h"
 #include "base/report.h"
 #include "train/batches.h"
+#include "train/objective.h"
 #include "train/optimizer.h"
 #include "train/step_log.h"
 #include "train/throughput.h"
@@ -53,8 +55,8 @@ void make_run_directory(const fs::path& run) {
 }
 
 at::ScalarType arithmetic_type(const TrainConfig& config, const at::Device& device) {
-  if (config.precision == "auto") return device.is_cuda() ? at::kBFloat16 : at::kFloat;
-  return config.precision == "bfloat16" ? at::kBFloat16 : at::kFloat;
+  if (config.precision == Precision::automatic) return device.is_cuda() ? at::kBFloat16 : at::kFloat;
+  return config.precision == Precision::bfloat16 ? at::kBFloat16 : at::kFloat;
 }
 
 std::vector<at::Tensor> trained_tensors(Cepe& model) {
@@ -93,8 +95,7 @@ class Trainer {
   void resume();
   void describe();
   void warm_rotary_tables();
-  void train_step(Prefetcher& batches);
-  at::Tensor micro_step(const Cepe& working, const Batch& batch);
+  void train_step(Prefetcher& prefetcher);
   bool must_stop() const;
   void validate();
   void save(bool last);
@@ -107,17 +108,22 @@ class Trainer {
   std::unique_ptr<RunLock> lock_;
   const double started_;
   const at::ScalarType dtype_;
-  Corpus corpus_, validation_corpus_;
-  BatchBuilder builder_;
+  const TrainingData data_;
+  const BatchBuilder builder_;
+  const std::unique_ptr<Objective> objective_;
   OpenedModel opened_;
   AdamW optimizer_;
   std::optional<Validation> validation_;
-  nlohmann::json identity_, shards_, last_validation_;
+  std::optional<SampleValidation> sample_validation_;
+  int64_t longest_positions_ = 0;  // that the decoder reads of a sample
+  nlohmann::json identity_, shards_;
+  nlohmann::json last_validation_, last_sample_validation_;
   nlohmann::json parts_;  // parts_record()
   std::optional<StepLog> log_;
   int64_t step_ = 0, saved_step_ = -1, validated_step_ = -1;
   int64_t tokens_ = 0;          // context and decoder, of all steps done
   double earlier_seconds_ = 0;  // of the sittings before this one
+  double saved_at_ = 0;         // when the last checkpoint was written, or the run began
 };
 
 // Everything that is read is checked before the run's directory is made: a mistaken path leaves nothing behind. A run
@@ -128,21 +134,19 @@ Trainer::Trainer(const TrainJob& job)
       lock_(lock_if_begun(job.run)),
       started_(seconds_now()),
       dtype_(arithmetic_type(config_, job.device)),
-      corpus_(open_corpus(config_.train)),
-      builder_(config_, corpus_),
+      data_(open_training_data(config_)),
+      builder_(config_, data_.train, data_.ask),
+      objective_(make_objective(config_)),
       opened_(open_for_training(config_, job.device, dtype_)),
       optimizer_(trained_tensors(opened_.model), adamw_options(config_)) {
-  check_corpus(corpus_, opened_);
-  if (!config_.validation.empty()) {
-    validation_corpus_ = open_corpus(config_.validation);
-    check_corpus(validation_corpus_, opened_);
-    validation_.emplace(config_, validation_corpus_);
-  }
+  longest_positions_ = check_training_data(config_, data_, opened_);
+  if (!data_.validation.documents.empty()) validation_.emplace(config_, data_.validation);
+  if (!data_.ask_validation.documents.empty()) sample_validation_.emplace(config_, data_.ask_validation);
   require(!published() || config_.weights != "int8",
           "run.weights int8: the base {} is a published CEPE model, whose layout has no int8 weights", config_.base);
   identity_ = training_identity(config_);
   identity_["model.base_sha256"] = opened_.base_sha256;
-  shards_ = shard_record(corpus_);
+  shards_ = shard_record(data_);
   parts_ = parts_record(config_);
   make_run_directory(job.run);
   if (!lock_) lock_ = std::make_unique<RunLock>(job.run);
@@ -153,20 +157,21 @@ Trainer::Trainer(const TrainJob& job)
 void Trainer::check_resumable(const fs::path& checkpoint, const nlohmann::json& state) const {
   const std::string where = checkpoint.string();
   const nlohmann::json& recorded = state["identity"];
-  for (const auto& [key, value] : identity_.items()) {
-    const nlohmann::json before = recorded.value(key, nlohmann::json());
-    require(before == value,
-            "{}: this run was started with {} = {}, now it is {}: resume with the same settings, or choose another "
-            "directory",
-            where, key, before.dump(), value.dump());
-  }
+  const std::string key = differing_setting(recorded, identity_);
+  const auto shown = [&](const nlohmann::json& identity) {
+    return identity.contains(key) ? identity[key].dump() : "not set";
+  };
+  require(key.empty(),
+          "{}: this run was started with {} = {}, now it is {}: resume with the same settings, or choose another "
+          "directory",
+          where, key, shown(recorded), shown(identity_));
   const nlohmann::json& shards = state["shards"];
   require(shards.size() == shards_.size(), "{}: this run was started with {} token shards, now there are {}", where,
           shards.size(), shards_.size());
   for (size_t i = 0; i < shards.size(); ++i) {
     require(sha256_of(shards[i]) == sha256_of(shards_[i]),
             "{}: this run was started with other tokens in place of {}: shard {} differs", where,
-            corpus_.shards[i].path().string(), i);
+            shards_[i]["path"].get<std::string>(), i);
   }
   // Earlier checkpoints do not say which parts they began with.
   require(!state.contains("parts") || sha256_of(state["parts"]) == sha256_of(parts_),
@@ -186,20 +191,31 @@ void Trainer::resume() {
   tokens_ = state.value("tokens", int64_t{0});
   earlier_seconds_ = state.value("seconds", 0.0);
   last_validation_ = state.value("validation", nlohmann::json());
+  last_sample_validation_ = state.value("ask_validation", nlohmann::json());
 }
 
 void Trainer::describe() {
+  std::istringstream settings(effective_settings(config_));
+  for (std::string line; std::getline(settings, line);) log_->note(line);
   int64_t trained = 0;
   for (const at::Tensor& tensor : trained_tensors(model())) trained += tensor.numel();
   log_->note(fmt::format(
       "{} with {} trained parameters: {} encoder layers, cross-attention in the last {} decoder layers; {} on {}",
       opened_.kind, format_count(static_cast<uint64_t>(trained)), model().config.encoder->num_layers,
       model().config.num_cross_attn_layers, dtype_ == at::kFloat ? "float32" : "bfloat16", job_.device.str()));
-  log_->note(fmt::format("{} documents, {} tokens in {} shards; {} documents hold a whole sample of {} tokens",
-                         corpus_.documents.size(), format_count(static_cast<uint64_t>(corpus_.tokens)),
-                         corpus_.shards.size(), builder_.sampler().filtered_documents(), config_.span_tokens()));
+  const auto count = [](int64_t value) { return format_count(static_cast<uint64_t>(value)); };
+  if (builder_.sampler()) {
+    log_->note(fmt::format("{} documents, {} tokens in {} shards; {} documents hold a whole sample of {} tokens",
+                           data_.train.documents.size(), count(data_.train.tokens), data_.train.shards.size(),
+                           builder_.sampler()->filtered_documents(), config_.span_tokens()));
+  }
+  if (!data_.ask.documents.empty()) {
+    log_->note(fmt::format("{} samples to be asked, {} tokens in {} shards: {:.3g} % of the samples of a step",
+                           data_.ask.documents.size(), count(data_.ask.tokens), data_.ask.shards.size(),
+                           100 * config_.ask_share));
+  }
   for (const std::string& note : opened_.notes) log_->note("note: " + note);
-  for (const std::string& note : notes_on_shards(corpus_, shards_, validation_corpus_)) log_->note(note);
+  for (const std::string& note : notes_on_shards(data_, shards_)) log_->note(note);
   if (step_ > 0) log_->note(fmt::format("resumed after step {} of {}", step_, config_.steps));
 }
 
@@ -207,7 +223,7 @@ void Trainer::describe() {
 void Trainer::warm_rotary_tables() {
   const at::Tensor like = at::empty({1}, at::TensorOptions(dtype_).device(job_.device));
   Stack& decoder = model().decoder.stack;
-  decoder.rotary.table(decoder.config, config_.decoder_tokens, like);
+  decoder.rotary.table(decoder.config, longest_positions_, like);
   Stack& encoder = model().encoder->stack;
   encoder.rotary.table(encoder.config, config_.chunk_length, like);
 }
@@ -221,15 +237,17 @@ TrainOutcome Trainer::run() {
   StepLogOptions options{job_.run / "log.jsonl", job_.device, config_.steps, config_.peak_tflops * 1e12};
   if (options.peak_flops == 0 && job_.device.is_cuda()) options.peak_flops = kDefaultPeakTflops * 1e12;
   log_.emplace(options, step_);
-  write_file(job_.run / "config.toml", job_.config_toml);
+  write_file(job_.run / "config.toml", effective_settings(config_));
   describe();
   warm_rotary_tables();
   {
-    Prefetcher batches(builder_, {step_, config_.steps, config_.batch / config_.micro_batch}, job_.device.is_cuda());
+    Prefetcher batches(builder_, {step_, config_.steps}, job_.device.is_cuda());
     log_->restart_clock();
+    saved_at_ = seconds_now();
     while (step_ < config_.steps && !must_stop()) {
       train_step(batches);
-      const bool due = config_.checkpoint_every > 0 && step_ % config_.checkpoint_every == 0;
+      const bool due = (config_.checkpoint_every > 0 && step_ % config_.checkpoint_every == 0) ||
+                       (config_.checkpoint_minutes > 0 && seconds_now() - saved_at_ >= 60 * config_.checkpoint_minutes);
       if (config_.validate_every > 0 && step_ % config_.validate_every == 0) validate();
       if (due && step_ < config_.steps) save(false);
     }
@@ -241,33 +259,19 @@ TrainOutcome Trainer::run() {
   return {step_, finished};
 }
 
-// Loss and gradients of a part of the step's batch; working: the model cast to the arithmetic's type.
-at::Tensor Trainer::micro_step(const Cepe& working, const Batch& batch) {
-  const int64_t B = batch.decoder_BT1.size(0), T = batch.decoder_BT1.size(1) - 1;
-  const Latents latents = encode(working, {batch.ids_BML, batch.mask_BML});
-  DecodeInput input;
-  input.ids_BT = batch.decoder_BT1.narrow(1, 0, T);
-  input.context = &latents;
-  const at::Tensor hidden = decode(working, input);
-  const at::Tensor labels = batch.decoder_BT1.narrow(1, 1, T).reshape(-1);
-  const at::Tensor sum = linear_cross_entropy_sum(hidden.reshape({B * T, -1}), working.decoder.lm_head, labels);
-  const at::Tensor loss = sum / static_cast<double>(config_.batch * T);
-  loss.backward();
-  return loss.detach();
-}
-
-void Trainer::train_step(Prefetcher& batches) {
+void Trainer::train_step(Prefetcher& prefetcher) {
   StepInfo info;
   at::Tensor loss;
   const Cepe working = cast(model(), dtype_);  // all micro-batches of the step have the same weights
-  for (int64_t micro = 0; micro < config_.batch / config_.micro_batch; ++micro) {
-    const Batch batch = batches.next().to(job_.device);
-    const int64_t samples = batch.ids_BML.size(0), chunks = batch.ids_BML.size(1);
-    info.tokens += samples * (chunks * config_.chunk_length + config_.decoder_tokens);
-    info.flops += static_cast<double>(samples) *
-                  training_flops(model().config, {chunks, config_.chunk_length, config_.decoder_tokens});
-    const at::Tensor part = micro_step(working, batch);
-    loss = loss.defined() ? loss + part : part;
+  const std::vector<Batch> batches = prefetcher.next();
+  double weight = 0;
+  for (const Batch& batch : batches) weight += objective_->weight(batch);
+  for (const Batch& batch : batches) {
+    info.tokens += batch.tokens();
+    for (const SampleShape& shape : batch.shapes) info.flops += training_flops(model().config, shape);
+    const at::Tensor part = objective_->loss_sum(working, batch.to(job_.device)) / weight;
+    if (part.requires_grad()) part.backward();  // samples without context teach the trained parts nothing
+    loss = loss.defined() ? loss + part.detach() : part.detach();
   }
   info.learning_rate = learning_rate_at(config_, step_);
   const at::Tensor norm = optimizer_.step(info.learning_rate);
@@ -280,17 +284,23 @@ void Trainer::train_step(Prefetcher& batches) {
 }
 
 void Trainer::validate() {
-  if (!validation_ || validated_step_ == step_) return;
+  if ((!validation_ && !sample_validation_) || validated_step_ == step_) return;
   log_->flush();
   const double start = seconds_now();
   const at::NoGradGuard no_grad;
-  const std::vector<ValidationRow> rows = validation_->run(cast(model(), dtype_));
-  log_->validation(step_, rows, seconds_now() - start);
-  last_validation_ = nlohmann::json::object();
-  for (const ValidationRow& row : rows) {
-    last_validation_[row.domain] = {{"samples", row.samples}, {"loss_context", row.own}, {"loss_no_context", row.none}};
-    if (row.other) last_validation_[row.domain]["reading_gain"] = *row.reading_gain();
+  const Cepe working = cast(model(), dtype_);
+  ValidationResult result;
+  if (validation_) result.documents = validation_->run(working);
+  if (sample_validation_) result.samples = sample_validation_->run(working);
+  log_->validation(step_, result, seconds_now() - start);
+  last_validation_ = last_sample_validation_ = nullptr;
+  for (const ValidationRow& row : result.documents) {
+    nlohmann::json& entry = last_validation_[row.domain];
+    entry = {{"samples", row.samples}, {"loss_context", row.own}, {"loss_no_context", row.none}};
+    if (row.other) entry["reading_gain"] = *row.reading_gain();
   }
+  for (const SampleRow& row : result.samples)
+    last_sample_validation_[row.domain] = {{"samples", row.samples}, {"loss", row.loss}, {"exact", row.exact}};
   validated_step_ = step_;
   log_->restart_clock();
 }
@@ -303,6 +313,7 @@ nlohmann::json Trainer::training_record() const {
     record["data"].push_back({{"path", shard["path"]}, {"sha256", shard["sha256"]}});
   if (!parts_.is_null()) record["parts"] = parts_;
   if (!last_validation_.is_null()) record["validation"] = last_validation_;
+  if (!last_sample_validation_.is_null()) record["ask_validation"] = last_sample_validation_;
   return record;
 }
 
@@ -327,11 +338,13 @@ void Trainer::save(bool last) {
                      {"identity", identity_},
                      {"shards", shards_},
                      {"parts", parts_},
-                     {"config", job_.config_toml},
-                     {"validation", last_validation_}};
+                     {"config", effective_settings(config_)},
+                     {"validation", last_validation_},
+                     {"ask_validation", last_sample_validation_}};
     options.keep = config_.keep_checkpoints;
     log_->note(fmt::format("checkpoint {}", save_checkpoint(job_.run, {model(), optimizer_}, options).string()));
     saved_step_ = step_;
+    saved_at_ = seconds_now();
   }
   if (last) save_final();
   log_->restart_clock();

@@ -1,8 +1,9 @@
 // Training of encoder and cross-attention on one device (docs/training.md). The decoder is frozen.
 //
-// Example trace of a step: the prefetcher's thread draws spans of tokens and lays out a batch; the master weights
-// (float32) are cast to the arithmetic's type; encode -> latents -> decode -> loss; backward leaves float32 gradients;
-// AdamW clips and updates on the device; the step's line is printed while the next step runs.
+// Example trace of a step: the prefetcher's thread draws samples and lays them out in batches; the master weights
+// (float32) are cast to the arithmetic's type; the objective gives each batch's loss (encode -> latents -> decode ->
+// loss); backward leaves float32 gradients; AdamW clips and updates on the device; the step's line is printed while the
+// next step runs.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -18,7 +19,6 @@ namespace cepe {
 struct TrainJob {
   TrainConfig config;
   std::filesystem::path run;  // directory of the run; created, or resumed from its newest checkpoint
-  std::string config_toml;    // Config::used_as_toml(), recorded in the run
   at::Device device = at::kCPU;
   const std::atomic<bool>* stop = nullptr;  // set by a signal: stop after the current step with a checkpoint
 };

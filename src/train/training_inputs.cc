@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "train/sample.h"
 
 namespace cepe {
 namespace {
@@ -61,7 +62,11 @@ OpenedModel open_for_training(const TrainConfig& config, const at::Device& devic
   return opened;
 }
 
+namespace {
+
+// Error unless shards fit the model: its embedding, and its tokenizer where it has one.
 void check_corpus(const Corpus& corpus, const OpenedModel& opened) {
+  if (corpus.shards.empty()) return;
   const std::string where = corpus.shards[0].path().string();
   const int64_t rows = opened.model.config.decoder.vocab_size;
   require(corpus.vocab_size <= rows, "{}: token ids of a vocabulary of {}, the model's embedding has {} rows", where,
@@ -72,13 +77,34 @@ void check_corpus(const Corpus& corpus, const OpenedModel& opened) {
           opened.path.string());
 }
 
-nlohmann::json shard_record(const Corpus& corpus) {
+}  // namespace
+
+TrainingData open_training_data(const TrainConfig& config) {
+  TrainingData data;
+  const bool only_ask = config.stage == Stage::ask && config.ask_share == 1;
+  if (!only_ask) data.train = open_corpus(config.train);
+  if (!config.validation.empty()) data.validation = open_corpus(config.validation);
+  if (!config.ask.empty()) data.ask = open_corpus(config.ask, ShardKind::samples);
+  if (!config.ask_validation.empty()) data.ask_validation = open_corpus(config.ask_validation, ShardKind::samples);
+  return data;
+}
+
+int64_t check_training_data(const TrainConfig& config, const TrainingData& data, const OpenedModel& opened) {
+  for (const Corpus* corpus : {&data.train, &data.validation, &data.ask, &data.ask_validation})
+    check_corpus(*corpus, opened);
+  const SampleLimits limits{config.chunk_length, decoder_window(opened.model.config.decoder)};
+  return std::max({config.decoder_tokens, check_samples(data.ask, limits), check_samples(data.ask_validation, limits)});
+}
+
+nlohmann::json shard_record(const TrainingData& data) {
   nlohmann::json list = nlohmann::json::array();
-  for (const TokenShard& shard : corpus.shards) {
-    list.push_back({{"file", shard.path().filename().string()},
-                    {"path", shard.path().string()},
-                    {"tokens", shard.tokens()},
-                    {"sha256", sha256_file(shard.path())}});
+  for (const Corpus* corpus : {&data.train, &data.ask}) {
+    for (const TokenShard& shard : corpus->shards) {
+      list.push_back({{"file", shard.path().filename().string()},
+                      {"path", shard.path().string()},
+                      {"tokens", shard.tokens()},
+                      {"sha256", sha256_file(shard.path())}});
+    }
   }
   return list;
 }
@@ -88,23 +114,26 @@ nlohmann::json parts_record(const TrainConfig& config) {
   return {{"path", config.parts}, {"sha256", sha256_file(fs::path(config.parts) / "model.safetensors")}};
 }
 
-std::vector<std::string> notes_on_shards(const Corpus& corpus, const nlohmann::json& trained,
-                                         const Corpus& validation) {
+std::vector<std::string> notes_on_shards(const TrainingData& data, const nlohmann::json& trained) {
   std::vector<std::string> notes;
   for (size_t i = 0; i < trained.size(); ++i) {
     for (size_t j = 0; j < i; ++j) {
       if (trained[i]["sha256"] != trained[j]["sha256"]) continue;
       notes.push_back(fmt::format("note: the training shard {} is the same as {}: its tokens are drawn twice as often",
-                                  corpus.shards[i].path().string(), corpus.shards[j].path().string()));
+                                  trained[i]["path"].get<std::string>(), trained[j]["path"].get<std::string>()));
       break;
     }
   }
-  const int64_t shared = shared_documents(validation, corpus);
-  if (shared == 0) return notes;
-  notes.push_back(
-      fmt::format("note: {} of the {} validation documents are training documents as well: on them the validation "
-                  "measures what was learnt by heart",
-                  shared, validation.documents.size()));
+  const auto add = [&](const Corpus& held_out, const Corpus& corpus, const char* what) {
+    const int64_t shared = shared_documents(held_out, corpus);
+    if (shared == 0) return;
+    notes.push_back(fmt::format(
+        "note: {} of the {} validation {} are training {} as well: on them the validation measures what was "
+        "learnt by heart",
+        shared, held_out.documents.size(), what, what));
+  };
+  add(data.validation, data.train, "documents");
+  add(data.ask_validation, data.ask, "samples");
   return notes;
 }
 

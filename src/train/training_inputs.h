@@ -16,17 +16,24 @@ namespace cepe {
 // of another kind, or chunks or the decoder's tokens exceed the windows that encoder and decoder have.
 OpenedModel open_for_training(const TrainConfig& config, const at::Device& device, at::ScalarType dtype);
 
-// Error unless shards fit the model: its embedding, and its tokenizer where it has one.
-void check_corpus(const Corpus& corpus, const OpenedModel& opened);
+// What a run reads. Corpora that it does not use are empty.
+struct TrainingData {
+  Corpus train, validation;    // documents
+  Corpus ask, ask_validation;  // samples
+};
+TrainingData open_training_data(const TrainConfig& config);
+// Error unless all of it fits the model, and samples the chunk length and the decoder's window. Returns the most tokens
+// that the decoder reads of a sample.
+int64_t check_training_data(const TrainConfig& config, const TrainingData& data, const OpenedModel& opened);
 
-// [{"file", "path", "tokens", "sha256"}], an entry a shard.
-nlohmann::json shard_record(const Corpus& corpus);
+// [{"file", "path", "tokens", "sha256"}], an entry a shard that is learnt from: of data.train, then of data.ask.
+nlohmann::json shard_record(const TrainingData& data);
 // {"path", "sha256"} of the trained parts that a run starts from (of their model.safetensors); null where it makes
 // fresh ones.
 nlohmann::json parts_record(const TrainConfig& config);
 
 // Sentences for the user about shards that are used twice: as training and validation, or among the training shards
 // (`trained`, the shards' record). Found by content, whatever the files are called.
-std::vector<std::string> notes_on_shards(const Corpus& corpus, const nlohmann::json& trained, const Corpus& validation);
+std::vector<std::string> notes_on_shards(const TrainingData& data, const nlohmann::json& trained);
 
 }  // namespace cepe

@@ -27,6 +27,12 @@ at::Tensor sample_losses(const Cepe& model, const at::Tensor& decoder_BT1, const
       .cpu();
 }
 
+Batch batch_of(const TrainConfig& config, const std::vector<Sample>& samples) {
+  std::vector<const Sample*> members;
+  for (const Sample& sample : samples) members.push_back(&sample);
+  return lay_out(config, members);
+}
+
 struct Sums {
   int64_t samples = 0, paired = 0;
   double own = 0, none = 0, other = 0;
@@ -75,21 +81,21 @@ void Validation::draw(const std::string& domain, const SpanSamplerOptions& optio
   const SpanSampler sampler(corpus_, options);
   domains_.push_back(domain);
   for (int64_t i = 0; i < count; ++i) {
-    Sample sample;
+    Span sample;
     sample.tokens.resize(static_cast<size_t>(options.span_tokens));
     sample.document = sampler.draw(0, static_cast<uint64_t>(i), sample.tokens.data());
     sample.domain = domains_.size() - 1;
-    samples_.push_back(std::move(sample));
+    spans_.push_back(std::move(sample));
   }
 }
 
 void Validation::pair_with_other_documents() {
-  const size_t count = samples_.size();
+  const size_t count = spans_.size();
   for (size_t i = 0; i < count; ++i) {
-    for (size_t k = 1; k < count && samples_[i].other < 0; ++k) {
+    for (size_t k = 1; k < count && spans_[i].other < 0; ++k) {
       const size_t j = (i + k) % count;
-      if (samples_[j].domain == samples_[i].domain && samples_[j].document != samples_[i].document)
-        samples_[i].other = static_cast<int64_t>(j);
+      if (spans_[j].domain == spans_[i].domain && spans_[j].document != spans_[i].document)
+        spans_[i].other = static_cast<int64_t>(j);
     }
   }
 }
@@ -100,15 +106,15 @@ std::vector<ValidationRow> Validation::run(const Cepe& model) const {
   const at::Device device = model.device();
   std::vector<Sums> sums(domains_.size());
   Sums all;
-  for (size_t start = 0; start < samples_.size(); start += static_cast<size_t>(config_.micro_batch)) {
-    const size_t end = std::min(samples_.size(), start + static_cast<size_t>(config_.micro_batch));
-    std::vector<int64_t> own, other;
+  for (size_t start = 0; start < spans_.size(); start += static_cast<size_t>(config_.micro_batch)) {
+    const size_t end = std::min(spans_.size(), start + static_cast<size_t>(config_.micro_batch));
+    std::vector<Sample> own, other;
     for (size_t i = start; i < end; ++i) {
-      const Sample& partner = samples_[i].other < 0 ? samples_[i] : samples_[static_cast<size_t>(samples_[i].other)];
-      own.insert(own.end(), samples_[i].tokens.begin(), samples_[i].tokens.end());
-      other.insert(other.end(), partner.tokens.begin(), partner.tokens.end());
+      const Span& partner = spans_[i].other < 0 ? spans_[i] : spans_[static_cast<size_t>(spans_[i].other)];
+      own.push_back(plain_sample(config_, spans_[i].tokens.data(), chunks));
+      other.push_back(plain_sample(config_, partner.tokens.data(), chunks));
     }
-    const Batch batch = lay_out(config_, own, chunks).to(device), foreign = lay_out(config_, other, chunks).to(device);
+    const Batch batch = batch_of(config_, own).to(device), foreign = batch_of(config_, other).to(device);
     const Latents own_latents = encode(model, {batch.ids_BML, {}}),
                   other_latents = encode(model, {foreign.ids_BML, {}});
     const at::Tensor with_own = sample_losses(model, batch.decoder_BT1, &own_latents);
@@ -116,9 +122,9 @@ std::vector<ValidationRow> Validation::run(const Cepe& model) const {
     const at::Tensor without = sample_losses(model, batch.decoder_BT1, nullptr);
     for (size_t i = start; i < end; ++i) {
       const size_t at = i - start;
-      for (Sums* s : {&sums[samples_[i].domain], &all}) {
+      for (Sums* s : {&sums[spans_[i].domain], &all}) {
         ++s->samples;
-        s->paired += samples_[i].other >= 0;
+        s->paired += spans_[i].other >= 0;
         s->own += with_own.data_ptr<double>()[at];
         s->other += with_other.data_ptr<double>()[at];
         s->none += without.data_ptr<double>()[at];

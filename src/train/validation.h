@@ -31,7 +31,7 @@ class Validation {
   std::vector<ValidationRow> run(const Cepe& model) const;
 
  private:
-  struct Sample {
+  struct Span {
     std::vector<int64_t> tokens;
     int64_t document = 0;
     size_t domain = 0;   // index into domains_
@@ -43,7 +43,7 @@ class Validation {
   const TrainConfig& config_;
   const Corpus& corpus_;
   std::vector<std::string> domains_;
-  std::vector<Sample> samples_;
+  std::vector<Span> spans_;
 };
 
 }  // namespace cepe

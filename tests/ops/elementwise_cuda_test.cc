@@ -324,6 +324,22 @@ TEST_F(Fused, LinearCrossEntropyAcrossBlocks) {
          1e-2});
 }
 
+TEST_F(Fused, LinearCrossEntropyWithWeights) {
+  const int64_t rows = 8192 + 77;
+  const at::Tensor hidden = random({rows, 64}), head = random({1003, 64}) / 8;
+  const at::Tensor labels = at::randint(1003, {rows}, on_gpu().dtype(at::kLong));
+  const at::Tensor weight = at::randint(4, {rows}, on_gpu().dtype(at::kFloat)) * 0.75;
+  check({"weighted linear_cross_entropy",
+         "8269x64, V 1003",
+         [=](const Tensors& in) { return Tensors{linear_cross_entropy_sum(in[0], head, labels, weight)}; },
+         [=](const Tensors& in) {
+           const at::Tensor log_probs = at::linear(in[0], head.to(at::kDouble)).log_softmax(-1);
+           return Tensors{-(log_probs.gather(1, labels.unsqueeze(1)).squeeze(1) * weight).sum()};
+         },
+         {hidden},
+         1e-2});
+}
+
 struct Sizes {
   int64_t B, T, S, H, G, K;
 };

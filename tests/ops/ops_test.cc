@@ -346,6 +346,35 @@ TEST(LinearCrossEntropy, MatchesTheFormulaAcrossBlocks) {
   }
 }
 
+TEST(LinearCrossEntropy, WeightsMultiplyEachPosition) {
+  for (int64_t rows : {1, 7, 1100}) {
+    at::manual_seed(rows);
+    const at::Tensor hidden = random({rows, 6}), head = random({13, 6});
+    std::vector<int64_t> labels;
+    std::vector<float> weights;
+    for (int64_t n = 0; n < rows; ++n) {
+      labels.push_back((5 * n) % 14 - 1);
+      weights.push_back(static_cast<float>(n % 4) * 0.75f);  // 0 among them
+    }
+    EntropyReference expected = cross_entropy_reference(values(hidden), values(head), labels);
+    double total = 0;
+    for (size_t n = 0; n < labels.size(); ++n) {
+      total += weights[n] * expected.loss[n];
+      for (size_t d = 0; d < 6; ++d) expected.grad_hidden[n * 6 + d] *= weights[n];
+    }
+    const at::Tensor ids = at::tensor(labels, at::kLong), weight = at::tensor(weights, at::kFloat);
+    for (at::ScalarType type : {at::kDouble, at::kFloat, at::kBFloat16}) {
+      const double tolerance = type == at::kDouble ? 1e-12 : type == at::kFloat ? 2e-5 : 4e-2;
+      const at::Tensor x = hidden.to(type).clone().requires_grad_(true);
+      const at::Tensor sum = linear_cross_entropy_sum(x, head.to(type), ids, weight);
+      EXPECT_NEAR(sum.item<double>(), total, tolerance * std::abs(total));
+      const at::Tensor grad = torch::autograd::grad({sum * 0.5}, {x})[0];
+      EXPECT_EQ(grad.scalar_type(), type);
+      expect_close(values(grad * 2), expected.grad_hidden, tolerance, "gradient of the hidden states");
+    }
+  }
+}
+
 TEST(LinearCrossEntropy, GradientAgreesWithDifferences) {
   at::manual_seed(8);
   const std::vector<int64_t> labels{3, -1, 0, 10};
@@ -366,6 +395,8 @@ TEST(LinearCrossEntropy, RefusesWhatItCannotDo) {
   EXPECT_THROW(linear_cross_entropy_sum(hidden, head, labels.narrow(0, 0, 2)), Error);
   EXPECT_THROW(linear_cross_entropy_sum(hidden.narrow(0, 0, 0), head, labels.narrow(0, 0, 0)), Error);
   EXPECT_THROW(linear_cross_entropy_sum(hidden, head.clone().requires_grad_(true), labels), Error);
+  EXPECT_THROW(linear_cross_entropy_sum(hidden, head, labels, at::ones({2})), Error);
+  EXPECT_THROW(linear_cross_entropy_sum(hidden, head, labels, at::ones({3}, at::kDouble)), Error);
 }
 
 }  // namespace

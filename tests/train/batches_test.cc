@@ -3,11 +3,14 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <numeric>
+#include <set>
 
 #include "base/temporary_directory.h"
 #include "data/corpora.h"
+#include "train/sample_shards.h"
 
 namespace cepe {
 namespace {
@@ -23,78 +26,207 @@ TrainConfig small_config() {
 }
 
 bool same(const Batch& a, const Batch& b) {
-  if (a.mask_BML.defined() != b.mask_BML.defined()) return false;
-  return at::equal(a.ids_BML, b.ids_BML) && at::equal(a.decoder_BT1, b.decoder_BT1) &&
-         (!a.mask_BML.defined() || at::equal(a.mask_BML, b.mask_BML));
+  for (auto member : {&Batch::ids_BML, &Batch::mask_BML, &Batch::decoder_BT1, &Batch::scored_N, &Batch::weight_N}) {
+    if ((a.*member).defined() != (b.*member).defined()) return false;
+    if ((a.*member).defined() && !at::equal(a.*member, b.*member)) return false;
+  }
+  return a.weight == b.weight;
+}
+
+bool same(const std::vector<Batch>& a, const std::vector<Batch>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const Batch& x, const Batch& y) { return same(x, y); });
+}
+
+Batch lay_out(const TrainConfig& config, const std::vector<Sample>& samples) {
+  std::vector<const Sample*> members;
+  for (const Sample& sample : samples) members.push_back(&sample);
+  return lay_out(config, members);
+}
+
+std::vector<int64_t> counted(int64_t first, int64_t count) {
+  std::vector<int64_t> tokens(static_cast<size_t>(count));
+  std::iota(tokens.begin(), tokens.end(), first);
+  return tokens;
 }
 
 TEST(Batches, DecoderFollowsTheNearestChunks) {
   const TrainConfig config = small_config();
   ASSERT_EQ(config.span_tokens(), 3 * 4 + 6 + 1);
-  std::vector<int64_t> tokens(38);
-  std::iota(tokens.begin(), tokens.end(), 0);
-  const Batch all = lay_out(config, tokens, 3);
+  const std::vector<int64_t> tokens = counted(0, 38);
+  const Batch all =
+      lay_out(config, {plain_sample(config, tokens.data(), 3), plain_sample(config, tokens.data() + 19, 3)});
   EXPECT_TRUE(at::equal(all.ids_BML[0].view({-1}), at::arange(0, 12)));
   EXPECT_TRUE(at::equal(all.ids_BML[1][1], at::arange(23, 27)));
   EXPECT_TRUE(at::equal(all.decoder_BT1[1], at::arange(31, 38)));
-  const Batch near = lay_out(config, tokens, 1);  // fewer chunks: those next to the decoder's part
+  EXPECT_FALSE(all.mask_BML.defined() || all.scored_N.defined() || all.weight_N.defined());
+  EXPECT_EQ(all.weight, 12);
+  EXPECT_EQ(all.tokens(), 36);
+  const Batch near = lay_out(config, {plain_sample(config, tokens.data(), 1)});  // those next to the decoder's part
   EXPECT_TRUE(at::equal(near.ids_BML[0].view({-1}), at::arange(8, 12)));
-  EXPECT_TRUE(at::equal(near.decoder_BT1, all.decoder_BT1));
+  EXPECT_TRUE(at::equal(near.decoder_BT1[0], all.decoder_BT1[0]));
 }
 
 TEST(Batches, WarmupReadsTheSameTokens) {
   TrainConfig config = small_config();
-  config.stage = "warmup";
+  config.stage = Stage::warmup;
   config.decoder_tokens = 12;
   ASSERT_EQ(config.span_tokens(), 13);
-  std::vector<int64_t> tokens(26);
-  std::iota(tokens.begin(), tokens.end(), 0);
-  const Batch batch = lay_out(config, tokens, 3);
-  EXPECT_TRUE(at::equal(batch.ids_BML.view({2, 12}), batch.decoder_BT1.narrow(1, 0, 12)));
-  EXPECT_TRUE(at::equal(batch.decoder_BT1[1], at::arange(13, 26)));
+  const std::vector<int64_t> tokens = counted(13, 13);
+  const Batch batch = lay_out(config, {plain_sample(config, tokens.data(), 3)});
+  EXPECT_TRUE(at::equal(batch.ids_BML.view({1, 12}), batch.decoder_BT1.narrow(1, 0, 12)));
+  EXPECT_TRUE(at::equal(batch.decoder_BT1[0], at::arange(13, 26)));
+}
+
+// What is padded is masked, and not scored.
+TEST(Batches, SamplesOfAllSizesShareABatch) {
+  const TrainConfig config = small_config();
+  Sample bare{counted(50, 4), {}, {0, 2, 0.5f}}, short_one{counted(60, 8), {3, 2}, {0, 1}},
+      masked{counted(70, 4 + 6), {4, 0}, {0, 1, 1, 1, 0}};
+  const Batch batch = lay_out(config, {bare, short_one, masked});
+  ASSERT_EQ(batch.ids_BML.sizes(), (std::vector<int64_t>{3, 2, 4}));
+  EXPECT_EQ(batch.mask_BML[0].sum().item<int64_t>(), 0);
+  EXPECT_TRUE(at::equal(batch.mask_BML[1].sum(-1), at::tensor({3, 2}, at::kLong)));
+  EXPECT_TRUE(at::equal(batch.mask_BML[2].sum(-1), at::tensor({4, 0}, at::kLong)));
+  EXPECT_TRUE(at::equal(batch.ids_BML[1].masked_select(batch.mask_BML[1]), at::arange(60, 65)));
+  const int64_t T = batch.decoder_BT1.size(1) - 1;
+  ASSERT_EQ(T, 6);  // five positions, padded to no more than decoder_tokens
+  EXPECT_TRUE(at::equal(batch.decoder_BT1[0].narrow(0, 0, 4), at::arange(50, 54)));
+  EXPECT_TRUE(at::equal(batch.decoder_BT1[1].narrow(0, 0, 3), at::arange(65, 68)));
+  EXPECT_TRUE(at::equal(batch.decoder_BT1[2].narrow(0, 0, 6), at::arange(74, 80)));
+  EXPECT_TRUE(at::equal(batch.scored_N, at::tensor({1, 2, 7, 13, 14, 15}, at::kLong)));
+  EXPECT_TRUE(at::equal(batch.weight_N, at::tensor({2.0f, 0.5f, 1.0f, 1.0f, 1.0f, 1.0f})));
+  EXPECT_EQ(batch.weight, 6.5);
+  EXPECT_EQ(batch.tokens(), 3 + (5 + 2) + (4 + 5));
+  EXPECT_EQ(batch.shapes[2].scored_tokens, 3);
+  EXPECT_FALSE(lay_out(config, {bare}).ids_BML.defined());
+}
+
+TEST(Batches, CutsWithinTheSizeOfPlainSamples) {
+  TrainConfig config = small_config();  // 4 samples of 3 chunks and 6 positions
+  std::vector<Sample> samples;
+  std::vector<size_t> indices;
+  for (int64_t i = 0; i < 40; ++i) {
+    const int64_t chunks = i == 17 ? 30 : (7 * i) % 5, positions = 1 + (5 * i) % 7;
+    samples.push_back({counted(0, chunks * 2 + positions + 1), std::vector<int64_t>(chunks, 2), {}});
+    indices.push_back(static_cast<size_t>(i));
+  }
+  std::vector<size_t> seen;
+  size_t last_chunks = 0;
+  for (const std::vector<size_t>& batch : cut_into_batches(config, samples, indices)) {
+    int64_t chunks = 0, positions = 0;
+    for (size_t i : batch) {
+      EXPECT_GE(samples[i].chunks.size(), last_chunks);
+      last_chunks = samples[i].chunks.size();
+      chunks = std::max(chunks, static_cast<int64_t>(last_chunks));
+      positions = std::max(positions, samples[i].positions());
+      seen.push_back(i);
+    }
+    const int64_t size = static_cast<int64_t>(batch.size());
+    EXPECT_TRUE(size == 1 || (size * chunks <= 12 && size * positions <= 24));
+  }
+  std::sort(seen.begin(), seen.end());
+  EXPECT_EQ(seen, indices);
+  // Samples of one size: micro_batch at a time, in their order.
+  std::vector<Sample> plain(8, {counted(0, 19), {4, 4, 4}, {}});
+  EXPECT_EQ(cut_into_batches(config, plain, {0, 1, 2, 3, 4, 5, 6, 7}),
+            (std::vector<std::vector<size_t>>{{0, 1, 2, 3}, {4, 5, 6, 7}}));
 }
 
 TEST(Batches, MaskStatistics) {
-  const int64_t B = 100, M = 200, L = 8;
-  const at::Tensor ids = at::zeros({B, M, L}, at::kLong);
-  const at::Tensor mask = draw_chunk_mask(ids, 0.3, {1, 2, 3});
-  EXPECT_TRUE(at::equal(mask, draw_chunk_mask(ids, 0.3, {1, 2, 3})));
-  EXPECT_FALSE(at::equal(mask, draw_chunk_mask(ids, 0.3, {1, 2, 4})));
-  const at::Tensor real = mask.view({-1, L}).sum(1);
-  // Only suffixes are masked: what is real is a prefix.
-  const at::Tensor prefix = at::arange(L).unsqueeze(0).lt(real.unsqueeze(1));
-  EXPECT_TRUE(at::equal(prefix, mask.view({-1, L})));
-  const double chunks = B * M;
+  const int64_t samples = 100, M = 200, L = 8;
   std::map<int64_t, double> share;
-  for (int64_t kept = 0; kept <= L; ++kept)
-    share[kept] = static_cast<double>(real.eq(kept).sum().item<int64_t>()) / chunks;
+  for (uint64_t i = 0; i < samples; ++i) {
+    Sample sample{counted(0, M * L + 3), std::vector<int64_t>(M, L), {}}, again = sample;
+    mask_chunks(sample, 0.3, {1, 2, i});
+    mask_chunks(again, 0.3, {1, 2, i});
+    EXPECT_EQ(sample.tokens, again.tokens);
+    ASSERT_EQ(static_cast<int64_t>(sample.tokens.size()), sample.context_tokens() + 3);
+    // Only ends are masked: what is left of a chunk is its beginning.
+    int64_t at = 0;
+    for (int64_t c = 0; c < M; ++c) {
+      const int64_t length = sample.chunks[static_cast<size_t>(c)];
+      for (int64_t t = 0; t < length; ++t) ASSERT_EQ(sample.tokens[static_cast<size_t>(at++)], c * L + t);
+      share[length] += 1.0 / static_cast<double>(samples * M);
+    }
+    EXPECT_EQ(sample.tokens.back(), M * L + 2);
+  }
   EXPECT_NEAR(share[L], 0.7, 0.02);
   EXPECT_NEAR(share[0], 0.03, 0.006);
   for (int64_t kept = 1; kept < L; ++kept) EXPECT_NEAR(share[kept], 0.27 / 7, 0.008) << kept;
 }
 
-TEST(Batches, BuilderIsAFunctionOfStepAndThePrefetcherGivesTheSame) {
-  const TemporaryDirectory directory;
-  write_corpus(directory / "a.tokens", {1000, {60, 90, 40}});
-  const Corpus corpus = open_corpus({(directory / "a.tokens").string()});
-  TrainConfig config = small_config();
-  config.context_chunks = {1, 3};
-  config.mask_chunks = 0.5;
-  const BatchBuilder builder(config, corpus);
-  std::map<int64_t, int64_t> counts;
-  std::vector<Batch> expected;
+class BuilderTest : public testing::Test {
+ protected:
+  BuilderTest() {
+    write_corpus(directory_ / "plain.tokens", {1000, {60, 90, 40}});
+    write_samples(directory_ / "ask.tokens", planned_samples(17), 1000);
+    plain_ = open_corpus({(directory_ / "plain.tokens").string()});
+    ask_ = open_corpus({(directory_ / "ask.tokens").string()}, ShardKind::samples);
+    config_ = small_config();
+    config_.chunk_length = 8;
+    config_.context_chunks = {1, 3};
+    config_.mask_chunks = 0.5;
+    config_.ask_share = 0.4;
+    config_.ask_weight = 3;
+  }
+  const TemporaryDirectory directory_;
+  Corpus plain_, ask_;
+  TrainConfig config_;
+};
+
+TEST_F(BuilderTest, IsAFunctionOfStepAndThePrefetcherGivesTheSame) {
+  const BatchBuilder builder(config_, plain_, ask_);
+  std::map<size_t, int64_t> counts;
+  std::vector<std::vector<Batch>> expected;
   for (int64_t step = 3; step < 40; ++step) {
-    for (int64_t micro = 0; micro < 2; ++micro) {
-      expected.push_back(builder.build(step, micro));
-      EXPECT_TRUE(same(expected.back(), BatchBuilder(config, corpus).build(step, micro)));
-      ++counts[expected.back().ids_BML.size(1)];
-    }
+    expected.push_back(builder.build(step));
+    EXPECT_TRUE(same(expected.back(), BatchBuilder(config_, plain_, ask_).build(step)));
+    for (const Sample& sample : builder.draw(step)) counts[sample.chunks.size()] += sample.weights.empty();
   }
   EXPECT_FALSE(same(expected[0], expected[1]));
-  EXPECT_EQ(counts.size(), 2u);
-  EXPECT_NEAR(static_cast<double>(counts[1]), 37, 25);
-  Prefetcher prefetcher(builder, {3, 40, 2}, false);
-  for (const Batch& batch : expected) EXPECT_TRUE(same(batch, prefetcher.next()));
+  EXPECT_NEAR(static_cast<double>(counts[1]), 37 * 4.8 / 2, 30);
+  EXPECT_EQ(counts[2], 0);
+  Prefetcher prefetcher(builder, {3, 40}, false);
+  for (const std::vector<Batch>& batches : expected) EXPECT_TRUE(same(batches, prefetcher.next()));
+}
+
+// A step's samples, their number and weights do not depend on how it is cut.
+TEST_F(BuilderTest, AMicroBatchChangesNoSample) {
+  int64_t asked = 0;
+  for (int64_t step = 0; step < 50; ++step) {
+    std::vector<std::multiset<std::vector<int64_t>>> rows;
+    std::vector<double> weights;
+    for (int64_t micro_batch : {1, 2, 8}) {
+      config_.micro_batch = micro_batch;
+      const BatchBuilder builder(config_, plain_, ask_);
+      std::multiset<std::vector<int64_t>> tokens;
+      for (const Sample& sample : builder.draw(step)) {
+        tokens.insert(sample.tokens);
+        asked += micro_batch == 1 && !sample.weights.empty();
+      }
+      double weight = 0;
+      int64_t samples = 0;
+      for (const Batch& batch : builder.build(step)) {
+        weight += batch.weight;
+        samples += batch.decoder_BT1.size(0);
+      }
+      EXPECT_EQ(samples, 8);
+      rows.push_back(tokens);
+      weights.push_back(weight);
+    }
+    EXPECT_EQ(rows[0], rows[1]);
+    EXPECT_EQ(rows[0], rows[2]);
+    EXPECT_EQ(weights[0], weights[1]);
+    EXPECT_EQ(weights[0], weights[2]);
+  }
+  EXPECT_NEAR(static_cast<double>(asked), 0.4 * 8 * 50, 1);
+}
+
+TEST_F(BuilderTest, EverySampleMayBeAsked) {
+  config_.ask_share = 1;
+  const BatchBuilder builder(config_, {}, ask_);
+  for (const Sample& sample : builder.draw(3)) EXPECT_FALSE(sample.weights.empty());
+  EXPECT_EQ(builder.draw(3).size(), 8u);
 }
 
 TEST(Batches, PrefetcherEndsWhileWorkIsLeft) {
@@ -102,9 +234,9 @@ TEST(Batches, PrefetcherEndsWhileWorkIsLeft) {
   write_corpus(directory / "a.tokens", {1000, {60}});
   const Corpus corpus = open_corpus({(directory / "a.tokens").string()});
   const TrainConfig config = small_config();
-  const BatchBuilder builder(config, corpus);
-  Prefetcher prefetcher(builder, {0, 1000000, 2}, false);
-  EXPECT_EQ(prefetcher.next().ids_BML.size(0), 4);
+  const BatchBuilder builder(config, corpus, {});
+  Prefetcher prefetcher(builder, {0, 1000000}, false);
+  EXPECT_EQ(prefetcher.next()[0].ids_BML.size(0), 4);
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/temporary_directory.h"
 #include "data/corpora.h"
+#include "train/sample_shards.h"
 
 namespace cepe {
 namespace {
@@ -101,24 +102,32 @@ weights = "f32"
     return false;
   }
 
+  void kill_and_resume(const std::vector<std::string>& more) const {
+    ASSERT_EQ(finish(command("whole", more)), 0) << output();
+    std::mt19937 random(std::random_device{}());
+    int64_t kills = 0;
+    for (int64_t after :
+         {3, 11, 30, 44}) {  // steps that the process has been seen to take, then some milliseconds more
+      Process process(command("killed", more), directory_ / "output");
+      if (!wait_for_step(process, after)) break;
+      std::this_thread::sleep_for(std::chrono::microseconds(random() % 30000));
+      process.signal(SIGKILL);
+      const int status = process.wait();
+      kills += WIFSIGNALED(status);
+    }
+    EXPECT_GE(kills, 2);
+    ASSERT_EQ(finish(command("killed", more)), 0) << output();
+    EXPECT_EQ(final_hash("killed"), final_hash("whole"));
+  }
+
   const TemporaryDirectory directory_;
 };
 
-TEST_F(ResumeTest, KilledAtRandomMomentsAndResumed) {
-  ASSERT_EQ(finish(command("whole")), 0) << output();
-  std::mt19937 random(std::random_device{}());
-  int64_t kills = 0;
-  for (int64_t after : {3, 11, 30, 44}) {  // steps that the process has been seen to take, then some milliseconds more
-    Process process(command("killed"), directory_ / "output");
-    if (!wait_for_step(process, after)) break;
-    std::this_thread::sleep_for(std::chrono::microseconds(random() % 30000));
-    process.signal(SIGKILL);
-    const int status = process.wait();
-    kills += WIFSIGNALED(status);
-  }
-  EXPECT_GE(kills, 2);
-  ASSERT_EQ(finish(command("killed")), 0) << output();
-  EXPECT_EQ(final_hash("killed"), final_hash("whole"));
+TEST_F(ResumeTest, KilledAtRandomMomentsAndResumed) { kill_and_resume({}); }
+
+TEST_F(ResumeTest, KilledWithSamplesToBeAsked) {
+  write_samples(directory_ / "ask.tokens", planned_samples(29));
+  kill_and_resume({"--train.stage=ask", "--data.ask=" + (directory_ / "ask.tokens").string(), "--data.ask_share=0.6"});
 }
 
 TEST_F(ResumeTest, ATerminatedRunLeavesACheckpoint) {

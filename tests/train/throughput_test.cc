@@ -42,7 +42,7 @@ TEST(Throughput, AgreesWithASumOverAllMatrices) {
     expected += product(T, D, D, 3) * 2 + product(S, D, kv, 3) * 2 + 9 * (product(T, 64, S, 3) + product(T, S, 64, 3));
   }
   expected += product(T, D, V, 2);
-  EXPECT_NEAR(training_flops(smollm2(), {16, 256, 1024}) / expected, 1, 1e-12);
+  EXPECT_NEAR(training_flops(smollm2(), {4096, 16, 1024, 1024}) / expected, 1, 1e-12);
 }
 
 TEST(Throughput, AgreesWithTheTrial) {
@@ -50,7 +50,7 @@ TEST(Throughput, AgreesWithTheTrial) {
   CepeConfig config = smollm2();
   config.encoder->num_layers = 5;
   config.num_cross_attn_layers = 30;
-  EXPECT_NEAR(training_flops(config, {16, 256, 2048}) / 4.5e12, 1, 0.25);
+  EXPECT_NEAR(training_flops(config, {4096, 16, 2048, 2048}) / 4.5e12, 1, 0.25);
 }
 
 }  // namespace

@@ -111,7 +111,7 @@ TEST_F(TrainerTest, ARunWithWeightsOfAnotherMeaningIsRefused) {
   nlohmann::json state = nlohmann::json::parse(read_file(file));
   EXPECT_EQ(state["identity"].erase("data.concatenated_weights"), 1u);
   write_file(file, state.dump());
-  EXPECT_NE(refusal(run).find("started with data.concatenated_weights = null"), std::string::npos);
+  EXPECT_NE(refusal(run).find("started with data.concatenated_weights = not set"), std::string::npos);
   run.config.concatenated = 0;
   EXPECT_FALSE(training_identity(run.config).contains("data.concatenated_weights"));
 }

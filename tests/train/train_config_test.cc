@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/temporary_directory.h"
 
 namespace cepe {
@@ -30,6 +31,20 @@ TEST(Schedule, WarmsUpLinearlyAndFallsAlongACosine) {
   EXPECT_NEAR(learning_rate_at(config, 0), 4e-4, 1e-12);
 }
 
+TEST(Schedule, HoldsThePeak) {
+  TrainConfig config;
+  config.learning_rate = 4e-4;
+  config.warmup_steps = 10;
+  config.hold_steps = 40;
+  config.steps = 151;
+  config.final_fraction = 0;
+  for (int64_t step : {10, 30, 49, 50}) EXPECT_EQ(learning_rate_at(config, step), 4e-4);
+  EXPECT_NEAR(learning_rate_at(config, 100), 2e-4, 1e-12);  // half way down
+  EXPECT_NEAR(learning_rate_at(config, 150), 0, 1e-12);
+  config.hold_steps = 1000;  // longer than the run
+  EXPECT_EQ(learning_rate_at(config, 150), 4e-4);
+}
+
 std::string refusal(const std::vector<std::string>& assignments) {
   return error_of<Error>([&] {
     Config config;
@@ -45,14 +60,52 @@ TEST(TrainConfig, RefusesWhatMakesNoSense) {
   EXPECT_NE(refusal({"train.stepz=4"}).find("unknown key train.stepz"), std::string::npos);
   EXPECT_NE(refusal({"train.steps=0"}).find("train.steps"), std::string::npos);
   EXPECT_NE(refusal({"train.steps=9000000000000000000"}).find("too large"), std::string::npos);
-  EXPECT_NE(refusal({"train.stage=cooldown"}).find("expected standard or warmup"), std::string::npos);
+  EXPECT_NE(refusal({"train.stage=cooldown"}).find("expected one of standard, warmup, ask"), std::string::npos);
   EXPECT_NE(refusal({"train.stage=warmup"}).find("the same tokens"), std::string::npos);
   EXPECT_NE(refusal({"train.context_chunks=4,0"}).find("train.context_chunks"), std::string::npos);
   EXPECT_NE(refusal({"train.mask_chunks=1.5"}).find("train.mask_chunks"), std::string::npos);
   EXPECT_NE(refusal({"train.beta1=1.0"}).find("beta1"), std::string::npos);
   EXPECT_NE(refusal({"train.learning_rate=-1.0"}).find("train.learning_rate"), std::string::npos);
   EXPECT_NE(refusal({"run.weights=int4"}).find("run.weights"), std::string::npos);
+  EXPECT_NE(refusal({"train.stage=ask"}).find("data.ask"), std::string::npos);
+  EXPECT_NE(refusal({"data.ask=a"}).find("train.stage is standard"), std::string::npos);
+  EXPECT_NE(refusal({"train.stage=ask", "data.ask=a", "data.ask_share=0.0"}).find("data.ask_share"), std::string::npos);
+  EXPECT_NE(refusal({"train.stage=ask", "data.ask=a", "train.ask_weight=0.0"}).find("train.ask_weight"),
+            std::string::npos);
   EXPECT_NE(refusal({"train.precision=fp8"}).find("train.precision"), std::string::npos);
+}
+
+// What an earlier version recorded of a run (the shipped model's, copied to tests/golden/training/identity.json) still
+// is its identity, but for the micro-batch, which may change.
+TEST(TrainConfig, EarlierIdentitiesStayComparable) {
+  Config file = Config::from_file("configs/smollm2-train.toml");
+  TrainConfig config = read_train_config(file);
+  config.domain_weights = {"code=2", "papers=1.5"};
+  config.parts = "runs/warmup/final";
+  const nlohmann::json recorded =
+      nlohmann::json::parse(read_file(CEPE_TEST_DATA "/training/identity.json")).at("smollm2-train");
+  EXPECT_EQ(differing_setting(recorded, training_identity(config)), "");
+  nlohmann::json expected = recorded;
+  expected.erase("train.micro_batch");
+  EXPECT_EQ(training_identity(config), expected);
+  TrainConfig changed = config;
+  changed.micro_batch = 4;
+  EXPECT_EQ(differing_setting(recorded, training_identity(changed)), "");
+  changed.hold_steps = 5;  // a key that it does not know, at other than its default
+  EXPECT_EQ(differing_setting(recorded, training_identity(changed)), "train.hold_steps");
+  EXPECT_EQ(differing_setting(training_identity(changed), training_identity(config)), "train.hold_steps");
+  changed = config;
+  changed.beta2 = 0.9;
+  EXPECT_EQ(differing_setting(recorded, training_identity(changed)), "train.beta2");
+  changed = config;
+  changed.mask_chunks = 0.3;  // masks were drawn otherwise
+  EXPECT_TRUE(training_identity(changed).contains("train.chunk_draws"));
+}
+
+TEST(TrainConfig, ThePageListsEverySetting) {
+  EXPECT_NE(read_file("docs/training.md").find("\n" + settings_table() + "\n"), std::string::npos)
+      << "docs/training.md should hold this table:\n"
+      << settings_table();
 }
 
 TEST(TrainConfig, ShippedRecipesAreRead) {
@@ -61,9 +114,9 @@ TEST(TrainConfig, ShippedRecipesAreRead) {
     const TrainConfig read = read_train_config(config);
     EXPECT_EQ(read.encoder_layers, 8);
     EXPECT_EQ(read.cross_attention_layers, 15);
-    EXPECT_EQ(read.decoder_tokens, read.stage == "warmup" ? 256 : 1024);
-    EXPECT_EQ(read.max_context_tokens(), read.stage == "warmup" ? 256 : 4096);
-    EXPECT_EQ(read.tokens_per_step(), read.stage == "warmup" ? 256 * 512 : 16 * 5120);
+    EXPECT_EQ(read.decoder_tokens, read.stage == Stage::warmup ? 256 : 1024);
+    EXPECT_EQ(read.max_context_tokens(), read.stage == Stage::warmup ? 256 : 4096);
+    EXPECT_EQ(read.tokens_per_step(), read.stage == Stage::warmup ? 256 * 512 : 16 * 5120);
   }
 }
 

@@ -60,6 +60,21 @@ TEST_F(TrainerTest, MicroBatchesAddUpToTheBatch) {
   }
 }
 
+// Recorded from the version that drew chunks for each micro-batch (commit f1eed9c): with one number of chunks and no
+// masks a run is what it was.
+TEST_F(TrainerTest, ARunOfOneShapeIsWhatItAlwaysWas) {
+  const std::vector<double> recorded = {5.15856552, 5.15386248, 5.49443913, 5.13276052, 5.24040508, 4.93028975,
+                                        5.01226044, 5.02913094, 5.02978134, 4.97714138, 5.22018623, 5.02608395};
+  TrainJob run = job("run", kPublished);
+  run.config.context_chunks = {3};
+  run.config.mask_chunks = 0;
+  run.config.filtered = 2, run.config.concatenated = 1;
+  train(run);
+  const std::vector<nlohmann::json> records = log(run);
+  for (size_t i = 0; i < recorded.size(); ++i)
+    EXPECT_NEAR(records.at(i)["loss"].get<double>() / recorded[i], 1, 1e-5) << "step " << i + 1;
+}
+
 TEST_F(TrainerTest, TrainedPartsOpenOnTheirBaseAndTrainOn) {
   TrainJob first = job("first");
   first.config.weights = "bf16";
@@ -184,7 +199,7 @@ TEST_F(TrainerTest, ShardsThatAreUsedTwiceAreTold) {
 
 TEST_F(TrainerTest, WarmupStageAndConcatenatedDocuments) {
   TrainJob warmup = job("warmup");
-  warmup.config.stage = "warmup";
+  warmup.config.stage = Stage::warmup;
   warmup.config.context_chunks = {2};
   warmup.config.filtered = 2;
   warmup.config.concatenated = 1;

@@ -18,10 +18,10 @@ bool is_trained(const std::string& name) {
 // change where the learning rate is above 0, and only there.
 TEST_F(TrainerTest, TheDecoderStaysAsItIsInEveryPrecision) {
   const SafetensorsFile before(std::string(kPublished) + "/model.safetensors");
-  for (const char* precision : {"float32", "bfloat16"}) {
+  for (Precision precision : {Precision::float32, Precision::bfloat16}) {
     for (const char* weights : {"f32", "bf16"}) {
       for (double learning_rate : {0.0, 1e-3}) {
-        TrainJob run = job(fmt::format("{}-{}-{}", precision, weights, learning_rate), kPublished);
+        TrainJob run = job(fmt::format("{}-{}-{}", name_of(precision), weights, learning_rate), kPublished);
         run.config.precision = precision;
         run.config.weights = weights;
         run.config.learning_rate = learning_rate;
@@ -86,8 +86,8 @@ TEST_F(TrainerTest, BFloat16GradientsAreFloat32sButForRounding) {
       run->config.zero_output = false;
       run->config.context_chunks = {3};
     }
-    wide.config.precision = "float32";
-    narrow.config.precision = "bfloat16";
+    wide.config.precision = Precision::float32;
+    narrow.config.precision = Precision::bfloat16;
     train(wide);
     train(narrow);
     const double a = log(wide)[0]["gradient_norm"], b = log(narrow)[0]["gradient_norm"];
@@ -116,7 +116,7 @@ TEST_F(TrainerTest, BFloat16GradientsAreFloat32sButForRounding) {
 
 TEST_F(TrainerTest, BFloat16ArithmeticTrainsFloat32Weights) {
   TrainJob wide = job("wide", kPublished), narrow = job("narrow", kPublished);
-  narrow.config.precision = "bfloat16";
+  narrow.config.precision = Precision::bfloat16;
   train(wide);
   train(narrow);
   EXPECT_NEAR(log(wide)[0]["loss"].get<double>(), log(narrow)[0]["loss"].get<double>(), 0.03);

@@ -1,0 +1,40 @@
+// What a step's loss is: an objective. The trainer draws batches, runs the objective on each, and divides by the sum of
+// the weights of all of them, so that a step's gradient does not depend on how it is cut into batches.
+#pragma once
+
+#include <memory>
+
+#include "model/cepe.h"
+#include "train/batches.h"
+
+namespace cepe {
+
+class Objective {
+ public:
+  virtual ~Objective() = default;
+  // The sum of weight x loss over what the batch scores: a scalar in float32 on the model's device, through which
+  // gradients flow into the trained parts. working: the model in the arithmetic's type. Nothing here waits for the
+  // device.
+  virtual at::Tensor loss_sum(const Cepe& working, const Batch& batch) const = 0;
+  // The sum of these weights, which the host knows.
+  virtual double weight(const Batch& batch) const { return batch.weight; }
+};
+
+// -log p of each scored label, the decoder reading its own tokens before it and the sample's context: stages standard,
+// warmup and ask.
+class NextToken : public Objective {
+ public:
+  at::Tensor loss_sum(const Cepe& working, const Batch& batch) const override;
+};
+
+std::unique_ptr<Objective> make_objective(const TrainConfig& config);
+
+// The decoder's last hidden states of a batch's samples, each with its own context: (B, T, D).
+at::Tensor decode_batch(const Cepe& working, const Batch& batch);
+// Of these, and of the batch's labels, those that are scored: (N, D) and (N).
+struct ScoredStates {
+  at::Tensor hidden_ND, labels_N;
+};
+ScoredStates scored_states(const at::Tensor& hidden_BTD, const Batch& batch);
+
+}  // namespace cepe

@@ -1,0 +1,89 @@
+#include "train/sample_validation.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "train/objective.h"
+
+namespace cepe {
+namespace {
+
+constexpr int64_t kRowsAtOnce = 512;  // rows of logits held at once
+
+// Of each scored token of a batch, on the CPU: its loss, and whether it is the most likely one.
+struct Scores {
+  at::Tensor loss_N, right_N;  // float64, bool
+};
+
+Scores score(const Cepe& model, const Batch& batch) {
+  const ScoredStates scored = scored_states(decode_batch(model, batch), batch);
+  std::vector<at::Tensor> losses, right;
+  for (int64_t start = 0; start < scored.labels_N.size(0); start += kRowsAtOnce) {
+    const int64_t n = std::min(kRowsAtOnce, scored.labels_N.size(0) - start);
+    const at::Tensor labels = scored.labels_N.narrow(0, start, n);
+    const at::Tensor rows = logits(model, scored.hidden_ND.narrow(0, start, n)).to(at::kFloat);
+    losses.push_back(rows.log_softmax(-1).gather(1, labels.unsqueeze(1)).squeeze(1).neg().to(at::kDouble));
+    right.push_back(rows.argmax(-1).eq(labels));
+  }
+  return {at::cat(losses).cpu(), at::cat(right).cpu()};
+}
+
+struct Sums {
+  int64_t samples = 0, exact = 0, tokens = 0;
+  double loss = 0;
+  SampleRow row(const std::string& domain) const {
+    return {domain, samples, loss / static_cast<double>(tokens),
+            static_cast<double>(exact) / static_cast<double>(samples)};
+  }
+};
+
+}  // namespace
+
+SampleValidation::SampleValidation(const TrainConfig& config, const Corpus& corpus) : config_(config), corpus_(corpus) {
+  const int64_t domains = static_cast<int64_t>(corpus.domains.size());
+  std::vector<int64_t> wanted(corpus.domains.size(), config.validation_samples / domains);
+  for (int64_t d = 0; d < config.validation_samples % domains; ++d) ++wanted[static_cast<size_t>(d)];
+  for (size_t i = 0; i < corpus.documents.size(); ++i) {
+    if (wanted[static_cast<size_t>(corpus.documents[i].domain)]-- <= 0) continue;
+    documents_.push_back(static_cast<int64_t>(i));
+    samples_.push_back(read_sample(corpus, documents_.back(), 1));
+  }
+}
+
+std::vector<SampleRow> SampleValidation::run(const Cepe& model) const {
+  const at::NoGradGuard no_grad;
+  std::vector<Sums> sums(corpus_.domains.size());
+  Sums all;
+  std::vector<size_t> order(samples_.size());
+  std::iota(order.begin(), order.end(), 0);
+  for (const std::vector<size_t>& indices : cut_into_batches(config_, samples_, order)) {
+    std::vector<const Sample*> members;
+    for (size_t i : indices) members.push_back(&samples_[i]);
+    const Batch batch = lay_out(config_, members);
+    const Scores scores = score(model, batch.to(model.device()));
+    int64_t next = 0;  // scored tokens stand sample after sample
+    for (size_t k = 0; k < indices.size(); ++k) {
+      const int64_t count = batch.shapes[k].scored_tokens;
+      const double loss = scores.loss_N.narrow(0, next, count).sum().item<double>();
+      const bool exact = scores.right_N.narrow(0, next, count).all().item<bool>();
+      next += count;
+      const Corpus::Document& document = corpus_.documents[static_cast<size_t>(documents_[indices[k]])];
+      for (Sums* s : {&sums[static_cast<size_t>(document.domain)], &all}) {
+        ++s->samples;
+        s->tokens += count;
+        s->loss += loss;
+        s->exact += exact;
+      }
+    }
+  }
+  std::vector<SampleRow> rows;
+  for (size_t d = 0; d < sums.size(); ++d) {
+    if (sums[d].samples > 0) rows.push_back(sums[d].row(corpus_.domains[d]));
+  }
+  rows.push_back(all.row("all"));
+  return rows;
+}
+
+}  // namespace cepe

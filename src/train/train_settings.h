@@ -1,0 +1,119 @@
+// The one list of training's settings: each with its key, its field and what it means. Reading, refusing, printing, the
+// identity of a run and the table of docs/training.md all visit it.
+#pragma once
+
+#include "train/train_config.h"
+
+namespace cepe {
+
+struct Setting {
+  // What a resumed run may do with it: change it; not; or not, and before it existed a run had its default.
+  enum class Resume { any, same, same_added };
+  const char* key;  // section.name
+  Resume resume;
+  const char* meaning;
+};
+
+// Calls visit(setting, field) for every setting. config: TrainConfig, const or not.
+template <typename Config, typename Visit>
+void visit_model_settings(Config& c, Visit&& visit) {
+  using enum Setting::Resume;
+  visit(Setting{"model.base", any, "the decoder: a path, or a name in `$CEPE_MODELS` or `~/.cache/cepe/models`"},
+        c.base);
+  visit(Setting{"model.base_name", any, "what the result calls its base; empty: the base's file name"}, c.base_name);
+  // That there are parts belongs to the identity; which ones, their hash says.
+  visit(Setting{"model.parts", any,
+                "trained parts to go on from, for example the result of the warm-up; empty: the base's own, or fresh "
+                "ones"},
+        c.parts);
+  visit(Setting{"model.encoder_layers", same, "of a fresh encoder: the decoder's first layers, made bidirectional"},
+        c.encoder_layers);
+  visit(Setting{"model.cross_attention_layers", same,
+                "fresh cross-attention stands in the decoder's last so many layers, copied from self-attention"},
+        c.cross_attention_layers);
+  visit(
+      Setting{"model.zero_output", same, "fresh cross-attention starts at zero: the model starts as the plain decoder"},
+      c.zero_output);
+}
+
+template <typename Config, typename Visit>
+void visit_data_settings(Config& c, Visit&& visit) {
+  using enum Setting::Resume;
+  visit(Setting{"data.train", any, "token shards of documents, or directories of them"}, c.train);
+  visit(Setting{"data.validation", any, "the same, held out; empty: no validation on documents"}, c.validation);
+  visit(Setting{"data.domain_weights", same, "how often a token of a domain is drawn, `papers=2`; see below"},
+        c.domain_weights);
+  visit(Setting{"data.filtered", same, "share of samples from one document that holds them whole"}, c.filtered);
+  visit(Setting{"data.concatenated", same, "share of samples from documents joined end to end"}, c.concatenated);
+  visit(Setting{"data.ask", any, "token shards of samples, or directories of them; stage `ask`"}, c.ask);
+  visit(Setting{"data.ask_validation", any, "the same, held out; empty: no validation on samples"}, c.ask_validation);
+  visit(Setting{"data.ask_share", same_added,
+                "of the samples of a step in stage `ask`, so many are of `data.ask`, the others of `data.train`; above "
+                "0, at most 1"},
+        c.ask_share);
+}
+
+template <typename Config, typename Visit>
+void visit_train_settings(Config& c, Visit&& visit) {
+  using enum Setting::Resume;
+  visit(Setting{"train.stage", same, "`standard`, `warmup` or `ask`; see below"}, c.stage);
+  visit(Setting{"train.chunk_length", same, "tokens of a chunk, the longest of a sample's"}, c.chunk_length);
+  visit(Setting{"train.context_chunks", same, "numbers of chunks, of which one is drawn for each plain sample"},
+        c.context_chunks);
+  visit(Setting{"train.decoder_tokens", same,
+                "of a plain sample; at most the decoder's window: its positions, or its sliding window where that is "
+                "narrower"},
+        c.decoder_tokens);
+  visit(
+      Setting{"train.mask_chunks", same,
+              "share of the chunks of plain samples that are masked: one in ten of them wholly, else a random suffix"},
+      c.mask_chunks);
+  visit(Setting{"train.batch", same, "samples a step"}, c.batch);
+  visit(Setting{"train.micro_batch", any,
+                "plain samples at once, whose padded size bounds every micro-batch; divides `train.batch`"},
+        c.micro_batch);
+  visit(Setting{"train.steps", same, "steps in all"}, c.steps);
+  visit(Setting{"train.learning_rate", same, "the peak: after the warm-up, before the cosine"}, c.learning_rate);
+  visit(Setting{"train.warmup_steps", same, "steps of linear warm-up"}, c.warmup_steps);
+  visit(Setting{"train.hold_steps", same_added, "steps at the peak before the cosine begins"}, c.hold_steps);
+  visit(Setting{"train.final_fraction", same, "of the learning rate, at the end of the cosine"}, c.final_fraction);
+  visit(Setting{"train.beta1", same, "of AdamW"}, c.beta1);
+  visit(Setting{"train.beta2", same, "of AdamW"}, c.beta2);
+  visit(Setting{"train.epsilon", same, "of AdamW"}, c.epsilon);
+  visit(Setting{"train.weight_decay", same, "of matrices; norms are never decayed"}, c.weight_decay);
+  visit(Setting{"train.clip", same, "largest norm of the whole gradient; 0: no clipping"}, c.clip);
+  visit(Setting{"train.ask_weight", same_added, "factor on the weights of the samples of `data.ask`"}, c.ask_weight);
+  visit(Setting{"train.seed", same, "of every draw"}, c.seed);
+  visit(Setting{"train.precision", same,
+                "of the arithmetic: `auto` (bfloat16 on CUDA, float32 on CPU), `float32`, `bfloat16`; trained weights "
+                "and optimiser are float32, and the frozen weights of a published base leave as they came"},
+        c.precision);
+}
+
+template <typename Config, typename Visit>
+void visit_run_settings(Config& c, Visit&& visit) {
+  using enum Setting::Resume;
+  visit(Setting{"run.max_minutes", any, "stop with a checkpoint after so long; 0: no limit"}, c.max_minutes);
+  visit(Setting{"run.checkpoint_every", any, "steps between checkpoints; 0: none but at the end or when stopped"},
+        c.checkpoint_every);
+  visit(Setting{"run.checkpoint_minutes", any, "the same in minutes; 0: none; both may be given"},
+        c.checkpoint_minutes);
+  visit(Setting{"run.keep_checkpoints", any, "the newest so many are kept"}, c.keep_checkpoints);
+  visit(Setting{"run.validate_every", any, "steps between validations; 0: only at the end"}, c.validate_every);
+  visit(Setting{"run.validation_samples", any, "samples of a validation on documents, and of one on samples"},
+        c.validation_samples);
+  visit(Setting{"run.peak_tflops", any,
+                "for MFU; 0: 790 on CUDA (bfloat16 matrix product measured on an H200), none on CPU"},
+        c.peak_tflops);
+  visit(Setting{"run.weights", any, "of the trained matrices in run/final: `f32`, `bf16` or `int8`"}, c.weights);
+}
+
+template <typename Config, typename Visit>
+void visit_settings(Config& config, Visit&& visit) {
+  visit_model_settings(config, visit);
+  visit_data_settings(config, visit);
+  visit_train_settings(config, visit);
+  visit_run_settings(config, visit);
+}
+
+}  // namespace cepe
