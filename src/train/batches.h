@@ -13,7 +13,7 @@
 #include <thread>
 #include <vector>
 
-#include "train/sample_sampler.h"
+#include "train/samples/sample_sampler.h"
 #include "train/throughput.h"
 #include "train/train_config.h"
 

@@ -2,8 +2,6 @@
 // identity of a run and the table of docs/training.md all visit it.
 #pragma once
 
-#include "train/train_config.h"
-
 namespace cepe {
 
 struct Setting {
@@ -14,7 +12,7 @@ struct Setting {
   const char* meaning;
 };
 
-// Calls visit(setting, field) for every setting. config: TrainConfig, const or not.
+// Calls visit(setting, field) for every setting. Config: TrainConfig (train_config.h), const or not.
 template <typename Config, typename Visit>
 void visit_model_settings(Config& c, Visit&& visit) {
   using enum Setting::Resume;

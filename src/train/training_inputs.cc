@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "train/sample.h"
+#include "train/samples/sample.h"
 
 namespace cepe {
 namespace {

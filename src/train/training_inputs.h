@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "model/checkpoint/checkpoint.h"
-#include "train/span_sampler.h"
+#include "train/samples/span_sampler.h"
 #include "train/train_config.h"
 
 namespace cepe {

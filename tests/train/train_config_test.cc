@@ -116,7 +116,7 @@ TEST(TrainConfig, ThePageListsEverySetting) {
 }
 
 TEST(TrainConfig, ShippedRecipesAreRead) {
-  for (const char* name : {"smollm2-train", "smollm2-warmup"}) {
+  for (const char* name : {"smollm2-train", "smollm2-warmup", "smollm2-ask"}) {
     Config config = Config::from_file(std::string("configs/") + name + ".toml");
     const TrainConfig read = read_train_config(config);
     EXPECT_EQ(read.encoder_layers, 8);

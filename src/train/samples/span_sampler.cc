@@ -1,4 +1,4 @@
-#include "train/span_sampler.h"
+#include "train/samples/span_sampler.h"
 
 #include <fmt/ranges.h>
 

@@ -2,7 +2,7 @@
 // in an order of its own. Every answer is a pure function of its arguments and the seed. No torch here.
 #pragma once
 
-#include "train/sample.h"
+#include "train/samples/sample.h"
 
 namespace cepe {
 

@@ -1,4 +1,4 @@
-#include "train/sample.h"
+#include "train/samples/sample.h"
 
 #include <algorithm>
 #include <numeric>

@@ -1,4 +1,4 @@
-#include "train/sample_sampler.h"
+#include "train/samples/sample_sampler.h"
 
 #include <bit>
 #include <cmath>

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "train/span_sampler.h"
+#include "train/samples/span_sampler.h"
 
 namespace cepe {
 
