@@ -1,7 +1,7 @@
 // The operations every model is made of: signature, shapes and reference formula of each. All of them are
 // differentiable, run on CPU and CUDA, in float64 (references), float32 and bfloat16; the arithmetic inside
 // norms, rotations and softmax is float32 or wider. A CUDA build replaces some by one fused kernel
-// (elementwise/elementwise_kernel.h).
+// (elementwise/elementwise_kernel.h). Distillation losses: distillation.h.
 //
 // Shape suffixes: B batch, T query tokens, S key tokens, D width, H query heads, G key-value heads (H % G == 0),
 // K head size, F feed-forward width, V vocabulary.

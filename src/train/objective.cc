@@ -18,6 +18,22 @@ at::Tensor decode_batch(const Cepe& working, const Batch& batch) {
   return decode(working, input);
 }
 
+at::Tensor read_as_text(const Cepe& working, const Batch& batch) {
+  const at::NoGradGuard no_grad;
+  const int64_t B = batch.decoder_BT1.size(0), T = batch.decoder_BT1.size(1) - 1;
+  const at::Tensor decoder_BT = batch.decoder_BT1.narrow(1, 0, T);
+  if (!batch.ids_BML.defined()) return decode(working, {.ids_BT = decoder_BT});
+  const at::Tensor ids = at::cat({batch.ids_BML.flatten(1), decoder_BT}, 1);
+  if (!batch.mask_BML.defined()) return decode(working, {.ids_BT = ids, .last = T});
+  // Real tokens come first, in their order; masked ones follow, where no real one attends to them.
+  const at::Tensor real_BS = batch.mask_BML.flatten(1);
+  const at::Tensor masked = at::cat({real_BS.logical_not(), at::zeros({B, T}, real_BS.options())}, 1);
+  const at::Tensor order = masked.to(at::kByte).argsort(/*stable=*/true, /*dim=*/1);
+  const at::Tensor hidden = decode(working, {.ids_BT = ids.gather(1, order)});
+  const at::Tensor place_BT = real_BS.sum(1, /*keepdim=*/true) + at::arange(T, ids.options());
+  return hidden.gather(1, place_BT.unsqueeze(-1).expand({B, T, hidden.size(-1)}));
+}
+
 ScoredStates scored_states(const at::Tensor& hidden_BTD, const Batch& batch) {
   const int64_t B = hidden_BTD.size(0), T = hidden_BTD.size(1);
   const at::Tensor hidden = hidden_BTD.reshape({B * T, -1}), labels = batch.decoder_BT1.narrow(1, 1, T).reshape(-1);
@@ -30,6 +46,39 @@ at::Tensor NextToken::loss_sum(const Cepe& working, const Batch& batch) const {
   return linear_cross_entropy_sum(scored.hidden_ND, working.decoder.lm_head, scored.labels_N, batch.weight_N);
 }
 
-std::unique_ptr<Objective> make_objective(const TrainConfig&) { return std::make_unique<NextToken>(); }
+Distillation::Distillation(const TrainConfig& config)
+    : lm_coefficient_(config.lm_coefficient),
+      kl_coefficient_(config.kl_coefficient),
+      kl_(config.kl),
+      top_(config.kl_top),
+      mode_(distill_mode_from_name(config.kl_mode, "train.kl_mode")) {}
+
+at::Tensor Distillation::divergence(const at::Tensor& student_ND, const at::Tensor& teacher_ND, const Cepe& working,
+                                    const Batch& batch) const {
+  const at::Tensor& head = working.decoder.lm_head;
+  const DistillationRows rows{.weight_N = batch.weight_N};
+  if (kl_ == Divergence::full) return linear_distillation_sum(student_ND, teacher_ND, head, rows);
+  return linear_top_k_distillation_sum(student_ND, head, linear_top_k(teacher_ND, head, top_), mode_, rows);
+}
+
+at::Tensor Distillation::loss_sum(const Cepe& working, const Batch& batch) const {
+  // The teacher first: what it needs on the way is free again before the student's activations are kept.
+  const at::Tensor teacher_ND = scored_states(read_as_text(working, batch), batch).hidden_ND;
+  const ScoredStates student = scored_states(decode_batch(working, batch), batch);
+  const at::Tensor kl = kl_coefficient_ * divergence(student.hidden_ND, teacher_ND, working, batch);
+  if (lm_coefficient_ == 0) return kl;
+  return kl + lm_coefficient_ * linear_cross_entropy_sum(student.hidden_ND, working.decoder.lm_head, student.labels_N,
+                                                         batch.weight_N);
+}
+
+double Distillation::flops(const CepeConfig& config, const SampleShape& shape) const {
+  return training_flops(config, shape) +
+         reading_flops(config.decoder, shape.context_tokens + shape.decoder_tokens, shape.scored_tokens);
+}
+
+std::unique_ptr<Objective> make_objective(const TrainConfig& config) {
+  if (config.stage == Stage::distill) return std::make_unique<Distillation>(config);
+  return std::make_unique<NextToken>();
+}
 
 }  // namespace cepe

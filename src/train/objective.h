@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "model/cepe.h"
+#include "ops/distillation.h"
 #include "train/batches.h"
 
 namespace cepe {
@@ -18,6 +19,10 @@ class Objective {
   virtual at::Tensor loss_sum(const Cepe& working, const Batch& batch) const = 0;
   // The sum of these weights, which the host knows.
   virtual double weight(const Batch& batch) const { return batch.weight; }
+  // Operations of forward and backward for one sample (throughput.h).
+  virtual double flops(const CepeConfig& config, const SampleShape& shape) const {
+    return training_flops(config, shape);
+  }
 };
 
 // -log p of each scored label, the decoder reading its own tokens before it and the sample's context: stages standard,
@@ -27,11 +32,33 @@ class NextToken : public Objective {
   at::Tensor loss_sum(const Cepe& working, const Batch& batch) const override;
 };
 
+// Distillation: lm_coefficient x next-token loss + kl_coefficient x KL(teacher || student), both of each scored
+// position (method: "Training", CEPED). The student is the model; the teacher is its frozen decoder reading, without
+// gradients, the same tokens as one plain sequence: of the context those that are not masked, then the decoder's.
+class Distillation : public Objective {
+ public:
+  explicit Distillation(const TrainConfig& config);
+  at::Tensor loss_sum(const Cepe& working, const Batch& batch) const override;
+  double flops(const CepeConfig& config, const SampleShape& shape) const override;
+
+ private:
+  at::Tensor divergence(const at::Tensor& student_ND, const at::Tensor& teacher_ND, const Cepe& working,
+                        const Batch& batch) const;
+
+  const double lm_coefficient_, kl_coefficient_;
+  const Divergence kl_;
+  const int64_t top_;       // tokens of Divergence::top
+  const DistillMode mode_;  // of Divergence::top
+};
+
 std::unique_ptr<Objective> make_objective(const TrainConfig& config);
 
 // The decoder's last hidden states of a batch's samples, each with its own context: (B, T, D).
 at::Tensor decode_batch(const Cepe& working, const Batch& batch);
-// Of these, and of the batch's labels, those that are scored: (N, D) and (N).
+// The same positions of the frozen decoder, which reads each sample's context itself, as text before its own tokens.
+// No gradients, no cross-attention; context and decoder tokens must fit into its window. (B, T, D).
+at::Tensor read_as_text(const Cepe& working, const Batch& batch);
+// Of such states, and of the batch's labels, those that are scored: (N, D) and (N).
 struct ScoredStates {
   at::Tensor hidden_ND, labels_N;
 };

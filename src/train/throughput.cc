@@ -34,4 +34,11 @@ double training_flops(const CepeConfig& config, const SampleShape& shape) {
   return total;
 }
 
+double reading_flops(const StackConfig& decoder, int64_t tokens, int64_t scored) {
+  const double T = static_cast<double>(tokens), N = static_cast<double>(scored);
+  const double heads = static_cast<double>(decoder.num_heads) * decoder.head_dim;
+  return decoder.num_layers * (T * self_projections(decoder) + T * 2 * T * heads) +
+         N * 2 * decoder.hidden_size * static_cast<double>(decoder.vocab_size);
+}
+
 }  // namespace cepe

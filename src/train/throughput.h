@@ -17,5 +17,7 @@ struct SampleShape {
 // matrix products and attention (causal ones by half). Backward costs as much again for gradients of activations
 // wherever a trained part lies below, and as much again for gradients of trained weights; recomputation is not counted.
 double training_flops(const CepeConfig& config, const SampleShape& shape);
+// The same of a plain decoder that reads a sequence, forward alone, with the logits of `scored` tokens.
+double reading_flops(const StackConfig& decoder, int64_t tokens, int64_t scored);
 
 }  // namespace cepe

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "model/checkpoint/checkpoint.h"
+#include "ops/distillation.h"
 #include "train/train_settings.h"
 
 namespace cepe {
@@ -17,10 +18,12 @@ namespace {
 
 // Settings that are one of a few names.
 constexpr std::pair<Stage, const char*> kStages[] = {
-    {Stage::standard, "standard"}, {Stage::warmup, "warmup"}, {Stage::ask, "ask"}};
+    {Stage::standard, "standard"}, {Stage::warmup, "warmup"}, {Stage::distill, "distill"}, {Stage::ask, "ask"}};
+constexpr std::pair<Divergence, const char*> kDivergences[] = {{Divergence::full, "full"}, {Divergence::top, "top"}};
 constexpr std::pair<Precision, const char*> kPrecisions[] = {
     {Precision::automatic, "auto"}, {Precision::float32, "float32"}, {Precision::bfloat16, "bfloat16"}};
 std::span<const std::pair<Stage, const char*>> names_of(Stage) { return kStages; }
+std::span<const std::pair<Divergence, const char*>> names_of(Divergence) { return kDivergences; }
 std::span<const std::pair<Precision, const char*>> names_of(Precision) { return kPrecisions; }
 
 template <typename T>
@@ -98,6 +101,15 @@ void check_ask(const TrainConfig& c) {
           c.ask_weight);
 }
 
+void check_distill(const TrainConfig& c) {
+  if (c.stage != Stage::distill) return;
+  check_not_negative("train.lm_coefficient", c.lm_coefficient);
+  require(c.kl_coefficient > 0 && std::isfinite(c.kl_coefficient),
+          "train.kl_coefficient: expected a number above 0, found {}", c.kl_coefficient);
+  check_positive("train.kl_top", c.kl_top);
+  distill_mode_from_name(c.kl_mode, "train.kl_mode");
+}
+
 void check_numbers(const TrainConfig& c) {
   check_not_negative("train.learning_rate", c.learning_rate);
   check_not_negative("train.warmup_steps", static_cast<double>(c.warmup_steps));
@@ -168,6 +180,7 @@ TrainConfig read_train_config(Config& config) {
   check_sizes(c);
   check_numbers(c);
   check_ask(c);
+  check_distill(c);
   return c;
 }
 

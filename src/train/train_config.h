@@ -11,7 +11,8 @@
 
 namespace cepe {
 
-enum class Stage { standard, warmup, ask };
+enum class Stage { standard, warmup, distill, ask };
+enum class Divergence { full, top };
 enum class Precision { automatic, float32, bfloat16 };
 const char* name_of(Stage stage);
 const char* name_of(Precision precision);
@@ -40,6 +41,10 @@ struct TrainConfig {
   double final_fraction = 0.05;
   double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0.0, clip = 1.0;
   double ask_weight = 1.0;
+  double lm_coefficient = 1.0, kl_coefficient = 2.0;
+  Divergence kl = Divergence::full;
+  int64_t kl_top = 50;
+  std::string kl_mode = "drop";
   int64_t seed = 1;
   Precision precision = Precision::automatic;
 

@@ -54,7 +54,7 @@ void visit_data_settings(Config& c, Visit&& visit) {
 template <typename Config, typename Visit>
 void visit_train_settings(Config& c, Visit&& visit) {
   using enum Setting::Resume;
-  visit(Setting{"train.stage", same, "`standard`, `warmup` or `ask`; see below"}, c.stage);
+  visit(Setting{"train.stage", same, "`standard`, `warmup`, `distill` or `ask`; see below"}, c.stage);
   visit(Setting{"train.chunk_length", same, "tokens of a chunk, the longest of a sample's"}, c.chunk_length);
   visit(Setting{"train.context_chunks", same, "numbers of chunks, of which one is drawn for each plain sample"},
         c.context_chunks);
@@ -81,6 +81,19 @@ void visit_train_settings(Config& c, Visit&& visit) {
   visit(Setting{"train.weight_decay", same, "of matrices; norms are never decayed"}, c.weight_decay);
   visit(Setting{"train.clip", same, "largest norm of the whole gradient; 0: no clipping"}, c.clip);
   visit(Setting{"train.ask_weight", same_added, "factor on the weights of the samples of `data.ask`"}, c.ask_weight);
+  visit(Setting{"train.lm_coefficient", same_added, "of the next-token loss, stage `distill`; 0 leaves it out"},
+        c.lm_coefficient);
+  visit(Setting{"train.kl_coefficient", same_added, "of the divergence from the teacher, stage `distill`"},
+        c.kl_coefficient);
+  visit(Setting{"train.kl", same_added,
+                "the divergence: `full`, over the vocabulary; `top`, over the teacher's most likely tokens"},
+        c.kl);
+  visit(Setting{"train.kl_top", same_added, "how many tokens `top` takes"}, c.kl_top);
+  visit(
+      Setting{"train.kl_mode", same_added,
+              "the rest of the vocabulary in `top`: `drop` leaves it out; `smooth_D` keeps it as one class, adds D to "
+              "every class and renormalises"},
+      c.kl_mode);
   visit(Setting{"train.seed", same, "of every draw"}, c.seed);
   visit(Setting{"train.precision", same,
                 "of the arithmetic: `auto` (bfloat16 on CUDA, float32 on CPU), `float32`, `bfloat16`; trained weights "

@@ -268,7 +268,7 @@ void Trainer::train_step(Prefetcher& prefetcher) {
   for (const Batch& batch : batches) weight += objective_->weight(batch);
   for (const Batch& batch : batches) {
     info.tokens += batch.tokens();
-    for (const SampleShape& shape : batch.shapes) info.flops += training_flops(model().config, shape);
+    for (const SampleShape& shape : batch.shapes) info.flops += objective_->flops(model().config, shape);
     const at::Tensor part = objective_->loss_sum(working, batch.to(job_.device)) / weight;
     if (part.requires_grad()) part.backward();  // samples without context teach the trained parts nothing
     loss = loss.defined() ? loss + part.detach() : part.detach();

@@ -23,6 +23,14 @@ void check_windows(const TrainConfig& config, const Cepe& model) {
           "train.decoder_tokens: {} tokens exceed the decoder's window of {} (its positions, or its sliding window "
           "where that is narrower)",
           config.decoder_tokens, decoder);
+  if (config.stage != Stage::distill) return;
+  require(config.span_tokens() - 1 <= decoder,
+          "train.stage distill: the teacher reads context and decoder's tokens, {} in all, which exceed the decoder's "
+          "window of {}",
+          config.span_tokens() - 1, decoder);
+  const int64_t vocabulary = model.config.decoder.vocab_size;
+  require(config.kl == Divergence::full || config.kl_top < vocabulary,
+          "train.kl_top: {} tokens of a vocabulary of {} leave no rest", config.kl_top, vocabulary);
 }
 
 }  // namespace
@@ -93,7 +101,8 @@ int64_t check_training_data(const TrainConfig& config, const TrainingData& data,
   for (const Corpus* corpus : {&data.train, &data.validation, &data.ask, &data.ask_validation})
     check_corpus(*corpus, opened);
   const SampleLimits limits{config.chunk_length, decoder_window(opened.model.config.decoder)};
-  return std::max({config.decoder_tokens, check_samples(data.ask, limits), check_samples(data.ask_validation, limits)});
+  const int64_t plain = config.stage == Stage::distill ? config.span_tokens() - 1 : config.decoder_tokens;
+  return std::max({plain, check_samples(data.ask, limits), check_samples(data.ask_validation, limits)});
 }
 
 nlohmann::json shard_record(const TrainingData& data) {

@@ -13,7 +13,8 @@ namespace cepe {
 
 // The decoder in the arithmetic's type `dtype`, with encoder and cross-attention in float32: those of the
 // configuration's parts, the base's own, or fresh ones. The latter two ask for gradients. Error when base or parts are
-// of another kind, or chunks or the decoder's tokens exceed the windows that encoder and decoder have.
+// of another kind, or chunks or the decoder's tokens (in stage distill the context's with them) exceed the windows that
+// encoder and decoder have.
 OpenedModel open_for_training(const TrainConfig& config, const at::Device& device, at::ScalarType dtype);
 
 // What a run reads. Corpora that it does not use are empty.
@@ -23,7 +24,7 @@ struct TrainingData {
 };
 TrainingData open_training_data(const TrainConfig& config);
 // Error unless all of it fits the model, and samples the chunk length and the decoder's window. Returns the most tokens
-// that the decoder reads of a sample.
+// that the decoder reads of a sample, as a student or as a teacher.
 int64_t check_training_data(const TrainConfig& config, const TrainingData& data, const OpenedModel& opened);
 
 // [{"file", "path", "tokens", "sha256"}], an entry a shard that is learnt from: of data.train, then of data.ask.

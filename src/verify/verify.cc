@@ -15,6 +15,7 @@
 #include "model/loss.h"
 #include "model/masked_lm.h"
 #include "model/replug.h"
+#include "ops/distillation.h"
 
 namespace cepe {
 namespace {
@@ -189,23 +190,24 @@ class Verifier {
     const nlohmann::json constants = read_json(directory_ / "expected.json");
     const double lm = constants.at("lm_loss_cof").get<double>(), kl = constants.at("kl_loss_cof").get<double>();
     const at::Tensor ids = recorded_.get("input_ids"), labels = recorded_.get("labels");
-    const TeacherTopK teacher{recorded_.get("distill.prob"), recorded_.get("distill.index")};
+    const at::Tensor prob_BPK1 = recorded_.get("distill.prob");
+    const TeacherTopK teacher{prob_BPK1.flatten(0, 1), recorded_.get("distill.index").flatten(0, 1)};
+    const int64_t T = ids.size(1), P = prob_BPK1.size(1);  // the teacher covers the last P positions
+    require(P <= T, "{}: distill.prob covers {} positions, input_ids has {}", directory_.string(), P, T);
     std::set<std::string> modes;
     for (const std::string& name : recorded_.names_after("distill.")) {
       if (const size_t end = name.find(".loss"); end != std::string::npos) modes.insert(name.substr(0, end));
     }
     for (const std::string& name : modes) {
-      DistillMode mode;
-      if (name.rfind("smooth_", 0) == 0)
-        mode = {false, std::stod(name.substr(7))};
-      else if (name != "drop")
-        continue;  // reported as unknown
+      if (name != "drop" && !name.starts_with("smooth_")) continue;  // reported as unknown
+      const DistillMode mode = distill_mode_from_name(name, directory_.string() + ": distill");
       const std::vector<Parameter> trained = trainable_parameters(model_);
       require_gradients(trained);
       const Latents context = encode(model_, *chunks("padded"));
       const at::Tensor hidden = decode(model_, {.ids_BT = ids, .context = &context, .form = training_form()});
-      const at::Tensor loss =
-          lm * next_token_loss(model_, hidden, labels) + kl * distill_loss(logits(model_, hidden), teacher, mode);
+      const at::Tensor last = hidden.narrow(1, T - P, P).flatten(0, 1);
+      const at::Tensor divergence = linear_top_k_distillation_sum(last, head_weight(model_), teacher, mode);
+      const at::Tensor loss = lm * next_token_loss(model_, hidden, labels) + kl * divergence / last.size(0);
       loss.backward();
       compare("distill." + name + ".loss", loss);
       compare_gradients("distill." + name + ".grad.", trained);

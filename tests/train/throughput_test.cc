@@ -53,5 +53,15 @@ TEST(Throughput, AgreesWithTheTrial) {
   EXPECT_NEAR(training_flops(config, {4096, 16, 2048, 2048}) / 4.5e12, 1, 0.25);
 }
 
+TEST(Throughput, OfAReaderAgreesWithASumOverAllMatrices) {
+  const double T = 5120, D = 576, F = 1536, kv = 192, V = 49152;
+  double expected = product(1024, D, V, 1);
+  for (int layer = 0; layer < 30; ++layer) {
+    expected += product(T, D, D, 1) * 2 + product(T, D, kv, 1) * 2 + product(T, D, F, 1) * 3;
+    expected += 9 * (product(T, 64, T, 1) + product(T, T, 64, 1)) / 2;
+  }
+  EXPECT_NEAR(reading_flops(smollm2().decoder, 5120, 1024) / expected, 1, 1e-12);
+}
+
 }  // namespace
 }  // namespace cepe

@@ -60,8 +60,15 @@ TEST(TrainConfig, RefusesWhatMakesNoSense) {
   EXPECT_NE(refusal({"train.stepz=4"}).find("unknown key train.stepz"), std::string::npos);
   EXPECT_NE(refusal({"train.steps=0"}).find("train.steps"), std::string::npos);
   EXPECT_NE(refusal({"train.steps=9000000000000000000"}).find("too large"), std::string::npos);
-  EXPECT_NE(refusal({"train.stage=cooldown"}).find("expected one of standard, warmup, ask"), std::string::npos);
+  EXPECT_NE(refusal({"train.stage=cooldown"}).find("expected one of standard, warmup, distill, ask"),
+            std::string::npos);
   EXPECT_NE(refusal({"train.stage=warmup"}).find("the same tokens"), std::string::npos);
+  EXPECT_NE(refusal({"train.stage=distill", "train.kl=half"}).find("expected one of full, top"), std::string::npos);
+  EXPECT_NE(refusal({"train.stage=distill", "train.kl_coefficient=0"}).find("kl_coefficient"), std::string::npos);
+  EXPECT_NE(refusal({"train.stage=distill", "train.lm_coefficient=-1"}).find("lm_coefficient"), std::string::npos);
+  EXPECT_NE(refusal({"train.stage=distill", "train.kl_mode=keep"}).find("smooth_ and a number"), std::string::npos);
+  EXPECT_NE(refusal({"train.stage=distill", "train.kl_top=0"}).find("train.kl_top"), std::string::npos);
+  EXPECT_NE(refusal({"train.stage=distill", "data.ask=t"}).find("learnt in stage ask"), std::string::npos);
   EXPECT_NE(refusal({"train.context_chunks=4,0"}).find("train.context_chunks"), std::string::npos);
   EXPECT_NE(refusal({"train.mask_chunks=1.5"}).find("train.mask_chunks"), std::string::npos);
   EXPECT_NE(refusal({"train.beta1=1.0"}).find("beta1"), std::string::npos);
@@ -118,6 +125,42 @@ TEST(TrainConfig, ShippedRecipesAreRead) {
     EXPECT_EQ(read.max_context_tokens(), read.stage == Stage::warmup ? 256 : 4096);
     EXPECT_EQ(read.tokens_per_step(), read.stage == Stage::warmup ? 256 * 512 : 16 * 5120);
   }
+}
+
+// Of arXiv 2402.16617: tokens of a sample, samples a step, steps, peak learning rate.
+TEST(TrainConfig, PublishedRecipesAreAsPublished) {
+  struct Recipe {
+    const char* name;
+    Stage stage;
+    int64_t chunks, chunk_length, decoder_tokens, batch, steps;
+    double learning_rate;
+  };
+  for (const Recipe& r : {Recipe{"warmup", Stage::warmup, 4, 64, 256, 256, 4000, 5e-4},
+                          Recipe{"standard", Stage::standard, 16, 256, 4096, 128, 20000, 3e-4},
+                          Recipe{"distill", Stage::distill, 8, 256, 2048, 128, 20000, 3e-4}}) {
+    Config file = Config::from_file(std::string("configs/llama-2-7b/") + r.name + ".toml");
+    const TrainConfig read = read_train_config(file);
+    EXPECT_EQ(read.stage, r.stage);
+    EXPECT_EQ(read.context_chunks, std::vector<int64_t>{r.chunks});
+    EXPECT_EQ(read.chunk_length, r.chunk_length);
+    EXPECT_EQ(read.decoder_tokens, r.decoder_tokens);
+    EXPECT_EQ(read.batch, r.batch);
+    EXPECT_EQ(read.steps, r.steps);
+    EXPECT_EQ(read.learning_rate, r.learning_rate);
+    EXPECT_EQ(read.warmup_steps, r.steps / 25);  // 4 %
+    EXPECT_EQ(read.final_fraction, 0);
+    EXPECT_EQ(read.weight_decay, 0);
+    if (r.stage == Stage::warmup) continue;
+    EXPECT_EQ(read.filtered, 2 * read.concatenated);
+    if (r.stage == Stage::standard) continue;
+    EXPECT_EQ(read.lm_coefficient, 1);
+    EXPECT_EQ(read.kl_coefficient, 2);
+    EXPECT_EQ(read.kl, Divergence::top);
+    EXPECT_EQ(read.kl_top, 50);
+    EXPECT_EQ(read.kl_mode, "drop");
+  }
+  Config small = Config::from_file("configs/smollm2-135m/distill.toml");
+  EXPECT_EQ(read_train_config(small).stage, Stage::distill);
 }
 
 }  // namespace
