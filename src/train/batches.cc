@@ -17,9 +17,9 @@ constexpr size_t kAhead = 2;  // steps
 // Decoder parts of any length are padded to a multiple, so that a run meets few shapes: attention kernels are planned
 // once for each.
 constexpr int64_t kPositionStep = 64;
-// What a batch costs whatever it holds, in padded tokens: launching its kernels takes a GPU's host about 10 ms, in which
-// SmolLM2's parts train on so many.
-constexpr int64_t kBatchTokens = 8192;
+// What a batch costs whatever it holds, in padded tokens: an estimate of what SmolLM2's parts train on while a GPU's host
+// launches the kernels of a small batch.
+constexpr int64_t kBatchTokens = 32768;
 
 SpanSamplerOptions span_options(const TrainConfig& config) {
   SpanSamplerOptions options;

@@ -132,7 +132,7 @@ TEST(Batches, CutsWithinTheSizeOfPlainSamples) {
             (std::vector<std::vector<size_t>>{{0, 1, 2, 3}, {4, 5, 6, 7}}));
 }
 
-// Two short samples beside two long ones would be padded to 60 chunks of 256; beside two of three chunks padding costs
+// Two short samples beside two long ones would be padded to 100 chunks of 256; beside two of three chunks padding costs
 // less than a batch more.
 TEST(Batches, KeepsLongSamplesFromShortOnes) {
   TrainConfig config = small_config();
@@ -141,7 +141,7 @@ TEST(Batches, KeepsLongSamplesFromShortOnes) {
   const auto sample = [](size_t chunks) {
     return Sample{counted(0, static_cast<int64_t>(chunks) + 4), std::vector<int64_t>(chunks, 1), {}};
   };
-  const std::vector<Sample> samples = {sample(60), sample(1), sample(60), sample(1)};
+  const std::vector<Sample> samples = {sample(100), sample(1), sample(100), sample(1)};
   EXPECT_EQ(cut_into_batches(config, samples, {0, 1, 2, 3}), (std::vector<std::vector<size_t>>{{1, 3}, {0, 2}}));
   const std::vector<Sample> near = {sample(3), sample(1), sample(3), sample(1)};
   EXPECT_EQ(cut_into_batches(config, near, {0, 1, 2, 3}), (std::vector<std::vector<size_t>>{{1, 3, 0, 2}}));
