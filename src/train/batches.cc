@@ -267,6 +267,7 @@ std::vector<Batch> BatchBuilder::build(int64_t step) const {
       std::vector<const Sample*> members;
       for (size_t i : indices) members.push_back(&samples[i]);
       batches.push_back(lay_out(config_, members));
+      batches.back().asked = kind == &asked;
     }
   }
   return batches;

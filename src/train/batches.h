@@ -28,6 +28,7 @@ struct Batch {
   at::Tensor scored_N;              // int64, which of the B * T labels are scored, in order; undefined: all
   at::Tensor weight_N;              // float32, of the losses of these; undefined: 1 each
   double weight = 0;                // the sum of the weights
+  bool asked = false;               // samples of data.ask; else plain ones
   std::vector<SampleShape> shapes;  // of each sample, without padding
   int64_t tokens() const;           // context and decoder, without padding
   // The same on a device; from pinned memory the copy does not wait.
