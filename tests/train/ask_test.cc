@@ -1,6 +1,7 @@
 // Runs of stage ask.
 #include <ATen/ATen.h>
 
+#include "train/batches.h"
 #include "train/sample_shards.h"
 #include "train/trainer_fixture.h"
 

@@ -28,11 +28,8 @@ std::string one_line(const std::string& text) {
 
 template <typename T>
 void keep_different(std::vector<T>& values) {
-  std::vector<T> kept;
-  for (T& value : values) {
-    if (std::find(kept.begin(), kept.end(), value) == kept.end()) kept.push_back(std::move(value));
-  }
-  values = std::move(kept);
+  std::set<T> seen;
+  std::erase_if(values, [&](const T& value) { return !seen.insert(value).second; });
 }
 
 }  // namespace

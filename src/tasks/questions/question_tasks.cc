@@ -44,6 +44,7 @@ class QuestionSource {
       if (!article.empty()) articles_[article].push_back(p);
     }
     if (set_->passages.empty()) settings_ = {QuestionSetting{}};
+    empty_prompt_ = options_.count_tokens(Question{});
     choose_questions();
   }
 
@@ -67,10 +68,15 @@ class QuestionSource {
   Chosen choose(size_t question, const QuestionSetting& setting, const AnswerFinder& avoided) const;
   Chosen choose_with_gold(size_t question, const QuestionSetting& setting, const AnswerFinder& avoided) const;
   Chosen choose_of_another(size_t question, const QuestionSetting& setting) const;
-  // Drawn from those that suit.
+  // Whether there are questions to be shown as demonstrations, and ones that lend their passages.
+  bool has_others(size_t question) const;
+  // Whose passages stand for this question's; empty where none suits.
+  std::vector<size_t> lender(size_t question, const QuestionSetting& setting) const;
+  // Drawn from those that suit: `count`, or as many as there are.
   std::vector<size_t> questions_of_other_clusters(size_t question, Purpose purpose, size_t count,
                                                   const std::function<bool(const OpenQuestion&)>& suits) const;
   std::string demonstration(const OpenQuestion& shown) const;
+  std::vector<size_t> shown_before(size_t question) const;  // the questions of its demonstrations
   std::string demonstrations(size_t question) const;
   Question worded(size_t question, const std::vector<size_t>& passages, bool any) const;
   Example make(size_t question, const QuestionSetting& setting) const;
@@ -78,9 +84,10 @@ class QuestionSource {
   std::shared_ptr<const QuestionSet> set_;
   QuestionTaskOptions options_;
   std::vector<QuestionSetting> settings_;
-  std::map<std::string, std::vector<size_t>> articles_;               // their passages
-  std::vector<size_t> asked_;                                         // questions, in their order
-  int64_t without_answer_ = 0, without_passages_ = 0, too_long_ = 0;  // that were left out
+  std::map<std::string, std::vector<size_t>> articles_;  // their passages
+  std::vector<size_t> asked_;                            // questions, in their order
+  int64_t empty_prompt_ = 0;  // tokens of what stands around the text, in the form's template
+  int64_t without_answer_ = 0, without_passages_ = 0, without_others_ = 0, too_long_ = 0;  // that were left out
 };
 
 // Whether the question can be asked in all settings.
@@ -91,14 +98,14 @@ bool QuestionSource::has_passages(const OpenQuestion& question) const {
   });
 }
 
-// A text of so many bytes has at most as many tokens, and a few that stand around it.
+// A text of so many bytes has at most as many tokens.
 bool QuestionSource::fits(size_t question) const {
-  constexpr int64_t kAround = 256;
+  constexpr int64_t kJoins = 16;  // where the text meets what stands around it
   return std::all_of(settings_.begin(), settings_.end(), [&](const QuestionSetting& setting) {
     const Question q = setting.decoder > 0 ? make(question, setting).question : worded(question, {}, true);
     const auto bytes = static_cast<int64_t>(q.before.size() + q.text.size() + q.after.size() + q.question.size());
     const int64_t room = options_.decoder_window - options_.max_tokens;
-    return bytes + kAround <= room || options_.count_tokens(q) <= room;
+    return bytes + empty_prompt_ + kJoins <= room || options_.count_tokens(q) <= room;
   });
 }
 
@@ -110,6 +117,8 @@ void QuestionSource::choose_questions() {
       ++without_answer_;
     } else if (!has_passages(question)) {
       ++without_passages_;
+    } else if (!has_others(q)) {
+      ++without_others_;
     } else if (!fits(q)) {
       ++too_long_;
     } else {
@@ -126,6 +135,7 @@ std::vector<std::string> QuestionSource::notes() const {
   };
   note(without_answer_, "have no answer");
   note(without_passages_, "have no gold passage, or no passages of their own");
+  note(without_others_, "have too few of other articles to show as demonstrations or to lend their passages");
   note(too_long_, fmt::format("do not fit in the decoder's window of {} tokens", options_.decoder_window));
   if (set_->passages.empty()) {
     notes.push_back(fmt::format("{}: the file has no passages: its questions are asked without", set_->name));
@@ -189,17 +199,21 @@ Chosen QuestionSource::choose(size_t question, const QuestionSetting& setting, c
   return {{all.begin(), all.begin() + first}, {all.begin() + first, all.begin() + count}};
 }
 
-// What another question has in the setting, without an answer to this one.
-Chosen QuestionSource::choose_of_another(size_t question, const QuestionSetting& setting) const {
-  std::vector<std::string> answers = set_->questions[question].answers;
-  const AnswerFinder own(answers);
+std::vector<size_t> QuestionSource::lender(size_t question, const QuestionSetting& setting) const {
+  const AnswerFinder own(set_->questions[question].answers);
   const auto suits = [&](const OpenQuestion& other) {
     const std::vector<size_t>& brought = setting.gold == GoldPassage::retrieved ? other.passages : other.gold;
     return has_passages(other) && std::none_of(brought.begin(), brought.end(), [&](size_t passage) {
              return own.found_in(passage_text(set_->passages[passage]));
            });
   };
-  const size_t other = questions_of_other_clusters(question, kOther, 1, suits).front();
+  return questions_of_other_clusters(question, kOther, 1, suits);
+}
+
+// What another question has in the setting, without an answer to this one.
+Chosen QuestionSource::choose_of_another(size_t question, const QuestionSetting& setting) const {
+  const size_t other = lender(question, setting).front();
+  std::vector<std::string> answers = set_->questions[question].answers;
   const std::vector<std::string>& others = set_->questions[other].answers;
   answers.insert(answers.end(), others.begin(), others.end());
   return choose(other, setting, AnswerFinder(answers));
@@ -216,9 +230,14 @@ std::vector<size_t> QuestionSource::questions_of_other_clusters(
     if (candidate.cluster != cluster && answerable && suits(candidate)) drawn.push_back(other);
     return drawn.size() == count;
   });
-  require(drawn.size() == count, "{}: question {}: expected {} questions of other clusters, found {}", set_->name,
-          set_->questions[question].id, count, drawn.size());
   return drawn;
+}
+
+bool QuestionSource::has_others(size_t question) const {
+  return shown_before(question).size() == static_cast<size_t>(options_.demonstrations) &&
+         std::all_of(settings_.begin(), settings_.end(), [&](const QuestionSetting& setting) {
+           return !setting.other || !lender(question, setting).empty();
+         });
 }
 
 // "Question: ...\nAnswer: ...", with its passage before it where that is asked for.
@@ -229,14 +248,17 @@ std::string QuestionSource::demonstration(const OpenQuestion& shown) const {
                      shown.answers.empty() ? "unanswerable" : shown.answers.front());
 }
 
-std::string QuestionSource::demonstrations(size_t question) const {
+std::vector<size_t> QuestionSource::shown_before(size_t question) const {
   const AnswerFinder answer(set_->questions[question].answers);
   const auto suits = [&](const OpenQuestion& shown) {
     return (!options_.demonstration_passages || !shown.gold.empty()) && !answer.found_in(demonstration(shown));
   };
-  const auto count = static_cast<size_t>(options_.demonstrations);
+  return questions_of_other_clusters(question, kDemonstrations, static_cast<size_t>(options_.demonstrations), suits);
+}
+
+std::string QuestionSource::demonstrations(size_t question) const {
   std::string text;
-  for (const size_t other : questions_of_other_clusters(question, kDemonstrations, count, suits)) {
+  for (const size_t other : shown_before(question)) {
     text += (text.empty() ? "" : "\n\n") + demonstration(set_->questions[other]);
   }
   return text;
