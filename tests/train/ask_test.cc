@@ -62,7 +62,7 @@ TEST_F(AskTest, LossesOfTextAndAnswersStandBeside) {
   TrainJob run = ask_job("run");
   run.config.steps = 1;
   train(run);
-  const Corpus plain = open_corpus(run.config.train), ask = open_corpus(run.config.ask);
+  const Corpus plain = open_corpus(run.config.train), ask = open_corpus(run.config.ask, ShardKind::samples);
   double text = 0, answers = 0;
   for (const Batch& batch : BatchBuilder(run.config, plain, ask).build(0)) {
     (batch.asked ? answers : text) += batch.weight;

@@ -99,10 +99,9 @@ std::set<std::string> supporting_titles(const json& record, const std::string& w
 
 void read_hotpotqa(const json& record, const Place& place, QuestionChoice::HotpotQa part, QuestionSetBuilder& set) {
   const std::string& where = place.where;
-  const std::string id = json_text_of(record, "_id", where);
-  const bool training = part == QuestionChoice::HotpotQa::training, wanted = divisible_by_five(id, where) != training;
-  if (training && !wanted) return;
-  OpenQuestion question{id, json_text_of(record, "question", where), {json_text_of(record, "answer", where)}};
+  const bool training = part == QuestionChoice::HotpotQa::training;
+  if (training && divisible_by_five(json_text_of(record, "_id", where), where)) return;
+  OpenQuestion question{"", json_text_of(record, "question", where), {json_text_of(record, "answer", where)}};
   const std::set<std::string> titles = supporting_titles(record, where);
   for (const json& passage : json_list_of(record, "context", where)) {
     const bool pair = passage.is_array() && passage.size() == 2 && passage[0].is_string() && passage[1].is_array();
@@ -116,7 +115,8 @@ void read_hotpotqa(const json& record, const Place& place, QuestionChoice::Hotpo
     question.passages.push_back(set.add({title, std::move(text), title}, where));
     if (titles.contains(title)) question.gold.push_back(question.passages.back());
   }
-  if (wanted) set.add(std::move(question), place.short_name, where);
+  question.id = json_text_of(record, "_id", where);
+  if (training || divisible_by_five(question.id, where)) set.add(std::move(question), place.short_name, where);
 }
 
 // The answers are a list, or in the original table's manner a list as a text.
