@@ -59,9 +59,7 @@ std::vector<SampleRow> SampleValidation::run(const Cepe& model) const {
   std::vector<size_t> order(samples_.size());
   std::iota(order.begin(), order.end(), 0);
   for (const std::vector<size_t>& indices : cut_into_batches(config_, samples_, order)) {
-    std::vector<const Sample*> members;
-    for (size_t i : indices) members.push_back(&samples_[i]);
-    const Batch batch = lay_out(config_, members);
+    const Batch batch = lay_out(config_, samples_, indices);
     const Scores scores = score(model, batch.to(model.device()));
     int64_t next = 0;  // scored tokens stand sample after sample
     for (size_t k = 0; k < indices.size(); ++k) {

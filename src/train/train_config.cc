@@ -63,8 +63,7 @@ void check_not_negative(const char* key, double value) {
 
 void check_sizes(const TrainConfig& c) {
   require(!c.base.empty(), "model.base: not given: the decoder to train for, a path or a name");
-  const bool only_ask = c.stage == Stage::ask && c.ask_share == 1;
-  require(!c.train.empty() || only_ask, "data.train: no token shards given: make them with `cepe data`");
+  require(!c.train.empty() || c.only_ask(), "data.train: no token shards given: make them with `cepe data`");
   check_positive("model.encoder_layers", c.encoder_layers);
   check_positive("model.cross_attention_layers", c.cross_attention_layers);
   check_positive("train.chunk_length", c.chunk_length);

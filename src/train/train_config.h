@@ -56,6 +56,7 @@ struct TrainConfig {
   double peak_tflops = 0;
   std::string weights = "bf16";
 
+  bool only_ask() const { return stage == Stage::ask && ask_share == 1; }  // no plain samples
   int64_t max_context_tokens() const;
   int64_t span_tokens() const;      // tokens of a plain sample, the last label included
   int64_t tokens_per_step() const;  // context and decoder, at the mean number of chunks; plain samples alone

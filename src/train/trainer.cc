@@ -266,8 +266,8 @@ void Trainer::train_step(Prefetcher& prefetcher) {
   const std::vector<Batch> batches = prefetcher.next();
   double weight = 0, answers = 0;  // sums of weights: of the step, and of its samples of data.ask
   for (const Batch& batch : batches) {
-    weight += objective_->weight(batch);
-    answers += batch.asked ? objective_->weight(batch) : 0;
+    weight += batch.weight;
+    answers += batch.asked ? batch.weight : 0;
   }
   for (const Batch& batch : batches) {
     info.tokens += batch.tokens();

@@ -89,8 +89,7 @@ void check_corpus(const Corpus& corpus, const OpenedModel& opened) {
 
 TrainingData open_training_data(const TrainConfig& config) {
   TrainingData data;
-  const bool only_ask = config.stage == Stage::ask && config.ask_share == 1;
-  if (!only_ask) data.train = open_corpus(config.train);
+  if (!config.only_ask()) data.train = open_corpus(config.train);
   if (!config.validation.empty()) data.validation = open_corpus(config.validation);
   if (!config.ask.empty()) data.ask = open_corpus(config.ask, ShardKind::samples);
   if (!config.ask_validation.empty()) data.ask_validation = open_corpus(config.ask_validation, ShardKind::samples);

@@ -37,12 +37,6 @@ bool same(const std::vector<Batch>& a, const std::vector<Batch>& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const Batch& x, const Batch& y) { return same(x, y); });
 }
 
-Batch lay_out(const TrainConfig& config, const std::vector<Sample>& samples) {
-  std::vector<const Sample*> members;
-  for (const Sample& sample : samples) members.push_back(&sample);
-  return lay_out(config, members);
-}
-
 std::vector<int64_t> counted(int64_t first, int64_t count) {
   std::vector<int64_t> tokens(static_cast<size_t>(count));
   std::iota(tokens.begin(), tokens.end(), first);

@@ -79,9 +79,7 @@ TEST_F(ObjectiveTest, AMixedBatchIsTheSumOfItsSamples) {
   samples.push_back({{5, 6, 7, 8, 9, 10, 11, 12}, {3, 0}, {1, 0, 1, 0.5f}});
   for (bool with_plain : {false, true}) {
     if (with_plain) samples.push_back(plain_sample(config_, tokens.data(), 3));
-    std::vector<const Sample*> members;
-    for (const Sample& sample : samples) members.push_back(&sample);
-    const Batch batch = lay_out(config_, members);
+    const Batch batch = lay_out(config_, samples);
     ASSERT_TRUE(batch.mask_BML.defined() && batch.scored_N.defined());
     set_trainable(exact_, true);
     const at::Tensor together = NextToken().loss_sum(exact_, batch);
@@ -94,7 +92,7 @@ TEST_F(ObjectiveTest, AMixedBatchIsTheSumOfItsSamples) {
       for (float w : sample.weights) weight += w;
     }
     EXPECT_NEAR(together.item<double>() / sum.item<double>(), 1, 1e-6);
-    EXPECT_NEAR(NextToken().weight(batch), weight, 1e-9);
+    EXPECT_NEAR(batch.weight, weight, 1e-9);
     const std::vector<at::Tensor> expected = gradients(exact_, sum);
     ASSERT_EQ(grads.size(), expected.size());
     for (size_t i = 0; i < grads.size(); ++i) {
@@ -106,7 +104,7 @@ TEST_F(ObjectiveTest, AMixedBatchIsTheSumOfItsSamples) {
 
 TEST_F(ObjectiveTest, ABatchWithoutContextIsThePlainDecoder) {
   const Sample sample{{5, 6, 7, 8}, {}, {1, 1, 1}};
-  const Batch batch = lay_out(config_, std::vector<const Sample*>{&sample});
+  const Batch batch = lay_out(config_, {sample});
   EXPECT_NEAR(NextToken().loss_sum(exact_, batch).item<double>(), loss_alone(exact_, sample).item<double>(), 1e-9);
 }
 
