@@ -73,7 +73,9 @@ std::string effective_settings(const TrainConfig& config);
 // came later is left out at its default, so that earlier checkpoints go on. Where draws came to mean something else, a
 // further key keeps a run that was begun with the old ones from going on.
 nlohmann::json training_identity(const TrainConfig& config);
-// The first key in which two identities differ, except those that no longer decide anything; empty: none.
+bool is_mark_of_draws(const std::string& key);  // such a further key, which is no setting
+// The first key in which two identities differ, except those that no longer decide anything; empty: none. A mark of
+// draws only where all settings agree.
 std::string differing_setting(const nlohmann::json& recorded, const nlohmann::json& now);
 
 // The table of all settings in docs/training.md: key, default, meaning.

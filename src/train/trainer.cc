@@ -158,6 +158,8 @@ void Trainer::check_resumable(const fs::path& checkpoint, const nlohmann::json& 
   const std::string where = checkpoint.string();
   const nlohmann::json& recorded = state["identity"];
   const std::string key = differing_setting(recorded, identity_);
+  require(!is_mark_of_draws(key),
+          "{}: this run was begun by a version that drew samples otherwise: choose another directory", where);
   const auto shown = [&](const nlohmann::json& identity) {
     return identity.contains(key) ? identity[key].dump() : "not set";
   };
@@ -210,7 +212,7 @@ void Trainer::describe() {
                            builder_.sampler()->filtered_documents(), config_.span_tokens()));
   }
   if (!data_.ask.documents.empty()) {
-    log_->note(fmt::format("{} samples to be asked, {} tokens in {} shards: {:.3g} % of the samples of a step",
+    log_->note(fmt::format("{} samples of data.ask, {} tokens in {} shards: {:.3g} % of the samples of a step",
                            data_.ask.documents.size(), count(data_.ask.tokens), data_.ask.shards.size(),
                            100 * config_.ask_share));
   }
