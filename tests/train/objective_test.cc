@@ -148,5 +148,43 @@ TEST_F(ObjectiveTest, SampleValidationIsWhatTheLogitsSay) {
   EXPECT_NEAR(rows[2].loss, all_loss / static_cast<double>(all_tokens), 1e-5);
 }
 
+// Of ten samples four answer what the model itself finds most likely, token after token; of three others only the last
+// token differs from that, of three only the first.
+TEST_F(ObjectiveTest, ExactCountsAnswersThatAreWhollyTheMostLikely) {
+  const at::NoGradGuard no_grad;
+  {
+    ShardWriter writer(directory_ / "ask.tokens", {128, 0}, ShardKind::samples);
+    for (int64_t i = 0; i < 10; ++i) {
+      const int64_t context = i % 3 * 4, question = 2 + i, decoder = question + 3;
+      Sample sample{{}, std::vector<int64_t>(static_cast<size_t>(i % 3), 4), {}};
+      for (int64_t t = 0; t < context + question; ++t) sample.tokens.push_back((17 * i + 5 * t * t) % 128);
+      for (int64_t t = 0; t < 3; ++t) {
+        sample.tokens.push_back(0);  // stands for the label, which is not read
+        const int64_t likely = log_probs(exact_, sample)[-1].argmax().item<int64_t>();
+        const bool wrong = (i >= 4 && i < 7 && t == 2) || (i >= 7 && t == 0);
+        sample.tokens.back() = wrong ? (likely + 1) % 128 : likely;
+      }
+      std::vector<SamplePiece> pieces(sample.chunks.size(), {4, true, 0});
+      pieces.push_back({decoder - 3, false, 0});
+      pieces.push_back({3, false, 1});
+      writer.add_sample(std::vector<TokenId>(sample.tokens.begin(), sample.tokens.end()), pieces, i % 2 ? "a" : "b");
+    }
+    writer.commit();
+  }
+  Corpus corpus = open_corpus({(directory_ / "ask.tokens").string()}, ShardKind::samples);
+  config_.validation_samples = 10;
+  const auto exact = [&] {
+    std::vector<double> found;
+    for (const SampleRow& row : SampleValidation(config_, corpus).run(exact_)) found.push_back(row.exact);
+    return found;
+  };
+  EXPECT_EQ(exact(), (std::vector<double>{0.4, 0.4, 0.4}));
+  // A domain without samples takes no share: the one sample is of the next domain.
+  corpus.domains.insert(corpus.domains.begin(), "0");
+  for (Corpus::Document& document : corpus.documents) ++document.domain;
+  config_.validation_samples = 1;
+  EXPECT_EQ(exact(), (std::vector<double>{1, 1}));
+}
+
 }  // namespace
 }  // namespace cepe
