@@ -5,6 +5,7 @@
 #include <limits>
 #include <numbers>
 #include <numeric>
+#include <set>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -237,6 +238,23 @@ std::string differing_setting(const nlohmann::json& recorded, const nlohmann::js
     if (!now.contains(key) && key != "train.micro_batch" && differs(key)) return key;
   }
   return mark;
+}
+
+std::vector<std::string> idle_settings(const TrainConfig& c) {
+  std::set<std::string> unread;
+  if (c.stage != Stage::distill)
+    unread = {"train.lm_coefficient", "train.kl_coefficient", "train.kl", "train.kl_top", "train.kl_mode"};
+  if (c.stage != Stage::ask) unread.insert({"data.ask_share", "train.ask_weight"});
+  if (c.only_ask())
+    unread.insert({"data.train", "data.domain_weights", "data.filtered", "data.concatenated", "train.mask_chunks"});
+  const std::vector<nlohmann::json> values = values_of(c), defaults = values_of({});
+  std::vector<std::string> idle;
+  size_t i = 0;
+  visit_settings(c, [&](const Setting& setting, const auto&) {
+    if (values[i] != defaults[i] && unread.contains(setting.key)) idle.push_back(setting.key);
+    ++i;
+  });
+  return idle;
 }
 
 std::string settings_table() {

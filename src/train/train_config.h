@@ -78,6 +78,9 @@ bool is_mark_of_draws(const std::string& key);  // such a further key, which is 
 // draws only where all settings agree.
 std::string differing_setting(const nlohmann::json& recorded, const nlohmann::json& now);
 
+// The keys of settings that are not at their defaults and that the run's stage does not read.
+std::vector<std::string> idle_settings(const TrainConfig& config);
+
 // The table of all settings in docs/training.md: key, default, meaning.
 std::string settings_table();
 

@@ -216,6 +216,10 @@ void Trainer::describe() {
                            data_.ask.documents.size(), count(data_.ask.tokens), data_.ask.shards.size(),
                            100 * config_.ask_share));
   }
+  for (const std::string& key : idle_settings(config_)) {
+    log_->note(fmt::format("note: {} does nothing in stage {}{}", key, name_of(config_.stage),
+                           config_.only_ask() ? " with data.ask_share = 1" : ""));
+  }
   for (const std::string& note : opened_.notes) log_->note("note: " + note);
   for (const std::string& note : notes_on_shards(data_, shards_)) log_->note(note);
   if (step_ > 0) log_->note(fmt::format("resumed after step {} of {}", step_, config_.steps));

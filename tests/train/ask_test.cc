@@ -94,6 +94,18 @@ TEST_F(AskTest, ResumesAlsoWithAnotherMicroBatch) {
   EXPECT_NE(refusal(other).find("data.ask_share = 0.6, now it is 0.7"), std::string::npos);
 }
 
+TEST_F(AskTest, SettingsThatDoNothingAreTold) {
+  TrainJob run = ask_job("run");
+  run.config.steps = 1;
+  run.config.ask_share = 1;
+  run.config.mask_chunks = 0;
+  testing::internal::CaptureStdout();
+  train(run);
+  const std::string said = testing::internal::GetCapturedStdout();
+  EXPECT_NE(said.find("note: data.train does nothing in stage ask with data.ask_share = 1\n"), std::string::npos);
+  EXPECT_EQ(said.find("does nothing"), said.rfind("does nothing"));
+}
+
 TEST_F(AskTest, OtherSamplesAreRefused) {
   TrainJob run = ask_job("run");
   run.config.steps = 1;
