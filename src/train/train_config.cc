@@ -111,9 +111,6 @@ void check_ask(const TrainConfig& c) {
   require(!c.ask.empty(), "data.ask: stage ask needs token shards of samples");
   require(c.ask_share > 0 && c.ask_share <= 1, "data.ask_share: expected a number above 0 and at most 1, found {}",
           c.ask_share);
-  // It is used as a float.
-  require(c.ask_weight <= std::numeric_limits<float>::max() && static_cast<float>(c.ask_weight) > 0,
-          "train.ask_weight: expected a number above 0 within the range of float32, found {}", c.ask_weight);
 }
 
 void check_distill(const TrainConfig& c) {
@@ -143,6 +140,9 @@ void check_numbers(const TrainConfig& c) {
   for (double beta : {c.beta1, c.beta2})
     require(beta >= 0 && beta < 1, "train.beta1, beta2: expected 0 to below 1, found {}", beta);
   require(c.epsilon > 0 && std::isfinite(c.epsilon), "train.epsilon: expected a number above 0, found {}", c.epsilon);
+  // It is used as a float.
+  require(c.ask_weight <= std::numeric_limits<float>::max() && static_cast<float>(c.ask_weight) > 0,
+          "train.ask_weight: expected a number above 0 within the range of float32, found {}", c.ask_weight);
   saved_weights_from_name(c.weights, "run.weights");
 }
 
