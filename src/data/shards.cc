@@ -112,6 +112,8 @@ void ShardWriter::add(std::span<const TokenId> tokens, const std::string& domain
 void ShardWriter::add_sample(std::span<const TokenId> tokens, std::span<const SamplePiece> pieces,
                              const std::string& domain) {
   require(kind_ == ShardKind::samples, "{}: a sample in a shard of documents", path_.string());
+  require(tokens.size() < kContextBit, "{}: a sample of {} tokens, at most {} are possible", path_.string(),
+          tokens.size(), kContextBit - 1);
   const std::string fault = fault_of(pieces, static_cast<int64_t>(tokens.size()));
   require(fault.empty(), "{}: sample {}: {}", path_.string(), documents_.size(), fault);
   append_document(tokens, domain);
@@ -123,7 +125,6 @@ void ShardWriter::add_sample(std::span<const TokenId> tokens, std::span<const Sa
 // Checks everything before anything is kept.
 void ShardWriter::append_document(std::span<const TokenId> tokens, const std::string& domain) {
   require(!tokens.empty(), "{}: a document without tokens", path_.string());
-  require(tokens.size() < kContextBit, "{}: a document of {} tokens", path_.string(), tokens.size());
   require(!domain.empty() && domain.size() <= kMaxDomainBytes, "{}: a domain's name takes 1 to {} bytes, found {}",
           path_.string(), kMaxDomainBytes, domain.size());
   for (TokenId id : tokens) {
@@ -214,15 +215,16 @@ void TokenShard::read_layout() {
   const uint64_t tokens = load<uint64_t>(bytes, footer), documents = load<uint64_t>(bytes, footer + 8);
   const uint64_t domains = load<uint64_t>(bytes, footer + 16), pieces = load<uint64_t>(bytes, footer + 24);
   // Each count is bounded by the file's size first, so that no product below can overflow.
+  const char* what = kind_ == ShardKind::samples ? "samples" : "documents";
   require(tokens <= limit && documents <= limit && domains <= limit && pieces <= limit,
-          "{}: {} tokens, {} documents, {} domains and {} pieces do not fit in {} bytes", name, tokens, documents,
+          "{}: {} tokens, {} {}, {} domains and {} pieces do not fit in {} bytes", name, tokens, documents, what,
           domains, pieces, limit);
   require(kind_ == ShardKind::samples || pieces == 0, "{}: {} pieces of samples in a shard of documents", name, pieces);
   const uint64_t documents_at = kHeaderBytes + padded(tokens * static_cast<uint64_t>(width_));
   pieces_at_ = documents_at + documents * (kind_ == ShardKind::samples ? kSampleBytes : kDocumentBytes);
   const uint64_t domains_at = pieces_at_ + pieces * kPieceBytes;
-  require(domains_at <= footer, "{}: {} tokens, {} documents and {} pieces do not fit in {} bytes", name, tokens,
-          documents, pieces, limit);
+  require(domains_at <= footer, "{}: {} tokens, {} {} and {} pieces do not fit in {} bytes", name, tokens, documents,
+          what, pieces, limit);
   require(tokens > 0 && documents > 0 && domains > 0, "{}: the token shard is empty", name);
   tokens_ = static_cast<int64_t>(tokens);
   pieces_ = static_cast<int64_t>(pieces);

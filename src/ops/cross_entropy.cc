@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "ops/elementwise/elementwise_cuda.h"
 #include "ops/ops.h"
+#include "ops/scaled_gradient.h"
 
 namespace cepe {
 namespace {
@@ -62,7 +63,7 @@ class LinearCrossEntropySum : public torch::autograd::Function<LinearCrossEntrop
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  torch::autograd::variable_list grads) {
     const at::Tensor grad_ND = ctx->get_saved_variables()[0];
-    return {grad_ND * grads[0].to(grad_ND.scalar_type()), at::Tensor(), at::Tensor(), at::Tensor()};
+    return {scaled_gradient(grad_ND, grads[0]), at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 

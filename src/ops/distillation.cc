@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "ops/scaled_gradient.h"
 
 namespace cepe {
 namespace {
@@ -70,7 +71,7 @@ class LinearDivergenceSum : public torch::autograd::Function<LinearDivergenceSum
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  torch::autograd::variable_list grads) {
     const at::Tensor grad_ND = ctx->get_saved_variables()[0];
-    return {grad_ND * grads[0].to(grad_ND.scalar_type()), at::Tensor(), at::Tensor(), at::Tensor()};
+    return {scaled_gradient(grad_ND, grads[0]), at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
@@ -126,10 +127,17 @@ BlockLoss top_k_divergence(at::Tensor log_q_NV, const TeacherTopK& teacher, cons
 }
 
 void check_rows(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const DistillationRows& rows) {
-  require(hidden_ND.dim() == 2 && hidden_ND.size(0) > 0, "distillation: no positions");
-  require(!rows.weight_N.defined() || (rows.weight_N.dim() == 1 && rows.weight_N.size(0) == hidden_ND.size(0)),
-          "distillation: {} hidden states and {} weights", hidden_ND.size(0),
-          rows.weight_N.defined() ? rows.weight_N.numel() : 0);
+  require(hidden_ND.dim() == 2, "distillation: the hidden states should be a matrix, found {} dimensions",
+          hidden_ND.dim());
+  require(hidden_ND.size(0) > 0, "distillation: no positions");
+  const at::Tensor& weight_N = rows.weight_N;
+  if (weight_N.defined()) {
+    require(weight_N.dim() == 1 && weight_N.size(0) == hidden_ND.size(0),
+            "distillation: {} hidden states and {} weights in {} dimensions", hidden_ND.size(0), weight_N.numel(),
+            weight_N.dim());
+    require(weight_N.scalar_type() == at::kFloat, "distillation: expected weights in float32, found {}",
+            c10::toString(weight_N.scalar_type()));
+  }
   require(rows.temperature > 0 && std::isfinite(rows.temperature),
           "distillation: expected a temperature above 0, found {}", rows.temperature);
   require(!head_VD.requires_grad(),
@@ -154,6 +162,8 @@ void check_teacher(const at::Tensor& student_ND, const at::Tensor& head_VD, cons
 at::Tensor linear_distillation_sum(const at::Tensor& student_ND, const at::Tensor& teacher_ND,
                                    const at::Tensor& head_weight_VD, const DistillationRows& rows) {
   check_rows(student_ND, head_weight_VD, rows);
+  require(teacher_ND.dim() == 2, "distillation: the teacher's hidden states should be a matrix, found {} dimensions",
+          teacher_ND.dim());
   require(student_ND.sizes() == teacher_ND.sizes(),
           "distillation: the student has {} hidden states of width {}, the teacher {} of width {}", student_ND.size(0),
           student_ND.size(1), teacher_ND.size(0), teacher_ND.size(-1));

@@ -49,7 +49,8 @@ struct PaddedShape {
 
 class ShapeOfBatch {
  public:
-  explicit ShapeOfBatch(const TrainConfig& config) : decoder_tokens_(config.decoder_tokens) {}
+  explicit ShapeOfBatch(const TrainConfig& config)
+      : plain_{config.max_context_tokens() / config.chunk_length, config.decoder_tokens} {}
   void add(const Sample& sample) {
     const int64_t chunks = chunks_of(sample), positions = sample.positions();
     alike_ = alike_ && (size_ == 0 || (chunks == longest_.chunks && positions == longest_.positions));
@@ -58,13 +59,17 @@ class ShapeOfBatch {
   }
   bool alike() const { return alike_; }
   PaddedShape padded() const {
-    if (alike_ && longest_.positions == decoder_tokens_) return longest_;
+    if (alike_ && longest_.positions == plain_.positions) return longest_;
+    const int64_t chunks = rounded_up(longest_.chunks);
     const int64_t positions = kPositionStep * rounded_up((longest_.positions + kPositionStep - 1) / kPositionStep);
-    return {rounded_up(longest_.chunks), std::max(longest_.positions, std::min(positions, decoder_tokens_))};
+    // Above the largest plain sample only where a sample is longer: the teacher's window holds no more.
+    return {std::max(longest_.chunks, std::min(chunks, plain_.chunks)),
+            std::max(longest_.positions, std::min(positions, plain_.positions))};
   }
 
  private:
-  int64_t decoder_tokens_, size_ = 0;
+  const PaddedShape plain_;  // of the largest plain sample
+  int64_t size_ = 0;
   bool alike_ = true;
   PaddedShape longest_;
 };
@@ -174,7 +179,15 @@ void mask_chunks(Sample& sample, double share, const MaskKey& key) {
   sample.tokens = std::move(kept);
 }
 
-Batch lay_out(const TrainConfig& config, const std::vector<const Sample*>& samples) {
+Batch lay_out(const TrainConfig& config, const std::vector<Sample>& samples) {
+  std::vector<size_t> all(samples.size());
+  std::iota(all.begin(), all.end(), 0);
+  return lay_out(config, samples, all);
+}
+
+Batch lay_out(const TrainConfig& config, const std::vector<Sample>& all, const std::vector<size_t>& indices) {
+  std::vector<const Sample*> samples;
+  for (size_t i : indices) samples.push_back(&all[i]);
   const int64_t B = static_cast<int64_t>(samples.size());
   ShapeOfBatch shape(config);
   for (const Sample* sample : samples) shape.add(*sample);
@@ -264,9 +277,7 @@ std::vector<Batch> BatchBuilder::build(int64_t step) const {
   std::vector<Batch> batches;
   for (std::vector<size_t>* kind : {&plain, &asked}) {
     for (const std::vector<size_t>& indices : cut_into_batches(config_, samples, *kind)) {
-      std::vector<const Sample*> members;
-      for (size_t i : indices) members.push_back(&samples[i]);
-      batches.push_back(lay_out(config_, members));
+      batches.push_back(lay_out(config_, samples, indices));
       batches.back().asked = kind == &asked;
     }
   }

@@ -40,8 +40,11 @@ struct Batch {
 // or in stage warmup the decoder's own tokens.
 Sample plain_sample(const TrainConfig& config, const int64_t* span, int64_t chunks);
 
-// Samples that differ are padded to one of few shapes (a power of two or three quarters of one).
-Batch lay_out(const TrainConfig& config, const std::vector<const Sample*>& samples);
+// Samples that differ are padded to one of few shapes (a power of two or three quarters of one), but to no more chunks
+// and positions than a plain sample or the longest of them has.
+Batch lay_out(const TrainConfig& config, const std::vector<Sample>& samples);
+// Of these samples alone, in this order.
+Batch lay_out(const TrainConfig& config, const std::vector<Sample>& samples, const std::vector<size_t>& indices);
 
 // Cuts samples (indices into `samples`) into batches in the order of their chunks, so that padding and the number of
 // batches together cost least. A batch's padded context and padded decoder tokens are each no more than those of

@@ -13,12 +13,10 @@ namespace cepe {
 class Objective {
  public:
   virtual ~Objective() = default;
-  // The sum of weight x loss over what the batch scores: a scalar in float32 on the model's device, through which
-  // gradients flow into the trained parts. working: the model in the arithmetic's type. Nothing here waits for the
-  // device.
+  // The sum of weight x loss over what the batch scores (the weights sum to batch.weight): a scalar in float32 on the
+  // model's device, through which gradients flow into the trained parts. working: the model in the arithmetic's type.
+  // Nothing here waits for the device.
   virtual at::Tensor loss_sum(const Cepe& working, const Batch& batch) const = 0;
-  // The sum of these weights, which the host knows.
-  virtual double weight(const Batch& batch) const { return batch.weight; }
   // Operations of forward and backward for one sample (throughput.h).
   virtual double flops(const CepeConfig& config, const SampleShape& shape) const {
     return training_flops(config, shape);

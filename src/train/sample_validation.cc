@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <set>
 
 #include "train/objective.h"
 
@@ -42,9 +43,12 @@ struct Sums {
 }  // namespace
 
 SampleValidation::SampleValidation(const TrainConfig& config, const Corpus& corpus) : config_(config), corpus_(corpus) {
-  const int64_t domains = static_cast<int64_t>(corpus.domains.size());
-  std::vector<int64_t> wanted(corpus.domains.size(), config.validation_samples / domains);
-  for (int64_t d = 0; d < config.validation_samples % domains; ++d) ++wanted[static_cast<size_t>(d)];
+  std::vector<int64_t> wanted(corpus.domains.size(), 0);
+  std::set<int32_t> domains;  // that have samples
+  for (const Corpus::Document& document : corpus.documents) domains.insert(document.domain);
+  const auto count = static_cast<int64_t>(domains.size());
+  int64_t left = config.validation_samples % count;
+  for (int32_t d : domains) wanted[static_cast<size_t>(d)] = config.validation_samples / count + (left-- > 0 ? 1 : 0);
   for (size_t i = 0; i < corpus.documents.size(); ++i) {
     if (wanted[static_cast<size_t>(corpus.documents[i].domain)]-- <= 0) continue;
     documents_.push_back(static_cast<int64_t>(i));
@@ -59,9 +63,7 @@ std::vector<SampleRow> SampleValidation::run(const Cepe& model) const {
   std::vector<size_t> order(samples_.size());
   std::iota(order.begin(), order.end(), 0);
   for (const std::vector<size_t>& indices : cut_into_batches(config_, samples_, order)) {
-    std::vector<const Sample*> members;
-    for (size_t i : indices) members.push_back(&samples_[i]);
-    const Batch batch = lay_out(config_, members);
+    const Batch batch = lay_out(config_, samples_, indices);
     const Scores scores = score(model, batch.to(model.device()));
     int64_t next = 0;  // scored tokens stand sample after sample
     for (size_t k = 0; k < indices.size(); ++k) {

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 #include <numeric>
+#include <set>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -15,6 +17,9 @@
 
 namespace cepe {
 namespace {
+
+// Keys of an identity that are no settings: they mark how samples are drawn.
+constexpr const char *kWeightsMark = "data.concatenated_weights", *kChunksMark = "train.chunk_draws";
 
 // Settings that are one of a few names.
 constexpr std::pair<Stage, const char*> kStages[] = {
@@ -54,6 +59,9 @@ auto plain_value(const T& field) {
   }
 }
 
+// Of sizes and numbers of steps: far above any use, and keeps their sums and products below 2^63.
+constexpr int64_t kLargest = int64_t{1} << 30;
+
 void check_positive(const char* key, int64_t value) {
   require(value > 0, "{}: expected at least 1, found {}", key, value);
 }
@@ -63,8 +71,7 @@ void check_not_negative(const char* key, double value) {
 
 void check_sizes(const TrainConfig& c) {
   require(!c.base.empty(), "model.base: not given: the decoder to train for, a path or a name");
-  const bool only_ask = c.stage == Stage::ask && c.ask_share == 1;
-  require(!c.train.empty() || only_ask, "data.train: no token shards given: make them with `cepe data`");
+  require(!c.train.empty() || c.only_ask(), "data.train: no token shards given: make them with `cepe data`");
   check_positive("model.encoder_layers", c.encoder_layers);
   check_positive("model.cross_attention_layers", c.cross_attention_layers);
   check_positive("train.chunk_length", c.chunk_length);
@@ -78,10 +85,17 @@ void check_sizes(const TrainConfig& c) {
           "train.batch: {} samples cannot be cut into micro-batches of {} (train.micro_batch)", c.batch, c.micro_batch);
   require(!c.context_chunks.empty(), "train.context_chunks: an empty list");
   for (int64_t chunks : c.context_chunks) check_positive("train.context_chunks", chunks);
-  // Far above any use; keeps every product of sizes below 2^63.
-  for (int64_t value : {c.chunk_length, c.max_context_tokens(), c.decoder_tokens, c.batch, c.steps}) {
-    require(value <= int64_t{1} << 31, "train: a size of {} is too large", value);
-  }
+  const auto check_not_large = [](const char* key, int64_t value) {
+    require(value <= kLargest, "{}: {} is too large, at most {} is possible", key, value, kLargest);
+  };
+  check_not_large("train.chunk_length", c.chunk_length);
+  for (int64_t chunks : c.context_chunks) check_not_large("train.context_chunks", chunks);
+  check_not_large("train.context_chunks x train.chunk_length", c.max_context_tokens());
+  check_not_large("train.decoder_tokens", c.decoder_tokens);
+  check_not_large("train.batch", c.batch);
+  check_not_large("train.steps", c.steps);
+  check_not_large("train.warmup_steps", c.warmup_steps);
+  check_not_large("train.hold_steps", c.hold_steps);
   if (c.stage == Stage::warmup) {
     require(c.context_chunks.size() == 1 && c.max_context_tokens() == c.decoder_tokens,
             "train.stage warmup: encoder and decoder read the same tokens: {} chunks of {} are not decoder_tokens = {}",
@@ -97,8 +111,6 @@ void check_ask(const TrainConfig& c) {
   require(!c.ask.empty(), "data.ask: stage ask needs token shards of samples");
   require(c.ask_share > 0 && c.ask_share <= 1, "data.ask_share: expected a number above 0 and at most 1, found {}",
           c.ask_share);
-  require(c.ask_weight > 0 && std::isfinite(c.ask_weight), "train.ask_weight: expected a number above 0, found {}",
-          c.ask_weight);
 }
 
 void check_distill(const TrainConfig& c) {
@@ -128,6 +140,9 @@ void check_numbers(const TrainConfig& c) {
   for (double beta : {c.beta1, c.beta2})
     require(beta >= 0 && beta < 1, "train.beta1, beta2: expected 0 to below 1, found {}", beta);
   require(c.epsilon > 0 && std::isfinite(c.epsilon), "train.epsilon: expected a number above 0, found {}", c.epsilon);
+  // It is used as a float.
+  require(c.ask_weight <= std::numeric_limits<float>::max() && static_cast<float>(c.ask_weight) > 0,
+          "train.ask_weight: expected a number above 0 within the range of float32, found {}", c.ask_weight);
   saved_weights_from_name(c.weights, "run.weights");
 }
 
@@ -202,20 +217,44 @@ nlohmann::json training_identity(const TrainConfig& c) {
   });
   // Weights of the concatenated mixture counted the starts of spans once, and count tokens now: a run that was begun
   // so cannot go on with the same samples. All other runs draw what they always drew.
-  if (!c.domain_weights.empty() && c.concatenated > 0) identity["data.concatenated_weights"] = "of tokens";
+  if (!c.domain_weights.empty() && c.concatenated > 0) identity[kWeightsMark] = "of tokens";
   // Numbers of chunks and masks were drawn for each micro-batch once, and are drawn for each sample now.
-  if (c.context_chunks.size() > 1 || c.mask_chunks > 0) identity["train.chunk_draws"] = "for each sample";
+  if (c.context_chunks.size() > 1 || c.mask_chunks > 0) identity[kChunksMark] = "for each sample";
   return identity;
 }
 
+bool is_mark_of_draws(const std::string& key) { return key == kWeightsMark || key == kChunksMark; }
+
 std::string differing_setting(const nlohmann::json& recorded, const nlohmann::json& now) {
+  std::string mark;
+  const auto differs = [&](const std::string& key) {
+    if (is_mark_of_draws(key)) mark = key;
+    return !is_mark_of_draws(key);
+  };
   for (const auto& [key, value] : now.items()) {
-    if (recorded.value(key, nlohmann::json()) != value) return key;
+    if (recorded.value(key, nlohmann::json()) != value && differs(key)) return key;
   }
   for (const auto& [key, value] : recorded.items()) {
-    if (!now.contains(key) && key != "train.micro_batch") return key;
+    if (!now.contains(key) && key != "train.micro_batch" && differs(key)) return key;
   }
-  return "";
+  return mark;
+}
+
+std::vector<std::string> idle_settings(const TrainConfig& c) {
+  std::set<std::string> unread;
+  if (c.stage != Stage::distill)
+    unread = {"train.lm_coefficient", "train.kl_coefficient", "train.kl", "train.kl_top", "train.kl_mode"};
+  if (c.stage != Stage::ask) unread.insert({"data.ask_share", "train.ask_weight"});
+  if (c.only_ask())
+    unread.insert({"data.train", "data.domain_weights", "data.filtered", "data.concatenated", "train.mask_chunks"});
+  const std::vector<nlohmann::json> values = values_of(c), defaults = values_of({});
+  std::vector<std::string> idle;
+  size_t i = 0;
+  visit_settings(c, [&](const Setting& setting, const auto&) {
+    if (values[i] != defaults[i] && unread.contains(setting.key)) idle.push_back(setting.key);
+    ++i;
+  });
+  return idle;
 }
 
 std::string settings_table() {

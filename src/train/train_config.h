@@ -56,6 +56,7 @@ struct TrainConfig {
   double peak_tflops = 0;
   std::string weights = "bf16";
 
+  bool only_ask() const { return stage == Stage::ask && ask_share == 1; }  // no plain samples
   int64_t max_context_tokens() const;
   int64_t span_tokens() const;      // tokens of a plain sample, the last label included
   int64_t tokens_per_step() const;  // context and decoder, at the mean number of chunks; plain samples alone
@@ -72,8 +73,13 @@ std::string effective_settings(const TrainConfig& config);
 // came later is left out at its default, so that earlier checkpoints go on. Where draws came to mean something else, a
 // further key keeps a run that was begun with the old ones from going on.
 nlohmann::json training_identity(const TrainConfig& config);
-// The first key in which two identities differ, except those that no longer decide anything; empty: none.
+bool is_mark_of_draws(const std::string& key);  // such a further key, which is no setting
+// The first key in which two identities differ, except those that no longer decide anything; empty: none. A mark of
+// draws only where all settings agree.
 std::string differing_setting(const nlohmann::json& recorded, const nlohmann::json& now);
+
+// The keys of settings that are not at their defaults and that the run's stage does not read.
+std::vector<std::string> idle_settings(const TrainConfig& config);
 
 // The table of all settings in docs/training.md: key, default, meaning.
 std::string settings_table();

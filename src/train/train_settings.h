@@ -39,7 +39,7 @@ void visit_data_settings(Config& c, Visit&& visit) {
   using enum Setting::Resume;
   visit(Setting{"data.train", any, "token shards of documents, or directories of them"}, c.train);
   visit(Setting{"data.validation", any, "the same, held out; empty: no validation on documents"}, c.validation);
-  visit(Setting{"data.domain_weights", same, "how often a token of a domain is drawn, `papers=2`; see below"},
+  visit(Setting{"data.domain_weights", same, "how often a token of a domain is drawn, `papers=2`; see above"},
         c.domain_weights);
   visit(Setting{"data.filtered", same, "share of samples from one document that holds them whole"}, c.filtered);
   visit(Setting{"data.concatenated", same, "share of samples from documents joined end to end"}, c.concatenated);
@@ -54,7 +54,7 @@ void visit_data_settings(Config& c, Visit&& visit) {
 template <typename Config, typename Visit>
 void visit_train_settings(Config& c, Visit&& visit) {
   using enum Setting::Resume;
-  visit(Setting{"train.stage", same, "`standard`, `warmup`, `distill` or `ask`; see below"}, c.stage);
+  visit(Setting{"train.stage", same, "`standard`, `warmup`, `distill` or `ask`; see above"}, c.stage);
   visit(Setting{"train.chunk_length", same, "tokens of a chunk, the longest of a sample's"}, c.chunk_length);
   visit(Setting{"train.context_chunks", same, "numbers of chunks, of which one is drawn for each plain sample"},
         c.context_chunks);

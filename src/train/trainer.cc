@@ -158,6 +158,8 @@ void Trainer::check_resumable(const fs::path& checkpoint, const nlohmann::json& 
   const std::string where = checkpoint.string();
   const nlohmann::json& recorded = state["identity"];
   const std::string key = differing_setting(recorded, identity_);
+  require(!is_mark_of_draws(key),
+          "{}: this run was begun by a version that drew samples otherwise: choose another directory", where);
   const auto shown = [&](const nlohmann::json& identity) {
     return identity.contains(key) ? identity[key].dump() : "not set";
   };
@@ -210,9 +212,13 @@ void Trainer::describe() {
                            builder_.sampler()->filtered_documents(), config_.span_tokens()));
   }
   if (!data_.ask.documents.empty()) {
-    log_->note(fmt::format("{} samples to be asked, {} tokens in {} shards: {:.3g} % of the samples of a step",
+    log_->note(fmt::format("{} samples of data.ask, {} tokens in {} shards: {:.3g} % of the samples of a step",
                            data_.ask.documents.size(), count(data_.ask.tokens), data_.ask.shards.size(),
                            100 * config_.ask_share));
+  }
+  for (const std::string& key : idle_settings(config_)) {
+    log_->note(fmt::format("note: {} does nothing in stage {}{}", key, name_of(config_.stage),
+                           config_.only_ask() ? " with data.ask_share = 1" : ""));
   }
   for (const std::string& note : opened_.notes) log_->note("note: " + note);
   for (const std::string& note : notes_on_shards(data_, shards_)) log_->note(note);
@@ -266,8 +272,8 @@ void Trainer::train_step(Prefetcher& prefetcher) {
   const std::vector<Batch> batches = prefetcher.next();
   double weight = 0, answers = 0;  // sums of weights: of the step, and of its samples of data.ask
   for (const Batch& batch : batches) {
-    weight += objective_->weight(batch);
-    answers += batch.asked ? objective_->weight(batch) : 0;
+    weight += batch.weight;
+    answers += batch.asked ? batch.weight : 0;
   }
   for (const Batch& batch : batches) {
     info.tokens += batch.tokens();

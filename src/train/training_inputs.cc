@@ -89,8 +89,7 @@ void check_corpus(const Corpus& corpus, const OpenedModel& opened) {
 
 TrainingData open_training_data(const TrainConfig& config) {
   TrainingData data;
-  const bool only_ask = config.stage == Stage::ask && config.ask_share == 1;
-  if (!only_ask) data.train = open_corpus(config.train);
+  if (!config.only_ask()) data.train = open_corpus(config.train);
   if (!config.validation.empty()) data.validation = open_corpus(config.validation);
   if (!config.ask.empty()) data.ask = open_corpus(config.ask, ShardKind::samples);
   if (!config.ask_validation.empty()) data.ask_validation = open_corpus(config.ask_validation, ShardKind::samples);
@@ -98,11 +97,19 @@ TrainingData open_training_data(const TrainConfig& config) {
 }
 
 int64_t check_training_data(const TrainConfig& config, const TrainingData& data, const OpenedModel& opened) {
-  for (const Corpus* corpus : {&data.train, &data.validation, &data.ask, &data.ask_validation})
+  const Corpus* known = nullptr;  // the first whose tokenizer is known
+  for (const Corpus* corpus : {&data.train, &data.validation, &data.ask, &data.ask_validation}) {
     check_corpus(*corpus, opened);
-  const SampleLimits limits{config.chunk_length, decoder_window(opened.model.config.decoder)};
+    if (corpus->fingerprint == 0) continue;
+    if (!known) known = corpus;
+    require(corpus->fingerprint == known->fingerprint, "{}: made with another tokenizer than {}",
+            corpus->shards[0].path().string(), known->shards[0].path().string());
+  }
+  const SampleLimits held_out{config.chunk_length, decoder_window(opened.model.config.decoder)};
+  SampleLimits learnt = held_out;
+  learnt.factor = static_cast<float>(config.ask_weight);
   const int64_t plain = config.stage == Stage::distill ? config.span_tokens() - 1 : config.decoder_tokens;
-  return std::max({plain, check_samples(data.ask, limits), check_samples(data.ask_validation, limits)});
+  return std::max({plain, check_samples(data.ask, learnt), check_samples(data.ask_validation, held_out)});
 }
 
 nlohmann::json shard_record(const TrainingData& data) {

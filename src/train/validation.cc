@@ -27,12 +27,6 @@ at::Tensor sample_losses(const Cepe& model, const at::Tensor& decoder_BT1, const
       .cpu();
 }
 
-Batch batch_of(const TrainConfig& config, const std::vector<Sample>& samples) {
-  std::vector<const Sample*> members;
-  for (const Sample& sample : samples) members.push_back(&sample);
-  return lay_out(config, members);
-}
-
 struct Sums {
   int64_t samples = 0, paired = 0;
   double own = 0, none = 0, other = 0;
@@ -114,7 +108,7 @@ std::vector<ValidationRow> Validation::run(const Cepe& model) const {
       own.push_back(plain_sample(config_, spans_[i].tokens.data(), chunks));
       other.push_back(plain_sample(config_, partner.tokens.data(), chunks));
     }
-    const Batch batch = batch_of(config_, own).to(device), foreign = batch_of(config_, other).to(device);
+    const Batch batch = lay_out(config_, own).to(device), foreign = lay_out(config_, other).to(device);
     const Latents own_latents = encode(model, {batch.ids_BML, {}}),
                   other_latents = encode(model, {foreign.ids_BML, {}});
     const at::Tensor with_own = sample_losses(model, batch.decoder_BT1, &own_latents);

@@ -186,6 +186,19 @@ TEST(Distillation, MatchesAutogradOfTheFormula) {
   }
 }
 
+// 1 / 3 rounded to bfloat16 is 0.2 % off: most elements would round to another value.
+TEST(Distillation, AFactorIsNotRoundedToTheGradientsType) {
+  at::manual_seed(4);
+  const at::Tensor head = random({19, 6}).to(at::kBFloat16), teacher = random({40, 6}).to(at::kBFloat16);
+  const at::Tensor x = random({40, 6}).to(at::kBFloat16).requires_grad_(true);
+  const auto gradient = [&](double factor) {
+    return torch::autograd::grad({linear_distillation_sum(x, teacher, head) * factor}, {x})[0];
+  };
+  const at::Tensor right = (gradient(1).to(at::kFloat) * (1.0f / 3)).to(at::kBFloat16);
+  EXPECT_TRUE(at::equal(gradient(1.0 / 3), right));
+  EXPECT_EQ(right.scalar_type(), at::kBFloat16);
+}
+
 TEST(Distillation, TheTeacherGetsNoGradient) {
   const at::Tensor student = random({3, 4}).requires_grad_(true), teacher = random({3, 4}).requires_grad_(true);
   const at::Tensor loss = linear_distillation_sum(student, teacher, random({5, 4}));
@@ -255,6 +268,13 @@ TEST(Distillation, RefusesWhatItCannotDo) {
   EXPECT_THROW(linear_distillation_sum(student.narrow(0, 0, 0), teacher.narrow(0, 0, 0), head), Error);
   EXPECT_THROW(linear_distillation_sum(student, teacher, head.clone().requires_grad_(true)), Error);
   EXPECT_THROW(linear_distillation_sum(student, teacher, head, {.weight_N = at::ones({2})}), Error);
+  const at::Tensor wide = at::ones({3}, at::kDouble);
+  const auto refusal = [&](const at::Tensor& x, const at::Tensor& y, const DistillationRows& rows) {
+    return error_of<Error>([&] { linear_distillation_sum(x, y, head, rows); });
+  };
+  EXPECT_NE(refusal(student, teacher, {.weight_N = wide}).find("weights in float32, found Double"), std::string::npos);
+  EXPECT_NE(refusal(student[0], teacher, {}).find("should be a matrix, found 1 dimensions"), std::string::npos);
+  EXPECT_NE(refusal(student, teacher[0], {}).find("teacher's hidden states should be a matrix"), std::string::npos);
   EXPECT_THROW(linear_distillation_sum(student, teacher, head, {.temperature = 0}), Error);
   EXPECT_THROW(linear_top_k(teacher, head, 5), Error);
   EXPECT_THROW(linear_top_k(teacher, head, 0), Error);

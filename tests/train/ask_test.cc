@@ -94,6 +94,18 @@ TEST_F(AskTest, ResumesAlsoWithAnotherMicroBatch) {
   EXPECT_NE(refusal(other).find("data.ask_share = 0.6, now it is 0.7"), std::string::npos);
 }
 
+TEST_F(AskTest, SettingsThatDoNothingAreTold) {
+  TrainJob run = ask_job("run");
+  run.config.steps = 1;
+  run.config.ask_share = 1;
+  run.config.mask_chunks = 0;
+  testing::internal::CaptureStdout();
+  train(run);
+  const std::string said = testing::internal::GetCapturedStdout();
+  EXPECT_NE(said.find("note: data.train does nothing in stage ask with data.ask_share = 1\n"), std::string::npos);
+  EXPECT_EQ(said.find("does nothing"), said.rfind("does nothing"));
+}
+
 TEST_F(AskTest, OtherSamplesAreRefused) {
   TrainJob run = ask_job("run");
   run.config.steps = 1;
@@ -112,8 +124,40 @@ TEST_F(AskTest, SamplesThatDoNotFitAreRefused) {
   run = ask_job("run");
   write_samples(directory_ / "long.tokens", {{{4}, {{130, 1.0f}}, "x"}});  // the window is of 128
   run.config.ask = {(directory_ / "long.tokens").string()};
-  EXPECT_NE(refusal(run).find("long.tokens: sample 0 has 130 tokens for the decoder"), std::string::npos);
+  EXPECT_NE(refusal(run).find("long.tokens: sample 0: the decoder would read 129 tokens, its window holds 128"),
+            std::string::npos);
   EXPECT_FALSE(fs::exists(run.run));
+}
+
+// Two corpora whose tokenizers are known and differ; the base has none to compare them with.
+TEST_F(AskTest, CorporaOfDifferentTokenizersAreRefused) {
+  const auto write = [&](const char* name, uint64_t fingerprint, ShardKind kind) {
+    ShardWriter writer(directory_ / name, {128, fingerprint}, kind);
+    const std::vector<TokenId> tokens(200, 5);
+    if (kind == ShardKind::documents) {
+      writer.add(tokens, "a");
+    } else {
+      const std::vector<SamplePiece> pieces = {{1, false, 0}, {2, false, 1}};
+      writer.add_sample(std::span(tokens).first(3), pieces, "a");
+    }
+    writer.commit();
+    return std::vector<std::string>{(directory_ / name).string()};
+  };
+  TrainJob run = ask_job("run");
+  run.config.steps = 1;
+  const std::vector<std::string> plain = run.config.train;  // of an unknown tokenizer
+  run.config.train = write("five.tokens", 5, ShardKind::documents);
+  run.config.ask = write("seven.tokens", 7, ShardKind::samples);
+  EXPECT_NE(refusal(run).find("seven.tokens: made with another tokenizer than " + run.config.train[0]),
+            std::string::npos);
+  run.config.train = plain;
+  run.config.validation = write("five.tokens", 5, ShardKind::documents);
+  EXPECT_NE(refusal(run).find("seven.tokens: made with another tokenizer than "), std::string::npos);
+  run.config.validation = write("seven-too.tokens", 7, ShardKind::documents);
+  run.config.ask_validation = write("five-asked.tokens", 5, ShardKind::samples);
+  EXPECT_NE(refusal(run).find("five-asked.tokens: made with another tokenizer than "), std::string::npos);
+  run.config.ask_validation = run.config.ask;
+  EXPECT_TRUE(train(run).finished);
 }
 
 TEST_F(AskTest, CheckpointsOnATimer) {

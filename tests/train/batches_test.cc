@@ -37,12 +37,6 @@ bool same(const std::vector<Batch>& a, const std::vector<Batch>& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const Batch& x, const Batch& y) { return same(x, y); });
 }
 
-Batch lay_out(const TrainConfig& config, const std::vector<Sample>& samples) {
-  std::vector<const Sample*> members;
-  for (const Sample& sample : samples) members.push_back(&sample);
-  return lay_out(config, members);
-}
-
 std::vector<int64_t> counted(int64_t first, int64_t count) {
   std::vector<int64_t> tokens(static_cast<size_t>(count));
   std::iota(tokens.begin(), tokens.end(), first);
@@ -211,28 +205,45 @@ TEST_F(BuilderTest, IsAFunctionOfStepAndThePrefetcherGivesTheSame) {
   for (const std::vector<Batch>& batches : expected) EXPECT_TRUE(same(batches, prefetcher.next()));
 }
 
+// What a batch holds of each sample, without padding: the chunks' tokens, the decoder's, and the weights of its labels.
+void add_rows(const Batch& batch, std::multiset<std::vector<double>>& rows) {
+  const int64_t T = batch.decoder_BT1.size(1) - 1;
+  at::Tensor weight_L = at::zeros({batch.decoder_BT1.size(0) * T}, at::kFloat);
+  const at::Tensor scored = batch.scored_N.defined() ? batch.scored_N : at::arange(weight_L.numel());
+  weight_L.index_put_({scored}, batch.weight_N.defined() ? batch.weight_N : at::ones({scored.numel()}));
+  for (int64_t i = 0; i < batch.decoder_BT1.size(0); ++i) {
+    std::vector<at::Tensor> parts;
+    if (batch.ids_BML.defined()) {
+      const at::Tensor mask = batch.mask_BML.defined() ? batch.mask_BML[i] : at::ones_like(batch.ids_BML[i], at::kBool);
+      parts = {batch.ids_BML[i].masked_select(mask), mask.sum(-1).masked_select(mask.sum(-1) > 0)};
+    }
+    const int64_t positions = batch.shapes[static_cast<size_t>(i)].decoder_tokens;
+    parts.push_back(batch.decoder_BT1[i].narrow(0, 0, positions + 1));
+    parts.push_back(weight_L.narrow(0, i * T, positions));
+    for (at::Tensor& part : parts) part = part.to(at::kDouble);
+    const at::Tensor row = at::cat(parts);
+    rows.emplace(row.data_ptr<double>(), row.data_ptr<double>() + row.numel());
+  }
+}
+
 // A step's samples, their number and weights do not depend on how it is cut.
 TEST_F(BuilderTest, AMicroBatchChangesNoSample) {
   int64_t asked = 0;
   for (int64_t step = 0; step < 50; ++step) {
-    std::vector<std::multiset<std::vector<int64_t>>> rows;
+    std::vector<std::multiset<std::vector<double>>> rows;
     std::vector<double> weights;
     for (int64_t micro_batch : {1, 2, 8}) {
       config_.micro_batch = micro_batch;
       const BatchBuilder builder(config_, plain_, ask_);
-      std::multiset<std::vector<int64_t>> tokens;
-      for (const Sample& sample : builder.draw(step)) {
-        tokens.insert(sample.tokens);
-        asked += micro_batch == 1 && !sample.weights.empty();
-      }
+      for (const Sample& sample : builder.draw(step)) asked += micro_batch == 1 && !sample.weights.empty();
       double weight = 0;
-      int64_t samples = 0;
+      std::multiset<std::vector<double>> held;
       for (const Batch& batch : builder.build(step)) {
         weight += batch.weight;
-        samples += batch.decoder_BT1.size(0);
+        add_rows(batch, held);
       }
-      EXPECT_EQ(samples, 8);
-      rows.push_back(tokens);
+      EXPECT_EQ(held.size(), 8u);
+      rows.push_back(held);
       weights.push_back(weight);
     }
     EXPECT_EQ(rows[0], rows[1]);

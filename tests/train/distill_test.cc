@@ -138,9 +138,7 @@ TEST_F(DistillTest, LossAndGradientsAreThoseOfTheFormula) {
     config.kl_mode = c.mode;
     config.kl_top = 5;
     for (const std::vector<Sample>& drawn : {only_plain, samples}) {
-      std::vector<const Sample*> members;
-      for (const Sample& sample : drawn) members.push_back(&sample);
-      const Batch batch = lay_out(config, members);
+      const Batch batch = lay_out(config, drawn);
       ASSERT_TRUE(batch.mask_BML.defined());
       const at::Tensor found = Distillation(config).loss_sum(exact, batch);
       const at::Tensor right = formula(exact, config, drawn, c.formula);
@@ -165,9 +163,7 @@ TEST_F(DistillTest, TheTeacherReadsContextAndPromptAsOneText) {
   const Cepe model = open_model(std::string(kPublished), OpenOptions{}).model;
   const Corpus corpus = open_corpus(config.train), none;
   const std::vector<Sample> samples = BatchBuilder(config, corpus, none).draw(0);
-  std::vector<const Sample*> members;
-  for (const Sample& sample : samples) members.push_back(&sample);
-  const Batch batch = lay_out(config, members);
+  const Batch batch = lay_out(config, samples);
   ASSERT_FALSE(batch.mask_BML.defined());
   const at::Tensor read = logits(model, read_as_text(model, batch)).log_softmax(-1);
   EXPECT_FALSE(read.requires_grad());

@@ -79,9 +79,7 @@ TEST_F(ObjectiveTest, AMixedBatchIsTheSumOfItsSamples) {
   samples.push_back({{5, 6, 7, 8, 9, 10, 11, 12}, {3, 0}, {1, 0, 1, 0.5f}});
   for (bool with_plain : {false, true}) {
     if (with_plain) samples.push_back(plain_sample(config_, tokens.data(), 3));
-    std::vector<const Sample*> members;
-    for (const Sample& sample : samples) members.push_back(&sample);
-    const Batch batch = lay_out(config_, members);
+    const Batch batch = lay_out(config_, samples);
     ASSERT_TRUE(batch.mask_BML.defined() && batch.scored_N.defined());
     set_trainable(exact_, true);
     const at::Tensor together = NextToken().loss_sum(exact_, batch);
@@ -94,7 +92,7 @@ TEST_F(ObjectiveTest, AMixedBatchIsTheSumOfItsSamples) {
       for (float w : sample.weights) weight += w;
     }
     EXPECT_NEAR(together.item<double>() / sum.item<double>(), 1, 1e-6);
-    EXPECT_NEAR(NextToken().weight(batch), weight, 1e-9);
+    EXPECT_NEAR(batch.weight, weight, 1e-9);
     const std::vector<at::Tensor> expected = gradients(exact_, sum);
     ASSERT_EQ(grads.size(), expected.size());
     for (size_t i = 0; i < grads.size(); ++i) {
@@ -106,7 +104,7 @@ TEST_F(ObjectiveTest, AMixedBatchIsTheSumOfItsSamples) {
 
 TEST_F(ObjectiveTest, ABatchWithoutContextIsThePlainDecoder) {
   const Sample sample{{5, 6, 7, 8}, {}, {1, 1, 1}};
-  const Batch batch = lay_out(config_, std::vector<const Sample*>{&sample});
+  const Batch batch = lay_out(config_, {sample});
   EXPECT_NEAR(NextToken().loss_sum(exact_, batch).item<double>(), loss_alone(exact_, sample).item<double>(), 1e-9);
 }
 
@@ -148,6 +146,44 @@ TEST_F(ObjectiveTest, SampleValidationIsWhatTheLogitsSay) {
     all_tokens += tokens;
   }
   EXPECT_NEAR(rows[2].loss, all_loss / static_cast<double>(all_tokens), 1e-5);
+}
+
+// Of ten samples four answer what the model itself finds most likely, token after token; of three others only the last
+// token differs from that, of three only the first.
+TEST_F(ObjectiveTest, ExactCountsAnswersThatAreWhollyTheMostLikely) {
+  const at::NoGradGuard no_grad;
+  {
+    ShardWriter writer(directory_ / "ask.tokens", {128, 0}, ShardKind::samples);
+    for (int64_t i = 0; i < 10; ++i) {
+      const int64_t context = i % 3 * 4, question = 2 + i, decoder = question + 3;
+      Sample sample{{}, std::vector<int64_t>(static_cast<size_t>(i % 3), 4), {}};
+      for (int64_t t = 0; t < context + question; ++t) sample.tokens.push_back((17 * i + 5 * t * t) % 128);
+      for (int64_t t = 0; t < 3; ++t) {
+        sample.tokens.push_back(0);  // stands for the label, which is not read
+        const int64_t likely = log_probs(exact_, sample)[-1].argmax().item<int64_t>();
+        const bool wrong = (i >= 4 && i < 7 && t == 2) || (i >= 7 && t == 0);
+        sample.tokens.back() = wrong ? (likely + 1) % 128 : likely;
+      }
+      std::vector<SamplePiece> pieces(sample.chunks.size(), {4, true, 0});
+      pieces.push_back({decoder - 3, false, 0});
+      pieces.push_back({3, false, 1});
+      writer.add_sample(std::vector<TokenId>(sample.tokens.begin(), sample.tokens.end()), pieces, i % 2 ? "a" : "b");
+    }
+    writer.commit();
+  }
+  Corpus corpus = open_corpus({(directory_ / "ask.tokens").string()}, ShardKind::samples);
+  config_.validation_samples = 10;
+  const auto exact = [&] {
+    std::vector<double> found;
+    for (const SampleRow& row : SampleValidation(config_, corpus).run(exact_)) found.push_back(row.exact);
+    return found;
+  };
+  EXPECT_EQ(exact(), (std::vector<double>{0.4, 0.4, 0.4}));
+  // A domain without samples takes no share: the one sample is of the next domain.
+  corpus.domains.insert(corpus.domains.begin(), "0");
+  for (Corpus::Document& document : corpus.documents) ++document.domain;
+  config_.validation_samples = 1;
+  EXPECT_EQ(exact(), (std::vector<double>{1, 1}));
 }
 
 }  // namespace

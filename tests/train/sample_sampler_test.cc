@@ -85,6 +85,14 @@ TEST_F(SampleSamplerTest, CountsHaveTheirMean) {
   }
 }
 
+// step x 16 passes 2^44 here, where the sum with the phase is rounded coarser than before: one seed in a thousand would
+// take a sample more.
+TEST_F(SampleSamplerTest, AWholeNumberIsTakenExactly) {
+  const int64_t step = (int64_t{1} << 40) - 1;
+  for (uint64_t seed = 0; seed < 20000; ++seed)
+    ASSERT_EQ(SampleSampler(corpus_, {.samples_per_step = 16, .weight = 1, .seed = seed}).count(step), 16) << seed;
+}
+
 TEST_F(SampleSamplerTest, ReadsTokensChunksAndWeights) {
   write_samples(directory_ / "one.tokens", {{{3, 2}, {{2, 0}, {3, 1.5f}}, "x"}, {{}, {{2, 2}, {2, 0}}, "y"}});
   const Corpus corpus = open_corpus({(directory_ / "one.tokens").string()}, ShardKind::samples);
@@ -104,7 +112,21 @@ TEST_F(SampleSamplerTest, ReadsTokensChunksAndWeights) {
     return error_of<Error>([&] { check_samples(corpus, limits); });
   };
   EXPECT_NE(refusal({2, 4}).find("one.tokens: sample 0 has a chunk of 3 tokens"), std::string::npos);
-  EXPECT_NE(refusal({3, 3}).find("one.tokens: sample 0 has 5 tokens for the decoder"), std::string::npos);
+  EXPECT_NE(refusal({3, 3}).find("one.tokens: sample 0: the decoder would read 4 tokens, its window holds 3"),
+            std::string::npos);
+  SampleLimits limits{3, 4};
+  limits.context_tokens = 6;
+  EXPECT_EQ(check_samples(corpus, limits), 4);
+  limits.context_tokens = 5;  // of two chunks of 3
+  EXPECT_NE(refusal(limits).find("one.tokens: sample 0 has 2 chunks, which take 3 tokens each"), std::string::npos);
+  limits = {3, 4};
+  for (float factor : {1e-45f, 3e38f}) {  // a quarter of the one, twice the other: out of float's range
+    limits.factor = factor;
+    write_samples(directory_ / "one.tokens", {{{}, {{1, 0}, {2, factor < 1 ? 0.25f : 2.0f}}, "x"}});
+    const Corpus one = open_corpus({(directory_ / "one.tokens").string()}, ShardKind::samples);
+    EXPECT_NE(error_of<Error>([&] { check_samples(one, limits); }).find("one.tokens: sample 0 has the weight"),
+              std::string::npos);
+  }
   const std::string other = error_of<Error>([&] { open_corpus({(directory_ / "one.tokens").string()}); });
   EXPECT_NE(other.find("a token shard of samples, expected one of documents"), std::string::npos);
 }

@@ -79,6 +79,16 @@ TEST(TrainConfig, RefusesWhatMakesNoSense) {
   EXPECT_NE(refusal({"train.stage=ask", "data.ask=a", "data.ask_share=0.0"}).find("data.ask_share"), std::string::npos);
   EXPECT_NE(refusal({"train.stage=ask", "data.ask=a", "train.ask_weight=0.0"}).find("train.ask_weight"),
             std::string::npos);
+  for (const char* weight : {"train.ask_weight=1e-50", "train.ask_weight=1e39", "train.ask_weight=nan"}) {
+    EXPECT_NE(refusal({"train.stage=ask", "data.ask=a", weight}).find("within the range of float32"), std::string::npos)
+        << weight;
+  }
+  for (const char* key : {"train.warmup_steps", "train.hold_steps", "train.context_chunks", "train.chunk_length"}) {
+    const std::string message = refusal({std::string(key) + "=9223372036854775807"});
+    EXPECT_TRUE(message.starts_with(key) && message.find("too large") != std::string::npos) << message;
+  }
+  EXPECT_NE(refusal({"train.context_chunks=1073741824", "train.chunk_length=2"}).find("2147483648 is too large"),
+            std::string::npos);
   EXPECT_NE(refusal({"train.precision=fp8"}).find("train.precision"), std::string::npos);
 }
 
@@ -107,6 +117,27 @@ TEST(TrainConfig, EarlierIdentitiesStayComparable) {
   changed = config;
   changed.mask_chunks = 0.3;  // masks were drawn otherwise
   EXPECT_TRUE(training_identity(changed).contains("train.chunk_draws"));
+  EXPECT_EQ(differing_setting(recorded, training_identity(changed)), "train.mask_chunks");  // a setting comes first
+  nlohmann::json begun = training_identity(changed);
+  begun.erase("train.chunk_draws");
+  EXPECT_EQ(differing_setting(begun, training_identity(changed)), "train.chunk_draws");
+  EXPECT_TRUE(is_mark_of_draws("train.chunk_draws") && !is_mark_of_draws("train.mask_chunks"));
+}
+
+TEST(TrainConfig, SettingsThatDoNothingAreNamed) {
+  using Keys = std::vector<std::string>;
+  TrainConfig config;
+  config.train = {"t"};
+  config.filtered = 2;
+  EXPECT_EQ(idle_settings(config), Keys{});
+  config.kl_top = 20, config.lm_coefficient = 0, config.ask_weight = 2;
+  EXPECT_EQ(idle_settings(config), (Keys{"train.ask_weight", "train.lm_coefficient", "train.kl_top"}));
+  config.stage = Stage::distill;
+  EXPECT_EQ(idle_settings(config), Keys{"train.ask_weight"});
+  config.stage = Stage::ask;
+  EXPECT_EQ(idle_settings(config), (Keys{"train.lm_coefficient", "train.kl_top"}));
+  config.ask_share = 1;
+  EXPECT_EQ(idle_settings(config), (Keys{"data.train", "data.filtered", "train.lm_coefficient", "train.kl_top"}));
 }
 
 TEST(TrainConfig, ThePageListsEverySetting) {

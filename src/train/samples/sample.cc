@@ -1,7 +1,9 @@
 #include "train/samples/sample.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
+#include <string>
 
 #include "base/error.h"
 
@@ -26,21 +28,38 @@ Sample read_sample(const Corpus& corpus, int64_t document, float factor) {
   return sample;
 }
 
+namespace {
+
+// Returns how many tokens the decoder reads.
+int64_t check_sample(const TokenShard& shard, int64_t index, const SampleLimits& limits) {
+  const std::string& file = shard.path().native();
+  int64_t chunks = 0, decoder = 0;
+  for (const SamplePiece& piece : shard.pieces(static_cast<size_t>(index))) {
+    require(!piece.context || piece.length <= limits.chunk_tokens,
+            "{}: sample {} has a chunk of {} tokens, train.chunk_length is {}", file, index, piece.length,
+            limits.chunk_tokens);
+    const float weight = limits.factor * piece.weight;
+    require(std::isfinite(weight) && (weight > 0 || piece.weight == 0),
+            "{}: sample {} has the weight {}, which train.ask_weight = {} makes {}", file, index, piece.weight,
+            limits.factor, weight);
+    chunks += piece.context;
+    if (!piece.context) decoder += piece.length;
+  }
+  require(chunks <= limits.context_tokens / limits.chunk_tokens,
+          "{}: sample {} has {} chunks, which take {} tokens each (train.chunk_length), more than {} in all", file,
+          index, chunks, limits.chunk_tokens, limits.context_tokens);
+  require(decoder - 1 <= limits.positions, "{}: sample {}: the decoder would read {} tokens, its window holds {}", file,
+          index, decoder - 1, limits.positions);
+  return decoder - 1;
+}
+
+}  // namespace
+
 int64_t check_samples(const Corpus& corpus, const SampleLimits& limits) {
   int64_t longest = 0;
   for (const Corpus::Document& document : corpus.documents) {
     const TokenShard& shard = corpus.shards[static_cast<size_t>(document.shard)];
-    int64_t decoder = 0;
-    for (const SamplePiece& piece : shard.pieces(static_cast<size_t>(document.index))) {
-      require(!piece.context || piece.length <= limits.chunk_tokens,
-              "{}: sample {} has a chunk of {} tokens, train.chunk_length is {}", shard.path().string(), document.index,
-              piece.length, limits.chunk_tokens);
-      if (!piece.context) decoder += piece.length;
-    }
-    require(decoder - 1 <= limits.positions,
-            "{}: sample {} has {} tokens for the decoder, of whose window of {} the last needs no place",
-            shard.path().string(), document.index, decoder, limits.positions);
-    longest = std::max(longest, decoder - 1);
+    longest = std::max(longest, check_sample(shard, document.index, limits));
   }
   return longest;
 }

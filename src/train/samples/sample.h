@@ -22,6 +22,8 @@ Sample read_sample(const Corpus& corpus, int64_t document, float factor);
 
 struct SampleLimits {
   int64_t chunk_tokens = 0, positions = 0;  // the longest chunk; the most that the decoder reads
+  float factor = 1;                         // on the weights: each stays finite, and above 0 where it was
+  int64_t context_tokens = 1 << 24;         // the most that chunks padded to chunk_tokens take: far above any use
 };
 // Error naming shard and sample where one of a corpus of samples exceeds the limits. Returns the most that the decoder
 // reads of one; 0 of an empty corpus.

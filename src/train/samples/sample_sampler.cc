@@ -1,5 +1,6 @@
 #include "train/samples/sample_sampler.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 
@@ -39,7 +40,14 @@ SampleSampler::SampleSampler(const Corpus& corpus, const Options& options)
   require(options.samples_per_step > 0, "{} samples a step", options.samples_per_step);
 }
 
+int64_t SampleSampler::count(int64_t step) const {
+  const auto most = static_cast<int64_t>(std::ceil(options_.samples_per_step));
+  return std::clamp<int64_t>(before(step + 1) - before(step), 0, most);
+}
+
 int64_t SampleSampler::before(int64_t step) const {
+  const auto whole = static_cast<int64_t>(options_.samples_per_step);
+  if (static_cast<double>(whole) == options_.samples_per_step) return step * whole;  // the sum below may round up
   return static_cast<int64_t>(std::floor(static_cast<double>(step) * options_.samples_per_step + phase_));
 }
 

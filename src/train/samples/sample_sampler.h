@@ -17,8 +17,8 @@ class SampleSampler {
   SampleSampler(const Corpus& corpus, const Options& options);
 
   // How many a step takes: samples_per_step rounded down or up, so that after any number of steps the sum is within
-  // one of its mean.
-  int64_t count(int64_t step) const { return before(step + 1) - before(step); }
+  // one of its mean. A whole number is taken exactly.
+  int64_t count(int64_t step) const;
   // The document (index into Corpus::documents) of the i-th of them, and the sample itself.
   int64_t choose(int64_t step, int64_t i) const;
   Sample draw(int64_t step, int64_t i) const { return read_sample(corpus_, choose(step, i), options_.weight); }

@@ -73,7 +73,6 @@ Corpus open_corpus(const std::vector<std::string>& paths, ShardKind kind) {
     for (const ShardDocument& document : shard.documents()) {
       const int32_t domain = domains.at(shard.domains()[static_cast<size_t>(document.domain)]);
       corpus.documents.push_back({static_cast<int32_t>(s), document.offset, document.length, domain, index++});
-      corpus.longest = std::max(corpus.longest, document.length);
     }
     corpus.tokens += shard.tokens();
   }

@@ -29,7 +29,6 @@ struct Corpus {
   std::vector<Document> documents;   // shard by shard
   std::vector<std::string> domains;  // in name order
   int64_t tokens = 0;
-  int64_t longest = 0;       // tokens of the longest document
   uint64_t fingerprint = 0;  // of the tokenizer; 0: no shard knows it
   int64_t vocab_size = 0;    // of the tokenizer, the largest of the shards'
 };
