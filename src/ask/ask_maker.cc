@@ -48,7 +48,7 @@ void add_refused(const std::string& entry, ShingleSet& shingles) {
     read_text_file(path, "", [&](TextDocument document) { shingles.add(document.text); });
     return;
   }
-  const AskQuestionFile file = read_question_file(entry, "", AskPart::measuring);
+  const AskQuestionFile file = read_question_file(entry, "", QuestionChoice::HotpotQa::measuring);
   for (const AskQuestion& question : file.questions) {
     shingles.add(question.question);
     for (const size_t gold : question.gold) shingles.add(file.passages[gold].text);
@@ -63,7 +63,8 @@ ShingleSet read_refused(const AskConfig& config) {
 
 QuestionPool read_questions(const AskConfig& config, const ShingleSet& refused) {
   std::vector<AskQuestionFile> files;
-  for (const std::string& entry : config.questions) files.push_back(read_question_file(entry, "", AskPart::training));
+  for (const std::string& entry : config.questions)
+    files.push_back(read_question_file(entry, "", QuestionChoice::HotpotQa::training));
   return QuestionPool(std::move(files), refused, config.max_shared);
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
+#include <set>
 #include <thread>
 
 #include "base/error.h"
@@ -101,18 +102,37 @@ class SampleWriter {
 
 }  // namespace
 
+namespace {
+
+std::string shard_name(int64_t number) { return fmt::format("{:02}.tokens", number); }
+
+void make_directory(const std::filesystem::path& directory, int64_t shards) {
+  std::error_code error;
+  std::filesystem::create_directories(directory, error);
+  require(!error, "{}: cannot create the directory: {}", directory.string(), error.message());
+  std::set<std::string> ours;
+  for (int64_t shard = 0; shard < shards; ++shard) ours.insert(shard_name(shard));
+  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+    const bool foreign = entry.path().extension() == ".tokens" && !ours.contains(entry.path().filename().string());
+    require(!foreign, "{}: a token shard that is not of this run, which writes {}: choose another directory",
+            entry.path().string(), shards);
+  }
+}
+
+}  // namespace
+
 AskWritten write_samples(const AskMaker& maker, const AskConfig& config, const ShardVocabulary& vocabulary,
                          const AskWriteOptions& options) {
-  std::error_code error;
-  std::filesystem::create_directories(options.out, error);
-  require(!error, "{}: cannot create the directory: {}", options.out.string(), error.message());
+  make_directory(options.out / "train", (config.count + config.shard_samples - 1) / config.shard_samples);
+  make_directory(options.out / "valid", config.validation > 0 ? 1 : 0);
   SampleWriter writer(maker, vocabulary, options);
   writer.set_total(config.count + maker.validation_count() + config.held);
   for (int64_t first = 0, shard = 0; first < config.count; first += config.shard_samples, ++shard) {
-    writer.write_shard(fmt::format("train-{:02}.tokens", shard), AskSplit::training, first,
+    writer.write_shard("train/" + shard_name(shard), AskSplit::training, first,
                        std::min(config.shard_samples, config.count - first));
   }
-  if (config.validation > 0) writer.write_shard("valid.tokens", AskSplit::validation, 0, maker.validation_count());
+  if (config.validation > 0)
+    writer.write_shard("valid/" + shard_name(0), AskSplit::validation, 0, maker.validation_count());
   if (config.held > 0) writer.write_held(config.held);
   return std::move(writer.written);
 }

@@ -1,4 +1,5 @@
-// Samples into token shards: train-00.tokens, train-01.tokens, ..., valid.tokens and held.jsonl.
+// Samples into token shards, directories as training takes them (data.ask, data.ask_validation): train/00.tokens,
+// train/01.tokens, ..., valid/00.tokens, and held.jsonl.
 #pragma once
 
 #include <filesystem>
@@ -25,7 +26,8 @@ struct AskWriteOptions {
 };
 
 // Writes all that the configuration asks for, each file atomically; the same bytes for any number of threads. A
-// sample's domain is its kind. Memory: some hundreds of samples beside the maker's.
+// sample's domain is its kind. Memory: some hundreds of samples beside the maker's. Error before anything is made where
+// train or valid holds a shard that this run would not replace: it would be trained on with them.
 AskWritten write_samples(const AskMaker& maker, const AskConfig& config, const ShardVocabulary& vocabulary,
                          const AskWriteOptions& options);
 

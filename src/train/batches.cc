@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 #include <numeric>
 
@@ -14,12 +15,20 @@ namespace {
 
 constexpr uint64_t kChunksStream = 0x6368756E6B, kMaskStream = 0x6D61736B;
 constexpr size_t kAhead = 2;  // steps
-// Decoder parts of any length are padded to a multiple, so that a run meets few shapes: attention kernels are planned
-// once for each.
+// Sizes of batches whose samples differ: kernels are chosen, planned and given memory once for each new shape, which
+// takes a GPU's host far longer than the padding takes the GPU. Samples of 1 to 64 chunks and 1 to 1,024 positions meet
+// some 300 shapes in 600 steps so, some 1,500 without.
 constexpr int64_t kPositionStep = 64;
-// What a batch costs whatever it holds, in padded tokens: an estimate of what SmolLM2's parts train on while a GPU's host
-// launches the kernels of a small batch.
-constexpr int64_t kBatchTokens = 32768;
+// What a batch costs whatever it holds, in padded tokens: an estimate of what SmolLM2's parts train on while a GPU's
+// host launches the kernels of a small batch.
+constexpr int64_t kBatchTokens = 16384;
+
+// The least of 1, 2, 3, 4, 6, 8, 12, 16, 24, ... that is no less than n; 0 of 0.
+int64_t rounded_up(int64_t n) {
+  const auto power = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(n)));
+  if (n <= 2) return n;
+  return n <= power / 4 * 3 ? power / 4 * 3 : power;
+}
 
 SpanSamplerOptions span_options(const TrainConfig& config) {
   SpanSamplerOptions options;
@@ -33,11 +42,32 @@ SpanSamplerOptions span_options(const TrainConfig& config) {
 
 int64_t chunks_of(const Sample& sample) { return static_cast<int64_t>(sample.chunks.size()); }
 
-int64_t padded_positions(const TrainConfig& config, int64_t longest) {
-  if (longest == config.decoder_tokens) return longest;
-  const int64_t rounded = (longest + kPositionStep - 1) / kPositionStep * kPositionStep;
-  return std::max(longest, std::min(rounded, config.decoder_tokens));
-}
+// What the samples of a batch are padded to: nothing where all are alike, as plain samples are.
+struct PaddedShape {
+  int64_t chunks = 0, positions = 0;
+};
+
+class ShapeOfBatch {
+ public:
+  explicit ShapeOfBatch(const TrainConfig& config) : decoder_tokens_(config.decoder_tokens) {}
+  void add(const Sample& sample) {
+    const int64_t chunks = chunks_of(sample), positions = sample.positions();
+    alike_ = alike_ && (size_ == 0 || (chunks == longest_.chunks && positions == longest_.positions));
+    longest_ = {std::max(longest_.chunks, chunks), std::max(longest_.positions, positions)};
+    ++size_;
+  }
+  bool alike() const { return alike_; }
+  PaddedShape padded() const {
+    if (alike_ && longest_.positions == decoder_tokens_) return longest_;
+    const int64_t positions = kPositionStep * rounded_up((longest_.positions + kPositionStep - 1) / kPositionStep);
+    return {rounded_up(longest_.chunks), std::max(longest_.positions, std::min(positions, decoder_tokens_))};
+  }
+
+ private:
+  int64_t decoder_tokens_, size_ = 0;
+  bool alike_ = true;
+  PaddedShape longest_;
+};
 
 SampleShape shape_of(const Sample& sample) {
   const int64_t scored = sample.weights.empty() ? sample.positions()
@@ -146,12 +176,9 @@ void mask_chunks(Sample& sample, double share, const MaskKey& key) {
 
 Batch lay_out(const TrainConfig& config, const std::vector<const Sample*>& samples) {
   const int64_t B = static_cast<int64_t>(samples.size());
-  int64_t chunks = 0, longest = 0;
-  for (const Sample* sample : samples) {
-    chunks = std::max(chunks, chunks_of(*sample));
-    longest = std::max(longest, sample->positions());
-  }
-  const int64_t T = padded_positions(config, longest);
+  ShapeOfBatch shape(config);
+  for (const Sample* sample : samples) shape.add(*sample);
+  const auto [chunks, T] = shape.padded();
   Batch batch;
   fill_context(batch, samples, chunks, config.chunk_length);
   batch.decoder_BT1 = at::zeros({B, T + 1}, at::kLong);
@@ -178,12 +205,14 @@ std::vector<std::vector<size_t>> cut_into_batches(const TrainConfig& config, con
   std::vector<size_t> first(indices.size() + 1, 0);
   least[0] = 0;
   for (size_t end = 1; end <= indices.size(); ++end) {
-    const int64_t chunks = chunks_of(samples[indices[end - 1]]);
-    int64_t positions = 0;
+    ShapeOfBatch shape(config);
     for (size_t begin = end; begin-- > 0;) {
-      const auto size = static_cast<int64_t>(end - begin);
-      positions = padded_positions(config, std::max(positions, samples[indices[begin]].positions()));
+      shape.add(samples[indices[begin]]);
+      const size_t count = end - begin;
+      const auto size = static_cast<int64_t>(count);
+      const auto [chunks, positions] = shape.padded();
       if (size > 1 && (size * chunks > most_chunks || size * positions > most_positions)) break;
+      if (!shape.alike() && !std::has_single_bit(count)) continue;
       const int64_t cost = least[begin] + size * (chunks * config.chunk_length + positions) + kBatchTokens;
       if (cost >= least[end]) continue;
       least[end] = cost;
@@ -238,6 +267,7 @@ std::vector<Batch> BatchBuilder::build(int64_t step) const {
       std::vector<const Sample*> members;
       for (size_t i : indices) members.push_back(&samples[i]);
       batches.push_back(lay_out(config_, members));
+      batches.back().asked = kind == &asked;
     }
   }
   return batches;

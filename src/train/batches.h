@@ -19,7 +19,7 @@
 
 namespace cepe {
 
-// Samples at once. A sample of fewer chunks than others has masked chunks after its own, one of fewer decoder tokens
+// Samples at once. A sample of fewer chunks than the batch has masked chunks after its own, one of fewer decoder tokens
 // padding after them, which is not scored.
 struct Batch {
   at::Tensor ids_BML;               // int64; undefined: no sample has a context
@@ -28,6 +28,7 @@ struct Batch {
   at::Tensor scored_N;              // int64, which of the B * T labels are scored, in order; undefined: all
   at::Tensor weight_N;              // float32, of the losses of these; undefined: 1 each
   double weight = 0;                // the sum of the weights
+  bool asked = false;               // samples of data.ask; else plain ones
   std::vector<SampleShape> shapes;  // of each sample, without padding
   int64_t tokens() const;           // context and decoder, without padding
   // The same on a device; from pinned memory the copy does not wait.
@@ -39,11 +40,13 @@ struct Batch {
 // or in stage warmup the decoder's own tokens.
 Sample plain_sample(const TrainConfig& config, const int64_t* span, int64_t chunks);
 
+// Samples that differ are padded to one of few shapes (a power of two or three quarters of one).
 Batch lay_out(const TrainConfig& config, const std::vector<const Sample*>& samples);
 
 // Cuts samples (indices into `samples`) into batches in the order of their chunks, so that padding and the number of
 // batches together cost least. A batch's padded context and padded decoder tokens are each no more than those of
-// train.micro_batch plain samples; a sample that exceeds them is a batch of its own.
+// train.micro_batch plain samples; a sample that exceeds them is a batch of its own. Samples that differ make batches
+// of a power of two.
 std::vector<std::vector<size_t>> cut_into_batches(const TrainConfig& config, const std::vector<Sample>& samples,
                                                   std::vector<size_t> indices);
 

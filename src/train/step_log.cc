@@ -44,12 +44,16 @@ StepLog::~StepLog() {
   if (file_) std::fclose(file_);
 }
 
-void StepLog::submit(const StepInfo& info, const at::Tensor& loss, const at::Tensor& gradient_norm) {
+void StepLog::submit(const StepInfo& info, const StepLosses& losses, const at::Tensor& gradient_norm) {
   const at::NoGradGuard no_grad;
-  const at::Tensor values = at::stack({loss.detach().to(at::kFloat), gradient_norm.to(at::kFloat)});
-  Pending next{info, values, {}};
+  std::vector<at::Tensor> scalars = {losses.all, gradient_norm};
+  const bool both = losses.plain.defined() && losses.answers.defined();
+  if (both) scalars.insert(scalars.end(), {losses.plain, losses.answers});
+  for (at::Tensor& scalar : scalars) scalar = scalar.detach().to(at::kFloat);
+  const at::Tensor values = at::stack(scalars);
+  Pending next{info, values, both, {}};
   if (!options_.device.is_cpu()) {
-    next.values = at::empty({2}, at::TensorOptions(at::kFloat).pinned_memory(true));
+    next.values = at::empty(values.sizes(), at::TensorOptions(at::kFloat).pinned_memory(true));
     next.values.copy_(values, /*non_blocking=*/true);
   }
   next.time = clock_.finish_step(DeviceMoment(options_.device));
@@ -71,13 +75,15 @@ void StepLog::print(Pending pending) {
   pending.time.wait();
   const double seconds = std::max(pending.time.seconds(), 1e-9);
   const StepInfo& info = pending.info;
-  const double loss = pending.values.data_ptr<float>()[0], norm = pending.values.data_ptr<float>()[1];
+  const float* values = pending.values.data_ptr<float>();
+  const double loss = values[0], norm = values[1];
   last_loss_ = loss;
   non_finite_ = std::isfinite(norm) ? 0 : non_finite_ + 1;
   const double rate = static_cast<double>(info.tokens) / seconds, tflops = info.flops / seconds / 1e12;
-  std::string line =
-      fmt::format("step {}/{}  loss {:.4f}  grad {:.3f}  lr {:.2e}  {:.0f} ms  {:.1f}k tokens/s  {:.4g} TFLOP/s",
-                  info.step, options_.total_steps, loss, norm, info.learning_rate, 1e3 * seconds, rate / 1e3, tflops);
+  const std::string parts = pending.both ? fmt::format(" (text {:.4f}, answers {:.4f})", values[2], values[3]) : "";
+  std::string line = fmt::format(
+      "step {}/{}  loss {:.4f}{}  grad {:.3f}  lr {:.2e}  {:.0f} ms  {:.1f}k tokens/s  {:.4g} TFLOP/s", info.step,
+      options_.total_steps, loss, parts, norm, info.learning_rate, 1e3 * seconds, rate / 1e3, tflops);
   nlohmann::json record = {{"step", info.step},
                            {"loss", loss},
                            {"gradient_norm", norm},
@@ -86,6 +92,10 @@ void StepLog::print(Pending pending) {
                            {"tokens", info.tokens},
                            {"tokens_per_second", rate},
                            {"tflops", tflops}};
+  if (pending.both) {
+    record["loss_text"] = values[2];
+    record["loss_answers"] = values[3];
+  }
   if (options_.peak_flops > 0) {
     const double mfu = info.flops / seconds / options_.peak_flops;
     line += fmt::format("  MFU {:.1f} %", 100 * mfu);

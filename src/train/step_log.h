@@ -31,6 +31,13 @@ struct StepInfo {
   double flops = 0;
 };
 
+// One step's losses: scalars that the device may not have computed yet.
+struct StepLosses {
+  at::Tensor all;      // what is minimised
+  at::Tensor plain;    // of plain samples alone; undefined: the step has none
+  at::Tensor answers;  // of the samples of data.ask alone; undefined: the step has none
+};
+
 // Of one validation: rows of the documents, and of the samples; either may be empty.
 struct ValidationResult {
   std::vector<ValidationRow> documents;
@@ -43,10 +50,10 @@ class StepLog {
   StepLog(const StepLogOptions& options, int64_t resumed_step);
   ~StepLog();
 
-  // Takes a step's loss and gradient norm, scalars that the device may not have computed yet, and prints the step
-  // before: so the host waits for a step only when the device has the next one to work on. On the CPU, which has
-  // computed them, prints at once. The step's time ends here, on the device's own time line.
-  void submit(const StepInfo& info, const at::Tensor& loss, const at::Tensor& gradient_norm);
+  // Takes a step's losses and gradient norm, a scalar on the device as well, and prints the step before: so the host
+  // waits for a step only when the device has the next one to work on. On the CPU, which has computed them, prints at
+  // once. The step's time ends here, on the device's own time line.
+  void submit(const StepInfo& info, const StepLosses& losses, const at::Tensor& gradient_norm);
   void flush();          // prints the step that is still waiting
   void restart_clock();  // what happened until now is not part of the next step's time
   void validation(int64_t step, const ValidationResult& result, double seconds);
@@ -58,7 +65,8 @@ class StepLog {
  private:
   struct Pending {
     StepInfo info;
-    at::Tensor values;  // (2) float32 on the CPU: loss, norm
+    at::Tensor values;  // float32 on the CPU: loss, norm and, where `both`, the losses of plain samples and of answers
+    bool both = false;
     StepClock<DeviceMoment>::Step time;
   };
   void print(Pending pending);

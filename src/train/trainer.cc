@@ -261,23 +261,29 @@ TrainOutcome Trainer::run() {
 
 void Trainer::train_step(Prefetcher& prefetcher) {
   StepInfo info;
-  at::Tensor loss;
+  StepLosses losses;
   const Cepe working = cast(model(), dtype_);  // all micro-batches of the step have the same weights
   const std::vector<Batch> batches = prefetcher.next();
-  double weight = 0;
-  for (const Batch& batch : batches) weight += objective_->weight(batch);
+  double weight = 0, answers = 0;  // sums of weights: of the step, and of its samples of data.ask
+  for (const Batch& batch : batches) {
+    weight += objective_->weight(batch);
+    answers += batch.asked ? objective_->weight(batch) : 0;
+  }
   for (const Batch& batch : batches) {
     info.tokens += batch.tokens();
     for (const SampleShape& shape : batch.shapes) info.flops += objective_->flops(model().config, shape);
     const at::Tensor part = objective_->loss_sum(working, batch.to(job_.device)) / weight;
     if (part.requires_grad()) part.backward();  // samples without context teach the trained parts nothing
-    loss = loss.defined() ? loss + part.detach() : part.detach();
+    for (at::Tensor* sum : {&losses.all, batch.asked ? &losses.answers : &losses.plain})
+      *sum = sum->defined() ? *sum + part.detach() : part.detach();
   }
+  if (losses.plain.defined()) losses.plain = losses.plain * (weight / (weight - answers));
+  if (losses.answers.defined()) losses.answers = losses.answers * (weight / answers);
   info.learning_rate = learning_rate_at(config_, step_);
   const at::Tensor norm = optimizer_.step(info.learning_rate);
   info.step = ++step_;
   tokens_ += info.tokens;
-  log_->submit(info, loss, norm);
+  log_->submit(info, losses, norm);
   require(log_->steps_without_finite_gradient() < kMaxStepsNotFinite,
           "step {}: the gradient was not finite for {} steps in a row: the learning rate {} is too high for this model",
           step_, kMaxStepsNotFinite, config_.learning_rate);

@@ -107,7 +107,7 @@ Sources::Sources(int64_t max_shared, const std::string& refused_text)
             std::vector<AskQuestionFile> files;
             for (const auto& [name, text] : {std::pair{"squad.json", squad_json()}, {"flat.json", flat_json()}}) {
               write(directory_, name, text);
-              files.push_back(read_question_file(name, directory_.path(), AskPart::training));
+              files.push_back(read_question_file(name, directory_.path(), QuestionChoice::HotpotQa::training));
             }
             return files;
           }(),

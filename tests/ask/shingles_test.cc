@@ -60,7 +60,7 @@ TEST(Shingles, OverlappingPassagesAndQuestionsAreLeftOut) {
   EXPECT_EQ(less.get().questions.refused_passages(), 1);
   EXPECT_EQ(less.get().questions.refused_questions(), 2);
   EXPECT_EQ(less.get().questions.questions(), all.get().questions.questions() - 2);
-  for (const AskPassage& kept : less.get().questions.passages()) EXPECT_NE(kept.text, passage);
+  for (const Passage& kept : less.get().questions.passages()) EXPECT_NE(kept.text, passage);
 }
 
 TEST(Shingles, OverlappingExcerptsAreDrawnAgain) {

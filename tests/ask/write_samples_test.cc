@@ -59,7 +59,7 @@ TEST(WriteSamples, SamplesKeepTheRules) {
   const AskConfig config = small(directory);
   const AskWritten written = write_to(config, directory / "out", 2);
   int64_t samples = 0;
-  for (const char* name : {"train-00.tokens", "train-01.tokens", "valid.tokens"}) {
+  for (const char* name : {"train/00.tokens", "train/01.tokens", "valid/00.tokens"}) {
     const TokenShard shard(directory / "out" / name);
     EXPECT_EQ(shard.kind(), ShardKind::samples);
     for (size_t d = 0; d < shard.documents().size(); ++d, ++samples) {
@@ -79,10 +79,22 @@ TEST(WriteSamples, SamplesKeepTheRules) {
   for (const auto& [kind, counts] : written.training) counted += counts.samples;
   EXPECT_EQ(counted, 90);
   // Each kind is a domain, and held-out forms are one of validation alone.
-  const std::vector<std::string> domains = TokenShard(directory / "out/valid.tokens").domains();
+  const std::vector<std::string> domains = TokenShard(directory / "out/valid/00.tokens").domains();
   EXPECT_EQ(domains.size(), ask_kinds().size() + 1);
   EXPECT_TRUE(written.validation.contains("held"));
   EXPECT_FALSE(written.training.contains("held"));
+}
+
+// Training takes directories: a shard that an earlier, longer run left would be trained on.
+TEST(WriteSamples, ShardsOfAnotherRunAreRefused) {
+  const TemporaryDirectory directory;
+  const AskConfig config = small(directory);
+  std::filesystem::create_directories(directory / "out/train");
+  write_file(directory / "out/train/02.tokens", "old");
+  EXPECT_EQ(error_of([&] { write_to(config, directory / "out", 1); }),
+            (directory / "out/train/02.tokens").string() +
+                ": a token shard that is not of this run, which writes 2: choose another directory");
+  EXPECT_FALSE(std::filesystem::exists(directory / "out/train/00.tokens"));
 }
 
 TEST(WriteSamples, HeldQuestionsAreJsonLines) {

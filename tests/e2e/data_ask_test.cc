@@ -58,13 +58,13 @@ TEST_F(DataAsk, WritesTheSameShardsForAnyNumberOfThreads) {
   EXPECT_NE(one.out.find("questions"), std::string::npos) << one.out;
   EXPECT_NE(one.out.find("left out for overlap"), std::string::npos) << one.out;
   ASSERT_EQ(run_cepe(command("three", {"--threads=3"})).status, 0);
-  for (const char* name : {"train-00.tokens", "held.jsonl"}) {
+  for (const char* name : {"train/00.tokens", "held.jsonl"}) {
     EXPECT_EQ(sha256_file(directory_.path() / "one" / name), sha256_file(directory_.path() / "three" / name)) << name;
   }
   // The environment sets keys, too.
   ASSERT_EQ(run_cepe(command("other"), {.shell = "export CEPE_SAMPLES_SEED=5"}).status, 0);
-  EXPECT_NE(sha256_file(directory_.path() / "one/train-00.tokens"),
-            sha256_file(directory_.path() / "other/train-00.tokens"));
+  EXPECT_NE(sha256_file(directory_.path() / "one/train/00.tokens"),
+            sha256_file(directory_.path() / "other/train/00.tokens"));
 }
 
 TEST_F(DataAsk, BadInputIsOneSentence) {

@@ -56,6 +56,22 @@ TEST_F(AskTest, MicroBatchesAddUpToTheBatch) {
   }
 }
 
+// The loss is the mean of text and answers by the weights of the step's samples.
+TEST_F(AskTest, LossesOfTextAndAnswersStandBeside) {
+  TrainJob run = ask_job("run");
+  run.config.steps = 1;
+  train(run);
+  const Corpus plain = open_corpus(run.config.train), ask = open_corpus(run.config.ask);
+  double text = 0, answers = 0;
+  for (const Batch& batch : BatchBuilder(run.config, plain, ask).build(0)) {
+    (batch.asked ? answers : text) += batch.weight;
+  }
+  const nlohmann::json step = log(run)[0];
+  const double of_text = step.at("loss_text"), of_answers = step.at("loss_answers");
+  EXPECT_NEAR(step["loss"].get<double>(), (text * of_text + answers * of_answers) / (text + answers), 1e-5);
+  EXPECT_GT(std::abs(of_text - of_answers), 1e-3);
+}
+
 // Stopped and resumed: the same bits with the same micro-batch, the same losses to rounding with another.
 TEST_F(AskTest, ResumesAlsoWithAnotherMicroBatch) {
   TrainJob whole = ask_job("whole"), same = ask_job("same"), other = ask_job("other");

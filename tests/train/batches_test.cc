@@ -132,17 +132,23 @@ TEST(Batches, CutsWithinTheSizeOfPlainSamples) {
             (std::vector<std::vector<size_t>>{{0, 1, 2, 3}, {4, 5, 6, 7}}));
 }
 
-// Two short samples beside two long ones would be padded to 100 chunks of 256; beside two of three chunks padding costs
+// Two short samples beside two long ones would be padded to 128 chunks of 256; beside two of three chunks padding costs
 // less than a batch more.
 TEST(Batches, KeepsLongSamplesFromShortOnes) {
   TrainConfig config = small_config();
   config.chunk_length = 256;
   config.context_chunks = {100};
+  config.micro_batch = 8;
   const auto sample = [](size_t chunks) {
     return Sample{counted(0, static_cast<int64_t>(chunks) + 4), std::vector<int64_t>(chunks, 1), {}};
   };
   const std::vector<Sample> samples = {sample(100), sample(1), sample(100), sample(1)};
   EXPECT_EQ(cut_into_batches(config, samples, {0, 1, 2, 3}), (std::vector<std::vector<size_t>>{{1, 3}, {0, 2}}));
+  // Three samples that differ are no power of two: batches of two and one, whose shapes come again.
+  const std::vector<Sample> three = {sample(5), sample(6), sample(7)};
+  EXPECT_EQ(cut_into_batches(config, three, {0, 1, 2}).size(), 2u);
+  EXPECT_EQ(lay_out(config, {sample(5), sample(7)}).ids_BML.size(1), 8);
+  EXPECT_EQ(lay_out(config, {sample(5)}).ids_BML.size(1), 6);
   const std::vector<Sample> near = {sample(3), sample(1), sample(3), sample(1)};
   EXPECT_EQ(cut_into_batches(config, near, {0, 1, 2, 3}), (std::vector<std::vector<size_t>>{{1, 3, 0, 2}}));
 }

@@ -91,7 +91,7 @@ TEST(StepLog, TimesOnTheCpuAreThoseOfTheSteps) {
     for (const auto pause : {20ms, 300ms}) {
       std::this_thread::sleep_for(pause);
       const int64_t step = pause == 20ms ? 1 : 2;
-      log.submit({step, 1e-3, 1000, 1e9}, at::ones({}), at::ones({}));
+      log.submit({step, 1e-3, 1000, 1e9}, {.all = at::ones({})}, at::ones({}));
     }
     log.flush();
   }

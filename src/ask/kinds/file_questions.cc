@@ -86,7 +86,7 @@ class PassageChooser {
   std::set<size_t> taken_;
 };
 
-AskDocument as_document(const AskPassage& passage) { return {passage.title, passage.text}; }
+AskDocument as_document(const Passage& passage) { return {passage.title, passage.text}; }
 
 // The wordings of RULER's qa tasks and of `cepe eval qa`; of the first question alone.
 void put_instruction(AskDraft& draft, AskRandom& random, bool unanswerable) {
@@ -132,7 +132,7 @@ AskDraft make_file_questions(const AskSources& sources, AskRequest& request) {
   for (const size_t passage : chosen) draft.documents.push_back(as_document(sources.questions.passages()[passage]));
   if (in_decoder) {
     for (const size_t passage : gold) {
-      const AskPassage& p = sources.questions.passages()[passage];
+      const Passage& p = sources.questions.passages()[passage];
       draft.decoder_text +=
           (draft.decoder_text.empty() ? "" : "\n\n") + (p.title.empty() ? "" : p.title + "\n") + p.text;
     }

@@ -32,7 +32,7 @@ std::vector<AskDocument> draw_passages(const AskSources& sources, AskRequest& re
   std::set<std::string> titles;
   int64_t left = request.tokens();
   for (int tries = 0; tries < 400 && left > 50; ++tries) {
-    const AskPassage& passage = request.random.pick(passages);
+    const Passage& passage = request.random.pick(passages);
     const auto tokens = static_cast<int64_t>(passage.text.size() / 4);
     if (passage.title.empty() || tokens > left || !titles.insert(passage.title).second) continue;
     left -= std::max(tokens, request.chunk_length / 2);

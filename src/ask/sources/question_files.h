@@ -1,17 +1,13 @@
-// Files of questions with the passages that answer them, and their passages as one collection.
+// Files of questions (tasks/questions/question_files.h) as samples are made of them: those that a passage answers.
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
 
-namespace cepe {
+#include "tasks/questions/question_files.h"
 
-struct AskPassage {
-  std::string title;  // may be empty
-  std::string text;
-};
+namespace cepe {
 
 struct AskQuestion {
   std::string question;
@@ -20,29 +16,15 @@ struct AskQuestion {
 };
 
 struct AskQuestionFile {
-  std::filesystem::path path;
   double share = 1;
   std::vector<AskQuestion> questions;
-  std::vector<AskPassage> passages;
+  std::vector<Passage> passages;
 };
 
-// Which lines or questions of a file are read.
-enum class AskPart {
-  training,   // HotpotQA: _id (hexadecimal) not divisible by five; others: all
-  measuring,  // HotpotQA: _id divisible by five; others: all
-};
-
-// "PATH", "PATH;lines=odd;share=2": a file and what is taken of it. lines: odd or even, of line numbers from 1, for
-// .jsonl. A relative path is taken from `directory`. Forms, told apart by their content:
-//
-//   .json    {"data": [{"paragraphs": [{"context", "qas"}]}]}                 SQuAD 1.1 and 2.0
-//            [{"_id", "question", "answer", "context", "supporting_facts"}]   HotpotQA
-//            [{"context", "question", "answer"}]                              a flat list
-//   .jsonl   {"question", "answers", "ctxs": [{"title", "text"}]}             DPR, Lost in the Middle
-//            {"question", "answers", "documents": [text, {"title", "text"}]}  plain
-//
-// Questions without an answer are left out. Error naming the file and the place where a part is missing or of another
-// kind than it should be.
-AskQuestionFile read_question_file(const std::string& entry, const std::filesystem::path& directory, AskPart part);
+// "PATH", "PATH;lines=odd;share=2": a file and what is taken of it. A relative path is taken from `directory`.
+// Questions without an answer or a passage that answers are left out. Error as read_questions(), where a setting is
+// unknown, or where no question is left.
+AskQuestionFile read_question_file(const std::string& entry, const std::filesystem::path& directory,
+                                   QuestionChoice::HotpotQa part);
 
 }  // namespace cepe

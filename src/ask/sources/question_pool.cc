@@ -22,12 +22,12 @@ bool holds_answer(const std::string& text, const std::string& answer) {
 
 QuestionPool::QuestionPool(std::vector<AskQuestionFile> files, const ShingleSet& refused, int64_t max_shared) {
   for (AskQuestionFile& file : files) add(std::move(file), refused, max_shared);
-  for (const AskPassage& passage : passages_) index_.add(passage.title + " " + passage.text);
+  for (const Passage& passage : passages_) index_.add(passage.title + " " + passage.text);
 }
 
 void QuestionPool::add(AskQuestionFile file, const ShingleSet& refused, int64_t max_shared) {
   std::vector<std::optional<size_t>> numbers;  // of the file's passages in the pool
-  for (AskPassage& passage : file.passages) {
+  for (Passage& passage : file.passages) {
     if (refused.shared(passage.text) > max_shared) {
       ++refused_passages_;
       numbers.emplace_back();

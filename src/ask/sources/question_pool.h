@@ -22,7 +22,7 @@ class QuestionPool {
   bool has(bool validation) const;
   // Questions on the same gold passages, in random order, of a file drawn by its share.
   std::vector<const AskQuestion*> draw(AskRandom& random, bool validation) const;
-  const std::vector<AskPassage>& passages() const { return passages_; }
+  const std::vector<Passage>& passages() const { return passages_; }
   const Bm25Index& index() const { return index_; }
 
   int64_t questions() const { return questions_; }
@@ -39,7 +39,7 @@ class QuestionPool {
   };
   void add(AskQuestionFile file, const ShingleSet& refused, int64_t max_shared);
 
-  std::vector<AskPassage> passages_;
+  std::vector<Passage> passages_;
   std::vector<File> files_;
   Bm25Index index_;
   int64_t questions_ = 0, refused_passages_ = 0, refused_questions_ = 0;

@@ -97,9 +97,12 @@ std::set<std::string> supporting_titles(const json& record, const std::string& w
   return titles;
 }
 
-void read_hotpotqa(const json& record, const Place& place, QuestionSetBuilder& set) {
+void read_hotpotqa(const json& record, const Place& place, QuestionChoice::HotpotQa part, QuestionSetBuilder& set) {
   const std::string& where = place.where;
-  OpenQuestion question{"", json_text_of(record, "question", where), {json_text_of(record, "answer", where)}};
+  const std::string id = json_text_of(record, "_id", where);
+  const bool training = part == QuestionChoice::HotpotQa::training, wanted = divisible_by_five(id, where) != training;
+  if (training && !wanted) return;
+  OpenQuestion question{id, json_text_of(record, "question", where), {json_text_of(record, "answer", where)}};
   const std::set<std::string> titles = supporting_titles(record, where);
   for (const json& passage : json_list_of(record, "context", where)) {
     const bool pair = passage.is_array() && passage.size() == 2 && passage[0].is_string() && passage[1].is_array();
@@ -113,8 +116,7 @@ void read_hotpotqa(const json& record, const Place& place, QuestionSetBuilder& s
     question.passages.push_back(set.add({title, std::move(text), title}, where));
     if (titles.contains(title)) question.gold.push_back(question.passages.back());
   }
-  question.id = json_text_of(record, "_id", where);
-  if (divisible_by_five(question.id, where)) set.add(std::move(question), place.short_name, where);
+  if (wanted) set.add(std::move(question), place.short_name, where);
 }
 
 // The answers are a list, or in the original table's manner a list as a text.
@@ -263,7 +265,6 @@ void read_record(QuestionForm form, const json& record, const Place& place, Ques
           record.type_name());
   switch (form) {
     case QuestionForm::dpr: return read_dpr(record, place, set);
-    case QuestionForm::hotpotqa: return read_hotpotqa(record, place, set);
     case QuestionForm::popqa: return read_popqa(record, place, set);
     case QuestionForm::nq_open: return read_nq_open(record, place, set);
     case QuestionForm::flashrag: return read_flashrag(record, place, set);
@@ -274,17 +275,23 @@ void read_record(QuestionForm form, const json& record, const Place& place, Ques
 // Reads records one after another; the first says which form they have, where none was named.
 class RecordReader {
  public:
-  RecordReader(QuestionForm form, QuestionSetBuilder& set) : form_(form), set_(set) {}
+  RecordReader(QuestionForm form, const QuestionChoice& choice, QuestionSetBuilder& set)
+      : form_(form), choice_(choice), set_(set) {}
   void read(const json& record, const Place& place) {
     if (form_ == QuestionForm::automatic) form_ = form_of(record, place.where);
     require(!is_one_object(form_), "{}: expected a file of the form {} to be one JSON object, found a list of them",
             place.where, question_form_name(form_));
-    read_record(form_, record, place, set_);
+    if (form_ == QuestionForm::hotpotqa && record.is_object()) {
+      read_hotpotqa(record, place, choice_.hotpotqa, set_);
+    } else {
+      read_record(form_, record, place, set_);
+    }
   }
   QuestionForm form() const { return form_; }
 
  private:
   QuestionForm form_;
+  const QuestionChoice& choice_;
   QuestionSetBuilder& set_;
 };
 
@@ -298,18 +305,21 @@ json parse(std::string_view text, const std::string& where) {
   }
 }
 
-QuestionForm read_lines(TextFile& file, QuestionForm form, QuestionSetBuilder& set) {
-  RecordReader reader(form, set);
+QuestionForm read_lines(TextFile& file, QuestionForm form, const QuestionChoice& choice, QuestionSetBuilder& set) {
+  using Lines = QuestionChoice::Lines;
+  RecordReader reader(form, choice, set);
   for (std::string line; file.next_line(line);) {
-    const std::string where = file.where();
-    reader.read(parse(line, where), {where, "line " + where.substr(where.rfind(':') + 1)});
+    const std::string where = file.where(), number = where.substr(where.rfind(':') + 1);
+    const Lines parity = (number.back() - '0') % 2 == 1 ? Lines::odd : Lines::even;
+    if (choice.lines != Lines::all && choice.lines != parity) continue;
+    reader.read(parse(line, where), {where, "line " + number});
   }
   return reader.form();
 }
 
-QuestionForm read_value(const json& file, const std::string& path, QuestionForm form, QuestionSetBuilder& set) {
+QuestionForm read_value(const json& file, const std::string& path, RecordReader reader, QuestionSetBuilder& set) {
+  const QuestionForm form = reader.form();
   if (file.is_array() && !is_one_object(form)) {
-    RecordReader reader(form, set);
     for (size_t i = 0; i < file.size(); ++i) {
       reader.read(file[i], {fmt::format("{}: [{}]", path, i), fmt::format("[{}]", i)});
     }
@@ -334,14 +344,17 @@ bool has_object_lines(const std::filesystem::path& path) {
 
 }  // namespace
 
-QuestionSet read_questions(const std::filesystem::path& path, QuestionForm form) {
+QuestionSet read_questions(const std::filesystem::path& path, QuestionForm form, const QuestionChoice& choice) {
   QuestionSetBuilder set;
   QuestionForm found = form;
   if (has_object_lines(path)) {
     TextFile file(path, TextNames::json);
-    found = read_lines(file, form, set);
+    found = read_lines(file, form, choice, set);
   } else {
-    found = read_value(parse(TextFile(path, TextNames::json).rest(), path.string()), path.string(), form, set);
+    const std::string name = path.string();
+    require(choice.lines == QuestionChoice::Lines::all,
+            "{}: expected an object a line, of which odd or even ones can be taken, found one JSON value", name);
+    found = read_value(parse(TextFile(path, TextNames::json).rest(), name), name, {form, choice, set}, set);
   }
   return set.finish(path, found);
 }
