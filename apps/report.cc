@@ -6,6 +6,7 @@
 #include "apps/commands.h"
 #include "apps/options.h"
 #include "apps/output.h"
+#include "apps/output_files.h"
 #include "base/error.h"
 #include "base/output_file.h"
 #include "base/report.h"
@@ -19,8 +20,21 @@ struct Options {
   int64_t examples = 50;
 };
 
+// Every file of the directories: the page must not take the place of what it is made of.
+std::vector<std::string> files_of(const std::vector<std::string>& directories) {
+  std::vector<std::string> files;
+  for (const std::string& directory : directories) {
+    if (!std::filesystem::is_directory(directory)) continue;  // told when it is read
+    for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+      if (entry.path().extension() != ".html") files.push_back(entry.path().string());
+    }
+  }
+  return files;
+}
+
 void report(const Options& options) {
   require(options.examples >= 0, "--examples: expected 0 or more, found {}", options.examples);
+  check_output_files({{"--out", options.out}}, files_of(options.directories));
   check_writable(options.out);
   const ReportPage page =
       make_report({{options.directories.begin(), options.directories.end()}, static_cast<size_t>(options.examples)});

@@ -1,5 +1,6 @@
 #include "report/html.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -56,8 +57,11 @@ void HtmlTable::add_row(std::vector<HtmlCell> cells) {
 
 std::string HtmlTable::str() const {
   std::string html = "<div class=\"wide\"><table>\n<thead><tr>";
-  for (const std::string& heading : header_) {
-    html += fmt::format("<th><button type=\"button\">{}</button></th>", html_text(heading));
+  for (size_t column = 0; column < header_.size(); ++column) {
+    const bool numbers =
+        std::any_of(rows_.begin(), rows_.end(), [&](const auto& row) { return row[column].number.has_value(); });
+    html += fmt::format("<th{}><button type=\"button\">{}</button></th>", numbers ? " class=\"number\"" : "",
+                        html_text(header_[column]));
   }
   html += "</tr></thead>\n<tbody>\n";
   for (const auto& row : rows_) {

@@ -28,12 +28,17 @@ std::string plot_over_steps(const std::string& title, const std::string& y_label
   return any ? svg_plot(title, {title, "step", y_label}, lines) : "";
 }
 
-std::string loss_plot(const Curve& loss) {
+std::string loss_plots(const TrainingRun& run) {
   // About fifty windows a run: short runs keep their shape, long ones lose their noise.
-  const size_t window = std::clamp<size_t>(loss.values.size() / 50, 1, 200);
-  std::vector<PlotSeries> lines = {series_of("each step", loss)};
-  if (window > 1) lines.push_back(series_of(fmt::format("mean of {} steps", window), smoothed(loss, window)));
-  return plot_over_steps("Loss", "nats a token", lines);
+  const size_t window = std::clamp<size_t>(run.loss.values.size() / 50, 1, 200);
+  std::vector<PlotSeries> lines = {series_of("each step", run.loss)}, parts;
+  const std::string mean = fmt::format("mean of {} steps", window);
+  if (window > 1) lines.push_back(series_of(mean, smoothed(run.loss, window)));
+  for (const auto& [label, curve] : {std::pair("text", &run.loss_text), std::pair("answers", &run.loss_answers)}) {
+    if (!curve->values.empty()) parts.push_back(series_of(label + (", " + mean), smoothed(*curve, window)));
+  }
+  return plot_over_steps("Loss", "nats a token", lines) +
+         plot_over_steps("Loss of text and of answers", "nats a token", parts);
 }
 
 HtmlCell number_cell(const Curve& curve, int digits, double factor = 1) {
@@ -85,7 +90,7 @@ std::string training_section(const TrainingRun& run) {
   }
   std::string html = fmt::format("<section id=\"{}\"><h2>{}</h2>\n<p>{}</p>\n<p class=\"path\">{}</p>\n", run.anchor,
                                  html_text(run.name), html_text(line), html_text(run.directory.string()));
-  html += loss_plot(run.loss);
+  html += loss_plots(run);
   html += plot_over_steps("Learning rate", "learning rate", {series_of("each step", run.learning_rate)});
   html += plot_over_steps("Speed", "tokens a second", {series_of("each step", run.tokens_per_second)});
   html += validation_part(run) + ask_validation_part(run);

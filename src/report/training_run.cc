@@ -20,6 +20,8 @@ double number(const json& record, const char* name) {
 
 void add_step(TrainingRun& run, double step, const json& record) {
   run.loss.add(step, number(record, "loss"));
+  if (record.contains("loss_text")) run.loss_text.add(step, number(record, "loss_text"));
+  if (record.contains("loss_answers")) run.loss_answers.add(step, number(record, "loss_answers"));
   run.learning_rate.add(step, number(record, "learning_rate"));
   run.tokens_per_second.add(step, number(record, "tokens_per_second"));
   run.seconds += number(record, "milliseconds") / 1e3;

@@ -34,8 +34,9 @@ struct TrainingRun {
   std::string name, anchor;   // on the page: what the run is called, and the id of its part
   std::string configuration;  // config.toml
   Curve loss, learning_rate, tokens_per_second;
-  double seconds = 0;  // of all steps
-  int64_t tokens = 0;  // of all steps: context and decoder
+  Curve loss_text, loss_answers;  // the parts of the loss in stage `ask`; else empty
+  double seconds = 0;             // of all steps
+  int64_t tokens = 0;             // of all steps: context and decoder
   std::map<std::string, DomainValidation> validation;
   std::map<std::string, AskValidation> ask_validation;
 };
