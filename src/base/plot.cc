@@ -67,13 +67,13 @@ double error_at(const PlotSeries& series, size_t i) {
   return i < series.error.size() && std::isfinite(series.error[i]) ? std::abs(series.error[i]) : 0;
 }
 
-Axes make_axes(const std::filesystem::path& path, const std::vector<PlotSeries>& series) {
+Axes make_axes(const std::string& name, const std::vector<PlotSeries>& series) {
   Axes axes;
   std::set<double> xs;
   for (const auto& line : series) {
     require(line.x.size() == line.y.size() && (line.error.empty() || line.error.size() == line.y.size()),
-            "{}: the plot's line {} has {} x values, {} y values and {} errors", path.string(), line.label,
-            line.x.size(), line.y.size(), line.error.size());
+            "{}: the plot's line {} has {} x values, {} y values and {} errors", name, line.label, line.x.size(),
+            line.y.size(), line.error.size());
     for (size_t i = 0; i < line.x.size(); ++i) {
       if (!drawn(line, i)) continue;
       xs.insert(line.x[i]);
@@ -82,7 +82,7 @@ Axes make_axes(const std::filesystem::path& path, const std::vector<PlotSeries>&
       axes.y.include(line.y[i] + error_at(line, i));
     }
   }
-  require(!xs.empty(), "{}: the plot has no point to draw", path.string());
+  require(!xs.empty(), "{}: the plot has no point to draw", name);
   axes.x.widen_if_empty();
   axes.y.widen_if_empty();
   double margin = (axes.y.high - axes.y.low) * 0.06;
@@ -165,9 +165,8 @@ std::string svg_text(const std::string& text) {
   return result;
 }
 
-void write_svg_plot(const std::filesystem::path& path, const PlotOptions& options,
-                    const std::vector<PlotSeries>& series) {
-  Axes axes = make_axes(path, series);
+std::string svg_plot(const std::string& name, const PlotOptions& options, const std::vector<PlotSeries>& series) {
+  Axes axes = make_axes(name, series);
   double height = kHeight + kLegendLine * static_cast<double>(series.size());
   std::string svg = fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} {1}\" "
@@ -182,7 +181,12 @@ void write_svg_plot(const std::filesystem::path& path, const PlotOptions& option
                        kLeft + 24, y, colour);
     svg += fmt::format("<text x=\"{}\" y=\"{}\">{}</text>\n", kLeft + 32, y + 4, svg_text(series[i].label));
   }
-  write_output(path, svg + "</svg>\n");
+  return svg + "</svg>\n";
+}
+
+void write_svg_plot(const std::filesystem::path& path, const PlotOptions& options,
+                    const std::vector<PlotSeries>& series) {
+  write_output(path, svg_plot(path.string(), options, series));
 }
 
 }  // namespace cepe

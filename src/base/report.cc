@@ -73,15 +73,14 @@ std::string aligned_line(const std::vector<std::string>& cells, const std::vecto
   return line + "\n";
 }
 
-// "75 s", "12 min 5 s", "3 h 20 min"
+}  // namespace
+
 std::string format_seconds(double seconds) {
   auto whole = static_cast<int64_t>(std::llround(seconds));
   if (whole < 120) return fmt::format("{} s", whole);
   if (whole < 7200) return fmt::format("{} min {} s", whole / 60, whole % 60);
   return fmt::format("{} h {} min", whole / 3600, whole % 3600 / 60);
 }
-
-}  // namespace
 
 std::string printable(std::string_view text) {
   std::string out;

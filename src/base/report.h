@@ -54,7 +54,9 @@ struct PlotSeries {
 struct PlotOptions {
   std::string title, x_label, y_label;
 };
-// Writes a line plot as SVG (as write_output does): axes with round ticks, a legend, error bars, ticks at the x values.
+// A line plot as SVG: axes with round ticks, a legend, error bars, ticks at the x values. Errors call it by the name.
+std::string svg_plot(const std::string& name, const PlotOptions& options, const std::vector<PlotSeries>& series);
+// The same into a file, as write_output does.
 void write_svg_plot(const std::filesystem::path& path, const PlotOptions& options,
                     const std::vector<PlotSeries>& series);
 
@@ -69,6 +71,7 @@ void write_svg_heat_map(const std::filesystem::path& path, const HeatMap& map);
 
 std::string format_bytes(uint64_t bytes);     // "1.25 GB": powers of 1000
 std::string format_count(uint64_t count);     // "134,515,008"
+std::string format_seconds(double seconds);   // "75 s", "12 min 5 s", "3 h 20 min"
 std::string format_percent(double fraction);  // "-3.5 %"; with a sign
 // "-3.52 % +- 0.41": change and standard error, both fractions.
 std::string format_change(double change, std::optional<double> standard_error);

@@ -40,7 +40,7 @@ TEST(CliDocs, AreTheHelpOfTheBinary) {
     }
   };
   documents({});
-  EXPECT_EQ(documented, 13) << "cepe, eleven commands, and one of eval";
+  EXPECT_EQ(documented, 16) << "cepe, twelve commands, two of eval and one of data";
 }
 
 }  // namespace

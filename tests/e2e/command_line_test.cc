@@ -200,7 +200,7 @@ TEST(CommandLine, JsonMeansTheSameEverywhere) {
 
 TEST(CommandLine, HelpBeginsWithCapitalsAndListsEveryOptionOnce) {
   for (const char* command :
-       {"info", "generate", "perplexity", "verify", "data", "train", "convert", "export", "bench"}) {
+       {"info", "generate", "perplexity", "verify", "data", "train", "convert", "export", "bench", "report"}) {
     const CommandResult help = run_cepe({command, "--help"});
     EXPECT_EQ(help.status, 0);
     EXPECT_TRUE(std::isupper(static_cast<unsigned char>(help.out[0]))) << help.out;

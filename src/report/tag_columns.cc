@@ -1,0 +1,48 @@
+#include "report/tag_columns.h"
+
+#include <algorithm>
+#include <set>
+#include <tuple>
+
+#include "base/error.h"
+#include "base/report.h"
+
+namespace cepe {
+
+TagColumns tag_columns(const std::vector<RunTags>& rows) {
+  std::set<std::string> known;
+  for (const RunTags& row : rows) {
+    for (const auto& [name, value] : row) known.insert(name);
+  }
+  std::vector<std::string> names(known.begin(), known.end());
+  const auto rank = [](const std::string& name) { return std::tuple(name != "task", name != "setting", name); };
+  std::sort(names.begin(), names.end(), [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
+  TagColumns columns;
+  for (const std::string& name : names) {
+    const auto first = rows.front().find(name);
+    const bool same = first != rows.front().end() && std::all_of(rows.begin(), rows.end(), [&](const RunTags& row) {
+                        const auto tag = row.find(name);
+                        return tag != row.end() && tag->second == first->second;
+                      });
+    if (!same) {
+      columns.names.push_back(name);
+    } else {
+      columns.same += (columns.same.empty() ? "" : ", ") + name + " " + first->second;
+    }
+  }
+  return columns;
+}
+
+HtmlCell tag_cell(const RunTags& tags, const std::string& name) {
+  const auto tag = tags.find(name);
+  if (tag == tags.end()) return {""};
+  const std::string& value = tag->second;
+  const bool digits = value.find_first_not_of("0123456789") == std::string::npos;
+  if (!digits || value.empty() || value.size() > 18) return {value};
+  const uint64_t number = std::stoull(value);
+  return {format_count(number), static_cast<double>(number)};
+}
+
+HtmlCell percent_cell(double share) { return {fmt::format("{:.1f}", 100 * share), share}; }
+
+}  // namespace cepe

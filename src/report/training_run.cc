@@ -1,0 +1,106 @@
+#include "report/training_run.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/file.h"
+#include "report/json_lines.h"
+
+namespace cepe {
+namespace {
+
+using nlohmann::json;
+
+// JSON has no NaN: the log holds null.
+double number(const json& record, const char* name) {
+  const json& value = record.at(name);
+  return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
+}
+
+void add_step(TrainingRun& run, double step, const json& record) {
+  run.loss.add(step, number(record, "loss"));
+  if (record.contains("loss_text")) run.loss_text.add(step, number(record, "loss_text"));
+  if (record.contains("loss_answers")) run.loss_answers.add(step, number(record, "loss_answers"));
+  run.learning_rate.add(step, number(record, "learning_rate"));
+  run.tokens_per_second.add(step, number(record, "tokens_per_second"));
+  run.seconds += number(record, "milliseconds") / 1e3;
+  run.tokens += record.at("tokens").get<int64_t>();
+}
+
+void add_validation(TrainingRun& run, double step, const json& row) {
+  DomainValidation& domain = run.validation[row.at("domain").get<std::string>()];
+  domain.samples = row.at("samples").get<int64_t>();
+  domain.loss.add(step, number(row, "loss_context"));
+  domain.no_context.add(step, number(row, "loss_no_context"));
+  if (row.contains("reading_gain")) domain.reading_gain.add(step, number(row, "reading_gain"));
+}
+
+void add_ask_validation(TrainingRun& run, double step, const json& row) {
+  AskValidation& domain = run.ask_validation[row.at("domain").get<std::string>()];
+  domain.samples = row.at("samples").get<int64_t>();
+  domain.loss.add(step, number(row, "loss"));
+  domain.exact.add(step, number(row, "exact"));
+}
+
+}  // namespace
+
+void Curve::add(double step, double value) {
+  steps.push_back(step);
+  values.push_back(value);
+}
+
+bool is_training(const std::filesystem::path& directory) {
+  return std::filesystem::exists(directory / "log.jsonl") && std::filesystem::exists(directory / "config.toml");
+}
+
+TrainingRun read_training(const std::filesystem::path& directory) {
+  TrainingRun run;
+  run.directory = directory;
+  run.configuration = read_file(directory / "config.toml");
+  for_each_record(directory / "log.jsonl", [&](const json& record) {
+    const auto step = static_cast<double>(record.at("step").get<int64_t>());
+    if (record.contains("loss")) add_step(run, step, record);
+    for (const json& row : record.value("validation", json::array())) add_validation(run, step, row);
+    for (const json& row : record.value("ask_validation", json::array())) add_ask_validation(run, step, row);
+  });
+  return run;
+}
+
+Curve smoothed(const Curve& curve, size_t window) {
+  Curve result;
+  for (size_t i = 0; i < curve.values.size(); ++i) {
+    double sum = 0, count = 0;
+    for (size_t k = i < window ? 0 : i - window + 1; k <= i; ++k) {
+      if (!std::isfinite(curve.values[k])) continue;
+      sum += curve.values[k];
+      ++count;
+    }
+    result.add(curve.steps[i], count > 0 ? sum / count : std::numeric_limits<double>::quiet_NaN());
+  }
+  return result;
+}
+
+Curve thinned(const Curve& curve, size_t points) {
+  const size_t count = curve.values.size(), stretches = std::max<size_t>(points / 2, 1);
+  if (count <= points) return curve;
+  Curve result;
+  for (size_t s = 0; s < stretches; ++s) {
+    const size_t begin = s * count / stretches, end = (s + 1) * count / stretches;
+    std::vector<size_t> finite;
+    for (size_t i = begin; i < end; ++i) {
+      if (std::isfinite(curve.values[i])) finite.push_back(i);
+    }
+    if (finite.empty()) {  // a gap stays a gap
+      result.add(curve.steps[begin], curve.values[begin]);
+      continue;
+    }
+    const auto less = [&](size_t a, size_t b) { return curve.values[a] < curve.values[b]; };
+    const auto [low, high] = std::minmax_element(finite.begin(), finite.end(), less);
+    result.add(curve.steps[std::min(*low, *high)], curve.values[std::min(*low, *high)]);
+    if (*low != *high) result.add(curve.steps[std::max(*low, *high)], curve.values[std::max(*low, *high)]);
+  }
+  return result;
+}
+
+}  // namespace cepe

@@ -1,0 +1,58 @@
+// What a run of cepe train left in its directory (docs/training.md, "While it runs").
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/report.h"
+
+namespace cepe {
+
+// Values over steps; NaN where a value is not finite.
+struct Curve {
+  std::vector<double> steps, values;
+  void add(double step, double value);
+};
+
+// The last validation of a domain on documents, and its curves. Losses are nats a token.
+struct DomainValidation {
+  int64_t samples = 0;
+  Curve loss, no_context, reading_gain;  // reading_gain: empty where no other document's context was read
+};
+
+// Validation on the samples of one kind of question.
+struct AskValidation {
+  int64_t samples = 0;
+  Curve loss, exact;
+};
+
+struct TrainingRun {
+  std::filesystem::path directory;
+  std::string name, anchor;   // on the page: what the run is called, and the id of its part
+  std::string configuration;  // config.toml
+  Curve loss, learning_rate, tokens_per_second;
+  Curve loss_text, loss_answers;  // the parts of the loss in stage `ask`; else empty
+  double seconds = 0;             // of all steps
+  int64_t tokens = 0;             // of all steps: context and decoder
+  std::map<std::string, DomainValidation> validation;
+  std::map<std::string, AskValidation> ask_validation;
+};
+
+// True where the directory has log.jsonl and config.toml.
+bool is_training(const std::filesystem::path& directory);
+
+// Reads the directory. Error, naming file and line, where a file is not what the command writes; a line of the log
+// that was cut off is left out.
+TrainingRun read_training(const std::filesystem::path& directory);
+
+// The mean of each value and the `window` - 1 before it, of those that are finite; NaN where none is.
+Curve smoothed(const Curve& curve, size_t window);
+
+// At most about `points` points of the curve: of each stretch of steps the least value and the greatest, so that no
+// outlier disappears. A curve that is short enough stays as it is.
+Curve thinned(const Curve& curve, size_t points);
+
+}  // namespace cepe
