@@ -19,10 +19,6 @@ constexpr size_t kAhead = 2;  // steps
 // takes a GPU's host far longer than the padding takes the GPU. Samples of 1 to 64 chunks and 1 to 1,024 positions meet
 // some 300 shapes in 600 steps so, some 1,500 without.
 constexpr int64_t kPositionStep = 64;
-// What a batch costs whatever it holds, in padded tokens: an estimate of what SmolLM2's parts train on while a GPU's
-// host launches the kernels of a small batch.
-constexpr int64_t kBatchTokens = 16384;
-
 // The least of 1, 2, 3, 4, 6, 8, 12, 16, 24, ... that is no less than n; 0 of 0.
 int64_t rounded_up(int64_t n) {
   const auto power = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(n)));
@@ -206,7 +202,7 @@ Batch lay_out(const TrainConfig& config, const std::vector<Sample>& all, const s
 }
 
 std::vector<std::vector<size_t>> cut_into_batches(const TrainConfig& config, const std::vector<Sample>& samples,
-                                                  std::vector<size_t> indices) {
+                                                  std::vector<size_t> indices, int64_t batch_tokens) {
   std::stable_sort(indices.begin(), indices.end(), [&](size_t a, size_t b) {
     return std::pair(samples[a].chunks.size(), samples[a].positions()) <
            std::pair(samples[b].chunks.size(), samples[b].positions());
@@ -226,7 +222,7 @@ std::vector<std::vector<size_t>> cut_into_batches(const TrainConfig& config, con
       const auto [chunks, positions] = shape.padded();
       if (size > 1 && (size * chunks > most_chunks || size * positions > most_positions)) break;
       if (!shape.alike() && !std::has_single_bit(count)) continue;
-      const int64_t cost = least[begin] + size * (chunks * config.chunk_length + positions) + kBatchTokens;
+      const int64_t cost = least[begin] + size * (chunks * config.chunk_length + positions) + batch_tokens;
       if (cost >= least[end]) continue;
       least[end] = cost;
       first[end] = begin;
@@ -241,7 +237,8 @@ std::vector<std::vector<size_t>> cut_into_batches(const TrainConfig& config, con
   return batches;
 }
 
-BatchBuilder::BatchBuilder(const TrainConfig& config, const Corpus& plain, const Corpus& ask) : config_(config) {
+BatchBuilder::BatchBuilder(const TrainConfig& config, const Corpus& plain, const Corpus& ask, int64_t batch_tokens)
+    : config_(config), batch_tokens_(batch_tokens) {
   if (!plain.documents.empty()) sampler_.emplace(plain, span_options(config));
   if (ask.documents.empty()) return;
   SampleSampler::Options options;
@@ -276,7 +273,7 @@ std::vector<Batch> BatchBuilder::build(int64_t step) const {
   std::iota(asked.begin(), asked.end(), plain.size());
   std::vector<Batch> batches;
   for (std::vector<size_t>* kind : {&plain, &asked}) {
-    for (const std::vector<size_t>& indices : cut_into_batches(config_, samples, *kind)) {
+    for (const std::vector<size_t>& indices : cut_into_batches(config_, samples, *kind, batch_tokens_)) {
       batches.push_back(lay_out(config_, samples, indices));
       batches.back().asked = kind == &asked;
     }

@@ -50,8 +50,12 @@ Batch lay_out(const TrainConfig& config, const std::vector<Sample>& samples, con
 // batches together cost least. A batch's padded context and padded decoder tokens are each no more than those of
 // train.micro_batch plain samples; a sample that exceeds them is a batch of its own. Samples that differ make batches
 // of a power of two.
+// batch_tokens: what a batch costs whatever it holds, in padded tokens.
 std::vector<std::vector<size_t>> cut_into_batches(const TrainConfig& config, const std::vector<Sample>& samples,
-                                                  std::vector<size_t> indices);
+                                                  std::vector<size_t> indices, int64_t batch_tokens);
+// An estimate for a GPU: what SmolLM2's parts train on while the host launches the kernels of a small batch. A larger
+// model trains on fewer in that time, and is padded more than it need be. A CPU launches nothing: 0.
+constexpr int64_t kGpuBatchTokens = 16384;
 
 // Masks ends of chunks: shortens each with probability `share`; one in ten of these to nothing, the others by 1 to
 // length - 1 tokens. A pure function of the key.
@@ -65,7 +69,7 @@ class BatchBuilder {
  public:
   // config and corpora must outlive the builder. ask: of samples, empty but in stage ask; plain: may be empty where
   // every sample is of ask.
-  BatchBuilder(const TrainConfig& config, const Corpus& plain, const Corpus& ask);
+  BatchBuilder(const TrainConfig& config, const Corpus& plain, const Corpus& ask, int64_t batch_tokens = 0);
   std::vector<Sample> draw(int64_t step) const;  // plain samples, then those of data.ask
   std::vector<Batch> build(int64_t step) const;
   const std::optional<SpanSampler>& sampler() const { return sampler_; }  // of plain samples
@@ -74,6 +78,7 @@ class BatchBuilder {
   int64_t plain_samples(int64_t step) const { return config_.batch - (asked_ ? asked_->count(step) : 0); }
 
   const TrainConfig& config_;
+  const int64_t batch_tokens_;
   std::optional<SpanSampler> sampler_;
   std::optional<SampleSampler> asked_;
 };

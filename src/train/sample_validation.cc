@@ -62,7 +62,7 @@ std::vector<SampleRow> SampleValidation::run(const Cepe& model) const {
   Sums all;
   std::vector<size_t> order(samples_.size());
   std::iota(order.begin(), order.end(), 0);
-  for (const std::vector<size_t>& indices : cut_into_batches(config_, samples_, order)) {
+  for (const std::vector<size_t>& indices : cut_into_batches(config_, samples_, order, kGpuBatchTokens)) {
     const Batch batch = lay_out(config_, samples_, indices);
     const Scores scores = score(model, batch.to(model.device()));
     int64_t next = 0;  // scored tokens stand sample after sample

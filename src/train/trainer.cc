@@ -135,7 +135,7 @@ Trainer::Trainer(const TrainJob& job)
       started_(seconds_now()),
       dtype_(arithmetic_type(config_, job.device)),
       data_(open_training_data(config_)),
-      builder_(config_, data_.train, data_.ask),
+      builder_(config_, data_.train, data_.ask, job.device.is_cuda() ? kGpuBatchTokens : 0),
       objective_(make_objective(config_)),
       opened_(open_for_training(config_, job.device, dtype_)),
       optimizer_(trained_tensors(opened_.model), adamw_options(config_)) {

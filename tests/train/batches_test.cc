@@ -106,7 +106,7 @@ TEST(Batches, CutsWithinTheSizeOfPlainSamples) {
   }
   std::vector<size_t> seen;
   size_t last_chunks = 0;
-  for (const std::vector<size_t>& batch : cut_into_batches(config, samples, indices)) {
+  for (const std::vector<size_t>& batch : cut_into_batches(config, samples, indices, kGpuBatchTokens)) {
     int64_t chunks = 0, positions = 0;
     for (size_t i : batch) {
       EXPECT_GE(samples[i].chunks.size(), last_chunks);
@@ -122,7 +122,7 @@ TEST(Batches, CutsWithinTheSizeOfPlainSamples) {
   EXPECT_EQ(seen, indices);
   // Samples of one size: micro_batch at a time, in their order.
   std::vector<Sample> plain(8, {counted(0, 19), {4, 4, 4}, {}});
-  EXPECT_EQ(cut_into_batches(config, plain, {0, 1, 2, 3, 4, 5, 6, 7}),
+  EXPECT_EQ(cut_into_batches(config, plain, {0, 1, 2, 3, 4, 5, 6, 7}, kGpuBatchTokens),
             (std::vector<std::vector<size_t>>{{0, 1, 2, 3}, {4, 5, 6, 7}}));
 }
 
@@ -137,14 +137,18 @@ TEST(Batches, KeepsLongSamplesFromShortOnes) {
     return Sample{counted(0, static_cast<int64_t>(chunks) + 4), std::vector<int64_t>(chunks, 1), {}};
   };
   const std::vector<Sample> samples = {sample(100), sample(1), sample(100), sample(1)};
-  EXPECT_EQ(cut_into_batches(config, samples, {0, 1, 2, 3}), (std::vector<std::vector<size_t>>{{1, 3}, {0, 2}}));
+  EXPECT_EQ(cut_into_batches(config, samples, {0, 1, 2, 3}, kGpuBatchTokens),
+            (std::vector<std::vector<size_t>>{{1, 3}, {0, 2}}));
   // Three samples that differ are no power of two: batches of two and one, whose shapes come again.
   const std::vector<Sample> three = {sample(5), sample(6), sample(7)};
-  EXPECT_EQ(cut_into_batches(config, three, {0, 1, 2}).size(), 2u);
+  EXPECT_EQ(cut_into_batches(config, three, {0, 1, 2}, kGpuBatchTokens).size(), 2u);
   EXPECT_EQ(lay_out(config, {sample(5), sample(7)}).ids_BML.size(1), 8);
   EXPECT_EQ(lay_out(config, {sample(5)}).ids_BML.size(1), 6);
   const std::vector<Sample> near = {sample(3), sample(1), sample(3), sample(1)};
-  EXPECT_EQ(cut_into_batches(config, near, {0, 1, 2, 3}), (std::vector<std::vector<size_t>>{{1, 3, 0, 2}}));
+  EXPECT_EQ(cut_into_batches(config, near, {0, 1, 2, 3}, kGpuBatchTokens),
+            (std::vector<std::vector<size_t>>{{1, 3, 0, 2}}));
+  // Where a batch costs nothing of its own, as on a CPU, only padding counts.
+  EXPECT_EQ(cut_into_batches(config, near, {0, 1, 2, 3}, 0), (std::vector<std::vector<size_t>>{{1, 3}, {0, 2}}));
 }
 
 TEST(Batches, MaskStatistics) {
