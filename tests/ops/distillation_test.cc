@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/error_of.h"
 
 namespace cepe {
 namespace {
@@ -270,7 +271,7 @@ TEST(Distillation, RefusesWhatItCannotDo) {
   EXPECT_THROW(linear_distillation_sum(student, teacher, head, {.weight_N = at::ones({2})}), Error);
   const at::Tensor wide = at::ones({3}, at::kDouble);
   const auto refusal = [&](const at::Tensor& x, const at::Tensor& y, const DistillationRows& rows) {
-    return error_of<Error>([&] { linear_distillation_sum(x, y, head, rows); });
+    return error_of([&] { linear_distillation_sum(x, y, head, rows); });
   };
   EXPECT_NE(refusal(student, teacher, {.weight_N = wide}).find("weights in float32, found Double"), std::string::npos);
   EXPECT_NE(refusal(student[0], teacher, {}).find("should be a matrix, found 1 dimensions"), std::string::npos);

@@ -175,12 +175,12 @@ TEST_F(TrainerTest, TheDecodersWindowIsTheLimit) {
   EXPECT_NE(refusal(run).find("33 tokens exceed the decoder's window of 32"), std::string::npos);
   run.config.decoder_tokens = 32;
   EXPECT_TRUE(train(run).finished);
-  // A teacher reads 5 chunks of 2 tokens and 22 more, which fill the window: a batch is not padded beyond it.
+  // A teacher reads 5 chunks of 2 tokens and 22 more, which fill the window: batches of 4 and 5 chunks are not padded
+  // beyond it.
   run = job("distills", sliding.string());
   run.config.stage = Stage::distill;
-  run.config.steps = 3;
   run.config.chunk_length = 2;
-  run.config.context_chunks = {4, 5};
+  run.config.context_chunks = {3, 4, 5};  // two numbers would not be mixed
   run.config.decoder_tokens = 22;
   run.config.micro_batch = 4;
   EXPECT_TRUE(train(run).finished);
