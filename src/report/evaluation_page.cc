@@ -57,7 +57,7 @@ const char* verdict(const RunExample& example) {
 std::string example_article(const RunExample& example) {
   std::string tags, scores, references;
   for (const auto& [name, value] : example.tags) tags += (tags.empty() ? "" : ", ") + name + " " + value;
-  for (const auto& [name, value] : example.scores) scores += fmt::format("{} {:.1f} %, ", name, 100 * value);
+  for (const auto& [name, value] : example.scores) scores += fmt::format("{} {:.1f} %; ", name, 100 * value);
   for (const std::string& reference : example.references) references += "<pre>" + html_text(reference) + "</pre>";
   const char* kind = verdict(example);
   return fmt::format(

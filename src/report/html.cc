@@ -16,11 +16,28 @@ std::string cell_of(const HtmlCell& cell) {
   return fmt::format("<td class=\"number\" data-value=\"{}\">{}</td>", *cell.number, content);
 }
 
+// Characters that turn the direction of what follows them, beyond the end of the text: U+202A to U+202E and U+2066 to
+// U+2069. Returns the last byte of the one that begins the text, 0 where none does.
+unsigned direction_control(std::string_view text) {
+  if (text.size() < 3) return 0;
+  const std::string_view lead = text.substr(0, 2);
+  const auto last = static_cast<unsigned char>(text[2]);
+  const bool embedding = lead == "\xe2\x80" && last >= 0xAA && last <= 0xAE;
+  return embedding || (lead == "\xe2\x81" && last >= 0xA6 && last <= 0xA9) ? last : 0;
+}
+
 }  // namespace
 
 std::string html_text(std::string_view text) {
   std::string result;
-  for (const char c : printable_lines(text)) {
+  const std::string shown = printable_lines(text);
+  for (size_t i = 0; i < shown.size(); ++i) {
+    const char c = shown[i];
+    if (const unsigned last = direction_control(std::string_view(shown).substr(i)); last != 0) {
+      result += fmt::format("\\u20{:x}", last - (shown[i + 1] == '\x80' ? 0x80u : 0x40u));
+      i += 2;
+      continue;
+    }
     switch (c) {
       case '&': result += "&amp;"; break;
       case '<': result += "&lt;"; break;

@@ -10,7 +10,8 @@
 namespace cepe {
 
 // The text with HTML's special characters escaped, in elements and in quoted attributes. Line breaks stay; other
-// control characters and bytes that are not UTF-8 are shown as printable() shows them.
+// control characters and bytes that are not UTF-8 are shown as printable() shows them, and characters that turn the
+// direction of writing as \u202e.
 std::string html_text(std::string_view text);
 
 // An SVG file as an image within the page. It is drawn, but not part of the document: what it holds of scripts does

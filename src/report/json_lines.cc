@@ -1,5 +1,6 @@
 #include "report/json_lines.h"
 
+#include <algorithm>
 #include <string>
 
 #include "base/error.h"

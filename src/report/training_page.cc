@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/report.h"
 #include "report/html.h"
 
 namespace cepe {

@@ -71,7 +71,8 @@ Curve smoothed(const Curve& curve, size_t window) {
   Curve result;
   for (size_t i = 0; i < curve.values.size(); ++i) {
     double sum = 0, count = 0;
-    for (size_t k = i < window ? 0 : i - window + 1; k <= i; ++k) {
+    const size_t before = (window - 1) / 2, end = std::min(i + window / 2 + 1, curve.values.size());
+    for (size_t k = i - std::min(i, before); k < end; ++k) {
       if (!std::isfinite(curve.values[k])) continue;
       sum += curve.values[k];
       ++count;

@@ -7,8 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "base/report.h"
-
 namespace cepe {
 
 // Values over steps; NaN where a value is not finite.
@@ -48,7 +46,8 @@ bool is_training(const std::filesystem::path& directory);
 // that was cut off is left out.
 TrainingRun read_training(const std::filesystem::path& directory);
 
-// The mean of each value and the `window` - 1 before it, of those that are finite; NaN where none is.
+// The mean of the `window` (at least 1) values around each, of those that are finite; NaN where none is. At the ends
+// the window is cut.
 Curve smoothed(const Curve& curve, size_t window);
 
 // At most about `points` points of the curve: of each stretch of steps the least value and the greatest, so that no

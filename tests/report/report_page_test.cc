@@ -127,6 +127,14 @@ TEST_F(ReportPageTest, LoadsNothingFromOutside) {
                               base64({reinterpret_cast<const char*>(digest.data()), digest.size()}) + "'\""));
 }
 
+TEST(HtmlText, ShowsWhatTurnsTheDirectionOfWriting) {
+  EXPECT_EQ(html_text("a\u202ab\u202ec\u2066d\u2069"), "a\\u202ab\\u202ec\\u2066d\\u2069");
+  for (const char* text : {"\u2029\u202f\u2065\u206a\u200f", "\u05d0\u0627 caf\u00e9", "", "\u20ac"}) {
+    EXPECT_EQ(html_text(text), text);
+  }
+  EXPECT_EQ(html_text("1\n2\t\x7f<'"), "1\n2\\t\\x7f&lt;&#39;");
+}
+
 TEST(Base64, AgreesWithTheStandardsExamples) {  // RFC 4648, section 10
   const std::pair<const char*, const char*> cases[] = {{"", ""},
                                                        {"f", "Zg=="},

@@ -145,8 +145,9 @@ TEST(ReadTraining, TakesStepsAndValidations) {
 TEST(Smoothed, IsTheMeanOfTheFiniteValuesInTheWindow) {
   Curve curve;
   for (const double value : {1.0, 3.0, std::nan(""), 7.0}) curve.add(static_cast<double>(curve.steps.size()), value);
-  EXPECT_THAT(smoothed(curve, 2).values, ElementsAre(1, 2, 3, 7));
-  EXPECT_THAT(smoothed(curve, 9).values, ElementsAre(1, 2, 2, testing::DoubleNear(11.0 / 3, 1e-12)));
+  EXPECT_THAT(smoothed(curve, 2).values, ElementsAre(2, 3, 7, 7));
+  EXPECT_THAT(smoothed(curve, 3).values, ElementsAre(2, 2, 5, 7));
+  EXPECT_THAT(smoothed(curve, 9).values, testing::Each(testing::DoubleNear(11.0 / 3, 1e-12)));
   EXPECT_TRUE(std::isnan(smoothed(curve, 1).values[2]));
   EXPECT_EQ(smoothed(curve, 2).steps, curve.steps);
 }
