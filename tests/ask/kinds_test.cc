@@ -291,5 +291,29 @@ TEST(Cloze, TheAnswerFillsTheGap) {
   EXPECT_GT(titles, 3u);
 }
 
+// Sentences that differ in the tower's name and number: the name has as many answers as there are towers, where the
+// number is the same; the number has one.
+TEST(Cloze, AGapThatTwoSentencesFitIsNotAskedFor) {
+  const ask_test::Sources sources;
+  const TemporaryDirectory directory;
+  std::string text;
+  for (const char* tower : {"Bergen", "Porto", "Lisbon", "Malmo", "Turku", "Narvik", "Bodo", "Molde"}) {
+    text += fmt::format("The keeper of tower {} paid exactly 12 silver coins for it. ", tower);
+  }
+  const std::string line = nlohmann::json{{"text", text}}.dump() + "\n";
+  const ShingleSet refused;
+  const AskCorpus corpus({.files = {ask_test::write(directory, "towers.jsonl", line)}}, refused, ask_test::smollm2());
+  const AskSources towers{sources.get().words, sources.get().forms, corpus, sources.get().questions};
+  size_t asked = 0;
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    AskRequest request = sources.request(seed, 1);
+    for (const AskTurn& turn : make_cloze(towers, request).turns) {
+      EXPECT_EQ(turn.answer, "12") << turn.question;
+      ++asked;
+    }
+  }
+  EXPECT_GT(asked, 20u);
+}
+
 }  // namespace
 }  // namespace cepe
