@@ -305,7 +305,7 @@ TEST(Cloze, AGapThatTwoSentencesFitIsNotAskedFor) {
   const AskCorpus corpus({.files = {ask_test::write(directory, "towers.jsonl", line)}}, refused, ask_test::smollm2());
   const AskSources towers{sources.get().words, sources.get().forms, corpus, sources.get().questions};
   size_t asked = 0;
-  for (uint64_t seed = 0; seed < 20; ++seed) {
+  for (uint64_t seed = 0; seed < 60; ++seed) {
     AskRequest request = sources.request(seed, 1);
     for (const AskTurn& turn : make_cloze(towers, request).turns) {
       EXPECT_EQ(turn.answer, "12") << turn.question;
