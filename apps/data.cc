@@ -133,6 +133,7 @@ void run_ask(const AskCommand& command, const std::vector<std::string>& override
   const AskConfig ask = read_ask_config(config, std::filesystem::path(command.config).parent_path());
   const OpenedTokenizer opened = open_tokenizer(command.model, command.base);
   const AskMaker maker(ask, *opened.tokenizer, opened.chat ? &*opened.chat : nullptr);
+  for (const std::string& left_out : ask.notes) note(left_out);
   AskWriteOptions options{.out = command.out, .threads = command.threads};
   options.progress = progress_bar("samples");
   const ShardVocabulary vocabulary{opened.tokenizer->vocabulary_size(), tokenizer_fingerprint(*opened.tokenizer)};

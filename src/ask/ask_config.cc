@@ -67,6 +67,24 @@ void check(const AskConfig& c) {
   require(kinds > 0, "kinds: all shares are 0");
 }
 
+// Shares of the kinds; those whose source is not given have none.
+void read_kinds(Config& config, AskConfig& c) {
+  const bool questions = !c.questions.empty(), articles = questions || !c.encyclopaedic.empty();
+  for (const AskKind& kind : ask_kinds()) {
+    const std::string name = kind.name;
+    double share = std::nan("");  // not given
+    Reader(config, "kinds")(kind.name, share);
+    const bool there = name == "questions" ? questions : name == "natural" ? articles : true;
+    const char* needed = name == "natural" ? "sources.encyclopaedic or sources.questions" : "sources.questions";
+    require(there || !(share > 0), "kinds.{}: {} needs {}, which is not given", name, share, needed);
+    if (!there && std::isnan(share)) {
+      c.notes.push_back(fmt::format("kinds.{} is 0: it needs {}, which is not given", name, needed));
+      share = 0;
+    }
+    c.kinds[name] = std::isnan(share) ? kind.share : share;
+  }
+}
+
 }  // namespace
 
 AskConfig read_ask_config(Config& config, const std::filesystem::path& directory) {
@@ -85,7 +103,7 @@ AskConfig read_ask_config(Config& config, const std::filesystem::path& directory
             "sources.domains: expected NAME=SHARE, found \"{}\"", entry);
     c.domains[entry.substr(0, equals)] = share;
   }
-  for (const AskKind& kind : ask_kinds()) Reader(config, "kinds")(kind.name, c.kinds[kind.name] = 1);
+  read_kinds(config, c);
   Reader(config, "samples")("count", c.count)("validation", c.validation)("held", c.held)(
       "chunk_length", c.chunk_length)("chunks", c.chunks)("chunk_weights", c.chunk_weights)(
       "decoder_tokens", c.decoder_tokens)("answer_weight", c.answer_weight)("question_weight", c.question_weight)(

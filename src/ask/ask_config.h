@@ -21,6 +21,7 @@ struct AskConfig {
 
   // [kinds]: the share of each kind of ask_kinds(), in samples
   std::map<std::string, double> kinds;
+  std::vector<std::string> notes;  // a sentence for each kind that has no share because its source was not given
 
   // [samples]
   int64_t count = 40000;                                      // for training
@@ -46,7 +47,8 @@ struct AskConfig {
 };
 
 // Reads every key above ("samples.count", ...), refuses unknown ones and values that make no sense. `directory`: of the
-// configuration, where words.txt and forms.txt are looked for.
+// configuration, where words.txt and forms.txt are looked for. A kind whose source is not given (natural needs
+// encyclopaedic or questions, questions needs questions) is left out with a note; Error where it is given a share.
 AskConfig read_ask_config(Config& config, const std::filesystem::path& directory);
 
 }  // namespace cepe

@@ -32,26 +32,31 @@ std::vector<std::filesystem::path> list_texts(const std::vector<std::string>& na
   return files;
 }
 
-// A file of questions, of which the questions and gold passages count, or of texts.
-void add_refused(const std::string& entry, ShingleSet& shingles) {
-  const std::string path = entry.substr(0, entry.find(';'));
+// Whether a file of JSON holds questions: by its name, or one a line by its first line.
+bool holds_questions(const std::string& path) {
   const std::string plain = plain_file_name(path);
-  bool questions = plain.ends_with(".json");
-  if (is_json_lines(path)) {
-    TextFile file(path);
-    std::string line;
-    const bool some = file.next_line(line);
-    const nlohmann::json first = some ? nlohmann::json::parse(line, nullptr, false) : nlohmann::json();
-    questions = first.is_object() && first.contains("question");
-  }
-  if (!questions) {
-    read_text_file(path, "", [&](TextDocument document) { shingles.add(document.text); });
+  if (plain.ends_with(".json") || plain.ends_with(".ndjson")) return true;
+  if (!is_json_lines(path)) return false;
+  TextFile file(path);
+  std::string line;
+  if (!file.next_line(line)) return false;
+  const nlohmann::json first = nlohmann::json::parse(line, nullptr, false);
+  return first.is_object() && (first.contains("question") || !first.contains("text"));
+}
+
+// A file of questions, of which all questions and all gold passages count, or of texts.
+void add_refused(const std::string& text, ShingleSet& shingles) {
+  const QuestionEntry entry = parse_question_entry(text);
+  if (!holds_questions(entry.path)) {
+    require(entry.choice.lines == QuestionChoice::Lines::all, "refuse.files: {}: lines= is for questions, found texts",
+            text);
+    read_text_file(entry.path, "", [&](TextDocument document) { shingles.add(document.text); });
     return;
   }
-  const AskQuestionFile file = read_question_file(entry, "", QuestionChoice::HotpotQa::measuring);
-  for (const AskQuestion& question : file.questions) {
+  const QuestionSet set = read_questions(entry.path, QuestionForm::automatic, entry.choice);
+  for (const OpenQuestion& question : set.questions) {
     shingles.add(question.question);
-    for (const size_t gold : question.gold) shingles.add(file.passages[gold].text);
+    for (const size_t gold : question.gold) shingles.add(set.passages[gold].text);
   }
 }
 
@@ -61,7 +66,7 @@ ShingleSet read_refused(const AskConfig& config) {
   return shingles;
 }
 
-QuestionPool read_questions(const AskConfig& config, const ShingleSet& refused) {
+QuestionPool read_pool(const AskConfig& config, const ShingleSet& refused) {
   std::vector<AskQuestionFile> files;
   for (const std::string& entry : config.questions)
     files.push_back(read_question_file(entry, "", QuestionChoice::HotpotQa::training));
@@ -80,7 +85,7 @@ struct AskMaker::Part {
                 .encyclopaedic = config.encyclopaedic,
                 .max_shared = config.max_shared},
                refused, tokenizer),
-        questions(read_questions(config, refused)),
+        questions(read_pool(config, refused)),
         layout(tokenizer, config.chat > 0 ? chat : nullptr,
                {.chunk_length = config.chunk_length,
                 .most_chunks = config.most_chunks(),
@@ -103,12 +108,11 @@ struct AskMaker::Drawn {
   AskSample sample;
 };
 
-AskMaker::AskMaker(const AskConfig& config, const Tokenizer& tokenizer, const AskChat* chat)
-    : config_(config), part_(std::make_unique<Part>(config, tokenizer, chat)) {
+AskMaker::AskMaker(const AskConfig& config, const Tokenizer& tokenizer, const AskChat* chat) : config_(config) {
   require(config.chat == 0 || chat != nullptr,
-          "samples.chat: {} of the samples are chats, but the model has no chat "
-          "template",
+          "samples.chat: {} of the samples are chats, but the model has no chat template: set samples.chat to 0",
           config.chat);
+  part_ = std::make_unique<Part>(config, tokenizer, chat);
   const auto& relations = part_->forms.relations;
   const bool some = std::any_of(relations.begin(), relations.end(), [](const AskRelation& r) { return !r.held; });
   const bool held =
@@ -117,11 +121,47 @@ AskMaker::AskMaker(const AskConfig& config, const Tokenizer& tokenizer, const As
   require(held || (config.held == 0 && config.validation == 0),
           "{}: expected H forms, for samples.held and samples.validation, found none", config.forms.string());
   require(part_->words.has("relation"), "{}: expected a list [relation], found none", config.words.string());
+  require_sources();
+}
+
+// Before anything is written: each kind that has a share has something to be made of, in training and in validation.
+void AskMaker::require_sources() const {
+  require(config_.validation + config_.held == 0 || part_->corpus.has({.validation = true}),
+          "samples.validation, samples.held: no text is kept for them: expected a domain of two documents or more");
+  for (const bool validation : {false, true}) {
+    if (validation && config_.validation == 0) continue;
+    const char* split = validation ? "validation (samples.validation)" : "training";
+    const bool questions = part_->questions.has(validation);
+    const bool articles = part_->corpus.has({.validation = validation, .encyclopaedic = true});
+    require(questions || share("questions") == 0,
+            "kinds.questions: sources.questions has no questions for {}: give more or set kinds.questions to 0", split);
+    require(questions || articles || share("natural") == 0,
+            "kinds.natural: sources.encyclopaedic and sources.questions have no text for {}: give more or set "
+            "kinds.natural to 0",
+            split);
+  }
+}
+
+double AskMaker::share(const std::string& kind) const {
+  const auto found = config_.kinds.find(kind);
+  return found == config_.kinds.end() ? 0 : found->second;
+}
+
+// What validation goes through in turn.
+std::vector<std::string> AskMaker::validation_kinds() const {
+  std::vector<std::string> kinds;
+  for (const AskKind& kind : ask_kinds()) {
+    if (share(kind.name) > 0) kinds.emplace_back(kind.name);
+  }
+  kinds.emplace_back(kHeldKind);
+  return kinds;
 }
 
 AskMaker::~AskMaker() = default;
 
-int64_t AskMaker::validation_count() const { return config_.validation * static_cast<int64_t>(ask_kinds().size() + 1); }
+int64_t AskMaker::validation_count() const {
+  return config_.validation * static_cast<int64_t>(validation_kinds().size());
+}
 
 int64_t AskMaker::draw_chunks(AskRandom& random) const {
   const std::vector<double> weights(config_.chunk_weights.begin(), config_.chunk_weights.end());
@@ -132,11 +172,11 @@ int64_t AskMaker::draw_chunks(AskRandom& random) const {
 std::string AskMaker::choose_kind(AskSplit split, int64_t i, AskRandom& random) const {
   if (split == AskSplit::held) return kHeldKind;
   if (split == AskSplit::validation) {
-    const size_t at = static_cast<size_t>(i) % (ask_kinds().size() + 1);
-    return at < ask_kinds().size() ? ask_kinds()[at].name : kHeldKind;
+    const std::vector<std::string> kinds = validation_kinds();
+    return kinds[static_cast<size_t>(i) % kinds.size()];
   }
   std::vector<double> shares;
-  for (const AskKind& kind : ask_kinds()) shares.push_back(config_.kinds.at(kind.name));
+  for (const AskKind& kind : ask_kinds()) shares.push_back(share(kind.name));
   return ask_kinds()[random.weighted(shares)].name;
 }
 
@@ -151,7 +191,7 @@ AskMaker::Drawn AskMaker::draw(AskSplit split, int64_t i) const {
                        .chunks = chunks,
                        .chunk_length = config_.chunk_length,
                        .decoder_tokens = config_.decoder_tokens,
-                       .validation = split == AskSplit::validation,
+                       .validation = split != AskSplit::training,
                        .held_forms = kind == kHeldKind,
                        .unanswerable = config_.unanswerable,
                        .max_passages = config_.passages};
@@ -173,7 +213,8 @@ AskMaker::Drawn AskMaker::draw(AskSplit split, int64_t i) const {
     if (attempt % 3 == 0) chunks = chunks > config_.most_chunks() / 2 ? chunks * 9 / 10 : chunks + chunks / 4 + 1;
     if (attempt % kSameKind == 0 && split == AskSplit::training) kind = choose_kind(split, i, random);
   }
-  fail("sample {} ({}): nothing could be asked of the sources in {} attempts", i, kind, kAttempts);
+  fail("sample {} ({}): nothing could be asked of the sources in {} attempts: give more or set kinds.{} to 0", i, kind,
+       kAttempts, kind);
 }
 
 AskSample AskMaker::make(AskSplit split, int64_t i) const { return draw(split, i).sample; }
@@ -182,11 +223,10 @@ std::string AskMaker::held_question(int64_t i) const {
   const Drawn drawn = draw(AskSplit::held, i);
   const AskTurn& turn = drawn.draft.turns.front();
   nlohmann::json documents = nlohmann::json::array(), gold = nlohmann::json::array();
-  for (size_t d = 0; d < drawn.draft.documents.size(); ++d) {
-    const AskDocument& document = drawn.draft.documents[d];
+  for (const AskDocument& document : drawn.draft.documents) {
     documents.push_back({{"title", document.title}, {"text", document.text}});
-    if (holds_answer(document.text, turn.answer)) gold.push_back(d);
   }
+  if (turn.document) gold.push_back(*turn.document);
   return json_text({{"id", fmt::format("held-{}", i)},
                     {"question", turn.question},
                     {"answers", nlohmann::json::array({turn.answer})},

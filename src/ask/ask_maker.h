@@ -24,17 +24,18 @@ struct AskSourceCounts {
 class AskMaker {
  public:
   // Reads all sources into memory: the texts take as many bytes as they have, passages and their index some six times
-  // theirs. tokenizer and chat (null: none) must outlive the maker.
+  // theirs. tokenizer and chat (null: none) must outlive the maker. Error where chats are asked for without a template,
+  // and where a kind with a share has no source, or none kept for validation.
   AskMaker(const AskConfig& config, const Tokenizer& tokenizer, const AskChat* chat);
   ~AskMaker();
 
-  // Sample i of a split. Thread-safe. Validation goes through the kinds in turn, facts in held-out forms ("held")
-  // among them; so i runs to validation_count(). Error where no kind can be made of the sources.
+  // Sample i of a split. Thread-safe. Validation goes in turn through the kinds that have a share, facts in held-out
+  // forms ("held") among them; so i runs to validation_count(). Error where no kind can be made of the sources.
   AskSample make(AskSplit split, int64_t i) const;
   int64_t validation_count() const;
 
   // A question in a form that is kept out of training, as one line of JSON: "id", "question", "answers",
-  // "documents" and "gold", the places of those that hold the answer.
+  // "documents" and "gold", the place of the one that got the statement.
   std::string held_question(int64_t i) const;
 
   AskSourceCounts counts() const;
@@ -44,6 +45,9 @@ class AskMaker {
   struct Part;
   Drawn draw(AskSplit split, int64_t i) const;
   std::string choose_kind(AskSplit split, int64_t i, AskRandom& random) const;
+  void require_sources() const;
+  double share(const std::string& kind) const;
+  std::vector<std::string> validation_kinds() const;
   int64_t draw_chunks(AskRandom& random) const;
 
   AskConfig config_;

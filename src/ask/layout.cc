@@ -33,6 +33,13 @@ AskLayout::AskLayout(const Tokenizer& tokenizer, const AskChat* chat, AskLayoutO
     : tokenizer_(tokenizer), chat_(chat), options_(options) {
   require(tokenizer.eos().has_value(), "answers end with the end-of-text token, but the tokenizer has none");
   end_ = *tokenizer.eos();
+  // A space of its own before " b" shows.
+  std::vector<TokenId> pieces = tokenizer.encode("a");
+  for (const TokenId token : tokenizer.encode(" b")) pieces.push_back(token);
+  apart_ = pieces == tokenizer.encode("a b");
+  const std::string prompt = "Question: Who?\nAnswer:", answer = " Anna Hale";
+  require(encode_after(prompt, answer, false) && encode_after(prompt + answer, "\n\n" + prompt, false),
+          "the tokenizer encodes a prompt otherwise when its answer follows, so that answers cannot be told apart");
   if (!chat_) return;
   const std::string first = render({{"user", "A?"}}, true);
   const std::string later = render({{"user", "A?"}, {"assistant", "B"}, {"user", "C?"}}, true);
@@ -48,6 +55,19 @@ std::string AskLayout::render(const std::vector<ChatMessage>& messages, bool ope
                                       .bos_token = text(tokenizer_.bos()),
                                       .eos_token = text(tokenizer_.eos()),
                                       .special_tokens = chat_->special_tokens});
+}
+
+// The tokens of `text` behind `before`; nothing where the tokens of `before` are others when `text` follows.
+std::optional<std::vector<TokenId>> AskLayout::encode_after(const std::string& before, const std::string& text,
+                                                            bool special) const {
+  const EncodeOptions options{.add_special_tokens = before.empty() && !special, .parse_special_tokens = special};
+  if (apart_ || before.empty()) return tokenizer_.encode(text, options);
+  const std::vector<TokenId> shorter = tokenizer_.encode(before, options);
+  const std::vector<TokenId> longer = tokenizer_.encode(before + text, options);
+  if (longer.size() < shorter.size() || !std::equal(shorter.begin(), shorter.end(), longer.begin())) {
+    return std::nullopt;
+  }
+  return std::vector<TokenId>(longer.begin() + static_cast<std::ptrdiff_t>(shorter.size()), longer.end());
 }
 
 std::vector<std::string> document_texts(const AskDraft& draft, AskRandom& random) {
@@ -110,16 +130,18 @@ bool AskLayout::add_turn(const std::vector<TokenId>& prompt, const std::vector<T
 void AskLayout::add_questions(const AskDraft& draft, AskRandom& random, AskSample& sample) const {
   const Labels labels = random.chance(kOtherLabels) ? random.pick(kOthers) : kUsual;
   bool closed = true;
+  std::string done;  // the text so far
   for (size_t t = 0; t < draft.turns.size(); ++t) {
     const AskTurn& turn = draft.turns[t];
     std::string text = decoder_length(sample) == 0 ? draft.decoder_text : "";
     if (!text.empty() || decoder_length(sample) > 0) text += "\n\n";
     text += turn.wording.empty() ? labels.question + turn.question + labels.answer : turn.wording + turn.answer_prefix;
-    const EncodeOptions options{.add_special_tokens = decoder_length(sample) == 0, .parse_special_tokens = false};
     const bool question = turn.wording.empty() && (t > 0 || draft.decoder_text.empty());
-    const bool added =
-        add_turn(tokenizer_.encode(text, options),
-                 tokenizer_.encode(" " + turn.answer, {.parse_special_tokens = false}), question, sample);
+    const auto prompt = encode_after(done, text, false);
+    done += text;
+    const auto answer = encode_after(done, " " + turn.answer, false);
+    done += " " + turn.answer;
+    const bool added = prompt && answer && add_turn(*prompt, *answer, question, sample);
     if (!added) break;
     closed = !turn.open;
     if (turn.open) break;
@@ -137,13 +159,12 @@ void AskLayout::add_chat(const AskDraft& draft, AskSample& sample) const {
     const std::string text = render(messages, true);
     require(text.starts_with(done), "the chat template does not go on from the text of the conversation before it");
     const std::string prefix(trimmed(turn.answer_prefix));
-    std::vector<TokenId> prompt = tokenizer_.encode(text.substr(done.size()));
-    if (!prefix.empty()) {
-      const std::vector<TokenId> more = tokenizer_.encode(prefix, {.parse_special_tokens = false});
-      prompt.insert(prompt.end(), more.begin(), more.end());
-    }
+    auto prompt = encode_after(done, text.substr(done.size()), true);
+    const auto more = encode_after(text, prefix, false);
+    if (prompt && more && !prefix.empty()) prompt->insert(prompt->end(), more->begin(), more->end());
     const std::string answer = (prefix.empty() ? "" : " ") + turn.answer;
-    if (!add_turn(prompt, tokenizer_.encode(answer, {.parse_special_tokens = false}), turn.wording.empty(), sample)) {
+    const auto tokens = encode_after(text + prefix, answer, false);
+    if (!prompt || !more || !tokens || !add_turn(*prompt, *tokens, turn.wording.empty(), sample)) {
       messages.pop_back();
       break;
     }
@@ -153,10 +174,10 @@ void AskLayout::add_chat(const AskDraft& draft, AskSample& sample) const {
   if (messages.empty()) return;
   // What the template writes behind the last answer: its first token ends the turn.
   const std::string text = render(messages, false);
-  const std::vector<TokenId> rest = text.starts_with(done) && text.size() > done.size()
-                                        ? tokenizer_.encode(text.substr(done.size()))
-                                        : std::vector<TokenId>{end_};
-  add_piece(std::span(rest).first(1), options_.answer_weight, sample);
+  std::optional<std::vector<TokenId>> rest;
+  if (text.starts_with(done)) rest = encode_after(done, text.substr(done.size()), true);
+  if (!rest || rest->empty()) rest = std::vector<TokenId>{end_};
+  add_piece(std::span(*rest).first(1), options_.answer_weight, sample);
 }
 
 std::optional<AskSample> AskLayout::lay_out(const AskDraft& draft, bool chat, AskRandom& random) const {

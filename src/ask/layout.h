@@ -39,10 +39,13 @@ struct AskLayoutOptions {
 // in its first token, as it will be generated. A further question follows behind an empty line, whose first token is
 // scored as the end of the answer; behind the last answer the end-of-text token is. In a chat each question is a user's
 // message, and the template's first token behind an answer is scored.
+//
+// Prompt and answer are encoded apart where a tokenizer allows it. One that puts a space of its own before a text
+// (SentencePiece) encodes the whole text up to each boundary; a turn's tokens are what is new.
 class AskLayout {
  public:
-  // chat: null for none. Error where the tokenizer has no end-of-text token, or the chat template does not go on from
-  // a conversation's earlier text.
+  // chat: null for none. Error where the tokenizer has no end-of-text token or encodes a text otherwise when more
+  // follows, or the chat template does not go on from a conversation's earlier text.
   AskLayout(const Tokenizer& tokenizer, const AskChat* chat, AskLayoutOptions options);
 
   // Nothing where the context has more chunks than allowed or the first question and answer do not fit the decoder;
@@ -53,6 +56,8 @@ class AskLayout {
   void add_context(const AskDraft& draft, AskRandom& random, AskSample& sample) const;
   void add_questions(const AskDraft& draft, AskRandom& random, AskSample& sample) const;
   void add_chat(const AskDraft& draft, AskSample& sample) const;
+  std::optional<std::vector<TokenId>> encode_after(const std::string& before, const std::string& text,
+                                                   bool special) const;
   bool add_turn(const std::vector<TokenId>& prompt, const std::vector<TokenId>& answer, bool scored_question,
                 AskSample& sample) const;
   void add_piece(std::span<const TokenId> tokens, double weight, AskSample& sample) const;
@@ -62,6 +67,7 @@ class AskLayout {
   const AskChat* chat_;
   AskLayoutOptions options_;
   TokenId end_;
+  bool apart_ = true;  // pieces of a text have the tokens of the text
 };
 
 // The documents of a draft as the context has them, in a random way of showing titles and numbers.

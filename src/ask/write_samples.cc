@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
+#include <mutex>
 #include <set>
 #include <thread>
 
@@ -14,25 +15,31 @@ namespace {
 
 constexpr int64_t kBatch = 512;  // samples made at once
 
-// Calls make(0), ..., make(count - 1) on several threads; the first error is thrown.
+// Calls make(0), ..., make(count - 1) on several threads. The error of the least index is thrown; no call begins after
+// one.
 void in_parallel(int64_t count, int64_t threads, const std::function<void(int64_t)>& make) {
-  std::atomic<int64_t> next{0};
-  std::vector<std::exception_ptr> errors(static_cast<size_t>(threads));
-  const auto work = [&](int64_t thread) {
-    try {
-      for (int64_t i = next++; i < count; i = next++) make(i);
-    } catch (...) {
-      errors[static_cast<size_t>(thread)] = std::current_exception();
+  std::atomic<int64_t> next{0}, failed{count};
+  std::exception_ptr error;
+  std::mutex mutex;
+  const auto work = [&] {
+    // Indices are given out in order: of those below a failed one, all have begun.
+    for (int64_t i = next++; i < failed; i = next++) {
+      try {
+        make(i);
+      } catch (...) {
+        const std::scoped_lock lock(mutex);
+        if (i >= failed) continue;
+        failed = i;
+        error = std::current_exception();
+      }
     }
   };
   {
     std::vector<std::jthread> workers;
-    for (int64_t t = 1; t < threads; ++t) workers.emplace_back(work, t);
-    work(0);
+    for (int64_t t = 1; t < threads; ++t) workers.emplace_back(work);
+    work();
   }
-  for (const std::exception_ptr& error : errors) {
-    if (error) std::rethrow_exception(error);
-  }
+  if (error) std::rethrow_exception(error);
 }
 
 void count(const AskSample& sample, std::map<std::string, AskKindCounts>& counts) {
@@ -75,14 +82,17 @@ class SampleWriter {
   }
 
   void write_held(int64_t questions) {
-    std::vector<std::string> lines(static_cast<size_t>(questions));
-    in_parallel(questions, threads_, [&](int64_t i) { lines[static_cast<size_t>(i)] = maker_.held_question(i); });
     const std::filesystem::path path = options_.out / "held.jsonl";
     AtomicFile file(path);
-    for (const std::string& line : lines) file.write(line + "\n");
+    for (int64_t done = 0; done < questions; done += kBatch) {
+      std::vector<std::string> lines(static_cast<size_t>(std::min(kBatch, questions - done)));
+      in_parallel(static_cast<int64_t>(lines.size()), threads_,
+                  [&](int64_t i) { lines[static_cast<size_t>(i)] = maker_.held_question(done + i); });
+      for (const std::string& line : lines) file.write(line + "\n");
+      advance(static_cast<int64_t>(lines.size()));
+    }
     file.commit();
     written.files.push_back(path);
-    advance(questions);
   }
 
   AskWritten written;
@@ -127,13 +137,14 @@ AskWritten write_samples(const AskMaker& maker, const AskConfig& config, const S
   make_directory(options.out / "valid", config.validation > 0 ? 1 : 0);
   SampleWriter writer(maker, vocabulary, options);
   writer.set_total(config.count + maker.validation_count() + config.held);
+  // The small ones first: what cannot be made shows before the work of the others.
+  if (config.validation > 0)
+    writer.write_shard("valid/" + shard_name(0), AskSplit::validation, 0, maker.validation_count());
+  if (config.held > 0) writer.write_held(config.held);
   for (int64_t first = 0, shard = 0; first < config.count; first += config.shard_samples, ++shard) {
     writer.write_shard("train/" + shard_name(shard), AskSplit::training, first,
                        std::min(config.shard_samples, config.count - first));
   }
-  if (config.validation > 0)
-    writer.write_shard("valid/" + shard_name(0), AskSplit::validation, 0, maker.validation_count());
-  if (config.held > 0) writer.write_held(config.held);
   return std::move(writer.written);
 }
 

@@ -20,7 +20,7 @@ TEST(AskConfig, ReadsAndRefuses) {
       read(directory, texts + "domains = [\"books=2.5\"]\n[kinds]\nfacts = 3\n[samples]\nseed = 7\n");
   EXPECT_EQ(config.domains.at("books"), 2.5);
   EXPECT_EQ(config.kinds.at("facts"), 3);
-  EXPECT_EQ(config.kinds.at("pairs"), 1);
+  EXPECT_EQ(config.kinds.at("pairs"), 2);
   EXPECT_EQ(config.seed, 7);
   EXPECT_EQ(config.forms, directory / "forms.txt");
 
@@ -34,6 +34,29 @@ TEST(AskConfig, ReadsAndRefuses) {
   EXPECT_EQ(refused("[samples]\nchunk_weights = [1]\n"), "samples.chunks: 5 classes, but samples.chunk_weights has 1");
   EXPECT_EQ(refused("domains = [\"books\"]\n"), "sources.domains: expected NAME=SHARE, found \"books\"");
   EXPECT_EQ(error_of([&] { read(directory, "[samples]\nseed = 1\n"); }), "sources.texts: no texts given");
+}
+
+TEST(AskConfig, KindsWithoutASourceAreLeftOut) {
+  const TemporaryDirectory directory;
+  const std::string texts = "[sources]\ntexts = [\"a.jsonl\"]\n";
+  const AskConfig bare = read(directory, texts);
+  EXPECT_EQ(bare.kinds.at("natural"), 0);
+  EXPECT_EQ(bare.kinds.at("questions"), 0);
+  EXPECT_EQ(bare.notes,
+            (std::vector<std::string>{
+                "kinds.natural is 0: it needs sources.encyclopaedic or sources.questions, which is not given",
+                "kinds.questions is 0: it needs sources.questions, which is not given"}));
+  const AskConfig articles = read(directory, texts + "encyclopaedic = [\"a\"]\n");
+  EXPECT_EQ(articles.kinds.at("natural"), 2.5);
+  EXPECT_EQ(articles.notes.size(), 1u);
+  const AskConfig all = read(directory, texts + "questions = [\"q.json\"]\n[kinds]\nnatural = 0\n");
+  EXPECT_EQ(all.kinds.at("natural"), 0);
+  EXPECT_EQ(all.kinds.at("questions"), 5);
+  EXPECT_TRUE(all.notes.empty());
+  EXPECT_EQ(error_of([&] { read(directory, texts + "[kinds]\nquestions = 3\n"); }),
+            "kinds.questions: 3 needs sources.questions, which is not given");
+  EXPECT_EQ(error_of([&] { read(directory, texts + "[kinds]\nnatural = 1\n"); }),
+            "kinds.natural: 1 needs sources.encyclopaedic or sources.questions, which is not given");
 }
 
 TEST(AskConfig, TheShippedOneIsWhole) {

@@ -65,16 +65,63 @@ TEST(FileQuestions, UnanswerableOnesHoldNoAnswer) {
 
 TEST(FileQuestions, ValidationHasPassagesOfItsOwn) {
   const ask_test::Sources sources;
-  std::set<std::string> training, validation;
-  for (uint64_t seed = 0; seed < 300; ++seed) {
-    AskRequest request = sources.request(seed, 2);
-    for (const AskTurn& turn : make_file_questions(sources.get(), request).turns) training.insert(turn.question);
+  const QuestionPool& pool = sources.get().questions;
+  std::set<std::string> training, validation, passages, others;
+  for (uint64_t seed = 0; seed < 600; ++seed) {
+    AskRequest request = sources.request(seed, 1 + static_cast<int64_t>(seed % 30));
+    for (const bool natural : {false, true}) {
+      const AskDraft draft = (natural ? make_natural : make_file_questions)(sources.get(), request);
+      if (!natural) {
+        for (const AskTurn& turn : draft.turns) training.insert(turn.question);
+      }
+      for (const AskDocument& document : draft.documents) passages.insert(document.text);
+    }
     AskRequest other = sources.request(seed, 2);
     other.validation = true;
     for (const AskTurn& turn : make_file_questions(sources.get(), other).turns) validation.insert(turn.question);
   }
-  for (const std::string& question : validation) EXPECT_FALSE(training.contains(question)) << question;
+  for (const std::string& question : validation) {
+    EXPECT_FALSE(training.contains(question)) << question;
+    // The passage that the question is about, by the number of the rock or barn.
+    std::smatch number;
+    ASSERT_TRUE(std::regex_search(question, number, std::regex("(ock|arn) \\d+ ?")));
+    for (const std::string& passage : passages) {
+      EXPECT_EQ((passage + " ").find(number.str() + (number.str().back() == ' ' ? "" : " ")), std::string::npos)
+          << passage;
+    }
+  }
   EXPECT_GE(validation.size(), 2u);
+  EXPECT_EQ(pool.drawable(false).size() + pool.drawable(true).size(), pool.passages().size());
+  EXPECT_EQ(pool.drawable(true).size(), 3u);  // one of six, two of sixty
+}
+
+TEST(FileQuestions, PassagesOfSeveralFilesAreOne) {
+  // Two files on the same passages, and questions that share their first passage: nothing may stand on both sides.
+  std::vector<AskQuestionFile> files(2);
+  for (AskQuestionFile& file : files) {
+    for (size_t p = 0; p < 100; ++p) {
+      file.passages.push_back({"", fmt::format("passage {}", p), ""});
+      file.questions.push_back({fmt::format("one {}", p), {"a"}, {p}});
+      file.questions.push_back({fmt::format("both {}", p), {"a"}, {p, (p + 1) % 100}});
+    }
+  }
+  const QuestionPool pool(std::move(files), ShingleSet(), 8);
+  EXPECT_EQ(pool.passages().size(), 100u);
+  std::set<size_t> gold[2];
+  for (uint64_t seed = 0; seed < 3000; ++seed) {
+    for (const bool validation : {false, true}) {
+      AskRandom random{seed};
+      for (const AskQuestion* question : pool.draw(random, validation)) {
+        gold[validation].insert(question->gold.begin(), question->gold.end());
+      }
+    }
+  }
+  EXPECT_GE(gold[1].size(), 4u);
+  EXPECT_GE(gold[0].size(), 80u);
+  for (const size_t passage : gold[1]) {
+    EXPECT_FALSE(gold[0].contains(passage)) << passage;
+    EXPECT_FALSE(pool.may_stand(passage, false));
+  }
 }
 
 }  // namespace

@@ -53,6 +53,9 @@ TEST(Forms, MalformedFilesAreRefusedByLine) {
   EXPECT_EQ(refused("# phone P num\nS {e} has it.\n"), ":2: expected a form with {e} and {v}, found \"{e} has it.\"");
   EXPECT_EQ(refused(good + "R Who?\n"), ":4: expected a form with {v} and without {e}, found \"Who?\"");
   EXPECT_EQ(refused(good + "X {e} {v}\n"), ":4: expected S, H, Q, R or W, found \"X\"");
+  EXPECT_EQ(refused(good + "S {e} has {v} of {x}.\n"), ":4: expected no tags but {e}, {v} and {r}, found \"{x}.\"");
+  EXPECT_EQ(refused(good + "S The {r} of {e} is {v}.\n"),
+            ":4: {r} in the relation phone, whose first question has none");
   EXPECT_EQ(refused(good + "plain\n"), ":4: expected S, H, Q, R or W and a space, found \"plain\"");
   EXPECT_EQ(refused(good + "W {s} {nothing}\n"), ":4: there is no list \"nothing\"");
   EXPECT_EQ(refused("# phone P num\nS {e} has {v}.\n" + good),

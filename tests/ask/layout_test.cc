@@ -4,6 +4,7 @@
 
 #include "ask/ask_fixture.h"
 #include "base/error_of.h"
+#include "text/tokenizer_golden.h"
 
 namespace cepe {
 namespace {
@@ -95,6 +96,31 @@ TEST(Layout, ChunksNeverCrossDocuments) {
   EXPECT_FALSE(small.lay_out(draft, false, random).has_value());
   draft.turns[0].answer = one;
   EXPECT_FALSE(AskLayout(smollm2(), nullptr, {.decoder_tokens = 20}).lay_out(draft, false, random).has_value());
+}
+
+// SentencePiece puts a space before every text that it encodes: the tokens are those of the whole text, so that it is
+// decoded as it was, and the prompt's are those of the prompt alone.
+TEST(Layout, SentencePieceTokensAreThoseOfTheWholeText) {
+  for (const char* name : {"bpe.model", "unigram.model"}) {
+    const auto tokenizer = load_sentencepiece(golden::directory() / name);
+    const AskLayout layout(*tokenizer, nullptr, {});
+    AskRandom random = usual();
+    const auto sample = layout.lay_out(kDraft, false, random);
+    ASSERT_TRUE(sample.has_value()) << name;
+    const std::string prompt = "Question: Who?\nAnswer:", text = prompt + " Anna Hale\n\nQuestion: When?\nAnswer: 1871";
+    std::vector<TokenId> decoder, expected = tokenizer->encode(text, {.add_special_tokens = true});
+    size_t at = 0, first = 0;
+    for (const SamplePiece& piece : sample->pieces) {
+      if (!piece.context && first == 0) first = static_cast<size_t>(piece.length);
+      if (!piece.context)
+        decoder.insert(decoder.end(), sample->tokens.begin() + static_cast<std::ptrdiff_t>(at),
+                       sample->tokens.begin() + static_cast<std::ptrdiff_t>(at + static_cast<size_t>(piece.length)));
+      at += static_cast<size_t>(piece.length);
+    }
+    expected.push_back(*tokenizer->eos());
+    EXPECT_EQ(decoder, expected) << name;
+    EXPECT_EQ(first, tokenizer->encode(prompt, {.add_special_tokens = true}).size()) << name;
+  }
 }
 
 constexpr const char* kChatMl =

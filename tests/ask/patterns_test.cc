@@ -29,6 +29,21 @@ TEST(Patterns, AskAboutLives) {
                                    Asked{"Who is Ada Quill?", "a Welsh chemist and writer"}));
 }
 
+TEST(Patterns, AWarWasNotBorn) {
+  EXPECT_THAT(asked("Salt War", "The Salt War (3 May 1541 – 4 June 1542) was a war between the king and the town.\n"),
+              UnorderedElementsAre(Asked{"What was the Salt War?", "a war between the king and the town"}));
+  EXPECT_THAT(asked("Ada Quill", "Ada Quill (3 May 1841 – 4 June 1902) was a Welsh chemist in Cardiff.\n"),
+              testing::Contains(Asked{"When did Ada Quill die?", "4 June 1902"}));
+}
+
+TEST(Patterns, AWordThatBeginsASentenceNeedsTheArticle) {
+  EXPECT_THAT(asked("Tower Bridge", "Some first sentence stands here. Construction was completed in 1961 by many."),
+              UnorderedElementsAre(Asked{"In the article \"Tower Bridge\", when was Construction completed?", "1961"}));
+  EXPECT_THAT(asked("Linbridge", "Some first sentence stands here. Linbridge was founded in 1361 by many."),
+              UnorderedElementsAre(Asked{"When was Linbridge founded?", "1361"}));
+  EXPECT_THAT(asked("Ada Quill", "Some first sentence stands here. Ada Quill died in December at last."), IsEmpty());
+}
+
 TEST(Patterns, AskAboutStatements) {
   EXPECT_THAT(asked("Marble Hall",
                     "Marble Hall is a large ruined theatre near the river, known for its dome. Marble Hall was "

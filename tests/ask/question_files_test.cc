@@ -31,6 +31,20 @@ TEST(QuestionFiles, SquadAndFlat) {
   const AskQuestionFile flat = read_question_file("flat.json", directory.path(), QuestionChoice::HotpotQa::training);
   EXPECT_EQ(flat.passages.size(), 1u);
   EXPECT_THAT(flat.questions[1].answers, ElementsAre("C", "C one", "other"));
+  // Case and accents may differ; an answer that stands nowhere is none, but yes and no need not stand.
+  write(directory, "found.json",
+        R"([{"context": "The CAF\u00c9 is red.", "question": "Q", "answer": ["tea", "caf\u00e9"]},
+                                     {"context": "The cafe is red.", "question": "R", "answer": "blue"},
+                                     {"context": "The cafe is red.", "question": "S", "answer": "Yes"}])");
+  const AskQuestionFile found = read_question_file("found.json", directory.path(), QuestionChoice::HotpotQa::training);
+  ASSERT_EQ(found.questions.size(), 2u);
+  EXPECT_EQ(found.questions[0].answers[0], "caf\u00e9");
+  EXPECT_EQ(found.questions[1].question, "S");
+  // A title that the file does not have is none.
+  write(directory, "untitled.json", R"({"data": [{"paragraphs": [{"context": "C one", "qas": [
+      {"id": "1", "question": "Q", "answers": [{"text": "one", "answer_start": 2}]}]}]}]})");
+  EXPECT_EQ(read_question_file("untitled.json", directory.path(), QuestionChoice::HotpotQa::training).passages[0].title,
+            "");
 }
 
 TEST(QuestionFiles, HotpotQaIsTrainedOnWhereItDoesNotMeasure) {
@@ -65,11 +79,13 @@ TEST(QuestionFiles, LinesOddAndEven) {
                          "\n",
                          i);
   }
-  write(directory, "n.jsonl", lines);
+  write(directory, "n.jsonl",
+        lines + R"({"question": "P", "answers": ["x"], "ctxs": [{"text": "an x"}, {"text": "b"}]})" + "\n");
   const auto odd = read_question_file("n.jsonl;lines=odd", directory.path(), QuestionChoice::HotpotQa::training);
-  ASSERT_EQ(odd.questions.size(), 2u);
+  ASSERT_EQ(odd.questions.size(), 3u);
   EXPECT_EQ(odd.questions[1].question, "Q3");
   EXPECT_EQ(odd.passages[odd.questions[1].gold.at(0)].text, "has A3");
+  EXPECT_EQ(odd.passages[odd.questions[2].gold.at(0)].text, "an x");
   const auto even = read_question_file("n.jsonl;lines=even", directory.path(), QuestionChoice::HotpotQa::training);
   ASSERT_EQ(even.questions.size(), 2u);
   EXPECT_EQ(even.questions[0].question, "Q2");

@@ -14,7 +14,9 @@ namespace cepe {
 namespace {
 
 using ask_test::config_in;
+using ask_test::corpus_jsonl;
 using ask_test::smollm2;
+using ask_test::write;
 
 AskConfig small(const TemporaryDirectory& directory) {
   AskConfig config = config_in(directory);
@@ -43,12 +45,12 @@ TEST(WriteSamples, TheSameBytesForAnyNumberOfThreads) {
   }
   AskConfig other = config;
   other.seed = 2;
-  EXPECT_NE(sha256_file(one.files[0]), sha256_file(write_to(other, directory / "other", 1).files[0]));
+  EXPECT_NE(sha256_file(one.files[2]), sha256_file(write_to(other, directory / "other", 1).files[2]));
   // A sample does not depend on how many are made: the second shard's first one is sample 50 of any run.
   other = config;
   other.shard_samples = 90;
   const AskWritten whole = write_to(other, directory / "whole", 2);
-  const TokenShard all(whole.files[0]), second(one.files[1]);
+  const TokenShard all(whole.files[2]), second(one.files[3]);
   EXPECT_EQ(all.documents().size(), 90u);
   EXPECT_EQ(all.documents()[50].length, second.documents()[0].length);
   EXPECT_EQ(all.pieces(50), second.pieces(0));
@@ -67,7 +69,9 @@ TEST(WriteSamples, SamplesKeepTheRules) {
       for (const SamplePiece& piece : shard.pieces(d)) {
         chunks += piece.context ? 1 : 0;
         decoder += piece.context ? 0 : piece.length;
-        if (piece.context) EXPECT_LE(piece.length, config.chunk_length);
+        if (piece.context) {
+          EXPECT_LE(piece.length, config.chunk_length);
+        }
       }
       EXPECT_GE(chunks, 1);
       EXPECT_LE(chunks, 12);
@@ -110,8 +114,12 @@ TEST(WriteSamples, HeldQuestionsAreJsonLines) {
     std::string answer = item.at("answers").at(0);
     if (text.find(answer) == std::string::npos) answer[0] = static_cast<char>(std::toupper(answer[0]));
     EXPECT_NE(text.find(answer), std::string::npos) << line;
-    for (const nlohmann::json& gold : item.at("gold")) EXPECT_LT(gold.get<size_t>(), item.at("documents").size());
-    EXPECT_FALSE(item.at("gold").empty());
+    ASSERT_EQ(item.at("gold").size(), 1u);
+    std::string gold = item.at("documents").at(item.at("gold")[0].get<size_t>()).at("text");
+    for (std::string* one : {&gold, &answer}) {
+      for (char& c : *one) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    }
+    EXPECT_NE(gold.find(answer), std::string::npos) << line;
   }
   EXPECT_EQ(ids.size(), 12u);
 }
@@ -121,7 +129,10 @@ TEST(WriteSamples, WhatIsMissingIsSaid) {
   AskConfig config = small(directory);
   config.chat = 0.5;
   EXPECT_EQ(error_of([&] { AskMaker(config, smollm2(), nullptr); }),
-            "samples.chat: 0.5 of the samples are chats, but the model has no chat template");
+            "samples.chat: 0.5 of the samples are chats, but the model has no chat template: set samples.chat to 0");
+  // Said before the sources are read.
+  config.texts = {"nowhere.jsonl"};
+  EXPECT_TRUE(error_of([&] { AskMaker(config, smollm2(), nullptr); }).starts_with("samples.chat"));
   config = small(directory);
   config.domains = {{"books", 1}};
   EXPECT_EQ(error_of([&] { AskMaker(config, smollm2(), nullptr); }),
@@ -129,9 +140,67 @@ TEST(WriteSamples, WhatIsMissingIsSaid) {
   config = small(directory);
   config.questions.clear();
   config.kinds = {{"questions", 1}};
-  for (const AskKind& kind : ask_kinds()) config.kinds.try_emplace(kind.name, 0);
-  EXPECT_NE(error_of([&] { write_to(config, directory / "out", 1); }).find("nothing could be asked of the sources"),
-            std::string::npos);
+  EXPECT_EQ(error_of([&] { write_to(config, directory / "out", 1); }),
+            "kinds.questions: sources.questions has no questions for training: give more or set kinds.questions to 0");
+  config.kinds = {{"natural", 1}};
+  config.encyclopaedic.clear();
+  EXPECT_EQ(error_of([&] { write_to(config, directory / "out", 1); }),
+            "kinds.natural: sources.encyclopaedic and sources.questions have no text for training: give more or set "
+            "kinds.natural to 0");
+  // One paragraph is for training, none is left for validation.
+  config = small(directory);
+  config.questions = {write(directory, "one.json",
+                            R"([{"context": "Ada lives here.", "question": "Who lives here?", "answer": "Ada"}])")};
+  EXPECT_EQ(error_of([&] { write_to(config, directory / "out", 1); }),
+            "kinds.questions: sources.questions has no questions for validation (samples.validation): give more or set "
+            "kinds.questions to 0");
+  config = small(directory);
+  config.texts = {write(directory, "one.txt", "One text by itself. It is all there is.")};
+  config.encyclopaedic.clear();
+  EXPECT_EQ(error_of([&] { write_to(config, directory / "out", 1); }),
+            "samples.validation, samples.held: no text is kept for them: expected a domain of two documents or more");
+  EXPECT_FALSE(std::filesystem::exists(directory / "out"));
+}
+
+// The shipped configuration with nothing but texts.
+TEST(WriteSamples, TextsAloneAreEnough) {
+  const TemporaryDirectory directory;
+  Config file = Config::from_file("configs/ask/smollm2.toml");
+  file.override_with("sources.texts=" + write(directory, "texts.jsonl", corpus_jsonl()));
+  for (const char* key : {"samples.count=30", "samples.validation=2", "samples.held=3", "samples.chat=0"})
+    file.override_with(key);
+  const AskConfig config = read_ask_config(file, "configs/ask");
+  const AskWritten written = write_to(config, directory / "out", 2);
+  EXPECT_EQ(written.validation.size(), 7u);  // six kinds, and held-out forms
+  for (const auto& [kind, counts] : written.validation) EXPECT_EQ(counts.samples, 2) << kind;
+  EXPECT_FALSE(written.training.contains("natural"));
+  EXPECT_FALSE(written.training.contains("questions"));
+  EXPECT_EQ(TokenShard(directory / "out/train/00.tokens").documents().size(), 30u);
+}
+
+// Questions without an answer or a passage may not train either.
+TEST(WriteSamples, RefusedFilesAreReadWhole) {
+  const TemporaryDirectory directory;
+  const auto left_out = [&](const std::string& name, const std::string& text, const std::string& settings = "") {
+    AskConfig config = config_in(directory);
+    config.refuse = {write(directory, name, text) + settings};
+    const AskMaker maker(config, smollm2(), nullptr);
+    return maker.counts().refused_questions;
+  };
+  EXPECT_EQ(left_out("none.jsonl", R"({"question": "Who is in none of the files at all?", "answer": "x"})"), 0);
+  // No answer and no passage, in the forms that have none, plain lines and .ndjson.
+  EXPECT_EQ(left_out("nq.jsonl", R"({"question": "Who keeps the lighthouse of rock 3?", "answer": ["x"]})"), 1);
+  EXPECT_EQ(
+      left_out("f.ndjson", R"({"id": "1", "question": "In which shade was barn 7 painted?", "golden_answers": ["x"]})"),
+      1);
+  EXPECT_EQ(
+      left_out("squad2.json", R"({"data": [{"title": "T", "paragraphs": [{"context": "Nothing is said.", "qas": [)"
+                              R"({"id": "1", "question": "How many lamps has the lighthouse of rock 5?", )"
+                              R"("is_impossible": true, "answers": []}]}]}]})"),
+      6);  // the same run of eight words asks of all six rocks
+  const std::string path = (directory / "t.txt").string();
+  EXPECT_EQ(error_of([&] { left_out("t.txt", "A text.", ";lines=odd"); }),
+            "refuse.files: " + path + ";lines=odd: lines= is for questions, found texts");
 }
 
 }  // namespace

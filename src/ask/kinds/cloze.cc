@@ -71,6 +71,14 @@ std::vector<Gap> gaps(std::string_view sentence) {
   return found;
 }
 
+// How many lines have the text of a sentence before and after its gap: two give two answers.
+int64_t count_alike(const std::vector<std::string>& lines, std::string_view sentence, const Gap& gap) {
+  const std::string_view before = sentence.substr(0, gap.begin), after = sentence.substr(gap.begin + gap.size);
+  return std::count_if(lines.begin(), lines.end(), [&](const std::string& line) {
+    return line.size() >= before.size() + after.size() && line.starts_with(before) && line.ends_with(after);
+  });
+}
+
 bool is_prose(std::string_view sentence) {
   const auto words = std::count(sentence.begin(), sentence.end(), ' ') + 1;
   const bool begins = is_capital(sentence.substr(0, 2)) || sentence[0] == '"' || sentence.starts_with("A ");
@@ -101,6 +109,10 @@ AskDraft make_cloze(const AskSources& sources, AskRequest& request) {
     pieces.push_back(split_sentences(document.text));
   }
   draft.titles = titles.size() == draft.documents.size() && titles.size() > 1 && !titles.contains("");
+  std::vector<std::string> lines;
+  for (const auto& of_document : pieces) {
+    for (const std::string_view piece : of_document) lines.push_back(on_one_line(piece));
+  }
   std::set<std::string> asked;
   const int64_t turns = random.log_between(1, 20);
   for (int i = 0; i < kTries && static_cast<int64_t>(draft.turns.size()) < turns; ++i) {
@@ -117,6 +129,7 @@ AskDraft make_cloze(const AskSources& sources, AskRequest& request) {
     const std::vector<Gap> found = gaps(sentence);
     if (found.empty()) continue;
     const Gap gap = random.pick(found);
+    if (count_alike(lines, sentence, gap) != 1) continue;
     const std::string blank = random.pick(kBlanks);
     std::string shown = sentence;
     shown.replace(gap.begin, gap.size, blank);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,7 +20,8 @@ struct AskTurn {
   // A wording of its own instead of "Question: ...", with how the answer begins (as Question of tasks/example.h);
   // in a chat the wording is the message.
   std::string wording = {}, answer_prefix = {};
-  bool open = false;  // the answer ends anywhere: no end is scored, and no turn follows
+  bool open = false;                    // the answer ends anywhere: no end is scored, and no turn follows
+  std::optional<size_t> document = {};  // of facts: the place of the document that has the statement
 };
 
 struct AskDraft {
@@ -55,6 +57,7 @@ struct AskRequest {
 // A kind of sample. A draft without turns: the draw was not possible, and another is asked for.
 struct AskKind {
   const char* name;
+  double share;  // where the configuration gives none
   AskDraft (*make)(const AskSources& sources, AskRequest& request);
 };
 
@@ -75,10 +78,10 @@ const std::vector<AskKind>& ask_kinds();
 // Excerpts to hide things in, of about so many tokens.
 std::vector<AskDocument> draw_haystack(const AskSources& sources, AskRequest& request, int64_t tokens);
 // Puts the statements between sentences and lines of the documents, at random places but in their order; into one new
-// document where there are none.
-void hide_statements(std::vector<AskDocument>& documents, const std::vector<std::string>& statements,
-                     AskRandom& random);
-// "a, b and c"; "a, b, c" where `and_word` is empty.
+// document where there are none. -> the place of each statement's document.
+std::vector<size_t> hide_statements(std::vector<AskDocument>& documents, const std::vector<std::string>& statements,
+                                    AskRandom& random);
+// "a, b and c" with the word "and"; "a, b, and c" with ", and"; "a, b, c" with an empty one.
 std::string join_list(const std::vector<std::string>& items, const std::string& and_word);
 
 }  // namespace cepe

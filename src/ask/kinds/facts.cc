@@ -15,6 +15,7 @@ enum class Mix { any, one_relation, one_form, one_entity };
 struct Stated {
   AskFact fact;
   const AskRelation* relation;
+  size_t document = 0;
 };
 
 bool is_generic(const AskRelation& relation) { return relation.questions.front().find("{r}") != std::string::npos; }
@@ -38,11 +39,15 @@ class FactMaker {
     if (!alone) {
       draft.documents = draw_haystack(sources_, request_, request_.tokens() - count * kStatementTokens);
     }
-    hide_statements(draft.documents, statements_, random_);
+    const std::vector<size_t> hidden_in = hide_statements(draft.documents, statements_, random_);
+    for (size_t i = 0; i < stated_.size(); ++i) stated_[i].document = hidden_in[i];
     random_.shuffle(stated_);
     std::string all;
     for (const AskDocument& document : draft.documents) all += document.text + "\n";
-    for (const Stated& stated : stated_) draft.turns.push_back(ask(stated, all));
+    for (const Stated& stated : stated_) {
+      draft.turns.push_back(ask(stated, all));
+      draft.turns.back().document = stated.document;
+    }
     return draft;
   }
 

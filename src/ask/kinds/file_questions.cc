@@ -4,6 +4,7 @@
 
 #include "ask/kinds/draft.h"
 #include "base/error.h"
+#include "tasks/questions/question_scores.h"
 
 namespace cepe {
 namespace {
@@ -51,7 +52,11 @@ class PassageChooser {
  public:
   PassageChooser(const AskSources& sources, AskRequest& request, const AskQuestion& question,
                  const std::vector<size_t>& gold)
-      : sources_(sources), request_(request), question_(question), taken_(gold.begin(), gold.end()) {}
+      : sources_(sources),
+        request_(request),
+        question_(question),
+        finder_(question.answers),
+        taken_(gold.begin(), gold.end()) {}
 
   // Passages beside the gold ones. Without gold: none that holds an answer.
   std::vector<size_t> others(int64_t count, bool without_answer) {
@@ -63,9 +68,10 @@ class PassageChooser {
       if (static_cast<double>(chosen.size()) >= static_cast<double>(count) * near_share) break;
       add(passage, without_answer, chosen);
     }
-    const auto all = static_cast<int64_t>(sources_.questions.passages().size());
-    for (int64_t tries = 0; tries < 4 * count && static_cast<int64_t>(chosen.size()) < count; ++tries) {
-      add(static_cast<size_t>(request_.random.below(all)), without_answer, chosen);
+    // Random ones are of training in validation, too, where there are few of its own.
+    const std::vector<size_t>& all = sources_.questions.drawable(false);
+    for (int64_t tries = 0; tries < 4 * count && !all.empty() && static_cast<int64_t>(chosen.size()) < count; ++tries) {
+      add(request_.random.pick(all), without_answer, chosen);
     }
     return chosen;
   }
@@ -73,16 +79,15 @@ class PassageChooser {
  private:
   void add(size_t passage, bool without_answer, std::vector<size_t>& chosen) {
     const std::string& text = sources_.questions.passages()[passage].text;
-    const auto& answers = question_.answers;
-    const bool holds = std::any_of(answers.begin(), answers.end(),
-                                   [&](const std::string& answer) { return holds_answer(text, answer); });
-    if ((without_answer && holds) || !taken_.insert(passage).second) return;
+    if (!sources_.questions.may_stand(passage, request_.validation)) return;
+    if ((without_answer && finder_.found_in(text)) || !taken_.insert(passage).second) return;
     chosen.push_back(passage);
   }
 
   const AskSources& sources_;
   AskRequest& request_;
   const AskQuestion& question_;
+  AnswerFinder finder_;
   std::set<size_t> taken_;
 };
 

@@ -39,8 +39,8 @@ std::vector<AskDocument> draw_haystack(const AskSources& sources, AskRequest& re
   return documents;
 }
 
-void hide_statements(std::vector<AskDocument>& documents, const std::vector<std::string>& statements,
-                     AskRandom& random) {
+std::vector<size_t> hide_statements(std::vector<AskDocument>& documents, const std::vector<std::string>& statements,
+                                    AskRandom& random) {
   if (documents.empty()) {
     AskDocument document;
     const bool sentences = std::all_of(statements.begin(), statements.end(), ends_with_stop);
@@ -49,7 +49,7 @@ void hide_statements(std::vector<AskDocument>& documents, const std::vector<std:
       document.text += (document.text.empty() ? "" : separator) + statement;
     }
     documents.push_back(std::move(document));
-    return;
+    return std::vector<size_t>(statements.size(), 0);
   }
   std::vector<std::vector<std::string_view>> pieces;
   std::vector<double> sizes;
@@ -80,22 +80,26 @@ void hide_statements(std::vector<AskDocument>& documents, const std::vector<std:
     }
     documents[d].text = std::move(text);
   }
+  std::vector<size_t> hidden_in;
+  for (const auto& [d, p] : places) hidden_in.push_back(d);
+  return hidden_in;
 }
 
 std::string join_list(const std::vector<std::string>& items, const std::string& and_word) {
   std::string text;
   for (size_t i = 0; i < items.size(); ++i) {
     const bool last = i > 0 && i + 1 == items.size() && !and_word.empty();
-    text += (i == 0 ? "" : last ? " " + and_word + " " : ", ") + items[i];
+    const std::string and_part = (and_word.starts_with(',') ? "" : " ") + and_word + " ";
+    text += (i == 0 ? "" : last ? and_part : ", ") + items[i];
   }
   return text;
 }
 
 const std::vector<AskKind>& ask_kinds() {
-  static const std::vector<AskKind> kinds = {{"facts", make_facts},     {"needles", make_needles},
-                                             {"pairs", make_pairs},     {"variables", make_variables},
-                                             {"recall", make_recall},   {"cloze", make_cloze},
-                                             {"natural", make_natural}, {"questions", make_file_questions}};
+  static const std::vector<AskKind> kinds = {{"facts", 5, make_facts},       {"needles", 2.5, make_needles},
+                                             {"pairs", 2, make_pairs},       {"variables", 1, make_variables},
+                                             {"recall", 2.5, make_recall},   {"cloze", 1, make_cloze},
+                                             {"natural", 2.5, make_natural}, {"questions", 5, make_file_questions}};
   return kinds;
 }
 

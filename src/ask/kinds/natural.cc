@@ -28,11 +28,11 @@ std::vector<AskDocument> draw_articles(const AskSources& sources, AskRequest& re
 // Passages of question files.
 std::vector<AskDocument> draw_passages(const AskSources& sources, AskRequest& request) {
   std::vector<AskDocument> documents;
-  const auto& passages = sources.questions.passages();
+  const std::vector<size_t>& passages = sources.questions.drawable(request.validation);
   std::set<std::string> titles;
   int64_t left = request.tokens();
-  for (int tries = 0; tries < 400 && left > 50; ++tries) {
-    const Passage& passage = request.random.pick(passages);
+  for (int tries = 0; tries < 400 && !passages.empty() && left > 50; ++tries) {
+    const Passage& passage = sources.questions.passages()[request.random.pick(passages)];
     const auto tokens = static_cast<int64_t>(passage.text.size() / 4);
     if (passage.title.empty() || tokens > left || !titles.insert(passage.title).second) continue;
     left -= std::max(tokens, request.chunk_length / 2);
@@ -47,7 +47,9 @@ AskDraft make_natural(const AskSources& sources, AskRequest& request) {
   constexpr size_t kMostTurns = 24;
   AskDraft draft;
   draft.titles = true;
-  const bool passages = !request.validation && !sources.questions.passages().empty() && request.random.chance(0.4);
+  const bool articles = sources.corpus.has({.validation = request.validation, .encyclopaedic = true});
+  const bool passages =
+      !sources.questions.drawable(request.validation).empty() && (request.random.chance(0.4) || !articles);
   draft.documents = passages ? draw_passages(sources, request) : draw_articles(sources, request);
   std::map<std::string, std::set<std::string>> answers;
   for (const AskDocument& document : draft.documents) {

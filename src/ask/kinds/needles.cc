@@ -75,6 +75,11 @@ struct Needle {
   std::vector<std::string> values;
 };
 
+struct Stated {
+  std::string text, value;
+  size_t needle;  // its place
+};
+
 class NeedleMaker {
  public:
   NeedleMaker(const AskSources& sources, AskRequest& request)
@@ -88,12 +93,17 @@ class NeedleMaker {
     const int64_t least = std::min<int64_t>(most, ask_ == Ask::one ? 1 : 4);
     const int64_t count =
         nothing_else ? most : random_.log_between(least, std::max(least, std::min<int64_t>(most, 60)));
-    std::vector<std::string> statements = draw_needles(count);
+    std::vector<Stated> stated = draw_needles(count);
     AskDraft draft;
     if (!nothing_else) draft.documents = draw_haystack(sources_, request_, request_.tokens() - count * each);
-    random_.shuffle(statements);
+    // Statements are hidden in this order, and a key's values are asked for in it.
+    random_.shuffle(stated);
+    std::vector<std::string> statements;
+    for (Stated& one : stated) {
+      statements.push_back(std::move(one.text));
+      needles_[one.needle].values.push_back(std::move(one.value));
+    }
     hide_statements(draft.documents, statements, random_);
-    order_values(draft);
     ask(draft);
     return draft;
   }
@@ -139,49 +149,29 @@ class NeedleMaker {
     return replaced(replaced(std::move(text), "{e}", key), "{v}", value);
   }
 
-  std::vector<std::string> draw_needles(int64_t count) {
-    std::vector<std::string> statements;
+  // Statements of all keys; their values are given to the keys by the caller.
+  std::vector<Stated> draw_needles(int64_t count) {
+    std::vector<Stated> stated;
     std::set<std::string> seen;
-    const int64_t values = ask_ == Ask::values ? random_.between(2, 5) : 1;
-    while (static_cast<int64_t>(statements.size()) < count) {
-      Needle needle{draw(key_, true), {}};
-      if (needle.key.size() < 3) needle.key += "-" + draw(Kind::words, true);
-      if (!seen.insert(needle.key).second) needle.key += "-" + std::to_string(seen.size());
-      seen.insert(needle.key);
-      for (int64_t v = 0; v < values; ++v) {
-        needle.values.push_back(draw(value_, false));
-        const std::string form = statement_.empty() ? random_.pick(kStatements) : statement_;
-        statements.push_back(fill(form, needle.key, needle.values.back()));
-      }
-      if (values > 1 &&
-          std::set<std::string>(needle.values.begin(), needle.values.end()).size() < needle.values.size()) {
-        for (size_t v = 0; v < needle.values.size(); ++v) statements.pop_back();
-        seen.erase(needle.key);
+    const int64_t most = ask_ == Ask::values ? random_.between(2, 5) : 1;
+    while (static_cast<int64_t>(stated.size()) < count) {
+      std::string key = draw(key_, true);
+      if (key.size() < 3) key += "-" + draw(Kind::words, true);
+      if (seen.contains(key)) key += "-" + std::to_string(seen.size());
+      std::set<std::string> values;
+      for (int64_t v = 0; v < most; ++v) values.insert(draw(value_, false));
+      if (static_cast<int64_t>(values.size()) < most) {
         digits_ = std::max<int64_t>(digits_, 3);
         continue;
       }
-      needles_.push_back(std::move(needle));
+      if (!seen.insert(key).second) continue;
+      for (const std::string& value : values) {
+        const std::string form = statement_.empty() ? random_.pick(kStatements) : statement_;
+        stated.push_back({fill(form, key, value), value, needles_.size()});
+      }
+      needles_.push_back({std::move(key), {}});
     }
-    return statements;
-  }
-
-  // Values of a key in the order in which the text gives them.
-  void order_values(const AskDraft& draft) {
-    if (ask_ != Ask::values) return;
-    std::string all;
-    for (const AskDocument& document : draft.documents) all += document.text + "\n";
-    for (Needle& needle : needles_) {
-      std::vector<std::pair<size_t, std::string>> placed;
-      for (const std::string& value : needle.values) placed.emplace_back(place_of(all, needle.key, value), value);
-      std::sort(placed.begin(), placed.end());
-      for (size_t v = 0; v < placed.size(); ++v) needle.values[v] = placed[v].second;
-    }
-  }
-  // Where a line or sentence holds both, by the first of the statements that may have been chosen.
-  size_t place_of(const std::string& all, const std::string& key, const std::string& value) const {
-    size_t best = std::string::npos;
-    for (const char* form : kStatements) best = std::min(best, all.find(fill(form, key, value)));
-    return best;
+    return stated;
   }
 
   void ask(AskDraft& draft) {
@@ -199,7 +189,9 @@ class NeedleMaker {
         keys.push_back(needles_[k].key);
         values.push_back((named && count > 1 && !ruler ? needles_[k].key + ": " : "") + needles_[k].values[0]);
       }
-      add_turn(draft, count == 1 ? keys[0] : join_list(keys, count > 2 ? ", and" : "and"), values, ruler);
+      // RULER writes "a, and b" of two as well.
+      const bool comma = count > 2 || (ruler && draft.turns.empty());
+      add_turn(draft, join_list(keys, comma ? ", and" : "and"), values, ruler);
       i += count;
     }
   }

@@ -15,6 +15,7 @@ constexpr int64_t kMostPairs = 400;
 // {k} and {v} of each line, what stands before and after all of them, and between two.
 struct Layout {
   const char *before, *line, *between, *after;
+  char separator = 0;  // of CSV: what holds it is quoted
 };
 constexpr Layout kLayouts[] = {
     {"{", "\"{k}\": \"{v}\"", ",\n ", "}"},
@@ -24,8 +25,8 @@ constexpr Layout kLayouts[] = {
     {"", "{k}: {v}", "\n", ""},
     {"settings:\n", "  {k}: {v}", "\n", ""},
     {"", "{k}: \"{v}\"", "\n", ""},
-    {"key,value\n", "{k},{v}", "\n", ""},
-    {"", "{k};{v}", "\n", ""},
+    {"key,value\n", "{k},{v}", "\n", "", ','},
+    {"", "{k};{v}", "\n", "", ';'},
     {"key\tvalue\n", "{k}\t{v}", "\n", ""},
     {"| key | value |\n| --- | --- |\n", "| {k} | {v} |", "\n", ""},
     {"", "{k} = {v}", "\n", ""},
@@ -86,6 +87,14 @@ std::string filled(std::string text, const std::string& key, const std::string& 
   return out;
 }
 
+// A cell of CSV (RFC 4180): in quotes where it holds the separator or a quote.
+std::string csv_cell(const std::string& cell, char separator) {
+  if (separator == 0 || cell.find_first_of({separator, '"'}) == std::string::npos) return cell;
+  std::string quoted = "\"";
+  for (const char c : cell) quoted += c == '"' ? "\"\"" : std::string(1, c);
+  return quoted + "\"";
+}
+
 int64_t cost_of(const std::string& list) {
   return list == "uuid" ? 26 : list == "hex" || list == "url" ? 16 : list == "email" || list == "phone" ? 13 : 7;
 }
@@ -114,7 +123,7 @@ AskDraft make_list(const AskSources& sources, AskRequest& request) {
   const int64_t most = std::clamp<int64_t>(request.tokens() * 9 / 10 / each, 5, kMostPairs);
   const int64_t count = random.chance(0.4) ? most : random.log_between(5, most);
   std::vector<std::pair<std::string, std::string>> pairs;
-  std::set<std::string> keys;
+  std::set<std::string> keys, values;
   std::string list = layout.before;
   for (int64_t i = 0; i < count; ++i) {
     std::string key = sources.words.draw(key_type, random);
@@ -122,7 +131,8 @@ AskDraft make_list(const AskSources& sources, AskRequest& request) {
     if (!keys.insert(key).second) continue;
     std::string value = sources.words.draw(value_type, random);
     list += pairs.empty() ? "" : layout.between;
-    list += filled(layout.line, key, value, pairs.size() + 1);
+    list += filled(layout.line, csv_cell(key, layout.separator), csv_cell(value, layout.separator), pairs.size() + 1);
+    values.insert(value);
     pairs.emplace_back(std::move(key), std::move(value));
   }
   list += layout.after;
@@ -130,6 +140,7 @@ AskDraft make_list(const AskSources& sources, AskRequest& request) {
   random.shuffle(pairs);
   const bool backwards = random.chance(0.15);
   for (const auto& [key, value] : pairs) {
+    if (keys.contains(value) || values.contains(key)) continue;  // a key or a value?
     if (backwards && count_occurrences(list, value) == 1) {
       draft.turns.push_back({filled(random.pick(kReverse), key, value, 0), key});
     } else {
@@ -159,7 +170,7 @@ std::string record_line(int layout, const std::vector<Column>& columns, const st
   for (size_t c = 0; c < cells.size(); ++c) {
     const std::string name = c == 0 ? "name" : columns[c - 1].name;
     switch (layout) {
-      case 0: line += (c ? ";" : "") + cells[c]; break;
+      case 0: line += (c ? ";" : "") + csv_cell(cells[c], ';'); break;
       case 1: line += cells[c] + " | "; break;
       case 2: line += (c == 0 ? cells[c] + ":" : (c > 1 ? ", " : " ") + name + " " + cells[c]); break;
       case 3: line += c == 0 ? cells[c] + "\"" : ", \"" + name + "\": \"" + cells[c] + "\""; break;

@@ -71,7 +71,11 @@ class ArticleReader {
     turns_.push_back({std::move(question), std::string(answer)});
   }
   // The question, or what names the article where the subject alone does not say what is meant.
-  void add(Subject kind, const std::string& question, std::string_view answer) {
+  void add(const std::string& subject, const std::string& question, std::string_view answer) {
+    Subject kind = subject_kind(subject);
+    // "Construction was completed in 1961": a word that begins a sentence need not be a name.
+    const bool word = subject.find(' ') == std::string::npos && title_.find(subject) == std::string::npos;
+    if (kind == Subject::strong && word) kind = Subject::weak;
     if (kind == Subject::strong) {
       add(capitalised(question), answer);
     } else if (kind == Subject::weak && !title_.empty()) {
@@ -96,9 +100,22 @@ class ArticleReader {
     const size_t second = dash == 0 ? 0 : date_length(rest.substr(dash), true);
     const bool life = second > 0 && dash + second == rest.size();
     if (!life && !(born && rest.empty())) return;
+    // Wars and reigns have two dates as well.
+    const bool person = born || is_person(std::string_view(sentence).substr(sentence.find(')', open)));
+    if (!person) return;
     person_ = true;
     add(fmt::format("When was {} born?", title_), inside.substr(0, length));
     if (life) add(fmt::format("When did {} die?", title_), rest.substr(dash, second));
+  }
+
+  // Whether a sentence goes on with what a person is: " was a French painter in Rome".
+  static bool is_person(std::string_view after) {
+    for (const std::string_view verb : {" is a", " was a", " is the", " was the"}) {
+      const size_t at = after.find(verb);
+      if (at == std::string_view::npos) continue;
+      return names_person(after.substr(at + verb.size()));
+    }
+    return false;
   }
 
   // "TITLE ... is a ..."
@@ -143,6 +160,11 @@ class ArticleReader {
         "chemist",   "guitarist", "pianist",    "drummer",  "songwriter", "novelist",  "businessman",   "architect",
         "soldier",   "explorer",  "missionary", "priest",   "theologian", "skater",    "cricketer",     "cyclist",
         "immigrant", "activist",  "diplomat",   "judge",    "engineer",   "dancer",    "filmmaker",     "photographer"};
+    // "a war between the king and the town" is none.
+    for (const char* stop :
+         {", ", ".", " of ", " in ", " by ", " between ", " against ", " for ", " who ", " which "}) {
+      what = what.substr(0, what.find(stop));
+    }
     for (const std::string_view person : kPersons) {
       const size_t at = what.find(person);
       const size_t end = at + person.size();
@@ -166,8 +188,7 @@ class ArticleReader {
         const size_t length = date_length(rest, day);
         if (length == 0 || (length < rest.size() && (rest[length] == '-' || rest[length] == '/'))) continue;
         const std::string subject = sentence.substr(0, at);
-        add(subject_kind(subject), fmt::format("when {} {} {}?", verb, in_question(subject), event),
-            rest.substr(0, length));
+        add(subject, fmt::format("when {} {} {}?", verb, in_question(subject), event), rest.substr(0, length));
       }
     }
   }
@@ -185,7 +206,7 @@ class ArticleReader {
         if (length < 4 || !ends_name(after) || count_words(name) > 6) continue;
         const std::string subject = sentence.substr(0, at);
         const bool now = verb[0] == 'i' && std::string_view(act.past) == "owned";
-        add(subject_kind(subject), fmt::format("who {} {}?", now ? "owns" : act.past, in_question(subject)), name);
+        add(subject, fmt::format("who {} {}?", now ? "owns" : act.past, in_question(subject)), name);
       }
     }
   }
@@ -220,10 +241,9 @@ class ArticleReader {
       const std::string_view rest = std::string_view(sentence).substr(at + std::string_view(place.middle).size());
       const size_t length = name_length(rest, true);
       // A month is no place, and "Paris and London" is more than one.
-      if (length < 4 || rest.substr(length).starts_with(" and ") || date_length(rest, false) > 0) continue;
+      if (length < 4 || rest.substr(length).starts_with(" and ") || begins_with_month(rest)) continue;
       const std::string subject = sentence.substr(0, at);
-      add(subject_kind(subject), fmt::format(fmt::runtime(place.question), in_question(subject)),
-          rest.substr(0, length));
+      add(subject, fmt::format(fmt::runtime(place.question), in_question(subject)), rest.substr(0, length));
     }
   }
 
@@ -238,7 +258,7 @@ class ArticleReader {
       while (length > 0 && rest[length - 1] == ',') --length;
       const std::string subject = sentence.substr(0, at);
       if (length > 0 && !rest.substr(length).starts_with(" million")) {
-        add(subject_kind(subject),
+        add(subject,
             fmt::format("what {} the population of {}?", middle[3] == 's' ? "is" : "was", in_question(subject)),
             rest.substr(0, length));
       }
@@ -252,8 +272,7 @@ class ArticleReader {
     const bool plural = things.ends_with("s") && !things.ends_with("ss") && count_words(things) <= 2;
     const std::string subject = sentence.substr(0, at);
     if (plural && things.size() > 3 && name_length(things, false) == 0) {
-      add(subject_kind(subject), fmt::format("how many {} does {} have?", things, in_question(subject)),
-          rest.substr(0, length));
+      add(subject, fmt::format("how many {} does {} have?", things, in_question(subject)), rest.substr(0, length));
     }
   }
 
@@ -282,7 +301,7 @@ class ArticleReader {
       const bool list = after.starts_with(",") && std::string_view(naming.middle) == " is bordered by ";
       const std::string subject = sentence.substr(0, at);
       if (list || count_words(what) > naming.words || what.size() < 3) continue;
-      add(subject_kind(subject), fmt::format(fmt::runtime(naming.question), in_question(subject)), what);
+      add(subject, fmt::format(fmt::runtime(naming.question), in_question(subject)), what);
     }
     for (const char* middle : {" is the capital of ", " is the capital and largest city of "}) {
       const size_t at = sentence.find(middle);

@@ -77,6 +77,8 @@ size_t date_length(std::string_view text, bool whole) {
   return year == 0 || (whole && !day) ? 0 : at + year;
 }
 
+bool begins_with_month(std::string_view text) { return is_one_of(word_at(text, 0), kMonths); }
+
 size_t name_length(std::string_view text, bool commas) {
   size_t end = 0;
   for (size_t at = 0; at < text.size();) {

@@ -9,6 +9,8 @@ namespace cepe {
 // The length of a date at the beginning of the text: "1956", "June 1956", "12 June 1956", "June 12, 1956"; 0: none.
 // `whole`: with day, month and year only.
 size_t date_length(std::string_view text, bool whole);
+// Whether the text begins with the name of a month.
+bool begins_with_month(std::string_view text);
 // The length of a name at the beginning: capitalised words, "of", "the", "de", "von" and the like between them; with
 // `commas` also "Springfield, Illinois". 0: none.
 size_t name_length(std::string_view text, bool commas);

@@ -65,6 +65,14 @@ bool is_prose(std::string_view text) {
   return static_cast<double>(plain) > 0.94 * static_cast<double>(text.size());
 }
 
+bool has_empty_line(std::string_view text) {
+  for (size_t at = text.find('\n'); at != std::string_view::npos; at = text.find('\n', at + 1)) {
+    const size_t next = text.find_first_not_of(" \t\r", at + 1);
+    if (next != std::string_view::npos && text[next] == '\n') return true;
+  }
+  return false;
+}
+
 int64_t count_words(std::string_view text) {
   int64_t count = 0;
   bool inside = false;
@@ -194,8 +202,10 @@ AskDraft make_recall(const AskSources& sources, AskRequest& request) {
   if (draft.documents.empty()) return draft;
   const bool one = draft.documents.size() == 1 && request.tokens() <= request.decoder_tokens * 6 / 10;
   if (one && request.random.chance(0.5)) {
+    draft.documents[0].title.clear();  // it is not a part of the text that is asked for
     const std::string& text = draft.documents[0].text;
     if (request.random.chance(0.5)) {
+      if (has_empty_line(trimmed(text))) return draft;  // which ends an answer
       draft.turns.push_back({request.random.pick(kWhole), std::string(trimmed(text))});
     } else {  // the warm-up of CEPE: the decoder writes what the encoder reads
       const auto [quote, answer] = split_words(text, request.random.between(1, 8));

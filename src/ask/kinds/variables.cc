@@ -156,6 +156,10 @@ AskDraft make_counts(const AskSources& sources, AskRequest& request) {
                                  : static_cast<double>(rest);
     list.insert(list.end(), static_cast<size_t>(std::max(count, 1.0)), vocabulary[k]);
   }
+  // The least common of those that are asked for must come more often than the next.
+  const auto last = static_cast<size_t>(common) - 1;
+  const auto count_of = [&](size_t k) { return std::count(list.begin(), list.end(), vocabulary[k]); };
+  if (vocabulary.size() > last + 1 && count_of(last) <= count_of(last + 1)) return {};
   random.shuffle(list);
   std::string text;
   for (size_t i = 0; i < list.size(); ++i) text += (i ? " " : "") + (coded ? "" : fmt::format("{}. ", i + 1)) + list[i];

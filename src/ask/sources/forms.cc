@@ -49,6 +49,7 @@ class FormsReader {
       require(words_.has(list), "{}: there is no list of words \"{}\"", file_.where(), list);
     }
     where_ = file_.where();
+    relation_tag_.clear();
     forms_.relations.push_back(std::move(relation));
   }
 
@@ -58,6 +59,18 @@ class FormsReader {
     const bool statements = !(last.held ? last.held_statements : last.statements).empty();
     require(statements && !last.questions.empty(), "{}: the relation {} needs a statement ({}) and a question (Q)",
             where_, last.name, last.held ? "H" : "S");
+    const bool generic = holds(last.questions.front(), "{r}");
+    require(generic || relation_tag_.empty(), "{}: {{r}} in the relation {}, whose first question has none",
+            relation_tag_, last.name);
+  }
+
+  void check_tags(const std::string& text) const {
+    for (size_t at = text.find_first_of("{}"); at != std::string::npos; at = text.find_first_of("{}", at)) {
+      const std::string tag = text.substr(at, 3);
+      require(tag == "{e}" || tag == "{v}" || tag == "{r}",
+              "{}: expected no tags but {{e}}, {{v}} and {{r}}, found \"{}\"", file_.where(), text.substr(at));
+      at += tag.size();
+    }
   }
 
   void add_form(char letter, std::string text) {
@@ -75,6 +88,8 @@ class FormsReader {
     }
     require(!forms_.relations.empty(), "{}: a form before the first relation", file_.where());
     AskRelation& relation = forms_.relations.back();
+    check_tags(text);
+    if (holds(text, "{r}") && relation_tag_.empty()) relation_tag_ = file_.where();
     switch (letter) {
       case 'S':
         check(entity && value, "{e} and {v}");
@@ -101,7 +116,8 @@ class FormsReader {
   TextFile file_;
   const AskWords& words_;
   AskForms forms_;
-  std::string where_;
+  std::string where_;         // of the relation
+  std::string relation_tag_;  // of its first form with {r}
 };
 
 }  // namespace

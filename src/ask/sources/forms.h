@@ -22,8 +22,8 @@ struct AskForms {
   std::vector<std::string> wrappers;  // with "{s}"; of a statement that stands by itself: "{s}"
 };
 
-// Error naming file and line: a line that is none of the forms, a form without its tags, a kind without a list, a
-// relation without questions or statements.
+// Error naming file and line: a line that is none of the forms, a form without its tags or with unknown ones, {r} where
+// the relation's first question has none, a kind without a list, a relation without questions or statements.
 AskForms read_ask_forms(const std::filesystem::path& path, const AskWords& words);
 
 // What a form's tags stand for.

@@ -6,18 +6,50 @@
 
 #include "ask/sources/sentences.h"
 #include "base/error.h"
+#include "tasks/questions/question_scores.h"
 
 namespace cepe {
 namespace {
 
-struct Entry {
-  std::string path;
-  QuestionChoice choice;
-  double share = 1;
-};
+// SQuAD writes "New_York_City". Nothing where the file has no title and the reader counted, "article 3".
+std::string article_title(std::string article) {
+  const std::string_view number = std::string_view(article).substr(std::min<size_t>(article.size(), 8));
+  const bool counted = article.starts_with("article ") && !number.empty() &&
+                       number.find_first_not_of("0123456789") == std::string_view::npos;
+  if (counted) return "";
+  std::replace(article.begin(), article.end(), '_', ' ');
+  return article;
+}
 
-Entry parse_entry(const std::string& text) {
-  Entry entry;
+bool is_yes_or_no(const std::string& answer) {
+  const std::string plain = normalised_answer(answer);
+  return plain == "yes" || plain == "no";
+}
+
+// Answers that a gold passage holds come first: those that it holds letter by letter, then those that AnswerFinder
+// finds, the shorter before the longer. -> whether there is one.
+bool order_answers(AskQuestion& question, const std::vector<Passage>& passages) {
+  std::vector<std::pair<int, std::string>> ranked;
+  for (std::string& answer : question.answers) {
+    const AnswerFinder finder({answer});
+    int rank = 2;
+    for (const size_t gold : question.gold) {
+      const std::string& text = passages[gold].text;
+      if (finder.found_in(text)) rank = std::min(rank, text.find(answer) != std::string::npos ? 0 : 1);
+    }
+    ranked.emplace_back(rank, std::move(answer));
+  }
+  std::stable_sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) {
+    return a.first != b.first ? a.first < b.first : a.first < 2 && a.second.size() < b.second.size();
+  });
+  for (size_t i = 0; i < ranked.size(); ++i) question.answers[i] = std::move(ranked[i].second);
+  return ranked.front().first < 2;
+}
+
+}  // namespace
+
+QuestionEntry parse_question_entry(const std::string& text) {
+  QuestionEntry entry;
   std::istringstream parts(text);
   std::getline(parts, entry.path, ';');
   for (std::string setting; std::getline(parts, setting, ';');) {
@@ -39,29 +71,9 @@ Entry parse_entry(const std::string& text) {
   return entry;
 }
 
-// SQuAD writes "New_York_City".
-std::string article_title(std::string article) {
-  std::replace(article.begin(), article.end(), '_', ' ');
-  return article;
-}
-
-// The shortest answer that a gold passage holds comes first.
-void order_answers(AskQuestion& question, const std::vector<Passage>& passages) {
-  const auto stands = [&](const std::string& answer) {
-    return std::any_of(question.gold.begin(), question.gold.end(),
-                       [&](size_t g) { return passages[g].text.find(answer) != std::string::npos; });
-  };
-  std::stable_sort(question.answers.begin(), question.answers.end(), [&](const auto& a, const auto& b) {
-    const bool a_stands = stands(a), b_stands = stands(b);
-    return a_stands != b_stands ? a_stands : a_stands && a.size() < b.size();
-  });
-}
-
-}  // namespace
-
 AskQuestionFile read_question_file(const std::string& text, const std::filesystem::path& directory,
                                    QuestionChoice::HotpotQa part) {
-  Entry entry = parse_entry(text);
+  QuestionEntry entry = parse_question_entry(text);
   entry.choice.hotpotqa = part;
   const std::filesystem::path path = directory / entry.path;
   QuestionSet set = read_questions(path, QuestionForm::automatic, entry.choice);
@@ -74,7 +86,7 @@ AskQuestionFile read_question_file(const std::string& text, const std::filesyste
     for (std::string& answer : question.answers) answer = on_one_line(answer);
     std::erase_if(question.answers, [](const std::string& answer) { return answer.empty(); });
     if (question.answers.empty() || question.gold.empty()) continue;
-    order_answers(question, file.passages);
+    if (!order_answers(question, file.passages) && !is_yes_or_no(question.answers.front())) continue;
     file.questions.push_back(std::move(question));
   }
   require(!file.questions.empty(), "{}: expected questions with an answer and a passage that answers, found none",

@@ -11,7 +11,7 @@ namespace cepe {
 
 struct AskQuestion {
   std::string question;
-  std::vector<std::string> answers;  // at least one; the first is the shortest that a gold passage holds, if any does
+  std::vector<std::string> answers;  // at least one; the first stands in a gold passage, or is yes or no
   std::vector<size_t> gold;          // indices of passages, at least one
 };
 
@@ -21,9 +21,17 @@ struct AskQuestionFile {
   std::vector<Passage> passages;
 };
 
-// "PATH", "PATH;lines=odd;share=2": a file and what is taken of it. A relative path is taken from `directory`.
-// Questions without an answer or a passage that answers are left out. Error as read_questions(), where a setting is
-// unknown, or where no question is left.
+// "PATH", "PATH;lines=odd;share=2": a file and what is taken of it. Error where a setting is unknown.
+struct QuestionEntry {
+  std::string path;
+  QuestionChoice choice;
+  double share = 1;
+};
+QuestionEntry parse_question_entry(const std::string& text);
+
+// Reads an entry's file; a relative path is taken from `directory`. Questions without an answer or a gold passage are
+// left out, and those whose answers stand in no gold passage (AnswerFinder), unless the answer is yes or no.
+// Error as read_questions(), and where no question is left.
 AskQuestionFile read_question_file(const std::string& entry, const std::filesystem::path& directory,
                                    QuestionChoice::HotpotQa part);
 

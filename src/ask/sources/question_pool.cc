@@ -5,23 +5,9 @@
 #include <optional>
 
 namespace cepe {
-namespace {
-
-std::string lower_case(std::string text) {
-  for (char& c : text) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return text;
-}
-
-}  // namespace
-
-bool holds_answer(const std::string& text, const std::string& answer) {
-  return lower_case(text).find(lower_case(answer)) != std::string::npos;
-}
-
 QuestionPool::QuestionPool(std::vector<AskQuestionFile> files, const ShingleSet& refused, int64_t max_shared) {
   for (AskQuestionFile& file : files) add(std::move(file), refused, max_shared);
+  split();
   for (const Passage& passage : passages_) index_.add(passage.title + " " + passage.text);
 }
 
@@ -32,8 +18,9 @@ void QuestionPool::add(AskQuestionFile file, const ShingleSet& refused, int64_t 
       ++refused_passages_;
       numbers.emplace_back();
     } else {
-      numbers.emplace_back(passages_.size());
-      passages_.push_back(std::move(passage));
+      const auto [found, fresh] = numbers_.try_emplace(passage.text, passages_.size());
+      numbers.emplace_back(found->second);
+      if (fresh) passages_.push_back(std::move(passage));
     }
   }
   std::map<std::vector<size_t>, Group> groups;
@@ -47,14 +34,52 @@ void QuestionPool::add(AskQuestionFile file, const ShingleSet& refused, int64_t 
       ++refused_questions_;
       continue;
     }
+    // Passages of the same text are one.
+    std::vector<size_t> gold;
+    for (const size_t g : question.gold) {
+      if (std::find(gold.begin(), gold.end(), g) == gold.end()) gold.push_back(g);
+    }
+    question.gold = std::move(gold);
     ++questions_;
     groups[question.gold].questions.push_back(std::move(question));
   }
   File entry{file.share, {}, {}};
-  for (size_t place = 0; auto& [gold, group] : groups) {
-    (place++ % kValidationPart == 1 ? entry.validation : entry.training).push_back(std::move(group));
-  }
+  for (auto& [gold, group] : groups) entry.training.push_back(std::move(group));
   files_.push_back(std::move(entry));
+}
+
+void QuestionPool::split() {
+  // Groups come in the order of their gold passages: every fortieth first one, of each file.
+  const auto gold_of = [](const Group& group) -> const std::vector<size_t>& { return group.questions[0].gold; };
+  std::vector<bool> first(passages_.size());
+  for (const File& file : files_) {
+    size_t place = 0;
+    std::optional<size_t> last;
+    for (const Group& group : file.training) {
+      const size_t gold = gold_of(group)[0];
+      if (gold == last) continue;
+      if (place++ % kValidationPart == 1) first[gold] = true;
+      last = gold;
+    }
+  }
+  kept_.assign(passages_.size(), false);
+  for (File& file : files_) {
+    std::vector<Group> all = std::move(file.training);
+    file.training.clear();
+    for (Group& group : all) {
+      const bool validation = first[gold_of(group)[0]];
+      for (const size_t gold : gold_of(group)) kept_[gold] = kept_[gold] || validation;
+      (validation ? file.validation : file.training).push_back(std::move(group));
+    }
+  }
+  for (File& file : files_) {
+    std::erase_if(file.training, [&](const Group& group) {
+      const bool shares = std::any_of(gold_of(group).begin(), gold_of(group).end(), [&](size_t g) { return kept_[g]; });
+      if (shares) questions_ -= static_cast<int64_t>(group.questions.size());
+      return shares;
+    });
+  }
+  for (size_t p = 0; p < passages_.size(); ++p) (kept_[p] ? validation_ : training_).push_back(p);
 }
 
 bool QuestionPool::has(bool validation) const {

@@ -86,6 +86,7 @@ std::string on_one_line(std::string_view text) {
 
 size_t count_occurrences(std::string_view text, std::string_view part) {
   size_t count = 0;
+  if (part.empty()) return 0;
   for (size_t at = text.find(part); at != std::string_view::npos; at = text.find(part, at + part.size())) ++count;
   return count;
 }

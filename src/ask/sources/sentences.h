@@ -16,7 +16,7 @@ std::vector<std::string_view> split_sentences(std::string_view text);
 std::string_view trimmed(std::string_view text);
 // The text with every run of white space as one space.
 std::string on_one_line(std::string_view text);
-// How often a text occurs in another, counted without overlap.
+// How often a text occurs in another, counted without overlap; an empty one never.
 size_t count_occurrences(std::string_view text, std::string_view part);
 // The text cut behind the last whole word of at most `bytes` bytes; never inside a character.
 std::string_view first_words(std::string_view text, size_t bytes);
