@@ -70,7 +70,7 @@ TEST_F(DataAsk, WritesTheSameShardsForAnyNumberOfThreads) {
 TEST_F(DataAsk, BadInputIsOneSentence) {
   expect_refused(command("out", {"--samples.cuont=3"}), "samples.cuont");
   expect_refused(command("out", {"--sources.questions=" + directory_.write("bad.jsonl", "{\"question\": 1}\n")}),
-                 "bad.jsonl:1: expected \"question\" to be a JSON string");
+                 "bad.jsonl:1: expected a question in one of the forms that are read, found an object with");
   expect_refused(command("out", {"--sources.texts=/absent.jsonl"}), "/absent.jsonl");
   expect_refused({"data", "ask", "--model", golden("plain"), "--out", "/tmp/o"}, "config is required");
   expect_refused({"data", "ask", "configs/ask/smollm2.toml", "--model", golden("plain") + "/tokenizer.json", "--out",
