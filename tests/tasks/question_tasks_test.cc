@@ -323,7 +323,8 @@ TEST(QuestionTasks, OptionsWithoutSenseAreRefused) {
   refuses([](auto& o) { o.encoder_passages = {-1}; }, "passages: expected 0 or more, found -1");
   refuses([](auto& o) { o.encoder_passages.clear(); }, "found an empty list");
   refuses([](auto& o) { o.decoder_window = 10; }, "no question is left");
-  refuses([](auto& o) { o.demonstrations = 30; }, "no question is left: towns: questions left out, which have too few of other articles");
+  refuses([](auto& o) { o.demonstrations = 30; },
+          "no question is left: towns: questions left out, which have too few of other articles");
   QuestionTaskOptions options = options_of();
   EXPECT_THAT(error_of([&] { question_tasks({make_set(), make_set()}, options); }),
               HasSubstr("two sets are called towns"));
