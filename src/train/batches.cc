@@ -56,10 +56,11 @@ class ShapeOfBatch {
   bool alike() const { return alike_; }
   PaddedShape padded() const {
     if (alike_ && longest_.positions == plain_.positions) return longest_;
-    const int64_t chunks = rounded_up(longest_.chunks);
     const int64_t positions = kPositionStep * rounded_up((longest_.positions + kPositionStep - 1) / kPositionStep);
-    // Above the largest plain sample only where a sample is longer: the teacher's window holds no more.
-    return {std::max(longest_.chunks, std::min(chunks, plain_.chunks)),
+    const int64_t chunks = rounded_up(longest_.chunks);
+    // Windows were checked for the largest plain sample, whose context a teacher reads as text, and for the positions
+    // of each sample: padding does not go beyond them.
+    return {longest_.chunks <= plain_.chunks ? std::min(chunks, plain_.chunks) : chunks,
             std::max(longest_.positions, std::min(positions, plain_.positions))};
   }
 

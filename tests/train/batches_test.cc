@@ -144,6 +144,10 @@ TEST(Batches, KeepsLongSamplesFromShortOnes) {
   EXPECT_EQ(cut_into_batches(config, three, {0, 1, 2}, kGpuBatchTokens).size(), 2u);
   EXPECT_EQ(lay_out(config, {sample(5), sample(7)}).ids_BML.size(1), 8);
   EXPECT_EQ(lay_out(config, {sample(5)}).ids_BML.size(1), 6);
+  config.context_chunks = {7};  // padding stays within a plain sample, and beyond one it rounds again
+  EXPECT_EQ(lay_out(config, {sample(5), sample(7)}).ids_BML.size(1), 7);
+  EXPECT_EQ(lay_out(config, {sample(5), sample(9)}).ids_BML.size(1), 12);
+  config.context_chunks = {100};
   const std::vector<Sample> near = {sample(3), sample(1), sample(3), sample(1)};
   EXPECT_EQ(cut_into_batches(config, near, {0, 1, 2, 3}, kGpuBatchTokens),
             (std::vector<std::vector<size_t>>{{1, 3, 0, 2}}));
