@@ -141,7 +141,7 @@ TEST(TrainConfig, SettingsThatDoNothingAreNamed) {
 }
 
 TEST(TrainConfig, ThePageListsEverySetting) {
-  EXPECT_NE(read_file("docs/training.md").find("\n" + settings_table() + "\n"), std::string::npos)
+  EXPECT_NE(read_file("docs/training.md").find(fmt::format("\n{}\n", settings_table())), std::string::npos)
       << "docs/training.md should hold this table:\n"
       << settings_table();
 }
