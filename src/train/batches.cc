@@ -224,7 +224,7 @@ std::vector<std::vector<size_t>> cut_into_batches(const TrainConfig& config, con
       if (size > 1 && (size * chunks > most_chunks || size * positions > most_positions)) break;
       if (!shape.alike() && !std::has_single_bit(count)) continue;
       const int64_t cost = least[begin] + size * (chunks * config.chunk_length + positions) + batch_tokens;
-      if (cost >= least[end]) continue;
+      if (cost > least[end]) continue;  // of equal ones the larger batch
       least[end] = cost;
       first[end] = begin;
     }
