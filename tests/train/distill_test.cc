@@ -78,17 +78,6 @@ at::Tensor formula(const Cepe& model, const TrainConfig& config, const std::vect
   return total;
 }
 
-std::vector<at::Tensor> gradients(Cepe& model, const at::Tensor& loss) {
-  std::vector<at::Tensor> found;
-  loss.backward();
-  for (const Parameter& parameter : trainable_parameters(model)) {
-    at::Tensor& grad = parameter.value->mutable_grad();
-    found.push_back(grad.defined() ? grad.clone() : at::zeros_like(*parameter.value));
-    grad.reset();
-  }
-  return found;
-}
-
 class DistillTest : public TrainerTest {
  protected:
   TrainJob distill_job(const std::string& name, const std::string& base = kPlain) const {

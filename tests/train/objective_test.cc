@@ -40,17 +40,6 @@ at::Tensor loss_alone(const Cepe& model, const Sample& sample) {
   return sample.weights.empty() ? losses.sum() : (losses * at::tensor(sample.weights)).sum();
 }
 
-std::vector<at::Tensor> gradients(Cepe& model, const at::Tensor& loss) {
-  std::vector<at::Tensor> found;
-  loss.backward();
-  for (const Parameter& parameter : trainable_parameters(model)) {
-    at::Tensor& grad = parameter.value->mutable_grad();
-    found.push_back(grad.defined() ? grad.clone() : at::zeros_like(*parameter.value));
-    grad.reset();
-  }
-  return found;
-}
-
 class ObjectiveTest : public TrainerTest {
  protected:
   ObjectiveTest() {

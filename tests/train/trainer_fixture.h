@@ -1,6 +1,7 @@
 // Short runs on the golden models, for the tests of training.
 #pragma once
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -13,6 +14,7 @@
 #include "base/file.h"
 #include "base/temporary_directory.h"
 #include "data/corpora.h"
+#include "model/cepe.h"
 #include "train/trainer.h"
 
 namespace cepe {
@@ -21,6 +23,18 @@ namespace fs = std::filesystem;
 
 inline const char* const kPlain = CEPE_TEST_DATA "/replug";              // a plain decoder of 2 layers
 inline const char* const kPublished = CEPE_TEST_DATA "/cepe-gqa-last2";  // with encoder and cross-attention
+
+// Of the trained parts, by the loss; none is left behind.
+inline std::vector<at::Tensor> gradients(Cepe& model, const at::Tensor& loss) {
+  std::vector<at::Tensor> found;
+  loss.backward();
+  for (const Parameter& parameter : trainable_parameters(model)) {
+    at::Tensor& grad = parameter.value->mutable_grad();
+    found.push_back(grad.defined() ? grad.clone() : at::zeros_like(*parameter.value));
+    grad.reset();
+  }
+  return found;
+}
 
 class TrainerTest : public testing::Test {
  protected:
