@@ -268,7 +268,7 @@ TEST(Cloze, TheAnswerFillsTheGap) {
     const std::string text = on_one_line(all_text(draft));
     for (const AskTurn& turn : draft.turns) {
       bool filled = false;
-      for (const char* blank : {"_____", "____", "[...]", "...", "[blank]", "(?)", "XXX"}) {
+      for (const char* blank : {"_____", "____", "[...]", "...", "[blank]", "(?)", "(blank)"}) {
         const std::string& question = turn.question;
         const size_t size = std::string(blank).size();
         for (size_t at = question.find(blank); at != std::string::npos; at = question.find(blank, at + size)) {

@@ -9,7 +9,7 @@
 namespace cepe {
 namespace {
 
-constexpr const char* kBlanks[] = {"____", "_____", "[...]", "[blank]", "(?)", "XXX"};
+constexpr const char* kBlanks[] = {"____", "_____", "[...]", "[blank]", "(?)", "(blank)"};
 constexpr const char* kQuestions[] = {
     "Fill in the blank: {0}",
     "What is missing here: \"{0}\"",
