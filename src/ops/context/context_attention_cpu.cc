@@ -11,30 +11,14 @@
 #include <limits>
 #include <vector>
 
-#include "ops/cpu/exponential.h"
+#include "ops/cpu/lanes.h"
 
 namespace cepe {
 namespace {
 
-// Plain C++ on vectors of a fixed size, inlined whole into one copy for each instruction set, as in
-// latent_attention_cpu.cc.
-#define CEPE_INLINE inline __attribute__((always_inline))
+using namespace lanes;
 
-constexpr int64_t kLanes = 16;
 constexpr int64_t kBlock = ContextKeysValues::kBlock;
-constexpr float kNone = -std::numeric_limits<float>::infinity();
-
-using Vector = float __attribute__((vector_size(64), aligned(4)));
-using Bits = uint32_t __attribute__((vector_size(64)));
-using Halves = uint16_t __attribute__((vector_size(32), aligned(2)));
-
-CEPE_INLINE Vector load(const float* p) { return *reinterpret_cast<const Vector*>(p); }
-CEPE_INLINE Vector load(const uint16_t* p) {  // bfloat16: the upper half of a float32
-  return std::bit_cast<Vector>(__builtin_convertvector(*reinterpret_cast<const Halves*>(p), Bits) << 16);
-}
-
-// e^(x - shift) for x <= shift, 0 for x = -infinity. Not-a-number stays.
-CEPE_INLINE Vector exp_below(Vector x, float shift) { return x == kNone ? Vector{} : exponential<Bits>(x - shift); }
 
 // The query rows of one key-value head, and what they have read so far.
 struct Rows {
@@ -77,34 +61,10 @@ struct Tile {
       }
     }
     for (int64_t r = 0; r < kRows; ++r) {
-      for (int64_t v = 0; v < kVectors; ++v) *reinterpret_cast<Vector*>(out + r * out_stride + v * kLanes) = sums[r][v];
+      for (int64_t v = 0; v < kVectors; ++v) store(out + r * out_stride + v * kLanes, sums[r][v]);
     }
   }
 };
-
-// p[0 .. kBlock) = exp(score - highest) of one row. -> the factor for what was read before
-CEPE_INLINE float weigh(float* p, float& highest, float& total) {
-  Vector most = load(p);
-  for (int64_t n = kLanes; n < kBlock; n += kLanes) {
-    const Vector x = load(p + n);
-    most = x > most ? x : most;
-  }
-  float now = highest;
-  for (int64_t lane = 0; lane < kLanes; ++lane) now = most[lane] > now ? most[lane] : now;
-  const float shift = now == kNone ? 0.0f : now;  // nothing real so far: all stays as it is
-  Vector sum = {};
-  for (int64_t n = 0; n < kBlock; n += kLanes) {
-    const Vector e = exp_below(load(p + n), shift);
-    *reinterpret_cast<Vector*>(p + n) = e;
-    sum += e;
-  }
-  const float factor = highest == now ? 1.0f : exp_below(Vector{} + highest, shift)[0];
-  float added = 0;
-  for (int64_t lane = 0; lane < kLanes; ++lane) added += sum[lane];
-  total = total * factor + added;
-  highest = now;
-  return factor;
-}
 
 template <int64_t kRows, int64_t kVectors, class Element>
 CEPE_INLINE void read_tile(const Rows& rows, int64_t row, const Block<Element>& block) {
@@ -121,7 +81,7 @@ CEPE_INLINE void read_tile(const Rows& rows, int64_t row, const Block<Element>& 
         if (n >= block.tokens || (block.real && !block.real[n])) p[r * kBlock + n] = kNone;
       }
     }
-    factor[r] = weigh(p + r * kBlock, rows.highest[row + r], rows.total[row + r]);
+    factor[r] = weigh(p + r * kBlock, kBlock, rows.highest[row + r], rows.total[row + r]);
   }
   int64_t column = 0;
   for (; column + kVectors * kLanes <= K; column += kVectors * kLanes) {

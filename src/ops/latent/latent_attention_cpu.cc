@@ -10,21 +10,16 @@
 #include <limits>
 #include <vector>
 
-#include "ops/cpu/exponential.h"
+#include "ops/cpu/lanes.h"
 
 namespace cepe {
 namespace {
 
-// The kernels below are plain C++ on vectors of a fixed size, inlined whole into one copy for each instruction set.
-#define CEPE_INLINE inline __attribute__((always_inline))
+using namespace lanes;
 
-constexpr int64_t kLanes = 16;   // of a vector: 64 bytes, one AVX-512 register or several smaller ones
 constexpr int64_t kTokens = 2;   // states of a tile of scores
 constexpr int64_t kVectors = 2;  // of a state in a tile of sums
 constexpr int64_t kBlock = 64;   // states that are scored, then summed while they are in the cache
-constexpr float kNone = -std::numeric_limits<float>::infinity();
-
-using Vector = float __attribute__((vector_size(kLanes * sizeof(float)), aligned(4)));
 
 int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
@@ -43,18 +38,12 @@ CEPE_INLINE void score_tile(const float* query, const float* states, int64_t wid
     Vector sums[kRows][kTokens] = {};
     for (int64_t e = 0; e < width; e += kLanes) {
       for (int64_t r = 0; r < kRows; ++r) {
-        const Vector q = *reinterpret_cast<const Vector*>(query + r * width + e);
-        for (int64_t t = 0; t < kTokens; ++t) {
-          sums[r][t] += q * *reinterpret_cast<const Vector*>(states + (n + t) * width + e);
-        }
+        const Vector q = load(query + r * width + e);
+        for (int64_t t = 0; t < kTokens; ++t) sums[r][t] += q * load(states + (n + t) * width + e);
       }
     }
     for (int64_t r = 0; r < kRows; ++r) {
-      for (int64_t t = 0; t < kTokens; ++t) {
-        float sum = 0;
-        for (int64_t lane = 0; lane < kLanes; ++lane) sum += sums[r][t][lane];
-        scores[r * kBlock + n + t] = sum;
-      }
+      for (int64_t t = 0; t < kTokens; ++t) scores[r * kBlock + n + t] = lane_sum(sums[r][t]);
     }
   }
 }
@@ -64,17 +53,16 @@ template <int64_t kRows, int64_t kCount>
 CEPE_INLINE void sum_columns(float* sum, const float* factor, const float* p, const float* states, int64_t width) {
   Vector sums[kRows][kCount];
   for (int64_t r = 0; r < kRows; ++r) {
-    for (int64_t v = 0; v < kCount; ++v)
-      sums[r][v] = *reinterpret_cast<const Vector*>(sum + r * width + v * kLanes) * factor[r];
+    for (int64_t v = 0; v < kCount; ++v) sums[r][v] = load(sum + r * width + v * kLanes) * factor[r];
   }
   for (int64_t n = 0; n < kBlock; ++n) {
     for (int64_t v = 0; v < kCount; ++v) {
-      const Vector state = *reinterpret_cast<const Vector*>(states + n * width + v * kLanes);
+      const Vector state = load(states + n * width + v * kLanes);
       for (int64_t r = 0; r < kRows; ++r) sums[r][v] += state * p[r * kBlock + n];
     }
   }
   for (int64_t r = 0; r < kRows; ++r) {
-    for (int64_t v = 0; v < kCount; ++v) *reinterpret_cast<Vector*>(sum + r * width + v * kLanes) = sums[r][v];
+    for (int64_t v = 0; v < kCount; ++v) store(sum + r * width + v * kLanes, sums[r][v]);
   }
 }
 
@@ -94,23 +82,12 @@ CEPE_INLINE void read_block(const Rows& rows, const float* states, int64_t token
     score_tile<kRows>(rows.query + row * rows.width, states, rows.width, p);
     float factor[kRows];
     for (int64_t r = 0; r < kRows; ++r) {
-      float* scores = p + r * kBlock;
-      float highest = rows.highest[row + r];
-      for (int64_t n = 0; n < kBlock; ++n) {
-        if (n >= tokens || (real && !real[n])) scores[n] = kNone;
-        highest = std::max(highest, scores[n]);
+      if (real || tokens < kBlock) {
+        for (int64_t n = 0; n < kBlock; ++n) {
+          if (n >= tokens || (real && !real[n])) p[r * kBlock + n] = kNone;
+        }
       }
-      // Nothing real so far: all stays as it is.
-      const float shift = highest == kNone ? 0.0f : highest;
-      factor[r] = rows.highest[row + r] == kNone ? 0.0f : exponential<uint32_t>(rows.highest[row + r] - shift);
-      float total = rows.total[row + r] * factor[r];
-      for (int64_t n = 0; n < kBlock; ++n) {
-        const float x = exponential<uint32_t>(scores[n] - shift);
-        scores[n] = scores[n] == kNone ? 0.0f : x;
-      }
-      for (int64_t n = 0; n < kBlock; ++n) total += scores[n];
-      rows.highest[row + r] = highest;
-      rows.total[row + r] = total;
+      factor[r] = weigh(p + r * kBlock, kBlock, rows.highest[row + r], rows.total[row + r]);
     }
     sum_tile<kRows>(rows.sum + row * rows.width, factor, p, states, rows.width);
   }
