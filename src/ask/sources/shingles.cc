@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "ask/sources/word_hashes.h"
+#include "text/word_hashes.h"
 #include "base/random.h"
 
 namespace cepe {
