@@ -44,7 +44,7 @@ class QuestionSource {
       if (!article.empty()) articles_[article].push_back(p);
     }
     if (set_->passages.empty()) settings_ = {QuestionSetting{}};
-    empty_prompt_ = options_.count_tokens(Question{});
+    empty_prompt_ = options_.count_tokens(Question{.before = "-"});  // a template takes no empty message
     choose_questions();
   }
 
