@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "apps/generation_options.h"
 #include "apps/output.h"
 #include "base/error.h"
 #include "base/nearest.h"
@@ -39,7 +40,8 @@ ChatSession::ChatSession(const OpenedModel& opened, const PromptBuilder& builder
       settings_(std::move(settings)),
       interrupt_(interrupt),
       end_tokens_(end_tokens(opened)),
-      context_(opened, settings_.int8) {}
+      context_(opened, settings_.int8),
+      expander_(opened, settings_.expand) {}
 
 void ChatSession::add_context(const std::vector<std::string>& files) {
   context_.add(files, [this] { require(!interrupt_.take(), "stopped: the context is as it was"); });
@@ -104,15 +106,14 @@ void ChatSession::run_command(const std::string& text) {
 }
 
 void ChatSession::answer(const std::string& question) {
-  const int64_t window = decoder_window(opened_.model.config.decoder);
   conversation_.ask(question);
   Generation made;
   try {
-    const ConversationPrompt prompt =
-        conversation_.prompt(builder_, {.window = window, .answer_tokens = settings_.max_tokens});
+    const ConversationPrompt prompt = make_prompt();
     if (prompt.turns_left_out > told_left_out_) {
       note(fmt::format("(the oldest {} into the window of {} tokens: the model does not see what was said there)",
-                       turns(prompt.turns_left_out), format_count(static_cast<uint64_t>(window))));
+                       turns(prompt.turns_left_out),
+                       format_count(static_cast<uint64_t>(decoder_window(opened_.model.config.decoder)))));
     }
     told_left_out_ = prompt.turns_left_out;
     made = write(prompt);
@@ -121,6 +122,22 @@ void ChatSession::answer(const std::string& question) {
     throw;
   }
   tell_end(made);
+}
+
+// The conversation, with chunks of the context before the question where the settings ask for them. Turns are left out
+// for the chunks' sake as for any long question's.
+ConversationPrompt ChatSession::make_prompt() {
+  const ConversationRoom room{decoder_window(opened_.model.config.decoder), settings_.max_tokens};
+  ConversationPrompt made;
+  const auto make = [&](const std::string& text) {
+    made = conversation_.prompt(builder_, room, text);
+    return made.tokens;
+  };
+  const ExpandedPrompt expanded =
+      expander_.expand(context_.context(), {conversation_.question(), make, room.prompt_tokens()});
+  if (expanded.chunks.empty()) return conversation_.prompt(builder_, room);
+  note(fmt::format("(read again as text: {})", places_as_text(expanded.chunks)));
+  return made;
 }
 
 // How an answer ended, where that is not by itself; and what is remembered of it.

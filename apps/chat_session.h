@@ -10,6 +10,7 @@
 #include "apps/line_input.h"
 #include "generate/conversation.h"
 #include "generate/engine.h"
+#include "generate/expand.h"
 
 namespace cepe {
 
@@ -20,6 +21,7 @@ struct ChatSettings {
   std::vector<std::string> stop;
   ContextReading reading;
   bool int8 = false;  // latents
+  ExpandOptions expand;
 };
 
 // Answers come on standard output, everything else on standard error.
@@ -47,6 +49,7 @@ class ChatSession {
   void take(const InputMessage& message);
   void run_command(const std::string& text);
   void answer(const std::string& question);
+  ConversationPrompt make_prompt();
   Generation write(const ConversationPrompt& prompt);
   void tell_end(const Generation& made);
   void show_context() const;
@@ -69,6 +72,7 @@ class ChatSession {
   int64_t capacity_ = 0;            // its tokens
   ChatContext context_;
   Conversation conversation_;
+  Expander expander_;
   int64_t told_left_out_ = 0;  // turns that the user was told of
   bool done_ = false;
 };

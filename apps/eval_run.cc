@@ -22,6 +22,7 @@ void add_eval_run_options(CLI::App& command, EvalOptions& options) {
                   "How the question is put: task (the task's wording), question (\"Question: ... Answer:\") or chat "
                   "(the task's wording in the chat template)")
       ->capture_default_str();
+  add_expand_options(command, options.expand);
   command.add_option("--batch", options.batch, "Examples at once (0: 4 on a CPU, 16 on a GPU)")->capture_default_str();
 }
 
@@ -35,6 +36,7 @@ TaskRunOptions eval_run_options(const EvalOptions& options, const OpenedModel& o
   require(options.batch >= 0, "--batch: expected 1 or more, or 0, found {}", options.batch);
   TaskRunOptions run{.directory = options.out,
                      .form = prompt_form_from_name(options.form, "--form"),
+                     .expand = expand_of(options.expand),
                      .progress = progress_bar("answering")};
   run.batch = options.batch > 0 ? options.batch : opened.model.device().is_cpu() ? 4 : 16;
   run.configuration = {{"version", CEPE_VERSION},
@@ -47,6 +49,8 @@ TaskRunOptions eval_run_options(const EvalOptions& options, const OpenedModel& o
                        {"window", decoder_window(opened.model.config.decoder)},
                        {"form", options.form},
                        {"batch", run.batch}};
+  // Runs that were begun before there was such an option go on where it is off.
+  if (run.expand.chunks > 0) run.configuration["expand"] = {{"chunks", run.expand.chunks}, {"by", options.expand.by}};
   run.configuration.update(own_settings);
   return run;
 }

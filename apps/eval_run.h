@@ -6,6 +6,7 @@
 #include <string>
 
 #include "apps/commands.h"
+#include "apps/generation_options.h"
 #include "eval/task_run.h"
 
 namespace cepe {
@@ -18,10 +19,11 @@ struct EvalOptions {
   ModelOptions model;
   std::string out, form = "task";
   int64_t batch = 0;
+  ExpandCommandOptions expand;
 };
 // Adds --model and its like, --window and --out: what stands first in a command's help.
 void add_eval_model_options(CLI::App& command, EvalOptions& options);
-// Adds --form and --batch.
+// Adds --form, --expand, --expand-by and --batch.
 void add_eval_run_options(CLI::App& command, EvalOptions& options);
 
 // The model as --model names it, and how run_tasks() is to go; the configuration is what the answers depend on, with

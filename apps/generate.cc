@@ -1,5 +1,6 @@
 // cepe generate: text from a prompt, with any amount of context through the encoder (docs/generate.md).
 #include <cstdio>
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -15,6 +16,8 @@
 #include "base/output_file.h"
 #include "base/report.h"
 #include "generate/context_mass.h"
+#include "generate/conversation.h"
+#include "generate/expand.h"
 #include "generate/generator.h"
 #include "generate/prompt.h"
 #include "text/chat_template.h"
@@ -131,27 +134,66 @@ void run_many(const CLI::App& command, GenerateCommand& given) {
   with_template_hint(kTemplateHint, [&] { generate_many(command, given.many, given.options, given.model); });
 }
 
+// The user's text, and how a prompt is made of a message.
+struct MakePrompt {
+  const std::string& text;
+  std::function<Prompt(const std::string& message)> build;
+};
+
+// Puts chunks of the context before the prompt as --expand asks. -> which
+std::vector<ChunkPlace> expand(const OpenedModel& opened, const GenerationOptions& options,
+                               const std::shared_ptr<const Context>& context, const MakePrompt& make, Prompt& prompt) {
+  if (options.expand.chunks == 0) return {};
+  const ConversationRoom room{decoder_window(opened.model.config.decoder), options.max_tokens};
+  ExpandedPrompt expanded =
+      Expander(opened, expand_of(options.expand))
+          .expand(context,
+                  {make.text,
+                   [&](const std::string& before) { return make.build(with_text_before(before, make.text)).tokens; },
+                   room.prompt_tokens()});
+  prompt.tokens = std::move(expanded.tokens);
+  if (expanded.chunks.empty()) {
+    tell("--expand: no chunk of the context has a word of the prompt's and fits: nothing is read again");
+  } else {
+    tell(fmt::format("read again as text: {}", places_as_text(expanded.chunks)));
+  }
+  return expanded.chunks;
+}
+
+// Options that say something of the context ask for one.
+void check_context_options(const GenerateCommand& given) {
+  const bool context = !given.options.context.empty();
+  require(given.mass_top > 0, "--attention-mass-top: expected 1 or more, found {}", given.mass_top);
+  require(!given.mass || context, "--attention-mass: there is no context: give files with --context");
+  require(given.options.expand.chunks == 0 || context, "--expand: there is no context: give files with --context");
+}
+
 void run(const CLI::App& command, GenerateCommand& given) {
   if (command.count("--prompts") > 0) return run_many(command, given);
   for (const char* other : {"--out", "--sequences"})
     require(command.count(other) == 0, "{}: it is for many prompts, which --prompts gives", other);
-  PromptInput input{.text = prompt_text(command, given), .system = system_of(command, given.options)};
+  const std::string text = prompt_text(command, given);
   // Options that cannot work are told before a large model is read.
   check_generation_options(command, given.options);
-  require(given.mass_top > 0, "--attention-mass-top: expected 1 or more, found {}", given.mass_top);
-  require(!given.mass || !given.options.context.empty(),
-          "--attention-mass: there is no context: give files with --context");
-  input.chat_template = read_chat_template(command, given);
+  check_context_options(given);
+  const TemplateChoice choice = read_chat_template(command, given);
   if (!given.json.empty()) check_writable(given.json);
   const bool json_shown = !given.json.empty() && is_standard_output(given.json);  // instead of the text
 
   const OpenedModel opened = open_model(given.model);
-  const Prompt prompt = with_template_hint(kTemplateHint, [&] { return build_prompt(opened, input); });
+  const auto build = [&](const std::string& message) {
+    return with_template_hint(
+        kTemplateHint, [&] { return build_prompt(opened, {message, system_of(command, given.options), choice}); });
+  };
+  Prompt prompt = build(text);
   if (!prompt.templated && !given.raw) {
     tell(given.model.model + " has no chat template, so the prompt is continued as it is (as with --raw)");
   }
-  const auto [context, encode_seconds] =
-      encode_files(opened, given.options.context, int8_latents_from_name(given.options.latents));
+  EncodedFiles encoded = encode_files(opened, given.options.context, int8_latents_from_name(given.options.latents));
+  const double encode_seconds = encoded.seconds;
+  const auto shared = std::make_shared<const Context>(std::move(encoded.context));
+  const Context& context = *shared;
+  const std::vector<ChunkPlace> expanded = expand(opened, given.options, shared, {text, build}, prompt);
 
   GenerateOptions options{.max_tokens = given.options.max_tokens,
                           .sampling = sampling_of(command, given.options),
@@ -182,6 +224,7 @@ void run(const CLI::App& command, GenerateCommand& given) {
   write_results({{given.json, [&](const std::string& path) {
                     nlohmann::json object = as_json(made, prompt, context.tokens(), encode_seconds);
                     if (given.mass) object["attention_mass"] = as_json(most);
+                    if (given.options.expand.chunks > 0) object["expanded"] = places_as_json(expanded);
                     write_output(path, json_text(object, 2) + "\n");
                   }}});
 }

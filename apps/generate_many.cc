@@ -46,6 +46,7 @@ nlohmann::json as_json(size_t index, const PromptRecord& record, const RecordAns
   line["context_tokens"] = answer.context_tokens;
   line["prompt_tokens"] = answer.prompt_tokens;
   line["generated_tokens"] = made.tokens.size();
+  if (!answer.expanded.empty()) line["expanded"] = places_as_json(answer.expanded);
   return line;
 }
 
@@ -90,6 +91,8 @@ void generate_many(const CLI::App& command, const GenerateManyOptions& many, con
     Progress bar("answering the prompts", static_cast<int64_t>(records.size()));
     AnswerRecordsOptions work{
         .int8 = int8_latents_from_name(options.latents),
+        .expand = expand_of(options.expand),
+        .builder = &builder,
         .on_answer = [&](size_t i, const RecordAnswer& answer) { lines.write(as_json(i, records[i], answer)); },
         .on_end = [&] { bar.advance(); }};
     work.engine.sequences = many.sequences;

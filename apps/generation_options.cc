@@ -1,5 +1,7 @@
 #include "apps/generation_options.h"
 
+#include <nlohmann/json.hpp>
+
 #include "apps/options.h"
 #include "base/error.h"
 #include "base/file.h"
@@ -33,6 +35,47 @@ void add_prompt_options(CLI::App& command, GenerationOptions& options) {
                   "How the context is read: automatic (what the cost model finds fastest), absorbed, materialised, or "
                   "cached (keys and values kept, whatever that takes)")
       ->capture_default_str();
+  add_expand_options(command, options.expand);
+}
+
+void add_expand_options(CLI::App& command, ExpandCommandOptions& options) {
+  command
+      .add_option("--expand", options.chunks,
+                  "So many chunks of the context, those that the question is about, are read again as text in the "
+                  "decoder's window")
+      ->capture_default_str();
+  command
+      .add_option("--expand-by", options.by,
+                  "What finds them: words (BM25), mass (the attention that they get), or both (their ranks fused)")
+      ->capture_default_str();
+}
+
+ExpandOptions expand_of(const ExpandCommandOptions& options) {
+  require(options.chunks >= 0, "--expand: expected 0 or more chunks, found {}", options.chunks);
+  return {options.chunks, expand_by_from_name(options.by, "--expand-by")};
+}
+
+std::string places_as_text(const std::vector<ChunkPlace>& chunks) {
+  std::string text;
+  for (size_t i = 0; i < chunks.size();) {
+    const ChunkSource& first = chunks[i].source;
+    int64_t end = first.first_token;
+    for (; i < chunks.size() && chunks[i].source.document == first.document && chunks[i].source.first_token == end; ++i)
+      end += chunks[i].tokens;
+    text += fmt::format("{}{}, tokens {} to {}", text.empty() ? "" : "; ", first.document, first.first_token, end - 1);
+  }
+  return text;
+}
+
+nlohmann::json places_as_json(const std::vector<ChunkPlace>& chunks) {
+  nlohmann::json list = nlohmann::json::array();
+  for (const ChunkPlace& place : chunks) {
+    list.push_back({{"chunk", place.chunk},
+                    {"source", place.source.document},
+                    {"first_token", place.source.first_token},
+                    {"tokens", place.tokens}});
+  }
+  return list;
 }
 
 void add_sampling_options(CLI::App& command, GenerationOptions& options) {
@@ -66,6 +109,7 @@ void check_generation_options(const CLI::App& command, const GenerationOptions& 
   static_cast<void>(StopFilter(options.stop));
   static_cast<void>(context_reading(options));
   static_cast<void>(int8_latents_from_name(options.latents));
+  static_cast<void>(expand_of(options.expand));
   require(options.max_tokens > 0, "--max-tokens: expected 1 or more, found {}", options.max_tokens);
 }
 

@@ -2,17 +2,32 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "apps/commands.h"
 #include "base/error.h"
+#include "generate/expand.h"
 #include "generate/generator.h"
 #include "generate/prompt.h"
 #include "text/chat_template.h"
 
 namespace cepe {
+
+// --expand and --expand-by.
+struct ExpandCommandOptions {
+  int64_t chunks = 0;
+  std::string by = "words";
+};
+void add_expand_options(CLI::App& command, ExpandCommandOptions& options);
+// Throws Error naming the option.
+ExpandOptions expand_of(const ExpandCommandOptions& options);
+// "book.txt, tokens 256 to 767; ...": neighbours in one.
+std::string places_as_text(const std::vector<ChunkPlace>& chunks);
+// A list of {"chunk", "source", "first_token", "tokens"}.
+nlohmann::json places_as_json(const std::vector<ChunkPlace>& chunks);
 
 struct GenerationOptions {
   std::vector<std::string> context;   // files
@@ -23,9 +38,10 @@ struct GenerationOptions {
   int64_t max_tokens = 256;
   SamplerOptions sampling;  // as given: sampling_of() knows the temperature
   std::vector<std::string> stop;
+  ExpandCommandOptions expand;
 };
 // What a prompt is put into and what the encoder reads: --context, --system, --chat-template, --context-cache,
-// --exclusive-gpu, --latents, --cross-attention.
+// --exclusive-gpu, --latents, --cross-attention, --expand, --expand-by.
 void add_prompt_options(CLI::App& command, GenerationOptions& options);
 // How tokens are chosen and where a text ends: --max-tokens, --temperature, ..., --stop.
 void add_sampling_options(CLI::App& command, GenerationOptions& options);

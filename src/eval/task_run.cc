@@ -32,6 +32,7 @@ struct Prepared {
   std::string input;              // a hash of all that the model reads
   // By the engine.
   std::shared_ptr<const Context> context = nullptr;  // null: no documents
+  std::vector<ChunkPlace> expanded = {};
   Generation made = {};
 };
 
@@ -81,18 +82,23 @@ std::string input_hash(const Question& question, PromptForm form, const std::str
 json record_of(const Prepared& work) {
   json sources = json::array();
   for (const ContextDocument& document : work.example.documents) sources.push_back(document.name);
-  return {{"id", work.example.id},
-          {"tags", work.example.tags},
-          {"cluster", work.example.cluster},
-          {"input", work.input},
-          {"prediction", work.made.text},
-          {"references", work.example.references},
-          {"scores", work.task->score(work.made.text, work.example.references)},
-          {"sources", sources},
-          {"stop_reason", stop_reason_name(work.made.reason)},
-          {"context_tokens", work.context ? work.context->tokens() : 0},
-          {"prompt_tokens", work.prompt.size()},
-          {"answer_tokens", work.made.tokens.size()}};
+  json record = {{"id", work.example.id},
+                 {"tags", work.example.tags},
+                 {"cluster", work.example.cluster},
+                 {"input", work.input},
+                 {"prediction", work.made.text},
+                 {"references", work.example.references},
+                 {"scores", work.task->score(work.made.text, work.example.references)},
+                 {"sources", sources},
+                 {"stop_reason", stop_reason_name(work.made.reason)},
+                 {"context_tokens", work.context ? work.context->tokens() : 0},
+                 {"prompt_tokens", work.prompt.size()},
+                 {"answer_tokens", work.made.tokens.size()}};
+  for (const ChunkPlace& place : work.expanded) {
+    record["expanded"].push_back(
+        {{"source", place.source.document}, {"first_token", place.source.first_token}, {"tokens", place.tokens}});
+  }
+  return record;
 }
 
 ScoredExample scored_example(const json& record, const std::string& where) {
@@ -130,6 +136,7 @@ class Runner {
         samples_(options.directory / "samples.jsonl"),
         total_(count_examples(tasks)),
         prompts_(opened, options.form),
+        expander_(opened, options.expand),
         end_tokens_(end_tokens(opened)) {}
 
   int64_t done() const { return static_cast<int64_t>(samples_.records().size()); }
@@ -190,6 +197,7 @@ class Runner {
   // The whole group is worked on, though some of its records may be there.
   void run_group(int64_t first, std::vector<Prepared>& group) {
     encode(group);
+    expand(group);
     answer(group);
     for (int64_t index = first; index < first + std::ssize(group); ++index) {
       Prepared& work = group[static_cast<size_t>(index - first)];
@@ -215,6 +223,19 @@ class Runner {
       std::shared_ptr<const Context>& context = contexts_[work.documents];
       if (!context) context = std::make_shared<const Context>(encode_context(opened_.model, work.chunks));
       work.context = context;
+    }
+  }
+
+  // Chunks of the documents that the question is about, before it as text.
+  void expand(std::vector<Prepared>& group) {
+    const int64_t window = decoder_window(opened_.model.config.decoder);
+    for (Prepared& work : group) {
+      if (options_.expand.chunks == 0) break;
+      const auto make = [&](const std::string& text) { return prompts_.tokens(work.example.question, text); };
+      ExpandedPrompt expanded =
+          expander_.expand(work.context, {work.example.question.question, make, window - work.example.max_tokens});
+      work.prompt = std::move(expanded.tokens);
+      work.expanded = std::move(expanded.chunks);
     }
   }
 
@@ -262,6 +283,7 @@ class Runner {
   SampleFile samples_;
   int64_t total_;
   QuestionPrompts prompts_;
+  Expander expander_;
   std::vector<TokenId> end_tokens_;
   std::map<std::string, std::shared_ptr<const Context>> contexts_;  // of the group, by documents_hash
   std::optional<Engine> engine_;
@@ -285,6 +307,15 @@ std::vector<TokenId> QuestionPrompts::tokens(const Question& question) const {
   const std::vector<TokenId> prefix = builder_.tokenizer().encode(text.answer_prefix, {.parse_special_tokens = false});
   tokens.insert(tokens.end(), prefix.begin(), prefix.end());
   return tokens;
+}
+
+std::vector<TokenId> QuestionPrompts::tokens(const Question& question, const std::string& text_before) const {
+  if (text_before.empty()) return tokens(question);
+  Question changed = question;
+  // The form question puts an empty line after the text itself.
+  const bool divided = form_ == PromptForm::question && question.text.empty();
+  changed.text = text_before + (divided ? "" : "\n\n") + question.text;
+  return tokens(changed);
 }
 
 TaskRun run_tasks(const OpenedModel& opened, std::span<const Task> tasks, const TaskRunOptions& options) {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "eval/results.h"
+#include "generate/expand.h"
 #include "generate/prompt.h"
 #include "model/checkpoint/checkpoint.h"
 #include "speed/meter.h"
@@ -28,7 +29,8 @@ struct TaskRunOptions {
   std::filesystem::path directory;  // of samples.jsonl and run.json; made where it does not exist
   nlohmann::json configuration;     // an object: all that the answers depend on; recorded in run.json
   PromptForm form = PromptForm::task;
-  int64_t batch = 4;  // examples at work together; their contexts are in memory together
+  int64_t batch = 4;     // examples at work together; their contexts are in memory together
+  ExpandOptions expand;  // of examples with documents: each is read again with chunks of them before the question
   std::function<void(int64_t done, int64_t total)> progress;  // examples; may be empty
 };
 
@@ -46,6 +48,8 @@ class QuestionPrompts {
   // Error where the model has no tokenizer, and on a chat without a template.
   QuestionPrompts(const OpenedModel& opened, PromptForm form);
   std::vector<TokenId> tokens(const Question& question) const;
+  // The same with a text before the decoder's part of the text; tokens() where it is empty.
+  std::vector<TokenId> tokens(const Question& question, const std::string& text_before) const;
 
  private:
   PromptForm form_;

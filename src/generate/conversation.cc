@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "generate/expand.h"
 
 namespace cepe {
 namespace {
@@ -37,27 +38,37 @@ void Conversation::take_back() {
 
 void Conversation::clear() { turns_.clear(); }
 
-std::vector<ChatMessage> Conversation::messages(int64_t turns_left_out) const {
+const std::string& Conversation::question() const {
+  require(!turns_.empty() && !turns_.back().answer, "conversation: there is no question to be answered");
+  return turns_.back().question;
+}
+
+std::vector<ChatMessage> Conversation::messages(int64_t turns_left_out, const std::string& text_before) const {
   std::vector<ChatMessage> list;
   if (system_) list.push_back({kSystem, *system_});
   for (size_t i = static_cast<size_t>(turns_left_out); i < turns_.size(); ++i) {
-    list.push_back({kUser, turns_[i].question});
+    const std::string& question = turns_[i].question;
+    list.push_back({kUser, turns_[i].answer ? question : with_text_before(text_before, question)});
     if (turns_[i].answer) list.push_back({kAssistant, *turns_[i].answer});
   }
   return list;
 }
 
-ConversationPrompt Conversation::prompt(const PromptBuilder& builder, const ConversationRoom& room) const {
-  require(!turns_.empty() && !turns_.back().answer, "conversation: there is no question to be answered");
-  const int64_t limit = room.window - std::min(room.answer_tokens, room.window / 2);
-  ConversationPrompt best{builder.chat(messages(0)), 0};
+ConversationPrompt Conversation::prompt(const PromptBuilder& builder, const ConversationRoom& room,
+                                        const std::string& text_before) const {
+  static_cast<void>(question());
+  const int64_t limit = room.prompt_tokens();
+  const auto render = [&](int64_t left_out) {
+    return ConversationPrompt{builder.chat(messages(left_out, text_before)), left_out};
+  };
+  ConversationPrompt best = render(0);
   const auto size = [](const ConversationPrompt& prompt) { return static_cast<int64_t>(prompt.tokens.size()); };
   // The least number that fits lies in [low, high]: with fewer turns a prompt has fewer tokens.
   int64_t low = 1, high = turns() - 1;
-  if (size(best) > limit && high > 0) best = {builder.chat(messages(high)), high};
+  if (size(best) > limit && high > 0) best = render(high);
   while (best.turns_left_out > low && size(best) <= limit) {
     const int64_t middle = (low + best.turns_left_out) / 2;
-    ConversationPrompt guess{builder.chat(messages(middle)), middle};
+    ConversationPrompt guess = render(middle);
     if (size(guess) <= limit)
       best = std::move(guess);
     else

@@ -7,6 +7,7 @@
 //   conversation.answer(made.text);                  // as far as it came
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
@@ -23,6 +24,7 @@ namespace cepe {
 struct ConversationRoom {
   int64_t window = 0;         // decoder_window()
   int64_t answer_tokens = 0;  // to be kept free for the answer; no more than half of the window is
+  int64_t prompt_tokens() const { return window - std::min(answer_tokens, window / 2); }
 };
 
 // What the next answer starts from.
@@ -49,17 +51,21 @@ class Conversation {
   int64_t turns() const { return static_cast<int64_t>(turns_.size()); }
 
   // The system message, questions and answers, in order: roles "system", "user" and "assistant".
-  std::vector<ChatMessage> messages() const { return messages(0); }
+  std::vector<ChatMessage> messages() const { return messages(0, {}); }
 
   // The tokens of the conversation up to the beginning of the answer that is due. Whole turns are left out, the oldest
   // first and as few as possible, until prompt and answer fit; the system message and the last question always stay.
-  // Where these two alone leave less room than asked for, the answer has what is left. Costs a rendering of the
-  // template for a few guesses. Throws Error where no question waits and where the two leave no room at all;
+  // Where these two alone leave less room than asked for, the answer has what is left. text_before: what stands before
+  // the last question for this answer alone (expand.h); it is not remembered. Costs a rendering of the template for a
+  // few guesses. Throws Error where no question waits and where the two leave no room at all;
   // ChatTemplateError where the template refuses the messages.
-  ConversationPrompt prompt(const PromptBuilder& builder, const ConversationRoom& room) const;
+  ConversationPrompt prompt(const PromptBuilder& builder, const ConversationRoom& room,
+                            const std::string& text_before = {}) const;
+  // The question that waits for its answer. Throws Error where none does.
+  const std::string& question() const;
 
  private:
-  std::vector<ChatMessage> messages(int64_t turns_left_out) const;
+  std::vector<ChatMessage> messages(int64_t turns_left_out, const std::string& text_before) const;
 
   struct Turn {
     std::string question;

@@ -106,6 +106,19 @@ TEST_F(ChatCommand, ReadsDocuments) {
   EXPECT_EQ(result.status, 1);  // a script sees that something failed
 }
 
+// Chunks that are read again stand before their question, and are not remembered.
+TEST_F(ChatCommand, ReadsChunksAgain) {
+  const std::string one = document("one.txt", 30), two = directory_.write("two.txt", "The boats said nothing.");
+  const Words more = {"--context", one, two, "--window", "1024"};
+  const std::string first =
+      answer_to("published", turn("user", "The boats said nothing.\n\nWho sailed the boats?"), more);
+  const std::string second = answer_to(
+      "published", turn("user", "Who sailed the boats?") + turn("assistant", first) + turn("user", "Elephants?"), more);
+  const CommandResult result = chat("published", "Who sailed the boats?\nElephants?\n", with(more, {"--expand", "1"}));
+  EXPECT_EQ(result.out, first + "\n" + second + "\n") << result.err;
+  EXPECT_TRUE(has(result.err, "(read again as text: " + two + ", tokens 0 to ")) << result.err;
+}
+
 TEST_F(ChatCommand, SavesAndLoads) {
   const std::string file = (directory_.path() / "a conversation.json").string(), one = document("one.txt", 3);
   const CommandResult result =

@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "base/file.h"
 #include "e2e/eval_samples.h"
 #include "e2e/run_cepe.h"
@@ -100,6 +102,45 @@ TEST_F(EvalQa, AKilledRunGoesOnToTheSameFile) {
   EXPECT_GT(results_of("killed").at("resumed"), 0);
   EXPECT_EQ(results_of("killed").at("results"), results_of("whole").at("results"));
   fails(qa("killed", {"squad.json", "hotpotqa.json"}, {}), "an evaluation with");
+}
+
+TEST_F(EvalQa, QuestionsArePutIntoTheChatTemplate) {
+  const CommandResult result =
+      run_cepe(qa("out", {"squad.json"}, {"--form", "chat", "--encoder-passages", "1", "--limit", "2"}));
+  ASSERT_EQ(result.status, 0) << result.err;
+  const CommandResult task = run_cepe(qa("task", {"squad.json"}, {"--encoder-passages", "1", "--limit", "2"}));
+  ASSERT_EQ(task.status, 0) << task.err;
+  const std::vector<json> chat = samples_of(path("out")), plain = samples_of(path("task"));
+  ASSERT_EQ(chat.size(), plain.size());
+  for (size_t i = 0; i < chat.size(); ++i) {
+    EXPECT_EQ(chat[i].at("id"), plain[i].at("id"));
+    EXPECT_GT(chat[i].at("prompt_tokens"), plain[i].at("prompt_tokens"));
+  }
+}
+
+TEST_F(EvalQa, ChunksOfThePassagesAreReadAgain) {
+  const std::vector<std::string> more = {"--encoder-passages", "2", "--controls", "none", "--form", "question"};
+  std::vector<std::string> expanded = more;
+  expanded.insert(expanded.end(), {"--expand", "3"});
+  ASSERT_EQ(run_cepe(qa("plain", {"squad.json"}, more)).status, 0);
+  const CommandResult result = run_cepe(qa("expanded", {"squad.json"}, expanded));
+  ASSERT_EQ(result.status, 0) << result.err;
+  const std::vector<json> plain = samples_of(path("plain")), again = samples_of(path("expanded"));
+  ASSERT_EQ(plain.size(), again.size());
+  for (size_t i = 0; i < again.size(); ++i) {
+    EXPECT_FALSE(plain[i].contains("expanded"));
+    EXPECT_EQ(again[i].at("context_tokens"), plain[i].at("context_tokens"));
+    int64_t read = 0;
+    for (const json& place : again[i].at("expanded")) {
+      read += place.at("tokens").get<int64_t>();
+      const json& sources = again[i].at("sources");
+      EXPECT_NE(std::find(sources.begin(), sources.end(), place.at("source")), sources.end());
+    }
+    EXPECT_LE(again[i].at("expanded").size(), 3u);
+    EXPECT_GT(again[i].at("prompt_tokens").get<int64_t>(), plain[i].at("prompt_tokens").get<int64_t>() + read / 2);
+  }
+  EXPECT_EQ(results_of("expanded").at("configuration").at("expand").at("chunks"), 3);
+  fails(qa("expanded", {"squad.json"}, more), "an evaluation with other settings");
 }
 
 TEST_F(EvalQa, QuestionsWithoutAnAnswerHaveScoresOfTheirOwn) {

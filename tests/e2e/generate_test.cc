@@ -156,6 +156,52 @@ TEST(GenerateCommand, ReadsContextFiles) {
   EXPECT_EQ(json::parse(result.out)["tokens"], one["tokens"]);
 }
 
+// The prompt with the chunk's text before it is what a user would write by hand.
+TEST(GenerateCommand, ReadsChunksAgain) {
+  const TemporaryDirectory directory;
+  std::string text;
+  for (int i = 0; i < 60; ++i) text += "House " + std::to_string(i) + " stood on the hill.\n";
+  const std::string first = directory.write("first.txt", text),
+                    second = directory.write("second.txt", "The boats said nothing.");
+  const auto words = [&](const std::string& prompt) {
+    return Words{"generate",     "--model", golden("published"), "--prompt", prompt, "--window", "512", "--json",
+                 "--max-tokens", "12",      "--context",         first,      second};
+  };
+  const CommandResult expanded = run_cepe(with(words("Who sailed the boats?"), {"--expand", "1"}));
+  ASSERT_EQ(expanded.status, 0) << expanded.err;
+  const json made = json::parse(expanded.out),
+             by_hand = json::parse(run_cepe(words("The boats said nothing.\n\nWho sailed the boats?")).out);
+  EXPECT_EQ(made["tokens"], by_hand["tokens"]);
+  EXPECT_EQ(made["prompt_tokens"], by_hand["prompt_tokens"]);
+  EXPECT_EQ(made["context_tokens"], by_hand["context_tokens"]);
+  ASSERT_EQ(made["expanded"].size(), 1u);
+  EXPECT_EQ(made["expanded"][0]["source"], second);
+  EXPECT_EQ(made["expanded"][0]["first_token"], 0);
+  EXPECT_FALSE(by_hand.contains("expanded"));
+  EXPECT_NE(expanded.err.find("read again as text: " + second + ", tokens 0 to "), std::string::npos) << expanded.err;
+
+  for (const char* by : {"mass", "both"}) {
+    const CommandResult result = run_cepe(with(words("Who sailed the boats?"), {"--expand", "2", "--expand-by", by}));
+    ASSERT_EQ(result.status, 0) << result.err;
+    EXPECT_EQ(json::parse(result.out)["expanded"].size(), 2u);
+  }
+  const CommandResult none = run_cepe(with(words("elephants"), {"--expand", "1"}));
+  EXPECT_EQ(json::parse(none.out)["expanded"].size(), 0u);
+  EXPECT_NE(none.err.find("nothing is read again"), std::string::npos) << none.err;
+
+  const auto refused = [&](const Words& more, const std::string& phrase) {
+    const CommandResult result = run_cepe(with(words("Who?"), more));
+    EXPECT_EQ(result.status, 1);
+    EXPECT_NE(result.err.find(phrase), std::string::npos) << result.err;
+  };
+  refused({"--expand", "-1"}, "--expand: expected 0 or more chunks, found -1");
+  refused({"--expand", "1", "--expand-by", "luck"}, "--expand-by: expected words, mass or both, found \"luck\"");
+  const CommandResult without =
+      run_cepe({"generate", "--model", golden("published"), "--prompt", "Who?", "--expand", "1"});
+  EXPECT_EQ(without.status, 1);
+  EXPECT_NE(without.err.find("--expand: there is no context"), std::string::npos) << without.err;
+}
+
 TEST(GenerateCommand, SaysWhichChunksWereRead) {
   const TemporaryDirectory directory;
   std::string text;

@@ -175,5 +175,23 @@ TEST_F(ManyPrompts, OptionsThatDoNotGoTogetherAreRefused) {
   expect_refused(none, "--prompts: --out FILE is needed");
 }
 
+TEST_F(ManyPrompts, ReadChunksAgain) {
+  const std::string one = document("one.txt", 30), two = directory_.write("two.txt", "The boats said nothing.");
+  const std::vector<json> made =
+      answers({{{"prompt", "Who sailed the boats?"}, {"context", {one, two}}},
+               {{"prompt", "The boats said nothing.\n\nWho sailed the boats?"}, {"context", {one, two}}},
+               {{"prompt", "Who sailed the boats?"}}},
+              {"--expand", "1", "--max-tokens", "8", "--window", "512"});
+  ASSERT_EQ(made.size(), 3u);
+  ASSERT_EQ(made[0].at("expanded").size(), 1u);
+  EXPECT_EQ(made[0].at("expanded")[0].at("source"), two);
+  EXPECT_FALSE(made[2].contains("expanded"));
+  const std::vector<json> plain =
+      answers({{{"prompt", "The boats said nothing.\n\nWho sailed the boats?"}, {"context", {one, two}}}},
+              {"--max-tokens", "8", "--window", "512"});
+  EXPECT_EQ(made[0].at("tokens"), plain[0].at("tokens"));
+  EXPECT_EQ(made[0].at("prompt_tokens"), plain[0].at("prompt_tokens"));
+}
+
 }  // namespace
 }  // namespace cepe

@@ -48,6 +48,20 @@ TEST_F(ConversationTest, IsRenderedInOrder) {
             chatml("system", "Be brief.") + chatml("user", "Who?") + kAnswer);
 }
 
+TEST_F(ConversationTest, ATextBeforeTheQuestionIsNotRemembered) {
+  Conversation conversation;
+  conversation.ask("Who goes there?");
+  conversation.answer("A friend");
+  conversation.ask("Which?");
+  EXPECT_EQ(conversation.question(), "Which?");
+  EXPECT_EQ(text(conversation.prompt(builder_, {.window = 1000}, "It was Anna.").tokens),
+            chatml("user", "Who goes there?") + chatml("assistant", "A friend") +
+                chatml("user", "It was Anna.\n\nWhich?") + kAnswer);
+  conversation.answer("Anna");
+  EXPECT_EQ(conversation.messages()[2].content, "Which?");
+  EXPECT_THROW(static_cast<void>(conversation.question()), Error);
+}
+
 // Every window: the prompt holds the newest turns, as many as fit beside the answer, checked against a search from the
 // other end.
 TEST_F(ConversationTest, TheOldestTurnsLeave) {

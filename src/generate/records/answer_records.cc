@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/report.h"
+#include "context/encode_context.h"
 #include "generate/records/record_contexts.h"
 
 namespace cepe {
@@ -19,8 +20,10 @@ class Work {
         prompts_(prompts),
         options_(options),
         contexts_(opened, records, options.int8),
+        expander_(opened, options.expand),
         end_tokens_(end_tokens(opened)),
-        engine_(opened.model, *opened.tokenizer, with_capacity(opened)) {}
+        capacity_(needed_capacity(opened)),
+        engine_(opened.model, *opened.tokenizer, with_capacity()) {}
 
   AnsweredRecords run() {
     const double started = seconds_now();
@@ -37,17 +40,39 @@ class Work {
 
  private:
   // A slot that no record fills is memory for nothing.
-  EngineOptions with_capacity(const OpenedModel& opened) const {
+  int64_t needed_capacity(const OpenedModel& opened) const {
+    if (options_.engine.capacity > 0) return options_.engine.capacity;
+    const int64_t window = decoder_window(opened.model.config.decoder);
+    // Texts between chunks, and tokens that come out otherwise where a chunk is read as text, take a few more.
+    constexpr int64_t kBesideChunk = 16;
+    const int64_t chunk = context_chunk_length(opened.model.config) + kBesideChunk;
+    const int64_t expanded = std::min(window, options_.expand.chunks) * chunk;
+    int64_t capacity = 0;
+    for (size_t i = 0; i < records_.size(); ++i) {
+      const int64_t prompt = static_cast<int64_t>(prompts_[i].tokens.size()) + expanded;
+      const int64_t whole = records_[i].max_tokens < window - prompt ? prompt + records_[i].max_tokens : window;
+      capacity = std::max(capacity, whole);
+    }
+    return capacity;
+  }
+
+  EngineOptions with_capacity() const {
     EngineOptions engine = options_.engine;
     engine.sequences = std::min(engine.sequences, static_cast<int64_t>(records_.size()));
-    if (engine.capacity > 0) return engine;
-    const int64_t window = decoder_window(opened.model.config.decoder);
-    for (size_t i = 0; i < records_.size(); ++i) {
-      const int64_t prompt = static_cast<int64_t>(prompts_[i].tokens.size());
-      const int64_t whole = records_[i].max_tokens < window - prompt ? prompt + records_[i].max_tokens : window;
-      engine.capacity = std::max(engine.capacity, whole);
-    }
+    engine.capacity = capacity_;
     return engine;
+  }
+
+  // The record's prompt, with chunks of its context where the options ask for them.
+  ExpandedPrompt prompt_of(size_t i, const std::shared_ptr<const Context>& context) {
+    if (options_.expand.chunks == 0) return {prompts_[i].tokens, {}};
+    const PromptRecord& record = records_[i];
+    return expander_.expand(context, {record.prompt,
+                                      [&](const std::string& text) {
+                                        const std::string message = with_text_before(text, record.prompt);
+                                        return options_.builder->prompt(message, record.system).tokens;
+                                      },
+                                      capacity_ - std::min(record.max_tokens, capacity_ / 2)});
   }
 
   // An error of the device has ended those at work, each with its error: the others go on, as long as any end by it.
@@ -62,16 +87,20 @@ class Work {
 
   void submit(size_t i) {
     const PromptRecord& record = records_[i];
-    RecordAnswer answer{.prompt_tokens = static_cast<int64_t>(prompts_[i].tokens.size())};
+    RecordAnswer answer;
     try {
-      Request request{.prompt = prompts_[i].tokens,
-                      .context = contexts_.take(i),
+      const std::shared_ptr<const Context> context = contexts_.take(i);
+      ExpandedPrompt prompt = prompt_of(i, context);
+      answer.prompt_tokens = static_cast<int64_t>(prompt.tokens.size());
+      answer.context_tokens = context ? context->tokens() : 0;
+      answer.expanded = std::move(prompt.chunks);
+      Request request{.prompt = std::move(prompt.tokens),
+                      .context = context,
                       .max_tokens = record.max_tokens,
                       .sampling = record.sampling,
                       .end_tokens = end_tokens_,
                       .stop = record.stop,
                       .continues_prompt = !prompts_[i].templated};
-      answer.context_tokens = request.context ? request.context->tokens() : 0;
       request.on_end = [this, i, answer](const Generation& made) mutable {
         --at_work_;
         answer.generation = made;
@@ -106,7 +135,9 @@ class Work {
   const std::vector<Prompt>& prompts_;
   const AnswerRecordsOptions& options_;
   RecordContexts contexts_;
+  Expander expander_;
   std::vector<TokenId> end_tokens_;
+  const int64_t capacity_;  // of a slot
   Engine engine_;
   int64_t at_work_ = 0;
   size_t given_ = 0;

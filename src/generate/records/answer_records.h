@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "generate/engine.h"
+#include "generate/expand.h"
 #include "generate/prompt.h"
 #include "generate/records/prompt_records.h"
 
@@ -23,11 +24,14 @@ struct RecordAnswer {
   std::string error;      // one sentence; empty: the prompt was answered
   Generation generation;  // where it was
   int64_t prompt_tokens = 0, context_tokens = 0;
+  std::vector<ChunkPlace> expanded;  // chunks of the context that the prompt has as text
 };
 
 struct AnswerRecordsOptions {
-  EngineOptions engine;  // capacity 0: what the longest prompt and its answer need
-  bool int8 = false;     // latents
+  EngineOptions engine;                    // capacity 0: what the longest prompt and its answer need
+  bool int8 = false;                       // latents
+  ExpandOptions expand;                    // of prompts with a context
+  const PromptBuilder* builder = nullptr;  // that made the prompts; needed where chunks are to be read again
   // In the order of the records, as soon as an answer and all before it are there. What it throws ends the work.
   std::function<void(size_t record, const RecordAnswer& answer)> on_answer;
   std::function<void()> on_end;  // an answer is there, in any order; may be empty

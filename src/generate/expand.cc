@@ -1,0 +1,134 @@
+#include "generate/expand.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/error.h"
+#include "generate/context_mass.h"
+
+namespace cepe {
+namespace {
+
+// The places of values, the greatest first; ties by place.
+std::vector<int64_t> in_order(const std::vector<double>& values) {
+  std::vector<int64_t> order(values.size());
+  std::iota(order.begin(), order.end(), int64_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+    return values[static_cast<size_t>(a)] > values[static_cast<size_t>(b)];
+  });
+  return order;
+}
+
+std::vector<int64_t> fused(const std::vector<std::vector<int64_t>>& rankings, size_t chunks) {
+  constexpr double kConstant = 60;
+  std::vector<double> scores(chunks, 0.0);
+  for (const std::vector<int64_t>& ranking : rankings) {
+    for (size_t rank = 0; rank < ranking.size(); ++rank) {
+      scores[static_cast<size_t>(ranking[rank])] += 1 / (kConstant + static_cast<double>(rank + 1));
+    }
+  }
+  return in_order(scores);
+}
+
+std::string trimmed(const std::string& text) {
+  constexpr const char* kBlank = " \t\r\n";
+  const size_t first = text.find_first_not_of(kBlank);
+  return first == std::string::npos ? "" : text.substr(first, text.find_last_not_of(kBlank) - first + 1);
+}
+
+// Whether a chunk goes on where the one before it ends.
+bool goes_on(const ContextChunk& before, const ContextChunk& chunk) {
+  return before.source.document == chunk.source.document &&
+         before.source.first_token + before.length == chunk.source.first_token;
+}
+
+std::vector<ChunkPlace> places(const Context& context, const std::vector<int64_t>& chunks) {
+  std::vector<ChunkPlace> list;
+  for (const int64_t number : chunks) {
+    const ContextChunk& chunk = context.chunks[static_cast<size_t>(number)];
+    list.push_back({number, chunk.source, chunk.length});
+  }
+  return list;
+}
+
+}  // namespace
+
+const char* expand_by_name(ExpandBy by) {
+  switch (by) {
+    case ExpandBy::words: return "words";
+    case ExpandBy::mass: return "mass";
+    case ExpandBy::both: return "both";
+  }
+  return "";
+}
+
+ExpandBy expand_by_from_name(std::string_view name, std::string_view option) {
+  for (const ExpandBy by : {ExpandBy::words, ExpandBy::mass, ExpandBy::both}) {
+    if (name == expand_by_name(by)) return by;
+  }
+  fail("{}: expected words, mass or both, found \"{}\"", option, name);
+}
+
+const Bm25Index& Expander::words_of(const std::shared_ptr<const Context>& context) {
+  if (indexed_ != context) {
+    words_ = {};
+    for (const ContextChunk& chunk : context->chunks) words_.add(opened_.tokenizer->decode(chunk.tokens));
+    indexed_ = context;
+  }
+  return words_;
+}
+
+std::vector<int64_t> Expander::best_chunks(const std::shared_ptr<const Context>& context, const std::string& words,
+                                           std::span<const TokenId> prompt) {
+  const size_t all = context->chunks.size();
+  std::vector<std::vector<int64_t>> rankings;
+  if (options_.by != ExpandBy::mass) {
+    const std::vector<size_t> found = words_of(context).search(words, all);
+    rankings.emplace_back(found.begin(), found.end());
+  }
+  if (options_.by != ExpandBy::words)
+    rankings.push_back(in_order(chunk_masses(opened_.model, {prompt, *context, /*last=*/0})));
+  std::vector<int64_t> best = rankings.size() == 1 ? std::move(rankings[0]) : fused(rankings, all);
+  best.resize(std::min(best.size(), static_cast<size_t>(options_.chunks)));
+  return best;
+}
+
+ExpandedPrompt Expander::expand(const std::shared_ptr<const Context>& context, const ExpandQuestion& question) {
+  ExpandedPrompt plain{question.prompt(""), {}};
+  if (options_.chunks == 0 || !context || context->tokens() == 0) return plain;
+  std::vector<int64_t> best = best_chunks(context, question.words, plain.tokens);
+  for (; !best.empty(); best.pop_back()) {
+    std::vector<int64_t> chunks = best;
+    std::sort(chunks.begin(), chunks.end());
+    std::vector<TokenId> tokens = question.prompt(text_of_chunks(*opened_.tokenizer, *context, chunks));
+    if (static_cast<int64_t>(tokens.size()) <= question.room) {
+      return {std::move(tokens), places(*context, chunks)};
+    }
+  }
+  return plain;
+}
+
+std::string text_of_chunks(const Tokenizer& tokenizer, const Context& context, std::span<const int64_t> chunks) {
+  std::string text;
+  std::vector<TokenId> run;
+  const ContextChunk* before = nullptr;
+  const auto end_run = [&] {
+    const std::string words = trimmed(tokenizer.decode(run));
+    if (!words.empty()) text += (text.empty() ? "" : "\n\n") + words;
+    run.clear();
+  };
+  for (const int64_t number : chunks) {
+    const ContextChunk& chunk = context.chunks.at(static_cast<size_t>(number));
+    if (before && !goes_on(*before, chunk)) end_run();
+    run.insert(run.end(), chunk.tokens.begin(), chunk.tokens.end());
+    before = &chunk;
+  }
+  end_run();
+  return text;
+}
+
+std::string with_text_before(const std::string& text, const std::string& message) {
+  return text.empty() ? message : text + "\n\n" + message;
+}
+
+}  // namespace cepe

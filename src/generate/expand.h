@@ -1,0 +1,85 @@
+// Expand on demand: the chunks of a context that a question is about are read a second time, as text in the decoder's
+// own window, before the question. The encoder's states of the whole context stay beside them: the decoder still sees
+// everything, and these words exactly.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "context/context.h"
+#include "model/checkpoint/checkpoint.h"
+#include "text/bm25.h"
+
+namespace cepe {
+
+// What says which chunks these are.
+enum class ExpandBy {
+  words,  // BM25 (text/bm25.h) of each chunk's text for the question's words
+  mass,   // the attention mass that each chunk gets while the decoder reads the prompt without them
+  both,   // reciprocal rank fusion of the two (Cormack et al. 2009: the sum of 1 / (60 + rank))
+};
+const char* expand_by_name(ExpandBy by);  // "words", "mass", "both"
+// Error naming the option where there is no such way.
+ExpandBy expand_by_from_name(std::string_view name, std::string_view option);
+
+struct ExpandOptions {
+  int64_t chunks = 0;  // the most that are read again; 0: none
+  ExpandBy by = ExpandBy::words;
+};
+
+// Where a chunk of a context is from.
+struct ChunkPlace {
+  int64_t chunk = 0;  // its number in the context
+  ChunkSource source = {};
+  int64_t tokens = 0;
+};
+// A prompt, and the chunks of the context that stand in it as text, in the order of the context.
+struct ExpandedPrompt {
+  std::vector<TokenId> tokens;
+  std::vector<ChunkPlace> chunks;
+};
+
+// A question to be put to a model.
+struct ExpandQuestion {
+  std::string words;  // the question alone, whose words are looked for
+  // The prompt's tokens with a text before the question; the text may be empty.
+  std::function<std::vector<TokenId>(const std::string& text)> prompt;
+  int64_t room = 0;  // the most tokens of a prompt that has chunks in it
+};
+
+// Expands prompt after prompt. What is known of the words of the last context is kept. Not thread-safe.
+class Expander {
+ public:
+  // The model must outlive it.
+  Expander(const OpenedModel& opened, const ExpandOptions& options) : opened_(opened), options_(options) {}
+
+  // The prompt with as many of the best chunks as options and room allow, in the order of the context, as it was
+  // where the question has no context, no chunk shares a word with it, or none fits. Costs, by mass, one pass of the
+  // decoder over the prompt.
+  ExpandedPrompt expand(const std::shared_ptr<const Context>& context, const ExpandQuestion& question);
+
+  // The numbers of the best chunks, the best first.
+  std::vector<int64_t> best_chunks(const std::shared_ptr<const Context>& context, const std::string& words,
+                                   std::span<const TokenId> prompt);
+
+ private:
+  const Bm25Index& words_of(const std::shared_ptr<const Context>& context);
+
+  const OpenedModel& opened_;
+  const ExpandOptions options_;
+  std::shared_ptr<const Context> indexed_;  // what words_ is of
+  Bm25Index words_;
+};
+
+// The text of chunks in the order of the context: neighbours of one document run on, between others is an empty line.
+std::string text_of_chunks(const Tokenizer& tokenizer, const Context& context, std::span<const int64_t> chunks);
+
+// The message with the text before it; the message alone where there is no text.
+std::string with_text_before(const std::string& text, const std::string& message);
+
+}  // namespace cepe

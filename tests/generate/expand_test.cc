@@ -1,0 +1,152 @@
+// Chunks that are read again as text, with a small recorded model (tests/golden/generate).
+#include "generate/expand.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "base/error.h"
+#include "context/encode_context.h"
+#include "generate/context_mass.h"
+#include "generate/conversation.h"
+#include "generate/prompt.h"
+
+namespace cepe {
+namespace {
+
+using Numbers = std::vector<int64_t>;
+
+class ExpandTest : public testing::Test {
+ protected:
+  static const OpenedModel& opened() {
+    static const OpenedModel model = open_model(std::filesystem::path(CEPE_TEST_DATA) / "generate" / "published");
+    return model;
+  }
+  static const Tokenizer& tokenizer() { return *opened().tokenizer; }
+  // Documents named by their place, in chunks of `length` tokens.
+  static std::shared_ptr<const Context> context(const std::vector<std::string>& texts, int64_t length) {
+    std::vector<TextChunk> chunks;
+    for (size_t i = 0; i < texts.size(); ++i)
+      append_chunks(tokenizer().encode(texts[i]), std::to_string(i), length, chunks);
+    return std::make_shared<const Context>(encode_context(opened().model, chunks));
+  }
+  // A prompt of the text itself.
+  ExpandQuestion question(const std::string& words, int64_t room) const {
+    return {words, [words](const std::string& text) { return tokenizer().encode(with_text_before(text, words)); },
+            room};
+  }
+  static Numbers numbers(const std::vector<ChunkPlace>& chunks) {
+    Numbers list;
+    for (const ChunkPlace& place : chunks) list.push_back(place.chunk);
+    return list;
+  }
+  static std::string text(const std::vector<TokenId>& tokens) { return tokenizer().decode(tokens); }
+
+  const std::vector<std::string> texts_ = {"the boats lay in the harbour", "a lantern hung by the door",
+                                           "the road goes over the hill", "rain fell on the lantern of the boats",
+                                           "nobody came down the road"};
+  const std::shared_ptr<const Context> context_ = context(texts_, 64);  // a chunk a document
+};
+
+TEST_F(ExpandTest, ChunksThatShareTheQuestionsWordsStandBeforeIt) {
+  ASSERT_EQ(context_->chunks.size(), texts_.size());
+  Expander expander(opened(), {.chunks = 3});
+  const ExpandedPrompt made = expander.expand(context_, question("lantern ?", 1000));
+  EXPECT_EQ(numbers(made.chunks), (Numbers{1, 3}));
+  EXPECT_EQ(text(made.tokens), texts_[1] + "\n\n" + texts_[3] + "\n\nlantern ?");
+  EXPECT_EQ(made.chunks[1].source.document, "3");
+  EXPECT_EQ(made.chunks[1].tokens, context_->chunks[3].length);
+  // Both words of chunk 3, one of chunk 1 and of chunk 0: the best come first, the text is in the context's order.
+  EXPECT_EQ(expander.best_chunks(context_, "lantern boats", {})[0], 3);
+  EXPECT_TRUE(expander.expand(context_, question("elephants", 1000)).chunks.empty());
+  EXPECT_EQ(text(expander.expand(context_, question("elephants", 1000)).tokens), "elephants");
+  // Another context, then the first one again.
+  const auto other = context({"an elephant", "a road"}, 64);
+  EXPECT_EQ(numbers(expander.expand(other, question("road", 1000)).chunks), (Numbers{1}));
+  EXPECT_EQ(numbers(expander.expand(context_, question("hill", 1000)).chunks), (Numbers{2}));
+}
+
+TEST_F(ExpandTest, FewerChunksWhereTheRoomIsSmall) {
+  Expander expander(opened(), {.chunks = 2});
+  const std::string asked = "lantern boats";
+  const auto size = [&](const std::string& words) { return static_cast<int64_t>(tokenizer().encode(words).size()); };
+  const int64_t both = static_cast<int64_t>(expander.expand(context_, question(asked, 1000)).tokens.size());
+  EXPECT_EQ(expander.expand(context_, question(asked, both)).chunks.size(), 2u);
+  EXPECT_EQ(numbers(expander.expand(context_, question(asked, both - 1)).chunks), (Numbers{3}));
+  const int64_t one = size(texts_[3] + "\n\n" + asked);
+  EXPECT_EQ(numbers(expander.expand(context_, question(asked, one)).chunks), (Numbers{3}));
+  const ExpandedPrompt none = expander.expand(context_, question(asked, one - 1));
+  EXPECT_TRUE(none.chunks.empty());
+  EXPECT_EQ(text(none.tokens), asked);
+}
+
+TEST_F(ExpandTest, NothingIsReadAgainUnlessAskedFor) {
+  const ExpandQuestion asked = question("lantern", 1000);
+  EXPECT_TRUE(Expander(opened(), {.chunks = 0}).expand(context_, asked).chunks.empty());
+  Expander expander(opened(), {.chunks = 3});
+  EXPECT_TRUE(expander.expand(nullptr, asked).chunks.empty());
+  EXPECT_TRUE(expander.expand(std::make_shared<const Context>(), asked).chunks.empty());
+}
+
+TEST_F(ExpandTest, ByMassTheMostReadOnes) {
+  const std::vector<TokenId> prompt = tokenizer().encode("where is the lantern ?");
+  const std::vector<double> masses = chunk_masses(opened().model, {prompt, *context_});
+  ASSERT_EQ(masses.size(), texts_.size());
+  EXPECT_NEAR(std::accumulate(masses.begin(), masses.end(), 0.0), 1, 1e-6);
+  Numbers order(masses.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::sort(order.begin(), order.end(),
+            [&](int64_t a, int64_t b) { return masses[static_cast<size_t>(a)] > masses[static_cast<size_t>(b)]; });
+  order.resize(3);
+  Expander expander(opened(), {.chunks = 3, .by = ExpandBy::mass});
+  EXPECT_EQ(expander.best_chunks(context_, "", prompt), order);
+  // The mean of all of the prompt's tokens is the mean of its first and its last ones, each by its number.
+  const std::vector<double> last = chunk_masses(opened().model, {prompt, *context_, 1});
+  EXPECT_NE(last, masses);
+  const std::vector<ChunkMass> read = most_read_chunks(opened(), {prompt, {}, *context_}, 1);
+  EXPECT_EQ(read[0].mass, *std::max_element(last.begin(), last.end()));
+}
+
+TEST_F(ExpandTest, TheRanksOfBothAreFused) {
+  const std::vector<TokenId> prompt = tokenizer().encode("lantern boats");
+  const auto all = static_cast<int64_t>(texts_.size());
+  Expander words(opened(), {.chunks = all}), mass(opened(), {.chunks = all, .by = ExpandBy::mass});
+  Expander both(opened(), {.chunks = all, .by = ExpandBy::both});
+  std::vector<double> scores(texts_.size());
+  for (Expander* one : {&words, &mass}) {
+    const Numbers ranking = one->best_chunks(context_, "lantern boats", prompt);
+    for (size_t rank = 0; rank < ranking.size(); ++rank)
+      scores[static_cast<size_t>(ranking[rank])] += 1 / (61.0 + static_cast<double>(rank));
+  }
+  const Numbers fused = both.best_chunks(context_, "lantern boats", prompt);
+  ASSERT_EQ(fused.size(), texts_.size());
+  for (size_t i = 1; i < fused.size(); ++i)
+    EXPECT_GE(scores[static_cast<size_t>(fused[i - 1])], scores[static_cast<size_t>(fused[i])]);
+}
+
+TEST_F(ExpandTest, NeighboursRunOn) {
+  const std::string story = "nobody came down the road that day";
+  const auto made = context({story, "a lantern"}, 4);
+  const auto of_story = std::count_if(made->chunks.begin(), made->chunks.end(),
+                                      [](const ContextChunk& chunk) { return chunk.source.document == "0"; });
+  ASSERT_GT(of_story, 3);
+  Numbers all(static_cast<size_t>(of_story));
+  std::iota(all.begin(), all.end(), 0);
+  EXPECT_EQ(text_of_chunks(tokenizer(), *made, all), story);
+  all.erase(all.begin() + 1);
+  EXPECT_NE(text_of_chunks(tokenizer(), *made, all).find("\n\n"), std::string::npos);
+  all = {of_story - 1, of_story};
+  EXPECT_NE(text_of_chunks(tokenizer(), *made, all).find("\n\n"), std::string::npos) << "of two documents";
+  EXPECT_EQ(text_of_chunks(tokenizer(), *made, {}), "");
+}
+
+TEST_F(ExpandTest, WaysAreNamed) {
+  for (const ExpandBy by : {ExpandBy::words, ExpandBy::mass, ExpandBy::both})
+    EXPECT_EQ(expand_by_from_name(expand_by_name(by), "--by"), by);
+  EXPECT_THROW(expand_by_from_name("luck", "--by"), Error);
+}
+
+}  // namespace
+}  // namespace cepe
