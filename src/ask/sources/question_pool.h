@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "ask/random.h"
-#include "ask/sources/bm25.h"
 #include "ask/sources/question_files.h"
 #include "ask/sources/shingles.h"
+#include "text/bm25.h"
 
 namespace cepe {
 

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "ask/sources/word_hashes.h"
 #include "base/random.h"
+#include "text/word_hashes.h"
 
 namespace cepe {
 std::vector<uint64_t> shingle_hashes(std::string_view text) {

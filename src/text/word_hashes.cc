@@ -1,4 +1,4 @@
-#include "ask/sources/word_hashes.h"
+#include "text/word_hashes.h"
 
 namespace cepe {
 
