@@ -119,19 +119,42 @@ void Table::add_row(std::vector<std::string> cells) {
   rows_.push_back(std::move(cells));
 }
 
-std::string Table::str() const {
-  size_t columns = header_.size();
-  std::vector<size_t> widths(columns);
-  std::vector<bool> right(columns);
-  for (size_t c = 0; c < columns; ++c) {
-    widths[c] = display_width(header_[c]);
+std::vector<bool> Table::number_columns() const {
+  std::vector<bool> right(header_.size());
+  for (size_t c = 0; c < header_.size(); ++c) {
     bool numeric = false, text = false;
-    for (const auto& row : rows_) {
-      widths[c] = std::max(widths[c], display_width(row[c]));
-      (looks_numeric(row[c]) ? numeric : text) |= !is_placeholder(row[c]);
-    }
+    for (const auto& row : rows_) (looks_numeric(row[c]) ? numeric : text) |= !is_placeholder(row[c]);
     right[c] = numeric && !text;
   }
+  return right;
+}
+
+std::string Table::markdown() const {
+  const std::vector<bool> right = number_columns();
+  const auto line = [](const std::vector<std::string>& cells) {
+    std::string text = "|";
+    for (const std::string& cell : cells) {
+      text += ' ';
+      for (const char c : cell) text += c == '|' ? "\\|" : std::string(1, c);
+      text += " |";
+    }
+    return text + "\n";
+  };
+  std::string result = line(header_) + "|";
+  for (const bool number : right) result += number ? "---:|" : "---|";
+  result += "\n";
+  for (const auto& row : rows_) result += line(row);
+  return result;
+}
+
+std::string Table::str() const {
+  const size_t columns = header_.size();
+  std::vector<size_t> widths(columns);
+  for (size_t c = 0; c < columns; ++c) {
+    widths[c] = display_width(header_[c]);
+    for (const auto& row : rows_) widths[c] = std::max(widths[c], display_width(row[c]));
+  }
+  const std::vector<bool> right = number_columns();
   std::string result = aligned_line(header_, widths, right);
   for (size_t c = 0; c < columns; ++c) result += (c ? "  " : "") + std::string(widths[c], '-');
   result += "\n";

@@ -23,8 +23,10 @@ class Table {
   explicit Table(std::vector<std::string> header) : header_(std::move(header)) {}
   void add_row(std::vector<std::string> cells);  // throws Error when the count differs from the header's
   std::string str() const;
+  std::string markdown() const;  // the same as a Markdown table: numbers are to the right, bars in cells are escaped
 
  private:
+  std::vector<bool> number_columns() const;
   std::vector<std::string> header_;
   std::vector<std::vector<std::string>> rows_;
 };

@@ -15,4 +15,8 @@ struct ReplugInput {
 // log p (B, C + T, V): position by position the log of the mixture of the N forwards' probabilities.
 at::Tensor replug_log_probs(const Cepe& model, const ReplugInput& input);
 
+// -log p of the labels (B, L) of the input's last L tokens under the same mixture, (B, L) in float32 or wider. One
+// forward at a time, and of each only the labels' probabilities are kept: memory does not grow with N. No gradients.
+at::Tensor replug_losses(const Cepe& model, const ReplugInput& input, const at::Tensor& labels_BL);
+
 }  // namespace cepe

@@ -18,14 +18,16 @@ std::string results_table(const std::vector<RunResult>& results) {
   std::vector<RunTags> tags;
   for (const RunResult& result : results) tags.push_back(result.tags);
   const TagColumns columns = tag_columns(tags);
+  const bool units =
+      std::any_of(results.begin(), results.end(), [](const RunResult& result) { return !result.unit.empty(); });
   std::vector<std::string> header = columns.names;
-  header.insert(header.end(), {"score", "value (%)", "standard error", "± (95 %)", "n"});
+  header.insert(header.end(), {"score", units ? "value" : "value (%)", "standard error", "± (95 %)", "n"});
   HtmlTable table(header);
   for (const RunResult& result : results) {
     std::vector<HtmlCell> row;
     for (const std::string& name : columns.names) row.push_back(tag_cell(result.tags, name));
     row.push_back({result.score});
-    row.push_back(percent_cell(result.value));
+    row.push_back(value_cell(result, units));
     row.push_back(error_cell(result.standard_error));
     row.push_back(error_cell(result.half_width));
     row.push_back({fmt::format("{}", result.examples), static_cast<double>(result.examples)});
@@ -69,8 +71,24 @@ std::string example_article(const RunExample& example) {
       example.context_tokens, example.prompt_tokens, example.answer_tokens, html_text(example.stop_reason));
 }
 
+// Windows of eval lm, which have losses and no answers.
+std::string windows_part(const EvaluationRun& run) {
+  HtmlTable table({"window", "domain", "read by", "context", "context tokens", "loss (nats a token)"});
+  for (const RunExample& example : run.samples) {
+    const double loss = example.scores.at("loss");
+    table.add_row({{example.id},
+                   tag_cell(example.tags, "domain"),
+                   tag_cell(example.tags, "reader"),
+                   tag_cell(example.tags, "context"),
+                   tag_cell(example.tags, "tokens"),
+                   {fmt::format("{:.4f}", loss), loss}});
+  }
+  return html_folded(fmt::format("Windows: {} of {}", run.samples.size(), run.examples), table.str());
+}
+
 std::string examples_part(const EvaluationRun& run) {
   if (run.samples.empty()) return "";
+  if (!run.samples.front().answered) return windows_part(run);
   std::string html = "<div class=\"examples\" data-show=\"all\">\n<p class=\"filter\">";
   for (const char* kind : {"all", "right", "partly", "wrong"}) {
     html += fmt::format("<button type=\"button\" data-show=\"{0}\">{0}</button> ", kind);

@@ -1,6 +1,7 @@
 #include "report/evaluation_run.h"
 
 #include <algorithm>
+#include <limits>
 #include <string_view>
 
 #include "base/error.h"
@@ -21,7 +22,7 @@ std::vector<RunResult> results_of(const json& rows) {
   for (const json& row : rows) {
     results.push_back({row.at("tags").get<RunTags>(), row.at("score").get<std::string>(), row.at("value").get<double>(),
                        number_or_none(row.at("standard_error")), number_or_none(row.at("half_width")),
-                       row.at("n").get<int64_t>()});
+                       row.at("n").get<int64_t>(), row.value("unit", std::string())});
   }
   return results;
 }
@@ -29,7 +30,7 @@ std::vector<RunResult> results_of(const json& rows) {
 void read_results(EvaluationRun& run, const json& results) {
   run.configuration = results.at("configuration");
   run.results = results_of(results.at("results"));
-  for (const char* name : {"at_depths", "by_answerable"}) {
+  for (const char* name : {"at_depths", "by_answerable", "costs"}) {
     if (!results.contains(name)) continue;
     run.details = results_of(results.at(name));
     run.details_name = name;
@@ -44,13 +45,17 @@ void read_results(EvaluationRun& run, const json& results) {
 RunExample example_of(const json& record) {
   RunExample example;
   example.id = record.at("id").get<std::string>();
-  example.prediction = record.at("prediction").get<std::string>();
-  example.stop_reason = record.at("stop_reason").get<std::string>();
   example.tags = record.at("tags").get<RunTags>();
-  example.references = record.at("references").get<std::vector<std::string>>();
-  example.scores = record.at("scores").get<std::map<std::string, double>>();
+  for (const auto& [name, value] : record.at("scores").items()) {
+    example.scores[name] = value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
+  }
   example.context_tokens = record.at("context_tokens").get<int64_t>();
   example.prompt_tokens = record.at("prompt_tokens").get<int64_t>();
+  example.answered = !example.scores.contains("loss");
+  if (!example.answered) return example;
+  example.prediction = record.at("prediction").get<std::string>();
+  example.stop_reason = record.at("stop_reason").get<std::string>();
+  example.references = record.at("references").get<std::vector<std::string>>();
   example.answer_tokens = record.at("answer_tokens").get<int64_t>();
   return example;
 }

@@ -1,4 +1,4 @@
-// What a run of cepe eval recall or cepe eval qa left in its directory (docs/eval.md, "The files").
+// What a run of cepe eval recall, cepe eval qa or cepe eval lm left in its directory (docs/eval.md, "The files").
 #pragma once
 
 #include <cstdint>
@@ -20,11 +20,14 @@ struct RunResult {
   double value = 0;
   std::optional<double> standard_error, half_width;
   int64_t examples = 0;
+  std::string unit;  // empty: the value is a share, shown in percent
 };
 
 // A line of samples.jsonl, the parts that a person reads.
 struct RunExample {
-  std::string id, prediction, stop_reason;
+  std::string id;
+  bool answered = true;  // false: a window of eval lm, which has no answer; the next line is empty then
+  std::string prediction, stop_reason;
   RunTags tags;
   std::vector<std::string> references;
   std::map<std::string, double> scores;
@@ -41,7 +44,7 @@ struct EvaluationRun {
   nlohmann::json configuration;    // an object
   bool finished = false;           // false: results.json is not there yet, and what follows of it is empty
   std::vector<RunResult> results;  // `results` of results.json
-  std::vector<RunResult> details;  // its `at_depths` or `by_answerable`, of which `details_name` is the one
+  std::vector<RunResult> details;  // its `at_depths`, `by_answerable` or `costs`, of which `details_name` is the one
   std::string details_name;
   int64_t examples = 0;  // scored in all; of an unfinished run, recorded so far
   int64_t resumed = 0;

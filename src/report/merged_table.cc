@@ -58,10 +58,10 @@ Runs first_connected(const std::vector<MergedRow>& rows, size_t runs) {
   return first;
 }
 
-HtmlCell value_cell(const MergedRow& row, size_t run) {
+HtmlCell merged_cell(const MergedRow& row, size_t run, bool several_units) {
   const auto found = row.of_run.find(run);
   if (found == row.of_run.end()) return {""};
-  HtmlCell cell = percent_cell(found->second->value);
+  HtmlCell cell = value_cell(*found->second, several_units);
   if (const auto& error = found->second->standard_error) cell.text += " ± " + percent_cell(*error).text;
   return cell;
 }
@@ -92,14 +92,16 @@ std::string one_table(const std::vector<EvaluationRun>& runs, const Runs& member
   for (const MergedRow& row : rows) tags.push_back(row.key.tags);
   const TagColumns columns = tag_columns(tags);
   std::vector<std::string> header = columns.names;
-  header.push_back("score (%)");
+  const bool units = std::any_of(rows.begin(), rows.end(),
+                                 [](const MergedRow& row) { return !row.of_run.begin()->second->unit.empty(); });
+  header.push_back(units ? "score" : "score (%)");
   for (const size_t run : members) header.push_back(runs[run].name);
   HtmlTable table(header);
   for (const MergedRow& row : rows) {
     std::vector<HtmlCell> cells;
     for (const std::string& name : columns.names) cells.push_back(tag_cell(row.key.tags, name));
     cells.push_back({row.key.score});
-    for (const size_t run : members) cells.push_back(value_cell(row, run));
+    for (const size_t run : members) cells.push_back(merged_cell(row, run, units));
     table.add_row(std::move(cells));
   }
   const std::string same = columns.same.empty() ? "" : "<p>In every row: " + html_text(columns.same) + ".</p>\n";

@@ -1,6 +1,7 @@
 #include "report/tag_columns.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 #include <tuple>
 
@@ -44,5 +45,17 @@ HtmlCell tag_cell(const RunTags& tags, const std::string& name) {
 }
 
 HtmlCell percent_cell(double share) { return {fmt::format("{:.1f}", 100 * share), share}; }
+
+HtmlCell value_cell(const RunResult& result, bool several_units) {
+  if (result.unit.empty()) {
+    HtmlCell cell = percent_cell(result.value);
+    if (several_units) cell.text += " %";
+    return cell;
+  }
+  if (result.unit == "bytes") return {format_bytes(static_cast<uint64_t>(std::max(result.value, 0.0))), result.value};
+  const bool large = std::abs(result.value) >= 1000;
+  const std::string number = fmt::format("{:.{}f}", result.value, large ? 0 : result.value < 10 ? 3 : 2);
+  return {result.unit == result.score ? number : number + " " + result.unit, result.value};
+}
 
 }  // namespace cepe

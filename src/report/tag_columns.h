@@ -22,5 +22,8 @@ HtmlCell tag_cell(const RunTags& tags, const std::string& name);
 
 // A share from 0 to 1 in percent.
 HtmlCell percent_cell(double share);
+// A result's value: a share in percent, others as a number of four digits; several: with "%" or the unit, for a table
+// that holds values of several units.
+HtmlCell value_cell(const RunResult& result, bool several_units);
 
 }  // namespace cepe

@@ -49,6 +49,13 @@ TEST(Printable, EscapesControlCharactersAndWhatIsNotUtf8) {
   EXPECT_EQ(printable_lines("one\n\ttwo\n"), "one\n\\ttwo\n");
 }
 
+TEST(Table, IsMarkdownAsWell) {
+  Table table({"model", "context"});
+  table.add_row({"a|b", "8,192"});
+  table.add_row({"line\nbreak", "-"});
+  EXPECT_EQ(table.markdown(), "| model | context |\n|---|---:|\n| a\\|b | 8,192 |\n| line\\nbreak | - |\n");
+}
+
 TEST(Table, ShowsNamesFromFilesOnOneLine) {
   Table table({"name", "size"});
   table.add_row({"a\x1b[2J\nb", "1"});

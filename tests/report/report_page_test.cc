@@ -171,6 +171,29 @@ TEST_F(ReportPageTest, ShowsWhatWasRunItsResultsAndExamples) {
   EXPECT_EQ(make_report({{run}, 50}).html, page.html);
 }
 
+// Results of eval lm: perplexities are no shares, costs have units, and windows have losses instead of answers.
+TEST_F(ReportPageTest, WindowsHaveLossesAndResultsUnits) {
+  const Tags tags = {{"domain", "books"}, {"reader", "yarn"}, {"context", "own"}, {"tokens", "6144"}};
+  json perplexity = result(tags, "perplexity", 27.071), rate = result(tags, "tokens_per_second", 8192.4);
+  json memory = result(tags, "peak_memory", 1.5e9);
+  perplexity["unit"] = "perplexity", rate["unit"] = "tokens/s", memory["unit"] = "bytes";
+  json values = results("tiny", {perplexity, result(tags, "change", -0.14)});
+  values.erase("by_answerable");
+  values["costs"] = json::array({rate, memory});
+  json window = sample("book@100, yarn, own, 6144", tags, "", 0);
+  window["scores"] = {{"loss", 3.31254}};
+  for (const char* answer : {"prediction", "references", "stop_reason", "answer_tokens"}) window.erase(answer);
+  const auto run = evaluation("lm", values, {window});
+  const std::string html = make_report({{run}, 50}).html;
+  EXPECT_THAT(html, HasSubstr("<td>perplexity</td><td class=\"number\" data-value=\"27.071\">27.07</td>"));
+  EXPECT_THAT(html, HasSubstr("data-value=\"-0.14\">-14.0 %</td>"));
+  EXPECT_THAT(html, HasSubstr(">8192 tokens/s</td>"));
+  EXPECT_THAT(html, HasSubstr(">1.50 GB</td>"));
+  EXPECT_THAT(html, HasSubstr("Windows: 1 of 900"));
+  EXPECT_THAT(html, HasSubstr("data-value=\"3.31254\">3.3125</td>"));
+  EXPECT_THAT(html, Not(HasSubstr("value (%)")));
+}
+
 // Runs a and b share squad, b and c share hotpot, d is of another command: one table of a, b, c.
 TEST_F(ReportPageTest, RunsThatShareResultsStandSideBySide) {
   const Tags squad = {{"task", "squad"}}, hotpot = {{"task", "hotpot"}}, own = {{"task", "own"}};
