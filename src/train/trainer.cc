@@ -15,7 +15,7 @@
 #include "base/report.h"
 #include "train/batches.h"
 #include "train/optimizer.h"
-#include "train/stages/trained_model.h"
+#include "train/stages/open_stage.h"
 #include "train/step_log.h"
 #include "train/train_checkpoint.h"
 

@@ -59,7 +59,5 @@ struct StageInput {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;  // of the arithmetic
 };
-// Opens what the stage trains and checks that the data fit it.
-std::unique_ptr<TrainedModel> open_trained_model(const StageInput& input);
 
 }  // namespace cepe

@@ -1,4 +1,4 @@
-#include "train/stages/trained_model.h"
+#include "train/stages/open_stage.h"
 
 #include "train/stages/masked_lm_model.h"
 #include "train/stages/parts_model.h"
