@@ -8,9 +8,13 @@
 #include "apps/commands.h"
 #include "apps/options.h"
 #include "apps/output.h"
+#include "apps/output_files.h"
+#include "ask/answer_prompts.h"
+#include "ask/sources/question_files.h"
 #include "ask/write_samples.h"
 #include "base/config.h"
 #include "base/error.h"
+#include "base/output_file.h"
 #include "base/report.h"
 #include "data/tokenize.h"
 
@@ -153,6 +157,40 @@ void add_model_and_out(CLI::App& command, std::string& model, std::string& base,
   command.add_option("--out", out, "Directory of the shards")->type_name("DIRECTORY")->required();
 }
 
+struct PromptsCommand {
+  std::vector<std::string> files;
+  std::string out;
+  AnswerPromptsOptions options;
+};
+
+void run_prompts(const PromptsCommand& command) {
+  check_writable(command.out);
+  std::vector<std::string> inputs;
+  for (const std::string& file : command.files) inputs.push_back(parse_question_entry(file).path);
+  check_output_files({{"--out", command.out}}, inputs);
+  const AnswerPromptsCounts counts = write_answer_prompts(command.files, command.out, command.options);
+  std::string said = fmt::format("wrote {} prompts to {}", counts.prompts, command.out);
+  if (counts.without_passage > 0)
+    said += fmt::format("; left out {} questions that no passage is known to answer", counts.without_passage);
+  print_beside({command.out}, said + "\n");
+}
+
+CLI::App* add_prompts_command(CLI::App& data) {
+  auto command = std::make_shared<PromptsCommand>();
+  CLI::App* sub = data.add_subcommand(
+      "prompts", "Make prompts of questions with their passages, whose answers `cepe data ask` makes samples of");
+  add_strings(*sub, "files", command->files, Strings::several,
+              "Files of questions, as sources.questions of `cepe data ask` names them: PATH or PATH;lines=odd")
+      ->required();
+  sub->add_option("--out", command->out, "The file to write, for `cepe generate --prompts`")
+      ->type_name("FILE.jsonl")
+      ->required();
+  sub->add_option("--instruction", command->options.instruction, "What stands before the passages in each prompt")
+      ->type_name("TEXT");
+  sub->callback([command] { run_prompts(*command); });
+  return sub;
+}
+
 CLI::App* add_ask_command(CLI::App& data) {
   auto command = std::make_shared<AskCommand>();
   CLI::App* sub =
@@ -179,13 +217,15 @@ void add_data_command(CLI::App& app) {
   sub->add_option("--threads", command->options.threads, "Threads; 0: one a processor")->capture_default_str();
   add_strings(*sub, "files", command->files, Strings::several,
               "Texts: .jsonl (fields text, domain) or .txt, plain or .zst (required)");
-  CLI::App* ask = add_ask_command(*sub);
-  // What the command itself needs, `ask` does not. (CLI11 would take "ask" for a file, were files required.)
-  ask->preparse_callback([sub](size_t) {
-    for (CLI::Option* option : sub->get_options()) option->required(false);
-  });
-  sub->callback([command, ask] {
-    if (ask->parsed()) return;
+  CLI::App *ask = add_ask_command(*sub), *prompts = add_prompts_command(*sub);
+  // What the command itself needs, these do not. (CLI11 would take "ask" for a file, were files required.)
+  for (CLI::App* own : {ask, prompts}) {
+    own->preparse_callback([sub](size_t) {
+      for (CLI::Option* option : sub->get_options()) option->required(false);
+    });
+  }
+  sub->callback([command, ask, prompts] {
+    if (ask->parsed() || prompts->parsed()) return;
     if (command->files.empty()) throw CLI::RequiredError("files");
     command->options.out = command->out;
     run_data(*command);

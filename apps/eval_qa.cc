@@ -187,7 +187,8 @@ void add_eval_qa_command(CLI::App& eval) {
       ->required();
   command
       ->add_option("--data-form", given->data_form,
-                   "Their form: auto (by content), dpr, squad, hotpotqa, triviaqa, popqa, nq-open, flashrag or plain")
+                   "Their form: auto (by content), dpr, squad, hotpotqa, triviaqa, popqa, nq-open, flashrag, plain or "
+                   "answered")
       ->capture_default_str();
   add_passage_options(*command, *given);
   command->add_option("--demonstrations", options.demonstrations, "Solved questions before the question")

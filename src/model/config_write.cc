@@ -1,5 +1,6 @@
 #include "base/error.h"
 #include "model/config.h"
+#include "model/masked_lm_config.h"
 
 namespace cepe {
 
@@ -61,30 +62,53 @@ void write_published_positions(const StackConfig& stack, Json& out) {
   out["rope_scaling"] = {{"type", rope.kind == RopeKind::linear ? "linear" : "dynamic"}, {"factor", rope.factor}};
 }
 
+// The published layout is a Llama model: Error where a stack is more than that. part: "decoder" or "encoder".
+void check_published(const StackConfig& stack, const char* part) {
+  require(stack.family == "llama" || stack.family == "mistral",
+          "the published layout is a Llama model; the {} is of the family {}", part, stack.family);
+  require(stack.head_dim * stack.num_heads == stack.hidden_size,
+          "the published layout needs {} heads of {} to make up the {}'s width {}", stack.num_heads, stack.head_dim,
+          part, stack.hidden_size);
+  require(!stack.qkv_bias || stack.output_bias, "the published layout has no biases on q, k and v alone, as the {} has",
+          part);
+  require(
+      stack.rope.kind == RopeKind::none || stack.rope.kind == RopeKind::linear || stack.rope.kind == RopeKind::dynamic,
+      "the published code knows no rotary scaling but linear and dynamic; the {} has another", part);
+  require(stack.rope.frequency_divisors.empty(),
+          "the published layout has no divisors of rotary frequencies; the {} has", part);
+  require(stack.rope.kind != RopeKind::dynamic || stack.rope.factor > 1.0,
+          "the published code refuses dynamic rotary scaling by a factor of 1, as the {} has", part);
+}
+
+void check_unbiased(const StackConfig& stack, const char* part) {
+  require(!stack.qkv_bias && !stack.output_bias, "the published code has attention without biases; the {} has them",
+          part);
+}
+
+// A lone encoder's part of the published layout.
+Json published_encoder(const StackConfig& stack) {
+  check_published(stack, "encoder");
+  check_unbiased(stack, "encoder");
+  Json encoder = stack_config_to_json(stack);
+  encoder.erase("head_dim");
+  encoder["model_type"] = "llama";
+  encoder["is_decoder"] = false;
+  encoder["do_cross_attention"] = false;
+  write_published_positions(stack, encoder);
+  return encoder;
+}
+
 }  // namespace
 
+Json masked_lm_config_to_published_json(const StackConfig& config) {
+  Json out = published_encoder(config);
+  out["architectures"] = {"LlamaForMLM"};
+  out["is_encoder"] = true;
+  return out;
+}
+
 Json cepe_config_to_published_json(const CepeConfig& config) {
-  const auto plain = [](const StackConfig& stack, const char* part) {
-    require(stack.family == "llama" || stack.family == "mistral",
-            "the published layout is a Llama model; the {} is of the family {}", part, stack.family);
-    require(stack.head_dim * stack.num_heads == stack.hidden_size,
-            "the published layout needs {} heads of {} to make up the {}'s width {}", stack.num_heads, stack.head_dim,
-            part, stack.hidden_size);
-    require(!stack.qkv_bias || stack.output_bias,
-            "the published layout has no biases on q, k and v alone, as the {} has", part);
-    require(stack.rope.kind == RopeKind::none || stack.rope.kind == RopeKind::linear ||
-                stack.rope.kind == RopeKind::dynamic,
-            "the published code knows no rotary scaling but linear and dynamic; the {} has another", part);
-    require(stack.rope.frequency_divisors.empty(),
-            "the published layout has no divisors of rotary frequencies; the {} has", part);
-    require(stack.rope.kind != RopeKind::dynamic || stack.rope.factor > 1.0,
-            "the published code refuses dynamic rotary scaling by a factor of 1, as the {} has", part);
-  };
-  const auto unbiased = [](const StackConfig& stack, const char* part) {
-    require(!stack.qkv_bias && !stack.output_bias, "the published code has attention without biases; the {} has them",
-            part);
-  };
-  plain(config.decoder, "decoder");
+  check_published(config.decoder, "decoder");
   Json out = stack_config_to_json(config.decoder);
   out.erase("head_dim");
   out["model_type"] = "llama";
@@ -95,18 +119,11 @@ Json cepe_config_to_published_json(const CepeConfig& config) {
   out["tie_word_embeddings"] = false;
   write_published_positions(config.decoder, out);
   if (!config.encoder) return out;
-  unbiased(config.decoder, "decoder");
+  check_unbiased(config.decoder, "decoder");
   require(config.encoder_embeddings != EncoderEmbeddings::decoder_projected,
           "the published layout has no projection between the decoder's embedding and the encoder");
-  plain(*config.encoder, "encoder");
-  unbiased(*config.encoder, "encoder");
-  Json encoder = stack_config_to_json(*config.encoder);
-  encoder.erase("head_dim");
-  encoder["model_type"] = "llama";
-  encoder["is_decoder"] = false;
-  encoder["do_cross_attention"] = false;
+  Json encoder = published_encoder(*config.encoder);
   encoder["tie_word_embeddings"] = false;
-  write_published_positions(*config.encoder, encoder);
   out["encoder_config"] = encoder;
   out["encoder_hidden_size"] = config.encoder->hidden_size;
   out["num_cross_attn_layers"] = config.num_cross_attn_layers;

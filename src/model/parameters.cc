@@ -191,54 +191,14 @@ Cepe cast(const Cepe& model, at::ScalarType dtype) {
   return out;
 }
 
-void add_cepe_parts(Cepe& model, const AdditionOptions& options) {
-  const StackConfig decoder = model.config.decoder;
-  require(options.encoder_layers >= 1 && options.encoder_layers <= decoder.num_layers,
-          "encoder layers: {} asked for, the decoder has {} to take them from", options.encoder_layers,
-          decoder.num_layers);
-  require(options.cross_attention_layers >= 1 && options.cross_attention_layers <= decoder.num_layers,
-          "cross-attention layers: {} asked for, the decoder has {}", options.cross_attention_layers,
-          decoder.num_layers);
-  require(options.chunk_length >= 1 && options.chunk_length <= options.encoder_window,
-          "chunks of {} tokens exceed the encoder's window of {}", options.chunk_length, options.encoder_window);
-  StackConfig encoder = decoder;
-  encoder.num_layers = options.encoder_layers;
-  encoder.max_positions = options.encoder_window;
-  encoder.tie_embeddings = false;
-  encoder.sliding_window = encoder.chosen_window = 0;  // it attends to all of a chunk
-  model.config.encoder = encoder;
-  model.config.encoder_embeddings = EncoderEmbeddings::decoder;
-  model.config.num_cross_attn_layers = options.cross_attention_layers;
-  model.config.chunk_length = options.chunk_length;
-  model.encoder.emplace();
-
-  // Copies, in float32: the decoder stays untouched whatever happens to them.
-  const auto copy = [](const at::Tensor& value) {
-    return value.detach().to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);
-  };
-  create_modules(model);
-  const std::vector<Parameter> all = parameters(model);
-  std::map<std::string, at::Tensor> source;
-  for (const Parameter& parameter : all) {
-    if (parameter.part == Part::decoder) source[parameter.name] = *parameter.value;
-  }
-  const auto replaced = [](std::string text, const std::string& from, const std::string& to) {
-    const size_t at = text.find(from);
-    return at == std::string::npos ? text : text.replace(at, from.size(), to);
-  };
-  for (const Parameter& parameter : all) {
-    if (parameter.part == Part::encoder)
-      *parameter.value = copy(source.at(replaced(parameter.name, "encoder.", "model.")));
-    if (parameter.part != Part::cross_attention) continue;
-    // Weights alone: cross-attention has no biases and no norms of heads, whatever self-attention has.
-    std::string name = replaced(parameter.name, "cross_attn.layernorm", "post_attention_layernorm");
-    name = replaced(name, "cross_attn.", "self_attn.");
-    at::Tensor value = copy(source.at(name));
-    if (value.dim() == 2) value = value.narrow(1, 0, parameter.shape[1]).contiguous();
-    const bool output = parameter.name.find("cross_attn.o_proj") != std::string::npos;
-    if (output && options.zero_output) value.zero_();
-    *parameter.value = value;
-  }
+MaskedLm cast(const MaskedLm& model, at::ScalarType dtype) {
+  MaskedLm out;
+  out.stack = cast(model.stack, dtype);
+  out.dense = cast(model.dense, dtype);
+  out.layer_norm = model.layer_norm.to(dtype);
+  out.head = model.stack.config.tie_embeddings ? out.stack.embedding : model.head.to(dtype);
+  out.bias = model.bias.to(dtype);
+  return out;
 }
 
 }  // namespace cepe

@@ -80,6 +80,21 @@ std::string ask_validation_part(const TrainingRun& run) {
          plot_over_steps("Samples answered exactly", "percent", exact);
 }
 
+std::string text_validation_part(const TrainingRun& run) {
+  if (run.text_validation.empty()) return "";
+  HtmlTable table({"domain", "samples", "loss", "accuracy (%)"});
+  std::vector<PlotSeries> losses, accuracies;
+  for (const auto& [domain, values] : run.text_validation) {
+    table.add_row(
+        {{domain}, count_cell(values.samples), number_cell(values.loss, 4), number_cell(values.accuracy, 1, 100)});
+    losses.push_back(series_of(domain, values.loss));
+    if (!values.accuracy.values.empty()) accuracies.push_back(series_of(domain, values.accuracy, 100));
+  }
+  return "<h3>Validation on text</h3>\n<p>The last values:</p>\n" + table.str() +
+         plot_over_steps("Validation loss", "nats a token", losses) +
+         plot_over_steps("Masked tokens found", "percent", accuracies);
+}
+
 }  // namespace
 
 std::string training_section(const TrainingRun& run) {
@@ -94,7 +109,7 @@ std::string training_section(const TrainingRun& run) {
   html += loss_plots(run);
   html += plot_over_steps("Learning rate", "learning rate", {series_of("each step", run.learning_rate)});
   html += plot_over_steps("Speed", "tokens a second", {series_of("each step", run.tokens_per_second)});
-  html += validation_part(run) + ask_validation_part(run);
+  html += validation_part(run) + ask_validation_part(run) + text_validation_part(run);
   return html + html_folded("Configuration", "<pre>" + html_text(run.configuration) + "</pre>\n") + "</section>\n";
 }
 

@@ -43,6 +43,13 @@ void add_ask_validation(TrainingRun& run, double step, const json& row) {
   domain.exact.add(step, number(row, "exact"));
 }
 
+void add_text_validation(TrainingRun& run, double step, const json& row) {
+  TextDomainValidation& domain = run.text_validation[row.at("domain").get<std::string>()];
+  domain.samples = row.at("samples").get<int64_t>();
+  domain.loss.add(step, number(row, "loss"));
+  if (row.contains("accuracy")) domain.accuracy.add(step, number(row, "accuracy"));
+}
+
 }  // namespace
 
 void Curve::add(double step, double value) {
@@ -63,6 +70,7 @@ TrainingRun read_training(const std::filesystem::path& directory) {
     if (record.contains("loss")) add_step(run, step, record);
     for (const json& row : record.value("validation", json::array())) add_validation(run, step, row);
     for (const json& row : record.value("ask_validation", json::array())) add_ask_validation(run, step, row);
+    for (const json& row : record.value("text_validation", json::array())) add_text_validation(run, step, row);
   });
   return run;
 }

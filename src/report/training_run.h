@@ -27,6 +27,12 @@ struct AskValidation {
   Curve loss, exact;
 };
 
+// Validation of a model that reads text alone (stages mlm and window), of one domain.
+struct TextDomainValidation {
+  int64_t samples = 0;
+  Curve loss, accuracy;  // accuracy: of masked tokens; empty in stage window
+};
+
 struct TrainingRun {
   std::filesystem::path directory;
   std::string name, anchor;   // on the page: what the run is called, and the id of its part
@@ -37,6 +43,7 @@ struct TrainingRun {
   int64_t tokens = 0;             // of all steps: context and decoder
   std::map<std::string, DomainValidation> validation;
   std::map<std::string, AskValidation> ask_validation;
+  std::map<std::string, TextDomainValidation> text_validation;
 };
 
 // True where the directory has log.jsonl and config.toml.

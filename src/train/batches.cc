@@ -46,7 +46,7 @@ struct PaddedShape {
 class ShapeOfBatch {
  public:
   explicit ShapeOfBatch(const TrainConfig& config)
-      : plain_{config.max_context_tokens() / config.chunk_length, config.decoder_tokens} {}
+      : plain_{config.max_context_tokens() / config.chunk_length, config.plain_positions()} {}
   void add(const Sample& sample) {
     const int64_t chunks = chunks_of(sample), positions = sample.positions();
     alike_ = alike_ && (size_ == 0 || (chunks == longest_.chunks && positions == longest_.positions));
@@ -159,6 +159,11 @@ Sample plain_sample(const TrainConfig& config, const int64_t* span, int64_t chun
   return sample;
 }
 
+Sample stage_sample(const TrainConfig& config, const int64_t* span, int64_t chunks, const MaskKey& key) {
+  if (config.stage != Stage::mlm) return plain_sample(config, span, config.has_encoder() ? chunks : 0);
+  return masked_piece({span, span + config.chunk_length}, config.mlm_mask_share, key);
+}
+
 void mask_chunks(Sample& sample, double share, const MaskKey& key) {
   KeyedRandom random({key.seed, kMaskStream, key.step, key.sample});
   std::vector<int64_t> kept;
@@ -209,7 +214,7 @@ std::vector<std::vector<size_t>> cut_into_batches(const TrainConfig& config, con
            std::pair(samples[b].chunks.size(), samples[b].positions());
   });
   const int64_t most_chunks = config.micro_batch * (config.max_context_tokens() / config.chunk_length);
-  const int64_t most_positions = config.micro_batch * config.decoder_tokens;
+  const int64_t most_positions = config.micro_batch * config.plain_positions();
   // least[n]: the least cost of the first n, whose last batch begins at first[n].
   std::vector<int64_t> least(indices.size() + 1, std::numeric_limits<int64_t>::max());
   std::vector<size_t> first(indices.size() + 1, 0);
@@ -259,8 +264,9 @@ std::vector<Sample> BatchBuilder::draw(int64_t step) const {
     const uint64_t n = static_cast<uint64_t>(i);
     sampler_->draw(s, n, span.data());
     const int64_t chosen = KeyedRandom({seed, kChunksStream, s, n}).below(static_cast<int64_t>(counts.size()));
-    samples.push_back(plain_sample(config_, span.data(), counts[static_cast<size_t>(chosen)]));
-    if (config_.mask_chunks > 0) mask_chunks(samples.back(), config_.mask_chunks, {seed, s, n});
+    samples.push_back(stage_sample(config_, span.data(), counts[static_cast<size_t>(chosen)], {seed, s, n}));
+    if (config_.has_encoder() && config_.mask_chunks > 0)
+      mask_chunks(samples.back(), config_.mask_chunks, {seed, s, n});
   }
   for (int64_t i = 0; plain + i < config_.batch; ++i) samples.push_back(asked_->draw(step, i));
   return samples;

@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "train/samples/masked_piece.h"
 #include "train/samples/sample_sampler.h"
 #include "train/throughput.h"
 #include "train/train_config.h"
@@ -57,11 +58,12 @@ std::vector<std::vector<size_t>> cut_into_batches(const TrainConfig& config, con
 // model trains on fewer in that time, and is padded more than it need be. A CPU launches nothing: 0.
 constexpr int64_t kGpuBatchTokens = 16384;
 
+// A plain sample as the stage has it: in stage mlm the masked piece (samples/masked_piece.h), in stage window no
+// context.
+Sample stage_sample(const TrainConfig& config, const int64_t* span, int64_t chunks, const MaskKey& key);
+
 // Masks ends of chunks: shortens each with probability `share`; one in ten of these to nothing, the others by 1 to
 // length - 1 tokens. A pure function of the key.
-struct MaskKey {
-  uint64_t seed, step, sample;
-};
 void mask_chunks(Sample& sample, double share, const MaskKey& key);
 
 // The batches of one step. Its samples are a pure function of (seed, step), whatever the micro-batch.

@@ -123,11 +123,26 @@ void StepLog::validation(int64_t step, const ValidationResult& result, double se
     note(line);
     record["validation"].push_back(entry);
   }
+  for (const TextRow& row : result.texts) {
+    std::string line =
+        fmt::format("validation {}  {}  {} samples  loss {:.4f}", step, row.domain, row.samples, row.loss);
+    nlohmann::json entry = {{"domain", row.domain}, {"samples", row.samples}, {"loss", row.loss}};
+    if (row.accuracy) {
+      line += fmt::format("  accuracy {:.1f} %", 100 * *row.accuracy);
+      entry["accuracy"] = *row.accuracy;
+    } else {
+      line += fmt::format("  perplexity {:.4g}", std::exp(row.loss));
+    }
+    note(line);
+    record["text_validation"].push_back(entry);
+  }
   for (const SampleRow& row : result.samples) {
-    note(fmt::format("validation {}  ask {}  {} samples  loss {:.4f}  exact {:.1f} %", step, row.domain, row.samples,
-                     row.loss, 100 * row.exact));
-    record["ask_validation"].push_back(
-        {{"domain", row.domain}, {"samples", row.samples}, {"loss", row.loss}, {"exact", row.exact}});
+    const std::string size = row.chunks ? fmt::format(", to {} chunks", *row.chunks) : "";
+    note(fmt::format("validation {}  ask {}{}  {} samples  loss {:.4f}  exact {:.1f} %", step, row.domain, size,
+                     row.samples, row.loss, 100 * row.exact));
+    nlohmann::json entry = {{"domain", row.domain}, {"samples", row.samples}, {"loss", row.loss}, {"exact", row.exact}};
+    if (row.chunks) entry["chunks"] = *row.chunks;
+    record[row.chunks ? "ask_validation_by_chunks" : "ask_validation"].push_back(entry);
   }
   write(record);
 }

@@ -10,9 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "train/sample_validation.h"
 #include "train/step_clock.h"
-#include "train/validation.h"
+#include "train/validation/validation_result.h"
 
 namespace cepe {
 
@@ -36,12 +35,6 @@ struct StepLosses {
   at::Tensor all;      // what is minimised
   at::Tensor plain;    // of plain samples alone; undefined: the step has none
   at::Tensor answers;  // of the samples of data.ask alone; undefined: the step has none
-};
-
-// Of one validation: rows of the documents, and of the samples; either may be empty.
-struct ValidationResult {
-  std::vector<ValidationRow> documents;
-  std::vector<SampleRow> samples;
 };
 
 class StepLog {

@@ -41,4 +41,15 @@ double reading_flops(const StackConfig& decoder, int64_t tokens, int64_t scored)
          N * 2 * decoder.hidden_size * static_cast<double>(decoder.vocab_size);
 }
 
+double decoder_training_flops(const StackConfig& decoder, const SampleShape& shape) {
+  return 3 * reading_flops(decoder, shape.decoder_tokens, shape.scored_tokens);
+}
+
+double masked_lm_training_flops(const StackConfig& encoder, const SampleShape& shape) {
+  const double L = static_cast<double>(shape.decoder_tokens), N = static_cast<double>(shape.scored_tokens);
+  const double E = encoder.hidden_size, heads = static_cast<double>(encoder.num_heads) * encoder.head_dim;
+  const double layer = L * self_projections(encoder) + L * 4 * L * heads;
+  return 3 * (encoder.num_layers * layer + N * 2 * E * E + N * 2 * E * static_cast<double>(encoder.vocab_size));
+}
+
 }  // namespace cepe

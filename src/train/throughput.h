@@ -20,4 +20,10 @@ double training_flops(const CepeConfig& config, const SampleShape& shape);
 // The same of a plain decoder that reads a sequence, forward alone, with the logits of `scored` tokens.
 double reading_flops(const StackConfig& decoder, int64_t tokens, int64_t scored);
 
+// Forward and backward of a decoder that is trained whole and reads the sample's decoder tokens alone.
+double decoder_training_flops(const StackConfig& decoder, const SampleShape& shape);
+// The same of an encoder with its masked-LM head (its dense layer, and logits of what is scored) on a piece of the
+// sample's decoder tokens.
+double masked_lm_training_flops(const StackConfig& encoder, const SampleShape& shape);
+
 }  // namespace cepe

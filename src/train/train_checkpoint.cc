@@ -83,8 +83,8 @@ TensorView view_of(const std::string& name, const at::Tensor& cpu) {
           {static_cast<const std::byte*>(cpu.data_ptr()), static_cast<size_t>(cpu.nbytes())}};
 }
 
-void save_optimizer(const fs::path& path, TrainingState training) {
-  const std::vector<Parameter> list = trainable_parameters(training.model);
+void save_optimizer(const fs::path& path, const TrainingState& training) {
+  const std::vector<Parameter>& list = training.parameters;
   std::vector<at::Tensor> kept;
   std::vector<TensorView> views;
   auto add = [&](const std::string& name, const at::Tensor& tensor) {
@@ -119,15 +119,13 @@ std::optional<fs::path> newest_checkpoint(const fs::path& run) {
   return found.empty() ? std::nullopt : std::optional(found.back());
 }
 
-fs::path save_checkpoint(const fs::path& run, TrainingState training, const CheckpointOptions& options) {
+fs::path save_checkpoint(const fs::path& run, const TrainingState& training, const CheckpointOptions& options) {
   const std::string name = fmt::format("step-{:06}", options.state.at("step").get<int64_t>());
   const fs::path temporary = run / ("." + name + ".tmp"), target = run / name;
   std::error_code ignored;
   try {
     fs::remove_all(temporary);
-    SaveOptions save = options.save;
-    save.weights = SaveOptions::Weights::f32;
-    save_trained_parts(training.model, temporary, save);
+    options.save_model(temporary);
     save_optimizer(temporary / "optimizer.safetensors", training);
     nlohmann::json state = options.state;
     state["format"] = kFormat;
@@ -180,9 +178,9 @@ nlohmann::json read_checkpoint_state(const fs::path& checkpoint) {
   return state;
 }
 
-void load_checkpoint(const fs::path& checkpoint, TrainingState training) {
+void load_checkpoint(const fs::path& checkpoint, const TrainingState& training) {
   const SafetensorsFile weights(checkpoint / "model.safetensors"), averages(checkpoint / "optimizer.safetensors");
-  const std::vector<Parameter> list = trainable_parameters(training.model);
+  const std::vector<Parameter>& list = training.parameters;
   for (size_t i = 0; i < list.size(); ++i) {
     copy_from(weights, list[i].name, *list[i].value);
     copy_from(averages, average_name(list[i].name), training.optimizer.averages()[i]);

@@ -1,6 +1,6 @@
 // Checkpoints of a training run (docs/formats/training-checkpoint.md): run/step-000123/ holds
 //
-//   config.json, model.safetensors   the trained parts in float32: a trained-parts directory like any other
+//   config.json, model.safetensors   the trained model in float32, as its kind is written (stages/trained_model.h)
 //   optimizer.safetensors            AdamW's averages
 //   state.json                       the step, what the run was told, and hashes of what it reads
 //
@@ -8,17 +8,19 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <vector>
 
-#include "model/checkpoint/checkpoint.h"
+#include "model/cepe.h"
 #include "train/optimizer.h"
 
 namespace cepe {
 
 // What a checkpoint is written from and read into. The pieces must outlive the object.
 struct TrainingState {
-  Cepe& model;
+  std::vector<Parameter> parameters;  // in the order that the optimizer was given
   AdamW& optimizer;
 };
 
@@ -28,11 +30,12 @@ std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::pa
 // Writes run/step-<state["step"]>, points run/latest at it and removes all but the newest `keep` checkpoints. On
 // failure, a full disk for one, throws Error and leaves the earlier ones as they were, one of the same step included.
 struct CheckpointOptions {
-  SaveOptions save;      // of the trained parts; always float32
+  // Writes config.json and model.safetensors, which holds the parameters in float32 by their names.
+  std::function<void(const std::filesystem::path& directory)> save_model;
   nlohmann::json state;  // state.json; "step" is required
   int64_t keep = 2;
 };
-std::filesystem::path save_checkpoint(const std::filesystem::path& run, TrainingState training,
+std::filesystem::path save_checkpoint(const std::filesystem::path& run, const TrainingState& training,
                                       const CheckpointOptions& options);
 
 // state.json of a checkpoint, every entry that a run reads checked. Error when it is not one, of another version, or of
@@ -40,7 +43,7 @@ std::filesystem::path save_checkpoint(const std::filesystem::path& run, Training
 nlohmann::json read_checkpoint_state(const std::filesystem::path& checkpoint);
 // Copies the weights and the optimizer's state in, bit for bit. Error naming the tensor that is missing or of another
 // shape.
-void load_checkpoint(const std::filesystem::path& checkpoint, TrainingState training);
+void load_checkpoint(const std::filesystem::path& checkpoint, const TrainingState& training);
 
 // Removes what writers that were killed have left in a run's directory. A checkpoint that was about to be replaced gets
 // its name back where the other never took its place.

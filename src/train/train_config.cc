@@ -22,12 +22,16 @@ namespace {
 constexpr const char *kWeightsMark = "data.concatenated_weights", *kChunksMark = "train.chunk_draws";
 
 // Settings that are one of a few names.
-constexpr std::pair<Stage, const char*> kStages[] = {
-    {Stage::standard, "standard"}, {Stage::warmup, "warmup"}, {Stage::distill, "distill"}, {Stage::ask, "ask"}};
+constexpr std::pair<Stage, const char*> kStages[] = {{Stage::mlm, "mlm"},           {Stage::warmup, "warmup"},
+                                                     {Stage::standard, "standard"}, {Stage::distill, "distill"},
+                                                     {Stage::ask, "ask"},           {Stage::window, "window"}};
 constexpr std::pair<Divergence, const char*> kDivergences[] = {{Divergence::full, "full"}, {Divergence::top, "top"}};
 constexpr std::pair<Precision, const char*> kPrecisions[] = {
     {Precision::automatic, "auto"}, {Precision::float32, "float32"}, {Precision::bfloat16, "bfloat16"}};
+constexpr std::pair<WindowRope, const char*> kWindowRopes[] = {
+    {WindowRope::none, "none"}, {WindowRope::linear, "linear"}, {WindowRope::yarn, "yarn"}};
 std::span<const std::pair<Stage, const char*>> names_of(Stage) { return kStages; }
+std::span<const std::pair<WindowRope, const char*>> names_of(WindowRope) { return kWindowRopes; }
 std::span<const std::pair<Divergence, const char*>> names_of(Divergence) { return kDivergences; }
 std::span<const std::pair<Precision, const char*>> names_of(Precision) { return kPrecisions; }
 
@@ -70,7 +74,8 @@ void check_not_negative(const char* key, double value) {
 }
 
 void check_sizes(const TrainConfig& c) {
-  require(!c.base.empty(), "model.base: not given: the decoder to train for, a path or a name");
+  const bool random = c.stage == Stage::mlm && (c.mlm_hidden_size > 0 || !c.encoder.empty());
+  require(random || !c.base.empty(), "model.base: not given: the decoder to train for, a path or a name");
   require(!c.train.empty() || c.only_ask(), "data.train: no token shards given: make them with `cepe data`");
   check_positive("model.encoder_layers", c.encoder_layers);
   check_positive("model.cross_attention_layers", c.cross_attention_layers);
@@ -101,6 +106,39 @@ void check_sizes(const TrainConfig& c) {
             "train.stage warmup: encoder and decoder read the same tokens: {} chunks of {} are not decoder_tokens = {}",
             c.context_chunks[0], c.chunk_length, c.decoder_tokens);
   }
+}
+
+void check_mlm(const TrainConfig& c) {
+  if (c.stage != Stage::mlm) return;
+  require(c.mlm_hidden_size >= 0, "mlm.hidden_size: expected 0 or a width, found {}", c.mlm_hidden_size);
+  const std::pair<const char*, int64_t> sizes[] = {{"mlm.hidden_size", c.mlm_hidden_size},
+                                                   {"mlm.heads", c.mlm_heads},
+                                                   {"mlm.intermediate_size", c.mlm_intermediate_size},
+                                                   {"mlm.positions", c.mlm_positions}};
+  for (const auto& [key, size] : sizes) {
+    if (key != sizes[0].first) check_positive(key, size);
+    require(size <= kLargest, "{}: {} is too large, at most {} is possible", key, size, kLargest);
+  }
+  require(c.mlm_mask_share > 0 && c.mlm_mask_share <= 1,
+          "mlm.mask_share: expected a number above 0 and at most 1, found {}", c.mlm_mask_share);
+  require(c.mlm_mask_token >= -1 && c.mlm_mask_token <= kLargest, "mlm.mask_token: expected a token id or -1, found {}",
+          c.mlm_mask_token);
+}
+
+// Stages mlm and window train no encoder with cross-attention, the others no decoder.
+void check_stage(const TrainConfig& c) {
+  if (!c.has_encoder())
+    require(c.parts.empty(), "model.parts: stage {} trains no encoder with cross-attention", name_of(c.stage));
+  require(c.encoder.empty() || c.parts.empty(),
+          "model.encoder: model.parts {} have an encoder already: give one of the two", c.parts);
+  require(c.weights != "int8" || c.has_encoder(), "run.weights int8: stage {} writes {}, which has no int8 weights",
+          name_of(c.stage), c.stage == Stage::mlm ? "the published layout" : "a Hugging Face directory");
+  if (c.stage != Stage::window) return;
+  require(c.encoder.empty(), "model.encoder: stage window trains the decoder alone");
+  require(std::isfinite(c.window_factor) && c.window_factor >= 1,
+          "window.factor: expected a number of at least 1, found {}", c.window_factor);
+  require(c.window_rope != WindowRope::none || c.window_factor == 1,
+          "window.factor: {} with window.rope none: choose linear or yarn", c.window_factor);
 }
 
 void check_ask(const TrainConfig& c) {
@@ -176,14 +214,19 @@ const char* name_of(Stage stage) { return name_in_list(stage); }
 const char* name_of(Precision precision) { return name_in_list(precision); }
 
 int64_t TrainConfig::max_context_tokens() const {
+  if (!has_encoder()) return 0;
   return *std::max_element(context_chunks.begin(), context_chunks.end()) * chunk_length;
 }
 
+int64_t TrainConfig::plain_positions() const { return stage == Stage::mlm ? chunk_length : decoder_tokens; }
+
 int64_t TrainConfig::span_tokens() const {
+  if (stage == Stage::mlm) return chunk_length;
   return (stage == Stage::warmup ? 0 : max_context_tokens()) + decoder_tokens + 1;
 }
 
 int64_t TrainConfig::tokens_per_step() const {
+  if (!has_encoder()) return batch * plain_positions();
   const int64_t chunks = std::accumulate(context_chunks.begin(), context_chunks.end(), int64_t{0});
   return batch * (chunks * chunk_length / static_cast<int64_t>(context_chunks.size()) + decoder_tokens);
 }
@@ -196,6 +239,8 @@ TrainConfig read_train_config(Config& config) {
   check_numbers(c);
   check_ask(c);
   check_distill(c);
+  check_mlm(c);
+  check_stage(c);
   return c;
 }
 
@@ -208,6 +253,7 @@ std::string effective_settings(const TrainConfig& c) {
 nlohmann::json training_identity(const TrainConfig& c) {
   const std::vector<nlohmann::json> values = values_of(c), defaults = values_of({});
   nlohmann::json identity = {{"model.parts", !c.parts.empty()}};
+  if (!c.encoder.empty()) identity["model.encoder"] = true;  // which one, its hash says
   size_t i = 0;
   visit_settings(c, [&](const Setting& setting, const auto&) {
     const bool added = setting.resume == Setting::Resume::same_added;
@@ -240,13 +286,35 @@ std::string differing_setting(const nlohmann::json& recorded, const nlohmann::js
   return mark;
 }
 
-std::vector<std::string> idle_settings(const TrainConfig& c) {
+namespace {
+
+// The keys that a stage does not read, whatever their values.
+std::set<std::string> unread_settings(const TrainConfig& c) {
   std::set<std::string> unread;
   if (c.stage != Stage::distill)
     unread = {"train.lm_coefficient", "train.kl_coefficient", "train.kl", "train.kl_top", "train.kl_mode"};
   if (c.stage != Stage::ask) unread.insert({"data.ask_share", "train.ask_weight"});
   if (c.only_ask())
     unread.insert({"data.train", "data.domain_weights", "data.filtered", "data.concatenated", "train.mask_chunks"});
+  const std::set<std::string> sizes = {"mlm.hidden_size", "mlm.heads", "mlm.intermediate_size", "mlm.positions"};
+  if (c.stage != Stage::mlm) unread.insert({"mlm.mask_share", "mlm.mask_token"});
+  if (c.stage != Stage::mlm || !c.encoder.empty()) unread.insert(sizes.begin(), sizes.end());
+  if (!c.encoder.empty() || !c.parts.empty()) unread.insert("model.encoder_layers");
+  if (c.stage != Stage::window) unread.insert({"window.rope", "window.factor"});
+  if (c.has_encoder()) return unread;
+  unread.insert({"model.cross_attention_layers", "model.zero_output", "data.ask_validation", "train.context_chunks",
+                 "train.mask_chunks"});
+  if (c.stage == Stage::window) unread.insert({"model.encoder_layers", "train.chunk_length"});
+  if (c.stage == Stage::mlm) unread.insert("train.decoder_tokens");
+  if (c.stage == Stage::mlm && (c.mlm_hidden_size > 0 || !c.encoder.empty()))
+    unread.insert({"model.base", "model.base_name"});
+  return unread;
+}
+
+}  // namespace
+
+std::vector<std::string> idle_settings(const TrainConfig& c) {
+  const std::set<std::string> unread = unread_settings(c);
   const std::vector<nlohmann::json> values = values_of(c), defaults = values_of({});
   std::vector<std::string> idle;
   size_t i = 0;

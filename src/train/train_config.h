@@ -11,15 +11,16 @@
 
 namespace cepe {
 
-enum class Stage { standard, warmup, distill, ask };
+enum class Stage { standard, warmup, distill, ask, mlm, window };
 enum class Divergence { full, top };
+enum class WindowRope { none, linear, yarn };
 enum class Precision { automatic, float32, bfloat16 };
 const char* name_of(Stage stage);
 const char* name_of(Precision precision);
 
 struct TrainConfig {
   // [model]
-  std::string base, base_name, parts;
+  std::string base, base_name, parts, encoder;
   int64_t encoder_layers = 8, cross_attention_layers = 15;
   bool zero_output = true;
 
@@ -48,6 +49,15 @@ struct TrainConfig {
   int64_t seed = 1;
   Precision precision = Precision::automatic;
 
+  // [mlm]
+  int64_t mlm_hidden_size = 0, mlm_heads = 16, mlm_intermediate_size = 4096, mlm_positions = 512;
+  double mlm_mask_share = 0.3;
+  int64_t mlm_mask_token = -1;
+
+  // [window]
+  WindowRope window_rope = WindowRope::linear;
+  double window_factor = 1.0;
+
   // [run]
   double max_minutes = 0;
   int64_t checkpoint_every = 500;
@@ -57,9 +67,12 @@ struct TrainConfig {
   std::string weights = "bf16";
 
   bool only_ask() const { return stage == Stage::ask && ask_share == 1; }  // no plain samples
-  int64_t max_context_tokens() const;
-  int64_t span_tokens() const;      // tokens of a plain sample, the last label included
-  int64_t tokens_per_step() const;  // context and decoder, at the mean number of chunks; plain samples alone
+  // The stage trains encoder and cross-attention; else it trains the encoder or the decoder alone.
+  bool has_encoder() const { return stage != Stage::mlm && stage != Stage::window; }
+  int64_t max_context_tokens() const;  // of a plain sample; 0 in stages mlm and window
+  int64_t plain_positions() const;     // that are predicted of a plain sample; in stage mlm the piece's
+  int64_t span_tokens() const;         // tokens of a plain sample, the last label included
+  int64_t tokens_per_step() const;     // context and decoder, at the mean number of chunks; plain samples alone
 };
 
 // Reads every key of train_settings.h ("model.base", "train.steps", ...), refuses unknown ones and values that make no

@@ -24,8 +24,15 @@ void visit_model_settings(Config& c, Visit&& visit) {
                 "trained parts to go on from, for example the result of the warm-up; empty: the base's own, or fresh "
                 "ones"},
         c.parts);
-  visit(Setting{"model.encoder_layers", same, "of a fresh encoder: the decoder's first layers, made bidirectional"},
-        c.encoder_layers);
+  visit(
+      Setting{"model.encoder", any,
+              "an encoder with its masked-LM head (LlamaForMLM), as stage `mlm` leaves in run/final: to go on from in "
+              "stage `mlm`, to begin with in the others; empty: none"},
+      c.encoder);
+  visit(
+      Setting{"model.encoder_layers", same,
+              "of a fresh encoder: the decoder's first layers, made bidirectional; with `mlm.hidden_size` random ones"},
+      c.encoder_layers);
   visit(Setting{"model.cross_attention_layers", same,
                 "fresh cross-attention stands in the decoder's last so many layers, copied from self-attention"},
         c.cross_attention_layers);
@@ -54,13 +61,14 @@ void visit_data_settings(Config& c, Visit&& visit) {
 template <typename Config, typename Visit>
 void visit_train_settings(Config& c, Visit&& visit) {
   using enum Setting::Resume;
-  visit(Setting{"train.stage", same, "`standard`, `warmup`, `distill` or `ask`; see above"}, c.stage);
-  visit(Setting{"train.chunk_length", same, "tokens of a chunk, the longest of a sample's"}, c.chunk_length);
+  visit(Setting{"train.stage", same, "`mlm`, `warmup`, `standard`, `distill`, `ask` or `window`; see above"}, c.stage);
+  visit(Setting{"train.chunk_length", same, "tokens of a chunk, the longest of a sample's; of a piece in stage `mlm`"},
+        c.chunk_length);
   visit(Setting{"train.context_chunks", same, "numbers of chunks, of which one is drawn for each plain sample"},
         c.context_chunks);
   visit(Setting{"train.decoder_tokens", same,
-                "of a plain sample; at most the decoder's window: its positions, or its sliding window where that is "
-                "narrower"},
+                "of a plain sample; at most the decoder's window: its positions, in stage `window` as `window.rope` "
+                "stretches them, or its sliding window where that is narrower"},
         c.decoder_tokens);
   visit(
       Setting{"train.mask_chunks", same,
@@ -101,6 +109,34 @@ void visit_train_settings(Config& c, Visit&& visit) {
         c.precision);
 }
 
+// Stages mlm and window.
+template <typename Config, typename Visit>
+void visit_stage_settings(Config& c, Visit&& visit) {
+  using enum Setting::Resume;
+  visit(Setting{"mlm.hidden_size", same_added,
+                "width of an encoder of random weights; 0: the encoder begins as the decoder's first layers, in its "
+                "width and on a copy of its embedding"},
+        c.mlm_hidden_size);
+  visit(Setting{"mlm.heads", same_added, "of a random encoder"}, c.mlm_heads);
+  visit(Setting{"mlm.intermediate_size", same_added, "feed-forward width of a random encoder"},
+        c.mlm_intermediate_size);
+  visit(Setting{"mlm.positions", same_added, "window of a fresh encoder, in tokens"}, c.mlm_positions);
+  visit(Setting{"mlm.mask_share", same_added, "of a piece's positions so many are masked, always by the mask token"},
+        c.mlm_mask_share);
+  visit(
+      Setting{
+          "mlm.mask_token", same_added,
+          "id of the mask token; -1: a new one behind the vocabulary, for which a fresh encoder's embedding has one "
+          "row more than the vocabulary has tokens"},
+      c.mlm_mask_token);
+  visit(
+      Setting{
+          "window.rope", same_added,
+          "how rotary positions are scaled in stage `window`: `linear` (position interpolation), `yarn`, or `none`"},
+      c.window_rope);
+  visit(Setting{"window.factor", same_added, "by which the scaling stretches the decoder's window"}, c.window_factor);
+}
+
 template <typename Config, typename Visit>
 void visit_run_settings(Config& c, Visit&& visit) {
   using enum Setting::Resume;
@@ -116,7 +152,9 @@ void visit_run_settings(Config& c, Visit&& visit) {
   visit(Setting{"run.peak_tflops", any,
                 "for MFU; 0: 790 on CUDA (bfloat16 matrix product measured on an H200), none on CPU"},
         c.peak_tflops);
-  visit(Setting{"run.weights", any, "of the trained matrices in run/final: `f32`, `bf16` or `int8`"}, c.weights);
+  visit(Setting{"run.weights", any,
+                "of the trained matrices in run/final: `f32`, `bf16` or `int8` (trained parts alone)"},
+        c.weights);
 }
 
 template <typename Config, typename Visit>
@@ -124,6 +162,7 @@ void visit_settings(Config& config, Visit&& visit) {
   visit_model_settings(config, visit);
   visit_data_settings(config, visit);
   visit_train_settings(config, visit);
+  visit_stage_settings(config, visit);
   visit_run_settings(config, visit);
 }
 

@@ -14,13 +14,10 @@
 #include "base/error.h"
 #include "base/report.h"
 #include "train/batches.h"
-#include "train/objective.h"
 #include "train/optimizer.h"
+#include "train/stages/open_stage.h"
 #include "train/step_log.h"
-#include "train/throughput.h"
 #include "train/train_checkpoint.h"
-#include "train/training_inputs.h"
-#include "train/validation.h"
 
 namespace cepe {
 namespace {
@@ -59,9 +56,9 @@ at::ScalarType arithmetic_type(const TrainConfig& config, const at::Device& devi
   return config.precision == Precision::bfloat16 ? at::kBFloat16 : at::kFloat;
 }
 
-std::vector<at::Tensor> trained_tensors(Cepe& model) {
+std::vector<at::Tensor> trained_tensors(TrainedModel& model) {
   std::vector<at::Tensor> tensors;
-  for (const Parameter& parameter : trainable_parameters(model)) tensors.push_back(*parameter.value);
+  for (const Parameter& parameter : model.parameters()) tensors.push_back(*parameter.value);
   return tensors;
 }
 
@@ -89,19 +86,14 @@ class Trainer {
   TrainOutcome run();
 
  private:
-  Cepe& model() { return opened_.model; }
-  bool published() const { return opened_.kind == "published CEPE"; }
   void check_resumable(const fs::path& checkpoint, const nlohmann::json& state) const;
   void resume();
   void describe();
-  void warm_rotary_tables();
   void train_step(Prefetcher& prefetcher);
   bool must_stop() const;
   void validate();
   void save(bool last);
-  void save_final();
   nlohmann::json training_record() const;
-  SaveOptions save_options() const;
 
   const TrainJob& job_;
   const TrainConfig& config_;
@@ -110,12 +102,8 @@ class Trainer {
   const at::ScalarType dtype_;
   const TrainingData data_;
   const BatchBuilder builder_;
-  const std::unique_ptr<Objective> objective_;
-  OpenedModel opened_;
+  const std::unique_ptr<TrainedModel> model_;
   AdamW optimizer_;
-  std::optional<Validation> validation_;
-  std::optional<SampleValidation> sample_validation_;
-  int64_t longest_positions_ = 0;  // that the decoder reads of a sample
   nlohmann::json identity_, shards_;
   nlohmann::json last_validation_, last_sample_validation_;
   nlohmann::json parts_;  // parts_record()
@@ -136,16 +124,10 @@ Trainer::Trainer(const TrainJob& job)
       dtype_(arithmetic_type(config_, job.device)),
       data_(open_training_data(config_)),
       builder_(config_, data_.train, data_.ask, job.device.is_cuda() ? kGpuBatchTokens : 0),
-      objective_(make_objective(config_)),
-      opened_(open_for_training(config_, job.device, dtype_)),
-      optimizer_(trained_tensors(opened_.model), adamw_options(config_)) {
-  longest_positions_ = check_training_data(config_, data_, opened_);
-  if (!data_.validation.documents.empty()) validation_.emplace(config_, data_.validation);
-  if (!data_.ask_validation.documents.empty()) sample_validation_.emplace(config_, data_.ask_validation);
-  require(!published() || config_.weights != "int8",
-          "run.weights int8: the base {} is a published CEPE model, whose layout has no int8 weights", config_.base);
+      model_(open_trained_model({config_, data_, job.device, dtype_})),
+      optimizer_(trained_tensors(*model_), adamw_options(config_)) {
   identity_ = training_identity(config_);
-  identity_["model.base_sha256"] = opened_.base_sha256;
+  if (const std::string base = model_->base_sha256(); !base.empty()) identity_["model.base_sha256"] = base;
   shards_ = shard_record(data_);
   parts_ = parts_record(config_);
   make_run_directory(job.run);
@@ -177,7 +159,9 @@ void Trainer::check_resumable(const fs::path& checkpoint, const nlohmann::json& 
   }
   // Earlier checkpoints do not say which parts they began with.
   require(!state.contains("parts") || sha256_of(state["parts"]) == sha256_of(parts_),
-          "{}: this run was started from other trained parts than {} (model.parts)", where, config_.parts);
+          "{}: this run was started from other trained parts than {} ({})", where,
+          config_.parts.empty() ? config_.encoder : config_.parts,
+          config_.parts.empty() ? "model.encoder" : "model.parts");
   const int64_t step = state["step"].get<int64_t>();
   require(step <= config_.steps, "{}: a checkpoint after {} steps, the run has {}", where, step, config_.steps);
 }
@@ -188,7 +172,7 @@ void Trainer::resume() {
   if (!checkpoint) return;
   const nlohmann::json state = read_checkpoint_state(*checkpoint);
   check_resumable(*checkpoint, state);
-  load_checkpoint(*checkpoint, {model(), optimizer_});
+  load_checkpoint(*checkpoint, {model_->parameters(), optimizer_});
   step_ = saved_step_ = state["step"].get<int64_t>();
   tokens_ = state.value("tokens", int64_t{0});
   earlier_seconds_ = state.value("seconds", 0.0);
@@ -200,11 +184,9 @@ void Trainer::describe() {
   std::istringstream settings(effective_settings(config_));
   for (std::string line; std::getline(settings, line);) log_->note(line);
   int64_t trained = 0;
-  for (const at::Tensor& tensor : trained_tensors(model())) trained += tensor.numel();
-  log_->note(fmt::format(
-      "{} with {} trained parameters: {} encoder layers, cross-attention in the last {} decoder layers; {} on {}",
-      opened_.kind, format_count(static_cast<uint64_t>(trained)), model().config.encoder->num_layers,
-      model().config.num_cross_attn_layers, dtype_ == at::kFloat ? "float32" : "bfloat16", job_.device.str()));
+  for (const at::Tensor& tensor : trained_tensors(*model_)) trained += tensor.numel();
+  log_->note(fmt::format("{} trained parameters: {}; {} on {}", format_count(static_cast<uint64_t>(trained)),
+                         model_->describe(), dtype_ == at::kFloat ? "float32" : "bfloat16", job_.device.str()));
   const auto count = [](int64_t value) { return format_count(static_cast<uint64_t>(value)); };
   if (builder_.sampler()) {
     log_->note(fmt::format("{} documents, {} tokens in {} shards; {} documents hold a whole sample of {} tokens",
@@ -220,18 +202,9 @@ void Trainer::describe() {
     log_->note(fmt::format("note: {} does nothing in stage {}{}", key, name_of(config_.stage),
                            config_.only_ask() ? " with data.ask_share = 1" : ""));
   }
-  for (const std::string& note : opened_.notes) log_->note("note: " + note);
+  for (const std::string& note : model_->notes()) log_->note("note: " + note);
   for (const std::string& note : notes_on_shards(data_, shards_)) log_->note(note);
   if (step_ > 0) log_->note(fmt::format("resumed after step {} of {}", step_, config_.steps));
-}
-
-// Tables are computed on the host; made here once, the copies that cast() makes share them and no step waits for one.
-void Trainer::warm_rotary_tables() {
-  const at::Tensor like = at::empty({1}, at::TensorOptions(dtype_).device(job_.device));
-  Stack& decoder = model().decoder.stack;
-  decoder.rotary.table(decoder.config, longest_positions_, like);
-  Stack& encoder = model().encoder->stack;
-  encoder.rotary.table(encoder.config, config_.chunk_length, like);
 }
 
 bool Trainer::must_stop() const {
@@ -245,7 +218,6 @@ TrainOutcome Trainer::run() {
   log_.emplace(options, step_);
   write_file(job_.run / "config.toml", effective_settings(config_));
   describe();
-  warm_rotary_tables();
   {
     Prefetcher batches(builder_, {step_, config_.steps}, job_.device.is_cuda());
     log_->restart_clock();
@@ -268,7 +240,7 @@ TrainOutcome Trainer::run() {
 void Trainer::train_step(Prefetcher& prefetcher) {
   StepInfo info;
   StepLosses losses;
-  const Cepe working = cast(model(), dtype_);  // all micro-batches of the step have the same weights
+  const std::unique_ptr<WorkingModel> working = model_->working();
   const std::vector<Batch> batches = prefetcher.next();
   double weight = 0, answers = 0;  // sums of weights: of the step, and of its samples of data.ask
   for (const Batch& batch : batches) {
@@ -277,8 +249,8 @@ void Trainer::train_step(Prefetcher& prefetcher) {
   }
   for (const Batch& batch : batches) {
     info.tokens += batch.tokens();
-    for (const SampleShape& shape : batch.shapes) info.flops += objective_->flops(model().config, shape);
-    const at::Tensor part = objective_->loss_sum(working, batch.to(job_.device)) / weight;
+    for (const SampleShape& shape : batch.shapes) info.flops += model_->flops(shape);
+    const at::Tensor part = working->loss_sum(batch.to(job_.device)) / weight;
     if (part.requires_grad()) part.backward();  // samples without context teach the trained parts nothing
     for (at::Tensor* sum : {&losses.all, batch.asked ? &losses.answers : &losses.plain})
       *sum = sum->defined() ? *sum + part.detach() : part.detach();
@@ -296,23 +268,13 @@ void Trainer::train_step(Prefetcher& prefetcher) {
 }
 
 void Trainer::validate() {
-  if ((!validation_ && !sample_validation_) || validated_step_ == step_) return;
+  if (!model_->validates() || validated_step_ == step_) return;
   log_->flush();
   const double start = seconds_now();
-  const at::NoGradGuard no_grad;
-  const Cepe working = cast(model(), dtype_);
-  ValidationResult result;
-  if (validation_) result.documents = validation_->run(working);
-  if (sample_validation_) result.samples = sample_validation_->run(working);
+  const ValidationResult result = model_->validate();
   log_->validation(step_, result, seconds_now() - start);
-  last_validation_ = last_sample_validation_ = nullptr;
-  for (const ValidationRow& row : result.documents) {
-    nlohmann::json& entry = last_validation_[row.domain];
-    entry = {{"samples", row.samples}, {"loss_context", row.own}, {"loss_no_context", row.none}};
-    if (row.other) entry["reading_gain"] = *row.reading_gain();
-  }
-  for (const SampleRow& row : result.samples)
-    last_sample_validation_[row.domain] = {{"samples", row.samples}, {"loss", row.loss}, {"exact", row.exact}};
+  last_validation_ = record_of_documents(result);
+  last_sample_validation_ = record_of_samples(result);
   validated_step_ = step_;
   log_->restart_clock();
 }
@@ -329,21 +291,11 @@ nlohmann::json Trainer::training_record() const {
   return record;
 }
 
-SaveOptions Trainer::save_options() const {
-  SaveOptions options;
-  const fs::path base = fs::path(*opened_.base_path).lexically_normal();
-  const fs::path leaf = base.has_filename() ? base.filename() : base.parent_path().filename();
-  options.base_name = config_.base_name.empty() ? leaf.string() : config_.base_name;
-  options.base_sha256 = opened_.base_sha256;
-  options.training = training_record();
-  return options;
-}
-
 void Trainer::save(bool last) {
   log_->flush();
   if (saved_step_ != step_) {
     CheckpointOptions options;
-    options.save = save_options();
+    options.save_model = [&](const fs::path& directory) { model_->save(directory, training_record()); };
     options.state = {{"step", step_},
                      {"tokens", tokens_},
                      {"seconds", earlier_seconds_ + seconds_now() - started_},
@@ -354,28 +306,17 @@ void Trainer::save(bool last) {
                      {"validation", last_validation_},
                      {"ask_validation", last_sample_validation_}};
     options.keep = config_.keep_checkpoints;
-    log_->note(fmt::format("checkpoint {}", save_checkpoint(job_.run, {model(), optimizer_}, options).string()));
+    log_->note(
+        fmt::format("checkpoint {}", save_checkpoint(job_.run, {model_->parameters(), optimizer_}, options).string()));
     saved_step_ = step_;
     saved_at_ = seconds_now();
   }
-  if (last) save_final();
-  log_->restart_clock();
-}
-
-void Trainer::save_final() {
-  const fs::path directory = job_.run / "final";
-  SaveOptions options = save_options();
-  options.weights = saved_weights_from_name(config_.weights, "run.weights");
-  if (published()) {
-    const fs::path& base = *opened_.base_path;
-    const std::string now = hash_weights(base);
-    require(now == opened_.base_sha256, "{}: changed since training began: SHA-256 {}, now {}", base.string(),
-            opened_.base_sha256, now);
-    export_trained_published(model(), directory, {base, options.weights, options.training});
-  } else {
-    save_trained_parts(model(), directory, options);
+  if (last) {
+    const fs::path directory = job_.run / "final";
+    model_->save_final(directory, training_record());
+    log_->note(fmt::format("result {}", directory.string()));
   }
-  log_->note(fmt::format("trained parts {}", directory.string()));
+  log_->restart_clock();
 }
 
 }  // namespace

@@ -6,6 +6,8 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "model/additions.h"
+#include "model/checkpoint/masked_lm_checkpoint.h"
 #include "train/samples/sample.h"
 
 namespace cepe {
@@ -33,10 +35,26 @@ void check_windows(const TrainConfig& config, const Cepe& model) {
           "train.kl_top: {} tokens of a vocabulary of {} leave no rest", config.kl_top, vocabulary);
 }
 
+// Fresh cross-attention, with the given encoder or the decoder's first layers.
+void add_parts(const TrainConfig& config, const at::Device& device, Cepe& model) {
+  AdditionOptions additions;
+  additions.encoder_layers = config.encoder_layers;
+  additions.cross_attention_layers = config.cross_attention_layers;
+  additions.zero_output = config.zero_output;
+  additions.encoder_window = std::max(additions.encoder_window, config.chunk_length);
+  additions.chunk_length = config.chunk_length;
+  if (config.encoder.empty()) return add_cepe_parts(model, additions);
+  add_cepe_parts(model, additions, open_masked_lm(config.encoder, device).stack);
+}
+
 }  // namespace
 
+fs::path base_of(const TrainConfig& config) {
+  return fs::exists(config.base) ? fs::path(config.base) : resolve_base(config.base, std::nullopt);
+}
+
 OpenedModel open_for_training(const TrainConfig& config, const at::Device& device, at::ScalarType dtype) {
-  const fs::path base = fs::exists(config.base) ? fs::path(config.base) : resolve_base(config.base, std::nullopt);
+  const fs::path base = base_of(config);
   OpenOptions options;
   options.device = device;
   options.dtype = dtype;
@@ -55,15 +73,9 @@ OpenedModel open_for_training(const TrainConfig& config, const at::Device& devic
   }
   opened.base_path = base;
   if (opened.base_sha256.empty()) opened.base_sha256 = hash_weights(base);
-  if (!opened.model.encoder) {
-    AdditionOptions additions;
-    additions.encoder_layers = config.encoder_layers;
-    additions.cross_attention_layers = config.cross_attention_layers;
-    additions.zero_output = config.zero_output;
-    additions.encoder_window = std::max(additions.encoder_window, config.chunk_length);
-    additions.chunk_length = config.chunk_length;
-    add_cepe_parts(opened.model, additions);
-  }
+  require(config.encoder.empty() || !opened.model.encoder, "model.encoder: the base {} has an encoder already",
+          config.base);
+  if (!opened.model.encoder) add_parts(config, device, opened.model);
   check_windows(config, opened.model);
   opened.model.config.chunk_length = config.chunk_length;
   set_trainable(opened.model, true);
@@ -73,38 +85,41 @@ OpenedModel open_for_training(const TrainConfig& config, const at::Device& devic
 namespace {
 
 // Error unless shards fit the model: its embedding, and its tokenizer where it has one.
-void check_corpus(const Corpus& corpus, const OpenedModel& opened) {
+void check_corpus(const Corpus& corpus, int64_t rows, const Tokenizer* tokenizer, const std::string& model) {
   if (corpus.shards.empty()) return;
   const std::string where = corpus.shards[0].path().string();
-  const int64_t rows = opened.model.config.decoder.vocab_size;
   require(corpus.vocab_size <= rows, "{}: token ids of a vocabulary of {}, the model's embedding has {} rows", where,
           corpus.vocab_size, rows);
-  if (!opened.tokenizer || corpus.fingerprint == 0) return;
-  require(corpus.fingerprint == tokenizer_fingerprint(*opened.tokenizer),
-          "{}: made with another tokenizer than that of {}: make the shards again with that model", where,
-          opened.path.string());
+  if (!tokenizer || corpus.fingerprint == 0) return;
+  require(corpus.fingerprint == tokenizer_fingerprint(*tokenizer),
+          "{}: made with another tokenizer than that of {}: make the shards again with that model", where, model);
 }
 
 }  // namespace
+
+void check_vocabulary(const TrainingData& data, int64_t rows, const Tokenizer* tokenizer, const std::string& model) {
+  const Corpus* known = nullptr;  // the first whose tokenizer is known
+  for (const Corpus* corpus : {&data.train, &data.validation, &data.ask, &data.ask_validation}) {
+    check_corpus(*corpus, rows, tokenizer, model);
+    if (corpus->fingerprint == 0) continue;
+    if (!known) known = corpus;
+    require(corpus->fingerprint == known->fingerprint, "{}: made with another tokenizer than {}",
+            corpus->shards[0].path().string(), known->shards[0].path().string());
+  }
+}
 
 TrainingData open_training_data(const TrainConfig& config) {
   TrainingData data;
   if (!config.only_ask()) data.train = open_corpus(config.train);
   if (!config.validation.empty()) data.validation = open_corpus(config.validation);
+  if (!config.has_encoder()) return data;
   if (!config.ask.empty()) data.ask = open_corpus(config.ask, ShardKind::samples);
   if (!config.ask_validation.empty()) data.ask_validation = open_corpus(config.ask_validation, ShardKind::samples);
   return data;
 }
 
 int64_t check_training_data(const TrainConfig& config, const TrainingData& data, const OpenedModel& opened) {
-  const Corpus* known = nullptr;  // the first whose tokenizer is known
-  for (const Corpus* corpus : {&data.train, &data.validation, &data.ask, &data.ask_validation}) {
-    check_corpus(*corpus, opened);
-    if (corpus->fingerprint == 0) continue;
-    if (!known) known = corpus;
-    require(corpus->fingerprint == known->fingerprint, "{}: made with another tokenizer than {}",
-            corpus->shards[0].path().string(), known->shards[0].path().string());
-  }
+  check_vocabulary(data, opened.model.config.decoder.vocab_size, opened.tokenizer.get(), opened.path.string());
   const SampleLimits held_out{config.chunk_length, decoder_window(opened.model.config.decoder)};
   SampleLimits learnt = held_out;
   learnt.factor = static_cast<float>(config.ask_weight);
@@ -126,6 +141,7 @@ nlohmann::json shard_record(const TrainingData& data) {
 }
 
 nlohmann::json parts_record(const TrainConfig& config) {
+  if (!config.encoder.empty()) return {{"path", config.encoder}, {"sha256", hash_weights(config.encoder)}};
   if (config.parts.empty()) return nullptr;
   return {{"path", config.parts}, {"sha256", sha256_file(fs::path(config.parts) / "model.safetensors")}};
 }

@@ -11,9 +11,8 @@
 #include "base/error.h"
 #include "io/hf_directory.h"
 #include "io/safetensors.h"
-#include "model/checkpoint/checkpoint.h"
+#include "model/checkpoint/masked_lm_checkpoint.h"
 #include "model/loss.h"
-#include "model/masked_lm.h"
 #include "model/replug.h"
 #include "ops/distillation.h"
 
@@ -77,7 +76,7 @@ class Verifier {
     const HfDirectory files = open_hf_directory(directory_);
     const std::string architecture = files.config.value("architectures", nlohmann::json::array()).dump();
     if (architecture.find("LlamaForMLM") != std::string::npos) {
-      verify_masked_lm(files);
+      verify_masked_lm();
     } else {
       OpenOptions open;
       open.device = device_;
@@ -229,13 +228,9 @@ class Verifier {
     if (recorded_.has("loss")) compare("loss", next_token_loss_from_log_probs(log_probs, at::cat({none, ids}, 1)));
   }
 
-  void verify_masked_lm(const HfDirectory& files) {
-    MaskedLm model;
-    model.stack.config = stack_config_from_json(files.config, (directory_ / "config.json").string());
-    create_modules(model);
+  void verify_masked_lm() {
+    MaskedLm model = open_masked_lm(directory_, device_, type_);
     const std::vector<Parameter> list = parameters(model);
-    load_parameters(list, {*files.weights, device_, type_});
-    if (model.stack.config.tie_embeddings) model.head = model.stack.embedding;
     require_gradients(list);
     const at::Tensor labels = recorded_.get("labels");
     const at::Tensor mask =

@@ -1,8 +1,14 @@
 // cepe data ask: samples of texts and questions, by a configuration and what stands on the command line.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
 #include "base/file.h"
+#include "data/shards.h"
 #include "e2e/run_cepe.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace cepe {
 namespace {
@@ -90,6 +96,66 @@ TEST_F(DataAsk, PlainFilesStillBecomeShards) {
   }
   expect_refused({"data", "--model", golden("plain"), "--out", out}, "files is required");
   expect_refused({"data", "--out", out, texts_}, "--model is required");
+}
+
+// Answer distillation with the real model: prompts of a question file, its own answers, samples of them.
+TEST_F(DataAsk, TheDecodersOwnAnswersBecomeSamples) {
+  const std::string model = "SmolLM2-135M-Instruct.Q4_1.gguf", prompts = (directory_.path() / "prompts.jsonl").string(),
+                    answers = (directory_.path() / "answers.jsonl").string();
+  const CommandResult made =
+      run_cepe({"data", "prompts", questions_, "--out", prompts, "--instruction", "Answer in a few words."});
+  ASSERT_EQ(made.status, 0) << made.err;
+  EXPECT_NE(made.out.find("wrote 3 prompts"), std::string::npos) << made.out;
+  const CommandResult written = run_cepe(
+      {"generate", "--model", model, "--prompts", prompts, "--out", answers, "--max-tokens", "100", "--device", "cpu"});
+  ASSERT_EQ(written.status, 0) << written.err;
+  EXPECT_NE(read_file(answers).find("Anna Hale"), std::string::npos) << read_file(answers);
+  std::vector<std::string> ask = {"data",
+                                  "ask",
+                                  "configs/ask/smollm2.toml",
+                                  "--model",
+                                  golden("plain"),
+                                  "--out",
+                                  (directory_.path() / "own").string(),
+                                  "--sources.texts=" + texts_,
+                                  "--sources.questions=" + answers,
+                                  "--kinds.questions=1",
+                                  "--samples.count=12",
+                                  "--samples.validation=0",
+                                  "--samples.held=0",
+                                  "--samples.chat=1.0",
+                                  "--samples.unanswerable=0",
+                                  "--samples.chunks=1",
+                                  "--samples.chunk_weights=1"};
+  for (const char* kind : {"facts", "needles", "pairs", "variables", "recall", "cloze", "natural"})
+    ask.push_back(std::string("--kinds.") + kind + "=0");
+  const CommandResult asked = run_cepe(ask);
+  ASSERT_EQ(asked.status, 0) << asked.err;
+  EXPECT_NE(asked.out.find("questions"), std::string::npos) << asked.out;
+  // What is scored are answers of that file, to their last word.
+  std::vector<std::string> texts;
+  std::istringstream lines(read_file(answers));
+  for (std::string line; std::getline(lines, line);)
+    texts.push_back(nlohmann::json::parse(line).at("text").get<std::string>());
+  const TokenShard shard(directory_.path() / "own/train/00.tokens");
+  ASSERT_EQ(shard.documents().size(), 12u);
+  const auto tokenizer = load_tokenizer_json(golden("plain") + "/tokenizer.json");
+  for (size_t i = 0; i < shard.documents().size(); ++i) {
+    int64_t from = shard.documents()[i].offset, scored = 0;
+    for (const SamplePiece& piece : shard.pieces(i)) {
+      std::vector<int64_t> ids(static_cast<size_t>(piece.length));
+      shard.read(from, piece.length, ids.data());
+      from += piece.length;
+      if (piece.weight == 0 || piece.length < 3) continue;
+      const std::string text = tokenizer->decode(std::vector<TokenId>(ids.begin(), ids.end()));
+      const auto is_answer = [&](const std::string& answer) { return text.find(answer) != std::string::npos; };
+      EXPECT_TRUE(std::any_of(texts.begin(), texts.end(), is_answer)) << text;
+      ++scored;
+    }
+    EXPECT_GT(scored, 0);
+  }
+  expect_refused({"data", "prompts", questions_, "--out", questions_}, "--out");
+  expect_refused({"data", "prompts", "/absent.json", "--out", prompts}, "/absent.json");
 }
 
 }  // namespace

@@ -87,11 +87,11 @@ TEST_F(ReportPageTest, HostileTextStaysText) {
   const auto second = evaluation("b", values, {});
   json asked = {{"domain", hostile}, {"samples", 4}, {"loss", 0.3}, {"exact", 0.8}};
   json read = {{"domain", hostile}, {"samples", 4}, {"loss_context", 1}, {"loss_no_context", 2}, {"reading_gain", 0.1}};
-  const auto third = training(
-      "c",
-      step(1, 2.0).dump() + "\n" +
-          json({{"step", 1}, {"seconds", 1}, {"validation", {read}}, {"ask_validation", {asked}}}).dump() + "\n",
-      "[train]\n# " + hostile + damaged + "\n");
+  json masked = {{"domain", hostile}, {"samples", 4}, {"loss", 0.3}, {"accuracy", 0.8}};
+  const json validations = {
+      {"step", 1}, {"seconds", 1}, {"validation", {read}}, {"ask_validation", {asked}}, {"text_validation", {masked}}};
+  const auto third =
+      training("c", step(1, 2.0).dump() + "\n" + validations.dump() + "\n", "[train]\n# " + hostile + damaged + "\n");
 
   const ReportPage page = make_report({{first, second, third}, 50});
   EXPECT_EQ(json::parse(json(page.html).dump()).get<std::string>(), page.html) << "not UTF-8";  // dump() throws

@@ -121,6 +121,8 @@ TEST(ReadTraining, TakesStepsAndValidations) {
   std::string log = step(1, 11.5).dump() + "\n" + step(2, nullptr).dump() + "\n";
   log += json({{"step", 2}, {"seconds", 1.0}, {"validation", {documents}}}).dump() + "\n";
   log += json({{"step", 4}, {"seconds", 1.0}, {"validation", {last}}, {"ask_validation", {asked}}}).dump() + "\n";
+  const json text = {{"domain", "code"}, {"samples", 8}, {"loss", 1.5}, {"accuracy", 0.625}};
+  log += json({{"step", 5}, {"seconds", 1.0}, {"text_validation", {text}}}).dump() + "\n";
   log += step(5, 1.0).dump().substr(0, 20);  // cut off by a crash
   write_text(directory / "run/log.jsonl", log);
   EXPECT_FALSE(is_training(directory / "run"));
@@ -138,6 +140,8 @@ TEST(ReadTraining, TakesStepsAndValidations) {
   EXPECT_THAT(books.loss.values, ElementsAre(2.5, 2.25));
   EXPECT_THAT(books.reading_gain.values, ElementsAre(0.25, 0.25));
   EXPECT_THAT(run.ask_validation.at("needle").exact.values, ElementsAre(0.825));
+  EXPECT_THAT(run.text_validation.at("code").loss.values, ElementsAre(1.5));
+  EXPECT_THAT(run.text_validation.at("code").accuracy.values, ElementsAre(0.625));
   write_text(directory / "run/log.jsonl", step(1, 1.0).dump() + "\n{\"step\": \"one\"}\n");
   EXPECT_THAT(error_of<Error>([&] { read_training(directory / "run"); }), HasSubstr("log.jsonl:2: "));
 }

@@ -165,8 +165,9 @@ TEST_F(TrainerTest, ACheckpointIsReplacedOnlyByAWholeOne) {
   for (const Parameter& parameter : trainable_parameters(opened.model)) tensors.push_back(*parameter.value);
   AdamW optimizer(tensors, {});
   CheckpointOptions options;
+  options.save_model = [&](const fs::path& to) { save_trained_parts(opened.model, to, {SaveOptions::Weights::f32}); };
   options.state = {{"step", 4}, {"identity", nlohmann::json::object()}, {"shards", nlohmann::json::array()}};
-  save_checkpoint(run.run, {opened.model, optimizer}, options);
+  save_checkpoint(run.run, {trainable_parameters(opened.model), optimizer}, options);
   EXPECT_EQ(read_checkpoint_state(checkpoint)["identity"], nlohmann::json::object());
   EXPECT_FALSE(fs::exists(aside));
 }
@@ -182,6 +183,7 @@ TEST_F(TrainerTest, AFullDiskLeavesThePreviousCheckpoint) {
   for (const Parameter& parameter : trainable_parameters(opened.model)) tensors.push_back(*parameter.value);
   AdamW optimizer(tensors, {});
   CheckpointOptions options;
+  options.save_model = [&](const fs::path& to) { save_trained_parts(opened.model, to, {SaveOptions::Weights::f32}); };
   options.state = {{"step", 8}, {"identity", nlohmann::json::object()}};
   options.keep = 1;
   // A limit on the size of files stands in for a full disk: write() fails in the middle of the weights.
@@ -192,7 +194,7 @@ TEST_F(TrainerTest, AFullDiskLeavesThePreviousCheckpoint) {
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
   std::string message;
   try {
-    save_checkpoint(run.run, {opened.model, optimizer}, options);
+    save_checkpoint(run.run, {trainable_parameters(opened.model), optimizer}, options);
   } catch (const Error& error) {
     message = error.what();
   }

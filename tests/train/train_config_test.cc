@@ -4,6 +4,8 @@
 
 #include <cmath>
 #include <filesystem>
+#include <map>
+#include <set>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -60,7 +62,7 @@ TEST(TrainConfig, RefusesWhatMakesNoSense) {
   EXPECT_NE(refusal({"train.stepz=4"}).find("unknown key train.stepz"), std::string::npos);
   EXPECT_NE(refusal({"train.steps=0"}).find("train.steps"), std::string::npos);
   EXPECT_NE(refusal({"train.steps=9000000000000000000"}).find("too large"), std::string::npos);
-  EXPECT_NE(refusal({"train.stage=cooldown"}).find("expected one of standard, warmup, distill, ask"),
+  EXPECT_NE(refusal({"train.stage=cooldown"}).find("expected one of mlm, warmup, standard, distill, ask, window"),
             std::string::npos);
   EXPECT_NE(refusal({"train.stage=warmup"}).find("the same tokens"), std::string::npos);
   EXPECT_NE(refusal({"train.stage=distill", "train.kl=half"}).find("expected one of full, top"), std::string::npos);
@@ -89,13 +91,23 @@ TEST(TrainConfig, RefusesWhatMakesNoSense) {
   }
   EXPECT_NE(refusal({"train.context_chunks=1073741824", "train.chunk_length=2"}).find("2147483648 is too large"),
             std::string::npos);
+  EXPECT_NE(refusal({"train.stage=mlm", "mlm.hidden_size=64", "mlm.mask_share=0.0"}).find("mlm.mask_share"),
+            std::string::npos);
+  EXPECT_NE(refusal({"train.stage=mlm", "mlm.hidden_size=64", "mlm.heads=0"}).find("mlm.heads"), std::string::npos);
+  EXPECT_NE(refusal({"train.stage=mlm", "model.parts=p"}).find("model.parts"), std::string::npos);
+  EXPECT_NE(refusal({"train.stage=mlm", "run.weights=int8"}).find("run.weights int8"), std::string::npos);
+  EXPECT_NE(refusal({"model.parts=p", "model.encoder=e"}).find("one of the two"), std::string::npos);
+  EXPECT_NE(refusal({"train.stage=window", "model.encoder=e"}).find("the decoder alone"), std::string::npos);
+  EXPECT_NE(refusal({"train.stage=window", "window.factor=0.5"}).find("window.factor"), std::string::npos);
+  EXPECT_NE(refusal({"train.stage=window", "window.rope=none", "window.factor=2.0"}).find("window.rope none"),
+            std::string::npos);
   EXPECT_NE(refusal({"train.precision=fp8"}).find("train.precision"), std::string::npos);
 }
 
 // What an earlier version recorded of a run (the shipped model's, copied to tests/golden/training/identity.json) still
 // is its identity, but for the micro-batch, which may change.
 TEST(TrainConfig, EarlierIdentitiesStayComparable) {
-  Config file = Config::from_file("configs/smollm2-train.toml");
+  Config file = Config::from_file("configs/smollm2-135m/standard.toml");
   TrainConfig config = read_train_config(file);
   config.domain_weights = {"code=2", "papers=1.5"};
   config.parts = "runs/warmup/final";
@@ -146,9 +158,33 @@ TEST(TrainConfig, ThePageListsEverySetting) {
       << settings_table();
 }
 
+// Every stage has a recipe for either model; whatever lies beside them is read as well, unknown keys refused.
 TEST(TrainConfig, ShippedRecipesAreRead) {
-  for (const char* name : {"smollm2-train", "smollm2-warmup", "smollm2-ask"}) {
-    Config config = Config::from_file(std::string("configs/") + name + ".toml");
+  std::map<std::string, std::set<std::string>> stages;
+  for (const char* model : {"llama-2-7b", "smollm2-135m"}) {
+    for (const auto& entry : std::filesystem::directory_iterator(std::string("configs/") + model)) {
+      Config config = Config::from_file(entry.path());
+      const TrainConfig read = read_train_config(config);
+      EXPECT_EQ(name_of(read.stage), entry.path().stem().string()) << entry.path();
+      EXPECT_EQ(idle_settings(read), std::vector<std::string>{}) << entry.path();
+      stages[model].insert(name_of(read.stage));
+    }
+  }
+  const std::set<std::string> published = {"mlm", "warmup", "standard", "distill", "window"};
+  std::set<std::string> all = published;
+  all.insert("ask");
+  EXPECT_EQ(stages["llama-2-7b"], published);
+  EXPECT_EQ(stages["smollm2-135m"], all);
+  for (const auto& entry : std::filesystem::recursive_directory_iterator("configs")) {
+    if (entry.path().extension() != ".toml") continue;
+    const std::string folder = entry.path().parent_path().filename();
+    EXPECT_TRUE(folder == "llama-2-7b" || folder == "smollm2-135m" || folder == "ask") << entry.path();
+  }
+}
+
+TEST(TrainConfig, TheSmallModelsRecipesAreOfItsShapes) {
+  for (const char* name : {"standard", "warmup", "ask"}) {
+    Config config = Config::from_file(std::string("configs/smollm2-135m/") + name + ".toml");
     const TrainConfig read = read_train_config(config);
     EXPECT_EQ(read.encoder_layers, 8);
     EXPECT_EQ(read.cross_attention_layers, 15);
@@ -156,6 +192,28 @@ TEST(TrainConfig, ShippedRecipesAreRead) {
     EXPECT_EQ(read.max_context_tokens(), read.stage == Stage::warmup ? 256 : 4096);
     EXPECT_EQ(read.tokens_per_step(), read.stage == Stage::warmup ? 256 * 512 : 16 * 5120);
   }
+}
+
+// Of the published script and its configuration (princeton-nlp/CEPE, configs/train_mlm and mlm_config.json).
+TEST(TrainConfig, TheMaskedLmRecipeIsAsPublished) {
+  Config file = Config::from_file("configs/llama-2-7b/mlm.toml");
+  const TrainConfig read = read_train_config(file);
+  EXPECT_EQ(read.encoder_layers, 24);
+  EXPECT_EQ(read.mlm_hidden_size, 1024);
+  EXPECT_EQ(read.mlm_heads, 16);
+  EXPECT_EQ(read.mlm_intermediate_size, 4096);
+  EXPECT_EQ(read.mlm_positions, 512);
+  EXPECT_EQ(read.chunk_length, 512);
+  EXPECT_EQ(read.span_tokens(), 512);
+  EXPECT_EQ(read.mlm_mask_share, 0.3);
+  EXPECT_EQ(read.mlm_mask_token, -1);
+  EXPECT_EQ(read.learning_rate, 1e-3);
+  EXPECT_EQ(read.warmup_steps, read.steps / 25);
+  EXPECT_EQ(read.steps, 100000);
+  EXPECT_EQ(read.batch, 2048);
+  EXPECT_EQ(read.final_fraction, 0);
+  EXPECT_EQ(read.weight_decay, 0);
+  EXPECT_EQ(read.filtered, 0);
 }
 
 // Of arXiv 2402.16617: tokens of a sample, samples a step, steps, peak learning rate.
@@ -181,7 +239,11 @@ TEST(TrainConfig, PublishedRecipesAreAsPublished) {
     EXPECT_EQ(read.warmup_steps, r.steps / 25);  // 4 %
     EXPECT_EQ(read.final_fraction, 0);
     EXPECT_EQ(read.weight_decay, 0);
-    if (r.stage == Stage::warmup) continue;
+    EXPECT_EQ(read.beta2, 0.999);
+    if (r.stage == Stage::warmup) {
+      EXPECT_EQ(read.encoder, "runs/mlm-7b/final");
+      continue;
+    }
     EXPECT_EQ(read.filtered, 2 * read.concatenated);
     if (r.stage == Stage::standard) continue;
     EXPECT_EQ(read.lm_coefficient, 1);

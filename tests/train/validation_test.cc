@@ -1,4 +1,4 @@
-#include "train/validation.h"
+#include "train/validation/validation.h"
 
 #include <ATen/ATen.h>
 

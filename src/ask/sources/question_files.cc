@@ -83,6 +83,10 @@ AskQuestionFile read_question_file(const std::string& text, const std::filesyste
   }
   for (OpenQuestion& open : set.questions) {
     AskQuestion question{on_one_line(open.question), std::move(open.answers), std::move(open.gold)};
+    if (set.form == QuestionForm::answered) {
+      file.questions.push_back(std::move(question));
+      continue;
+    }
     for (std::string& answer : question.answers) answer = on_one_line(answer);
     std::erase_if(question.answers, [](const std::string& answer) { return answer.empty(); });
     if (question.answers.empty() || question.gold.empty()) continue;

@@ -30,7 +30,8 @@ struct QuestionEntry {
 QuestionEntry parse_question_entry(const std::string& text);
 
 // Reads an entry's file; a relative path is taken from `directory`. Questions without an answer or a gold passage are
-// left out, and those whose answers stand in no gold passage (AnswerFinder), unless the answer is yes or no.
+// left out, and those whose answers stand in no gold passage (AnswerFinder), unless the answer is yes or no. Answers
+// that a model wrote (QuestionForm::answered) are taken as they are.
 // Error as read_questions(), and where no question is left.
 AskQuestionFile read_question_file(const std::string& entry, const std::filesystem::path& directory,
                                    QuestionChoice::HotpotQa part);

@@ -6,69 +6,14 @@
 #include "base/file.h"
 #include "base/json_text.h"
 #include "io/hf_directory.h"
-#include "io/safetensors.h"
 #include "model/checkpoint/checkpoint.h"
+#include "model/checkpoint/tensor_collection.h"
 
 namespace cepe {
 namespace {
 
 namespace fs = std::filesystem;
 using Weights = SaveOptions::Weights;
-
-// Tensors on the CPU together with the views that write_safetensors takes.
-class Collection {
- public:
-  void add(const std::string& name, at::Tensor value, DType dtype) {
-    value = value.contiguous();
-    TensorView view;
-    view.name = name;
-    view.dtype = dtype;
-    view.shape = value.sizes().vec();
-    view.bytes = {static_cast<const std::byte*>(value.data_ptr()), static_cast<size_t>(value.nbytes())};
-    kept_.push_back(value);
-    views_.push_back(view);
-  }
-
-  // Matrices in the asked form; vectors (norms) always in float32, they weigh nothing.
-  void add_weight(const std::string& name, const at::Tensor& weight, Weights form) {
-    const at::Tensor value = weight.detach().to(at::kCPU, at::kFloat);
-    if (value.dim() < 2 || form == Weights::f32) return add(name, value, DType::f32);
-    if (form == Weights::bf16) return add(name, value.to(at::kBFloat16), DType::bf16);
-    const at::Tensor scale = value.abs().amax(1).div(127.0).clamp_min(1e-12);
-    add(name, value.div(scale.unsqueeze(1)).round().clamp(-127, 127).to(at::kChar), DType::i8);
-    add(name + "_scale", scale, DType::f32);
-  }
-
-  // A tensor as it stands in a file that stays open until write().
-  void add_unchanged(const TensorView& view) { views_.push_back(view); }
-
-  // torch_dtype of a configuration: the narrowest type that holds every matrix without rounding it.
-  const char* matrix_type() const {
-    std::set<DType> types;
-    for (const TensorView& view : views_) {
-      if (view.shape.size() >= 2) types.insert(view.dtype);
-    }
-    if (types.count(DType::f64)) return "float64";
-    if (types == std::set{DType::bf16}) return "bfloat16";
-    return types == std::set{DType::f16} ? "float16" : "float32";
-  }
-
-  void write(const fs::path& path) const { write_safetensors(path, views_, {{"format", "pt"}}); }
-
- private:
-  std::vector<at::Tensor> kept_;
-  std::vector<TensorView> views_;
-};
-
-const char* weights_name(Weights weights) {
-  return weights == Weights::f32 ? "float32" : weights == Weights::bf16 ? "bfloat16" : "int8";
-}
-
-void make_directory(const fs::path& directory) {
-  std::error_code error;
-  fs::create_directories(directory, error);
-  require(!error, "{}: cannot create the directory: {}", directory.string(), error.message());
-}
 
 }  // namespace
 
@@ -81,8 +26,8 @@ Weights saved_weights_from_name(const std::string& name, const std::string& wher
 
 void save_trained_parts(Cepe& model, const fs::path& directory, const SaveOptions& options) {
   require(model.encoder.has_value(), "{}: the model has no trained parts to save", directory.string());
-  make_directory(directory);
-  Collection tensors;
+  make_model_directory(directory);
+  TensorCollection tensors;
   for (const Parameter& parameter : trainable_parameters(model))
     tensors.add_weight(parameter.name, *parameter.value, options.weights);
   nlohmann::json config = {
@@ -107,8 +52,8 @@ void export_published(Cepe& model, const fs::path& directory, Weights weights) {
   require(weights != Weights::int8, "the published layout has no int8 weights: choose float32 or bfloat16");
   nlohmann::json config = cepe_config_to_published_json(model.config);
   config["torch_dtype"] = weights_name(weights);
-  make_directory(directory);
-  Collection tensors;
+  make_model_directory(directory);
+  TensorCollection tensors;
   for (const Parameter& parameter : parameters(model)) tensors.add_weight(parameter.name, *parameter.value, weights);
   if (model.config.decoder.tie_embeddings) tensors.add_weight("lm_head.weight", model.decoder.lm_head, weights);
   if (model.encoder && model.config.encoder_embeddings == EncoderEmbeddings::decoder) {
@@ -122,7 +67,7 @@ void export_trained_published(Cepe& model, const fs::path& directory, const Trai
   require(options.weights != Weights::int8, "the published layout has no int8 weights: choose float32 or bfloat16");
   nlohmann::json config = cepe_config_to_published_json(model.config);
   const HfDirectory base = open_hf_directory(options.base);
-  Collection tensors;
+  TensorCollection tensors;
   std::set<std::string> trained;
   for (const Parameter& parameter : trainable_parameters(model)) {
     tensors.add_weight(parameter.name, *parameter.value, options.weights);
@@ -140,7 +85,7 @@ void export_trained_published(Cepe& model, const fs::path& directory, const Trai
   }
   config["torch_dtype"] = tensors.matrix_type();
   if (!options.training.is_null()) config["training"] = options.training;
-  make_directory(directory);
+  make_model_directory(directory);
   tensors.write(directory / "model.safetensors");
   write_file(directory / "config.json", json_text(config, 2) + "\n");
 }

@@ -187,6 +187,21 @@ void read_plain(const json& record, const Place& place, QuestionSetBuilder& set)
   set.add(std::move(question), place.short_name, where);
 }
 
+// An answer that a model wrote by itself: all of it, or nothing.
+void read_answered(const json& record, const Place& place, QuestionSetBuilder& set) {
+  const std::string& where = place.where;
+  const json& asked = json_member(record, "id", json::value_t::object, where);
+  if (record.contains("error")) return;
+  const std::string text = json_text_of(record, "text", where), reason = json_text_of(record, "stop_reason", where);
+  const size_t first = text.find_first_not_of(" \t\r\n");
+  if (reason == "max_tokens" || reason == "window" || first == std::string::npos) return;
+  const std::string answer = text.substr(first, text.find_last_not_of(" \t\r\n") + 1 - first);
+  OpenQuestion question{"", json_text_of(asked, "question", where), {answer}};
+  add_passages(json_list_of(asked, "passages", where), "", where, set, question);
+  question.gold = question.passages;
+  set.add(std::move(question), place.short_name, where);
+}
+
 // ---- files that are one object
 
 void read_squad_paragraph(const json& paragraph, const std::string& article, const std::string& where,
@@ -248,6 +263,8 @@ QuestionForm form_of(const json& record, const std::string& where) {
   if (record.contains("Data")) return QuestionForm::triviaqa;
   if (record.contains("ctxs")) return QuestionForm::dpr;
   if (record.contains("context") && record.contains("_id")) return QuestionForm::hotpotqa;
+  if (record.contains("id") && record["id"].is_object() && record["id"].contains("question"))
+    return QuestionForm::answered;
   if (record.contains("possible_answers")) return QuestionForm::popqa;
   if (record.contains("golden_answers")) return QuestionForm::flashrag;
   const bool plain = record.contains("question") && (record.contains("answer") || record.contains("answers"));
@@ -268,6 +285,7 @@ void read_record(QuestionForm form, const json& record, const Place& place, Ques
     case QuestionForm::popqa: return read_popqa(record, place, set);
     case QuestionForm::nq_open: return read_nq_open(record, place, set);
     case QuestionForm::flashrag: return read_flashrag(record, place, set);
+    case QuestionForm::answered: return read_answered(record, place, set);
     default: return read_plain(record, place, set);
   }
 }

@@ -9,10 +9,11 @@ struct FormName {
   QuestionForm form;
   const char* name;
 };
-constexpr FormName kForms[] = {
-    {QuestionForm::automatic, "auto"},    {QuestionForm::dpr, "dpr"},           {QuestionForm::squad, "squad"},
-    {QuestionForm::hotpotqa, "hotpotqa"}, {QuestionForm::triviaqa, "triviaqa"}, {QuestionForm::popqa, "popqa"},
-    {QuestionForm::nq_open, "nq-open"},   {QuestionForm::flashrag, "flashrag"}, {QuestionForm::plain, "plain"}};
+constexpr FormName kForms[] = {{QuestionForm::automatic, "auto"},    {QuestionForm::dpr, "dpr"},
+                               {QuestionForm::squad, "squad"},       {QuestionForm::hotpotqa, "hotpotqa"},
+                               {QuestionForm::triviaqa, "triviaqa"}, {QuestionForm::popqa, "popqa"},
+                               {QuestionForm::nq_open, "nq-open"},   {QuestionForm::flashrag, "flashrag"},
+                               {QuestionForm::plain, "plain"},       {QuestionForm::answered, "answered"}};
 
 }  // namespace
 

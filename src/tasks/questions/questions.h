@@ -25,8 +25,9 @@ struct OpenQuestion {
   std::string cluster;  // questions of one cluster vary together: the article of the first gold passage, else itself
 };
 
-enum class QuestionForm { automatic, dpr, squad, hotpotqa, triviaqa, popqa, nq_open, flashrag, plain };
-const char* question_form_name(QuestionForm form);  // "auto", "dpr", "squad", ..., "nq-open", "flashrag", "plain"
+enum class QuestionForm { automatic, dpr, squad, hotpotqa, triviaqa, popqa, nq_open, flashrag, plain, answered };
+// "auto", "dpr", "squad", ..., "nq-open", "flashrag", "plain", "answered"
+const char* question_form_name(QuestionForm form);
 // Error naming the option where there is no such form.
 QuestionForm question_form_from_name(std::string_view name, std::string_view option);
 

@@ -8,6 +8,7 @@
 
 #include "model/cepe.h"
 #include "train/batches.h"
+#include "train/samples/held_out_spans.h"
 
 namespace cepe {
 
@@ -24,24 +25,19 @@ struct ValidationRow {
 class Validation {
  public:
   // Draws config.validation_samples samples, as many from each domain that has documents long enough; where none has,
-  // from all documents concatenated. Always the same ones. The arguments must outlive the object.
+  // from all documents concatenated. Always the same ones. config must outlive the object.
   Validation(const TrainConfig& config, const Corpus& corpus);
 
   // One row a domain and, last, "all" (the mean of the samples). No gradients.
   std::vector<ValidationRow> run(const Cepe& model) const;
 
  private:
-  struct Span {
-    std::vector<int64_t> tokens;
-    int64_t document = 0;
-    size_t domain = 0;   // index into domains_
+  struct Span : HeldOutSpan {
     int64_t other = -1;  // sample whose context stands for another document's; -1: none
   };
-  void draw(const std::string& domain, const SpanSamplerOptions& options, int64_t count);
   void pair_with_other_documents();
 
   const TrainConfig& config_;
-  const Corpus& corpus_;
   std::vector<std::string> domains_;
   std::vector<Span> spans_;
 };

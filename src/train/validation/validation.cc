@@ -1,4 +1,4 @@
-#include "train/validation.h"
+#include "train/validation/validation.h"
 
 #include <ATen/ATen.h>
 
@@ -9,8 +9,6 @@
 
 namespace cepe {
 namespace {
-
-constexpr uint64_t kSeed = 0x76616C6964;
 
 // Mean loss of each sample's T labels, (B) in float64 on the CPU.
 at::Tensor sample_losses(const Cepe& model, const at::Tensor& decoder_BT1, const Latents* context) {
@@ -45,42 +43,11 @@ std::optional<double> ValidationRow::reading_gain() const {
   return other ? std::optional(1 - std::exp(own - *other)) : std::nullopt;
 }
 
-Validation::Validation(const TrainConfig& config, const Corpus& corpus) : config_(config), corpus_(corpus) {
-  std::vector<int32_t> eligible;
-  for (size_t d = 0; d < corpus.domains.size(); ++d) {
-    const auto fits = [&](const Corpus::Document& document) {
-      return document.domain == static_cast<int32_t>(d) && document.length >= config.span_tokens();
-    };
-    if (std::any_of(corpus.documents.begin(), corpus.documents.end(), fits))
-      eligible.push_back(static_cast<int32_t>(d));
-  }
-  SpanSamplerOptions options;
-  options.span_tokens = config.span_tokens();
-  options.seed = kSeed;
-  if (eligible.empty()) {
-    options.filtered = 0;
-    options.concatenated = 1;
-    draw("concatenated", options, config.validation_samples);
-  }
-  const int64_t domains = static_cast<int64_t>(eligible.size());
-  for (int64_t i = 0; i < domains; ++i) {
-    options.only_domain = eligible[static_cast<size_t>(i)];
-    const int64_t count = config.validation_samples / domains + (i < config.validation_samples % domains ? 1 : 0);
-    if (count > 0) draw(corpus.domains[static_cast<size_t>(*options.only_domain)], options, count);
-  }
+Validation::Validation(const TrainConfig& config, const Corpus& corpus) : config_(config) {
+  HeldOutSpans drawn = draw_held_out_spans(corpus, config.span_tokens(), config.validation_samples);
+  domains_ = std::move(drawn.domains);
+  for (HeldOutSpan& span : drawn.spans) spans_.push_back({std::move(span)});
   pair_with_other_documents();
-}
-
-void Validation::draw(const std::string& domain, const SpanSamplerOptions& options, int64_t count) {
-  const SpanSampler sampler(corpus_, options);
-  domains_.push_back(domain);
-  for (int64_t i = 0; i < count; ++i) {
-    Span sample;
-    sample.tokens.resize(static_cast<size_t>(options.span_tokens));
-    sample.document = sampler.draw(0, static_cast<uint64_t>(i), sample.tokens.data());
-    sample.domain = domains_.size() - 1;
-    spans_.push_back(std::move(sample));
-  }
 }
 
 void Validation::pair_with_other_documents() {

@@ -1,6 +1,7 @@
 // Validation on samples that say what is scored (shards of samples): can the model answer?
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,8 +13,13 @@ namespace cepe {
 struct SampleRow {
   std::string domain;  // the kind of question
   int64_t samples = 0;
-  double loss = 0;   // mean over the scored tokens of these samples, all weighted alike
-  double exact = 0;  // share of samples whose scored tokens are each the most likely one, given those before it
+  double loss = 0;  // mean over the scored tokens of these samples, all weighted alike
+  // Share of samples whose scored tokens are each the most likely one, given those before it: greedy decoding would
+  // write exactly them.
+  double exact = 0;
+  // Samples whose context has more than a quarter of so many chunks, and no more: 1, 4, 16, 64, ... Unset: all of the
+  // domain.
+  std::optional<int64_t> chunks = {};
 };
 
 class SampleValidation {
@@ -22,7 +28,8 @@ class SampleValidation {
   // outlive the object.
   SampleValidation(const TrainConfig& config, const Corpus& corpus);
 
-  // One row a domain and, last, "all". No gradients.
+  // One row a domain and, last, "all"; of each domain that has contexts of several sizes, before "all", a row a size.
+  // No gradients.
   std::vector<SampleRow> run(const Cepe& model) const;
 
  private:

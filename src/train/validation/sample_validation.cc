@@ -1,8 +1,9 @@
-#include "train/sample_validation.h"
+#include "train/validation/sample_validation.h"
 
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 #include <set>
 
@@ -34,11 +35,18 @@ Scores score(const Cepe& model, const Batch& batch) {
 struct Sums {
   int64_t samples = 0, exact = 0, tokens = 0;
   double loss = 0;
-  SampleRow row(const std::string& domain) const {
+  SampleRow row(const std::string& domain, std::optional<int64_t> chunks = {}) const {
     return {domain, samples, loss / static_cast<double>(tokens),
-            static_cast<double>(exact) / static_cast<double>(samples)};
+            static_cast<double>(exact) / static_cast<double>(samples), chunks};
   }
 };
+
+// The least of 1, 4, 16, ... that is no less than a sample's number of chunks.
+int64_t size_class(const Sample& sample) {
+  int64_t size = 1;
+  while (size < static_cast<int64_t>(sample.chunks.size())) size *= 4;
+  return size;
+}
 
 }  // namespace
 
@@ -59,6 +67,7 @@ SampleValidation::SampleValidation(const TrainConfig& config, const Corpus& corp
 std::vector<SampleRow> SampleValidation::run(const Cepe& model) const {
   const at::NoGradGuard no_grad;
   std::vector<Sums> sums(corpus_.domains.size());
+  std::vector<std::map<int64_t, Sums>> sizes(corpus_.domains.size());
   Sums all;
   std::vector<size_t> order(samples_.size());
   std::iota(order.begin(), order.end(), 0);
@@ -72,7 +81,8 @@ std::vector<SampleRow> SampleValidation::run(const Cepe& model) const {
       const bool exact = scores.right_N.narrow(0, next, count).all().item<bool>();
       next += count;
       const Corpus::Document& document = corpus_.documents[static_cast<size_t>(documents_[indices[k]])];
-      for (Sums* s : {&sums[static_cast<size_t>(document.domain)], &all}) {
+      const auto domain = static_cast<size_t>(document.domain);
+      for (Sums* s : {&sums[domain], &sizes[domain][size_class(samples_[indices[k]])], &all}) {
         ++s->samples;
         s->tokens += count;
         s->loss += loss;
@@ -83,6 +93,10 @@ std::vector<SampleRow> SampleValidation::run(const Cepe& model) const {
   std::vector<SampleRow> rows;
   for (size_t d = 0; d < sums.size(); ++d) {
     if (sums[d].samples > 0) rows.push_back(sums[d].row(corpus_.domains[d]));
+  }
+  for (size_t d = 0; d < sizes.size(); ++d) {
+    if (sizes[d].size() < 2) continue;
+    for (const auto& [chunks, of_size] : sizes[d]) rows.push_back(of_size.row(corpus_.domains[d], chunks));
   }
   rows.push_back(all.row("all"));
   return rows;

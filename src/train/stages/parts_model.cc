@@ -1,0 +1,87 @@
+#include "train/stages/parts_model.h"
+
+#include <ATen/ATen.h>
+
+#include "base/error.h"
+
+namespace cepe {
+namespace {
+
+namespace fs = std::filesystem;
+
+class WorkingParts : public WorkingModel {
+ public:
+  WorkingParts(Cepe model, const Objective& objective) : model_(std::move(model)), objective_(objective) {}
+  at::Tensor loss_sum(const Batch& batch) const override { return objective_.loss_sum(model_, batch); }
+
+ private:
+  const Cepe model_;
+  const Objective& objective_;
+};
+
+}  // namespace
+
+PartsModel::PartsModel(const StageInput& input)
+    : config_(input.config),
+      dtype_(input.dtype),
+      objective_(make_objective(config_)),
+      opened_(open_for_training(config_, input.device, dtype_)) {
+  const int64_t longest = check_training_data(config_, input.data, opened_);
+  require(!published() || config_.weights != "int8",
+          "run.weights int8: the base {} is a published CEPE model, whose layout has no int8 weights", config_.base);
+  if (!input.data.validation.documents.empty()) validation_.emplace(config_, input.data.validation);
+  if (!input.data.ask_validation.documents.empty()) sample_validation_.emplace(config_, input.data.ask_validation);
+  // Tables are computed on the host; made here once, the copies that cast() makes share them and no step waits for one.
+  const at::Tensor like = at::empty({1}, at::TensorOptions(dtype_).device(input.device));
+  const Stack &decoder = opened_.model.decoder.stack, &encoder = opened_.model.encoder->stack;
+  decoder.rotary.table(decoder.config, longest, like);
+  encoder.rotary.table(encoder.config, config_.chunk_length, like);
+}
+
+std::unique_ptr<WorkingModel> PartsModel::working() const {
+  return std::make_unique<WorkingParts>(cast(opened_.model, dtype_), *objective_);
+}
+
+std::string PartsModel::describe() const {
+  const CepeConfig& config = opened_.model.config;
+  return fmt::format("{} encoder layers, cross-attention in the last {} decoder layers of a {}",
+                     config.encoder->num_layers, config.num_cross_attn_layers, opened_.kind);
+}
+
+ValidationResult PartsModel::validate() const {
+  const at::NoGradGuard no_grad;
+  const Cepe working = cast(opened_.model, dtype_);
+  ValidationResult result;
+  if (validation_) result.documents = validation_->run(working);
+  if (sample_validation_) result.samples = sample_validation_->run(working);
+  return result;
+}
+
+SaveOptions PartsModel::save_options(const nlohmann::json& training) const {
+  SaveOptions options;
+  const fs::path base = fs::path(*opened_.base_path).lexically_normal();
+  const fs::path leaf = base.has_filename() ? base.filename() : base.parent_path().filename();
+  options.base_name = config_.base_name.empty() ? leaf.string() : config_.base_name;
+  options.base_sha256 = opened_.base_sha256;
+  options.training = training;
+  return options;
+}
+
+void PartsModel::save(const fs::path& directory, const nlohmann::json& training) {
+  SaveOptions options = save_options(training);
+  options.weights = SaveOptions::Weights::f32;
+  save_trained_parts(opened_.model, directory, options);
+}
+
+void PartsModel::save_final(const fs::path& directory, const nlohmann::json& training) {
+  SaveOptions options = save_options(training);
+  options.weights = saved_weights_from_name(config_.weights, "run.weights");
+  if (!published()) return save_trained_parts(opened_.model, directory, options);
+  const fs::path& base = *opened_.base_path;
+  const std::string now = hash_weights(base);
+  require(now == opened_.base_sha256, "{}: changed since training began: SHA-256 {}, now {}", base.string(),
+          opened_.base_sha256, now);
+  export_trained_published(opened_.model, directory, {base, options.weights, options.training});
+}
+
+}  // namespace cepe
