@@ -202,15 +202,15 @@ TEST_F(BuilderTest, IsAFunctionOfStepAndThePrefetcherGivesTheSame) {
   std::map<size_t, int64_t> counts;
   std::vector<std::vector<Batch>> expected;
   for (int64_t step = 3; step < 40; ++step) {
-    expected.push_back(builder.build(step));
-    EXPECT_TRUE(same(expected.back(), BatchBuilder(config_, plain_, ask_).build(step)));
+    expected.push_back(builder.build(step).batches);
+    EXPECT_TRUE(same(expected.back(), BatchBuilder(config_, plain_, ask_).build(step).batches));
     for (const Sample& sample : builder.draw(step)) counts[sample.chunks.size()] += sample.weights.empty();
   }
   EXPECT_FALSE(same(expected[0], expected[1]));
   EXPECT_NEAR(static_cast<double>(counts[1]), 37 * 4.8 / 2, 30);
   EXPECT_EQ(counts[2], 0);
   Prefetcher prefetcher(builder, {3, 40}, false);
-  for (const std::vector<Batch>& batches : expected) EXPECT_TRUE(same(batches, prefetcher.next()));
+  for (const std::vector<Batch>& batches : expected) EXPECT_TRUE(same(batches, prefetcher.next().batches));
 }
 
 // What a batch holds of each sample, without padding: the chunks' tokens, the decoder's, and the weights of its labels.
@@ -246,7 +246,7 @@ TEST_F(BuilderTest, AMicroBatchChangesNoSample) {
       for (const Sample& sample : builder.draw(step)) asked += micro_batch == 1 && !sample.weights.empty();
       double weight = 0;
       std::multiset<std::vector<double>> held;
-      for (const Batch& batch : builder.build(step)) {
+      for (const Batch& batch : builder.build(step).batches) {
         weight += batch.weight;
         add_rows(batch, held);
       }
@@ -276,7 +276,7 @@ TEST(Batches, PrefetcherEndsWhileWorkIsLeft) {
   const TrainConfig config = small_config();
   const BatchBuilder builder(config, corpus, {});
   Prefetcher prefetcher(builder, {0, 1000000}, false);
-  EXPECT_EQ(prefetcher.next()[0].ids_BML.size(0), 4);
+  EXPECT_EQ(prefetcher.next().batches[0].ids_BML.size(0), 4);
 }
 
 }  // namespace
