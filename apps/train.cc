@@ -10,6 +10,7 @@
 #include "apps/output.h"
 #include "base/config.h"
 #include "base/error.h"
+#include "train/ranks/engines.h"
 #include "train/trainer.h"
 
 namespace cepe {

@@ -11,6 +11,7 @@
 #include "base/report.h"
 #include "train/batches.h"
 #include "train/objective.h"
+#include "train/ranks/engines.h"
 #include "train/ranks/sharded_optimizer.h"
 #include "train/run/run_directory.h"
 #include "train/step_log.h"

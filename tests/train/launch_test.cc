@@ -11,7 +11,7 @@
 
 #include "base/error.h"
 #include "base/error_of.h"
-#include "train/ranks/collectives.h"
+#include "train/ranks/engines.h"
 #include "train/ranks/rendezvous.h"
 
 namespace cepe {

@@ -10,6 +10,7 @@
 #include "io/safetensors.h"
 #include "model/checkpoint/checkpoint.h"
 #include "train/optimizer.h"
+#include "train/ranks/engines.h"
 #include "train/ranks/sharded_optimizer.h"
 #include "train/sample_shards.h"
 #include "train/trainer_fixture.h"
@@ -160,6 +161,7 @@ class RanksTrainerTest : public TrainerTest {
  protected:
   RanksTrainerTest() : root_(text_of_first(ranks(), directory_.path().string())) {
     write_samples(directory_ / "ask.tokens", planned_samples(23));
+    any_rank(ranks(), false);  // the first rank's files are there
   }
   void TearDown() override { any_rank(ranks(), false); }  // the first rank's files are read until here
 
@@ -294,6 +296,27 @@ TEST_F(RanksTrainerTest, OneRankThatIsStoppedStopsBothAfterTheSameStep) {
   EXPECT_EQ(fs::exists(directory_ / "run" / fmt::format("step-{:06}", outcome.step)), ranks().first());
   run.config.max_minutes = 1e-9;
   EXPECT_EQ(train(run).step, outcome.step);  // without any step
+}
+
+// The first rank's clock says when a checkpoint is late; here it always is. The newest is damaged, then.
+TEST_F(RanksTrainerTest, WritesByTheClockAndPassesOverADamagedCheckpoint) {
+  TrainJob run = job_of("run", true), alone = job_of("alone", false);
+  run.config.checkpoint_every = 0;
+  run.config.checkpoint_minutes = 1e-9;
+  run.config.keep_checkpoints = 3;
+  train(run);
+  if (ranks().first()) {
+    for (const int64_t step : {18, 19, 20}) EXPECT_TRUE(fs::exists(run.run / fmt::format("step-{:06}", step))) << step;
+    EXPECT_FALSE(fs::exists(run.run / "step-000017"));
+    const fs::path averages = run.run / "step-000020/optimizer.safetensors";
+    write_file(averages, read_file(averages).substr(0, 5000));
+    fs::remove_all(run.run / "final");
+  }
+  any_rank(ranks(), false);
+  EXPECT_TRUE(train(run).finished);
+  EXPECT_EQ(fs::exists(directory_ / "run/step-000020.damaged"), ranks().first());
+  train_alone(alone);
+  expect_same(run, alone);
 }
 
 TEST_F(RanksTrainerTest, RanksThatWereToldDifferentThingsDoNotStart) {

@@ -43,15 +43,6 @@ class Collectives {
   const Launch launch_;
 };
 
-struct CollectivesOptions {
-  at::Device device = at::kCPU;  // of this rank
-  double timeout_minutes = 30;   // so long a rank waits for the others; they validate and write on rank 0 meanwhile
-};
-
-// Through MPI on a CPU, through NCCL (c10d) on GPUs; of a single rank, which has nobody to wait for, through nothing.
-// Once a process. Error: a launcher whose ranks cannot meet on this device; ranks that do not meet in time.
-std::unique_ptr<Collectives> open_collectives(const Launch& launch, const CollectivesOptions& options);
-
 // The device that a rank computes on: as told, and of several GPUs of a node the one of its local rank.
 // device: what the command was told, "auto", "cpu", "cuda" or "cuda:N"; gpus: how many the node has.
 std::string device_of_rank(const Launch& launch, const std::string& device, int64_t gpus);

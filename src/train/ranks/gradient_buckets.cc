@@ -62,6 +62,7 @@ void GradientBuckets::send_next() {
   Bucket& bucket = buckets_[next_++];
   bucket.flat = packed(bucket, true);
   bucket.work = ranks_.sum_to(bucket.flat, bucket.owner);
+  for (const size_t i : bucket.parameters) parameters_[i].mutable_grad() = at::Tensor();  // its memory is free again
 }
 
 at::Tensor GradientBuckets::packed(const Bucket& bucket, bool gradients) const {
@@ -101,10 +102,7 @@ std::vector<at::Tensor> GradientBuckets::take_sums() {
   for (Bucket& bucket : buckets_) {
     bucket.work->wait();
     const std::vector<at::Tensor> views = pieces(bucket);
-    for (size_t k = 0; k < views.size(); ++k) {
-      parameters_[bucket.parameters[k]].mutable_grad() = at::Tensor();
-      if (bucket.owner == ranks_.rank()) sums[bucket.parameters[k]] = views[k];
-    }
+    for (size_t k = 0; k < views.size() && bucket.owner == ranks_.rank(); ++k) sums[bucket.parameters[k]] = views[k];
     bucket.missing = bucket.parameters.size();
     bucket.flat.reset();
     bucket.work.reset();
@@ -113,20 +111,25 @@ std::vector<at::Tensor> GradientBuckets::take_sums() {
   return sums;
 }
 
+// One bucket travels while the next is packed: of all weights there is no second copy.
 void GradientBuckets::share_parameters() {
   const at::NoGradGuard no_grad;
-  for (Bucket& bucket : buckets_) {
-    bucket.flat = packed(bucket, false);
-    bucket.work = ranks_.broadcast(bucket.flat, bucket.owner);
+  for (size_t i = 0; i <= buckets_.size(); ++i) {
+    if (i < buckets_.size()) {
+      buckets_[i].flat = packed(buckets_[i], false);
+      buckets_[i].work = ranks_.broadcast(buckets_[i].flat, buckets_[i].owner);
+    }
+    if (i > 0) take_parameters(buckets_[i - 1]);
   }
-  for (Bucket& bucket : buckets_) {
-    bucket.work->wait();
-    const std::vector<at::Tensor> views = pieces(bucket);
-    for (size_t k = 0; bucket.owner != ranks_.rank() && k < views.size(); ++k)
-      parameters_[bucket.parameters[k]].copy_(views[k]);
-    bucket.flat.reset();
-    bucket.work.reset();
-  }
+}
+
+void GradientBuckets::take_parameters(Bucket& bucket) {
+  bucket.work->wait();
+  const std::vector<at::Tensor> views = pieces(bucket);
+  for (size_t k = 0; k < views.size() && bucket.owner != ranks_.rank(); ++k)
+    parameters_[bucket.parameters[k]].copy_(views[k]);
+  bucket.flat.reset();
+  bucket.work.reset();
 }
 
 }  // namespace cepe

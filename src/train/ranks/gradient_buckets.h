@@ -27,7 +27,8 @@ class GradientBuckets {
   // The next backward() is the step's last on this rank: a bucket leaves as soon as its gradients are complete and
   // those before it have left.
   void expect_last_backward() { last_ = true; }
-  // Sends what has not left; a gradient that is not there counts as zeros. Must come before whatever else ranks exchange.
+  // Sends what has not left; a gradient that is not there counts as zeros. Must come before whatever else ranks
+  // exchange.
   void send_rest();
   // Sends the rest as well, waits, and drops all gradients.
   // -> of each parameter that this rank keeps, in order, the sum over ranks.
@@ -48,6 +49,7 @@ class GradientBuckets {
   class Hook;
   void completed(size_t parameter);
   void send_next();
+  void take_parameters(Bucket& bucket);
   at::Tensor packed(const Bucket& bucket, bool gradients) const;
   std::vector<at::Tensor> pieces(const Bucket& bucket) const;
 

@@ -68,7 +68,7 @@ class MpiCollectives : public Collectives {
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &size);
     require(rank == launch.rank && size == launch.size,
-            "{} says rank {} of {}, MPI rank {} of {}: with srun, give --mpi=pmix", name_of(launch.by), launch.rank,
+            "{} says rank {} of {}, MPI rank {} of {}: srun must know its plugin pmix", name_of(launch.by), launch.rank,
             launch.size, rank, size);
     require(provided >= MPI_THREAD_SERIALIZED, "MPI: this library is not made for several threads");
   }

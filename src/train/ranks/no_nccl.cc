@@ -5,7 +5,7 @@
 namespace cepe {
 
 std::unique_ptr<Collectives> open_nccl(const Launch&, const CollectivesOptions& options) {
-  fail("--device {}: this cepe is built without CUDA", options.device.str());
+  fail("device {}: this cepe is built without CUDA", options.device.str());
 }
 
 }  // namespace cepe
