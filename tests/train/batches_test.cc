@@ -262,6 +262,40 @@ TEST_F(BuilderTest, AMicroBatchChangesNoSample) {
   EXPECT_NEAR(static_cast<double>(asked), 0.4 * 8 * 50, 1);
 }
 
+// Ranks have the samples of a step between them, each once, about as many tokens each, and all know the step's weight.
+TEST_F(BuilderTest, RanksShareTheSamplesOfAStep) {
+  config_.batch = 8;
+  for (int64_t step = 0; step < 20; ++step) {
+    const StepBatches whole = BatchBuilder(config_, plain_, ask_).build(step);
+    std::multiset<std::vector<double>> all, shared;
+    double weight = 0, answers = 0;
+    for (const Batch& batch : whole.batches) {
+      add_rows(batch, all);
+      weight += batch.weight;
+      answers += batch.asked ? batch.weight : 0;
+    }
+    EXPECT_DOUBLE_EQ(whole.weight, weight);
+    EXPECT_DOUBLE_EQ(whole.answers_weight, answers);
+    int64_t largest = 0;
+    for (const SampleShape& shape : whole.shapes)
+      largest = std::max(largest, shape.context_tokens + shape.decoder_tokens);
+    std::vector<int64_t> tokens(3, 0);
+    for (int64_t rank = 0; rank < 3; ++rank) {
+      const StepBatches own = BatchBuilder(config_, plain_, ask_, {0, {rank, 3}}).build(step);
+      EXPECT_EQ(own.weight, whole.weight);
+      EXPECT_EQ(own.answers_weight, whole.answers_weight);
+      EXPECT_EQ(own.shapes.size(), whole.shapes.size());
+      for (const Batch& batch : own.batches) {
+        add_rows(batch, shared);
+        tokens[static_cast<size_t>(rank)] += batch.tokens();
+      }
+    }
+    EXPECT_EQ(shared, all);
+    const auto [least, most] = std::minmax_element(tokens.begin(), tokens.end());
+    EXPECT_LE(*most - *least, largest);  // the largest goes first: no rank is ahead by more than one sample
+  }
+}
+
 TEST_F(BuilderTest, EverySampleMayBeAsked) {
   config_.ask_share = 1;
   const BatchBuilder builder(config_, {}, ask_);

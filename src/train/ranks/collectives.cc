@@ -8,6 +8,7 @@
 #include "base/error.h"
 
 namespace cepe {
+
 std::string device_of_rank(const Launch& launch, const std::string& device, int64_t gpus) {
   if (launch.size == 1 || device == "cpu" || (device == "auto" && gpus == 0)) return device;
   require(device.find(':') == std::string::npos, "device {}: {} ranks cannot share one GPU, expected cuda", device,
