@@ -1,4 +1,6 @@
 // cepe train: encoder and cross-attention for a frozen decoder (docs/training.md).
+#include <ATen/Context.h>
+
 #include <atomic>
 #include <csignal>
 #include <cstdio>
@@ -8,6 +10,7 @@
 #include "apps/output.h"
 #include "base/config.h"
 #include "base/error.h"
+#include "train/ranks/engines.h"
 #include "train/trainer.h"
 
 namespace cepe {
@@ -36,16 +39,20 @@ void run_train(const TrainCommand& command, const std::vector<std::string>& over
     require(argument.rfind("--", 0) == 0, "{}: expected --section.key=value", argument);
     config.override_with(argument.substr(2));
   }
-  ModelOptions options;
-  options.device = command.device;
   TrainJob job;
   job.config = read_train_config(config);
   job.run = command.run;
+  const Launch launch = read_launch();
+  ModelOptions options;
+  options.device = device_of_rank(launch, command.device, at::globalContext().hasCUDA() ? at::getNumGPUs() : 0);
   job.device = resolve_device(options);
   job.stop = &stop_requested;
+  const std::unique_ptr<Collectives> ranks = open_collectives(launch, {job.device, job.config.rank_minutes});
+  job.ranks = ranks.get();
   std::signal(SIGINT, request_stop);
   std::signal(SIGTERM, request_stop);
   const TrainOutcome outcome = train(job);
+  if (!ranks->first()) return;
   if (outcome.finished) {
     print(fmt::format("finished after {} steps\n", outcome.step));
   } else {
@@ -65,7 +72,8 @@ void add_train_command(CLI::App& app) {
   sub->add_option("--device", command->device, "Where to compute: auto, cpu, cuda or cuda:N")->capture_default_str();
   sub->allow_extras();
   sub->footer(
-      "Any key of the TOML file can be given as --section.key=value, or as CEPE_SECTION_KEY in\nthe environment.");
+      "Any key of the TOML file can be given as --section.key=value, or as CEPE_SECTION_KEY in\nthe environment.\n"
+      "Several ranks: torchrun --no-python, mpirun or srun start this command as each of them.");
   sub->callback([command, sub] { run_train(*command, sub->remaining()); });
 }
 

@@ -21,10 +21,10 @@ function(cepe_library folder)
   endif()
 endfunction()
 
-# cepe_test(<name> SOURCES ... DEPS ... [TORCH] [LABELS ...] [ARGS ...]): one GoogleTest program,
-# run as one CTest test in the source directory of the project.
+# cepe_test(<name> SOURCES ... DEPS ... [TORCH] [LABELS ...] [RANKS n]): one GoogleTest program,
+# run as one CTest test in the source directory of the project. RANKS: by mpirun, as so many processes.
 function(cepe_test name)
-  cmake_parse_arguments(ARG "TORCH" "TIMEOUT" "SOURCES;DEPS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "TORCH" "TIMEOUT;RANKS" "SOURCES;DEPS;LABELS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gtest GTest::gmock GTest::gtest_main)
   target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
@@ -34,7 +34,12 @@ function(cepe_test name)
   if(ARG_TORCH)
     cepe_use_torch_pch(${name})
   endif()
-  add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  if(ARG_RANKS)
+    add_test(NAME ${name} COMMAND ${MPIRUN_PROGRAM} ${CEPE_MPIRUN_OPTIONS} -np ${ARG_RANKS} $<TARGET_FILE:${name}>
+      WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  else()
+    add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  endif()
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 300)
   endif()

@@ -49,6 +49,10 @@ if(CEPE_CUDA)
   find_package(Torch REQUIRED)
   target_link_libraries(cepe_torch INTERFACE ${TORCH_LIBRARIES})
   target_compile_definitions(cepe_torch INTERFACE CEPE_CUDA=1)
+  # c10d's header of NCCL wants NCCL's own, from the wheel that torch brings or from the system.
+  find_path(CEPE_NCCL_INCLUDE_DIR nccl.h HINTS ${CEPE_SITE_PACKAGES}/nvidia/nccl/include ${CUDAToolkit_INCLUDE_DIRS} REQUIRED)
+  target_include_directories(cepe_ranks SYSTEM INTERFACE ${CEPE_NCCL_INCLUDE_DIR})
+  target_compile_definitions(cepe_ranks INTERFACE USE_C10D_NCCL)
   # The wheel's CUDA libraries before the toolkit's. What only torch itself needs of them may be missing where cepe is
   # built; --as-needed drops what torch's package names and cepe does not call.
   target_link_options(cepe_torch INTERFACE -Wl,-rpath,${CEPE_NVIDIA_LIB_DIR} -Wl,--allow-shlib-undefined -Wl,--as-needed)

@@ -78,6 +78,12 @@ SampleShape shape_of(const Sample& sample) {
   return {sample.context_tokens(), chunks_of(sample), sample.positions(), scored};
 }
 
+// Of the sample's scored labels.
+double weight_of(const Sample& sample) {
+  if (sample.weights.empty()) return static_cast<double>(sample.positions());
+  return std::accumulate(sample.weights.begin(), sample.weights.end(), 0.0);
+}
+
 void fill_context(Batch& batch, const std::vector<const Sample*>& samples, int64_t chunks, int64_t L) {
   const int64_t B = static_cast<int64_t>(samples.size());
   if (chunks == 0) return;
@@ -243,15 +249,15 @@ std::vector<std::vector<size_t>> cut_into_batches(const TrainConfig& config, con
   return batches;
 }
 
-BatchBuilder::BatchBuilder(const TrainConfig& config, const Corpus& plain, const Corpus& ask, int64_t batch_tokens)
-    : config_(config), batch_tokens_(batch_tokens) {
+BatchBuilder::BatchBuilder(const TrainConfig& config, const Corpus& plain, const Corpus& ask, const Options& options)
+    : config_(config), options_(options) {
   if (!plain.documents.empty()) sampler_.emplace(plain, span_options(config));
   if (ask.documents.empty()) return;
-  SampleSampler::Options options;
-  options.samples_per_step = config.ask_share * static_cast<double>(config.batch);
-  options.weight = static_cast<float>(config.ask_weight);
-  options.seed = static_cast<uint64_t>(config.seed);
-  asked_.emplace(ask, options);
+  SampleSampler::Options asking;
+  asking.samples_per_step = config.ask_share * static_cast<double>(config.batch);
+  asking.weight = static_cast<float>(config.ask_weight);
+  asking.seed = static_cast<uint64_t>(config.seed);
+  asked_.emplace(ask, asking);
 }
 
 std::vector<Sample> BatchBuilder::draw(int64_t step) const {
@@ -272,20 +278,43 @@ std::vector<Sample> BatchBuilder::draw(int64_t step) const {
   return samples;
 }
 
+std::vector<size_t> share_of_rank(const std::vector<Sample>& samples, const RankOf& rank) {
+  const auto tokens = [&](size_t i) { return samples[i].context_tokens() + samples[i].positions(); };
+  std::vector<size_t> largest_first(samples.size()), own;
+  std::iota(largest_first.begin(), largest_first.end(), 0);
+  std::stable_sort(largest_first.begin(), largest_first.end(),
+                   [&](size_t a, size_t b) { return tokens(a) > tokens(b); });
+  std::vector<int64_t> load(static_cast<size_t>(rank.size), 0);
+  for (const size_t i : largest_first) {
+    const auto least = std::min_element(load.begin(), load.end());
+    *least += tokens(i);
+    if (least - load.begin() == rank.rank) own.push_back(i);
+  }
+  std::sort(own.begin(), own.end());
+  return own;
+}
+
 // Plain samples and those of data.ask are not mixed: their decoder parts differ in length, and padding costs time.
-std::vector<Batch> BatchBuilder::build(int64_t step) const {
+StepBatches BatchBuilder::build(int64_t step) const {
   const std::vector<Sample> samples = draw(step);
-  std::vector<size_t> plain(static_cast<size_t>(plain_samples(step))), asked(samples.size() - plain.size());
-  std::iota(plain.begin(), plain.end(), 0);
-  std::iota(asked.begin(), asked.end(), plain.size());
-  std::vector<Batch> batches;
-  for (std::vector<size_t>* kind : {&plain, &asked}) {
-    for (const std::vector<size_t>& indices : cut_into_batches(config_, samples, *kind, batch_tokens_)) {
-      batches.push_back(lay_out(config_, samples, indices));
-      batches.back().asked = kind == &asked;
+  const auto plain = static_cast<size_t>(plain_samples(step));
+  StepBatches out;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    out.shapes.push_back(shape_of(samples[i]));
+    out.weight += weight_of(samples[i]);
+    out.answers_weight += i < plain ? 0 : weight_of(samples[i]);
+  }
+  const std::vector<size_t> own = share_of_rank(samples, options_.rank);
+  const auto first_asked = std::lower_bound(own.begin(), own.end(), plain);
+  for (const bool asked : {false, true}) {
+    const std::vector<size_t> kind =
+        asked ? std::vector(first_asked, own.end()) : std::vector(own.begin(), first_asked);
+    for (const std::vector<size_t>& indices : cut_into_batches(config_, samples, kind, options_.batch_tokens)) {
+      out.batches.push_back(lay_out(config_, samples, indices));
+      out.batches.back().asked = asked;
     }
   }
-  return batches;
+  return out;
 }
 
 Prefetcher::Prefetcher(const BatchBuilder& builder, Range range, bool pinned)
@@ -303,14 +332,14 @@ Prefetcher::~Prefetcher() {
 void Prefetcher::work() {
   try {
     for (int64_t step = range_.first; step < range_.last; ++step) {
-      std::vector<Batch> batches = builder_.build(step);
+      StepBatches next = builder_.build(step);
       if (pinned_) {
-        for (Batch& batch : batches) batch = batch.pinned();
+        for (Batch& batch : next.batches) batch = batch.pinned();
       }
       std::unique_lock lock(mutex_);
       changed_.wait(lock, [&] { return stop_ || ready_.size() < kAhead; });
       if (stop_) return;
-      ready_.push_back(std::move(batches));
+      ready_.push_back(std::move(next));
       changed_.notify_all();
     }
   } catch (...) {
@@ -320,14 +349,14 @@ void Prefetcher::work() {
   }
 }
 
-std::vector<Batch> Prefetcher::next() {
+StepBatches Prefetcher::next() {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [&] { return error_ || !ready_.empty(); });
   if (ready_.empty()) std::rethrow_exception(error_);
-  std::vector<Batch> batches = std::move(ready_.front());
+  StepBatches next = std::move(ready_.front());
   ready_.pop_front();
   changed_.notify_all();
-  return batches;
+  return next;
 }
 
 }  // namespace cepe

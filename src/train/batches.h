@@ -66,21 +66,42 @@ Sample stage_sample(const TrainConfig& config, const int64_t* span, int64_t chun
 // length - 1 tokens. A pure function of the key.
 void mask_chunks(Sample& sample, double share, const MaskKey& key);
 
-// The batches of one step. Its samples are a pure function of (seed, step), whatever the micro-batch.
+// One rank of those that share a step's samples.
+struct RankOf {
+  int64_t rank = 0, size = 1;
+};
+// This rank's of the samples, indices into them in order: each sample, the largest first, goes to the rank that has
+// least to read so far. Tokens stand for time.
+std::vector<size_t> share_of_rank(const std::vector<Sample>& samples, const RankOf& rank);
+
+// What one rank computes of a step, and what it must know of the whole.
+struct StepBatches {
+  std::vector<Batch> batches;             // of this rank
+  double weight = 0, answers_weight = 0;  // of all ranks: sums of weights, of all samples and of those of data.ask
+  std::vector<SampleShape> shapes;        // of all ranks' samples
+};
+
+// The batches of one step. Its samples are a pure function of (seed, step), whatever the micro-batch and the ranks.
 class BatchBuilder {
  public:
+  struct Options {
+    int64_t batch_tokens = 0;  // cut_into_batches()
+    RankOf rank;
+  };
   // config and corpora must outlive the builder. ask: of samples, empty but in stage ask; plain: may be empty where
   // every sample is of ask.
-  BatchBuilder(const TrainConfig& config, const Corpus& plain, const Corpus& ask, int64_t batch_tokens = 0);
-  std::vector<Sample> draw(int64_t step) const;  // plain samples, then those of data.ask
-  std::vector<Batch> build(int64_t step) const;
+  BatchBuilder(const TrainConfig& config, const Corpus& plain, const Corpus& ask, const Options& options);
+  BatchBuilder(const TrainConfig& config, const Corpus& plain, const Corpus& ask)
+      : BatchBuilder(config, plain, ask, Options{}) {}
+  std::vector<Sample> draw(int64_t step) const;  // of all ranks: plain samples, then those of data.ask
+  StepBatches build(int64_t step) const;
   const std::optional<SpanSampler>& sampler() const { return sampler_; }  // of plain samples
 
  private:
   int64_t plain_samples(int64_t step) const { return config_.batch - (asked_ ? asked_->count(step) : 0); }
 
   const TrainConfig& config_;
-  const int64_t batch_tokens_;
+  const Options options_;
   std::optional<SpanSampler> sampler_;
   std::optional<SampleSampler> asked_;
 };
@@ -94,7 +115,7 @@ class Prefetcher {
   };
   Prefetcher(const BatchBuilder& builder, Range range, bool pinned);
   ~Prefetcher();
-  std::vector<Batch> next();  // a step's; rethrows what the thread threw
+  StepBatches next();  // a step's; rethrows what the thread threw
 
  private:
   void work();
@@ -103,7 +124,7 @@ class Prefetcher {
   const bool pinned_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<std::vector<Batch>> ready_;
+  std::deque<StepBatches> ready_;
   std::exception_ptr error_;
   bool stop_ = false;
   std::thread thread_;

@@ -14,6 +14,12 @@ struct AdamWOptions {
   double clip = 1.0;          // the gradient is divided by max(1, norm / clip); 0: never
 };
 
+// The state, for checkpoints: exponential averages in the order of the parameters, and the number of updates.
+struct OptimizerState {
+  std::vector<at::Tensor> averages, square_averages;
+  at::Tensor updates;  // float32 scalar
+};
+
 class AdamW {
  public:
   // Parameters: float32 leaves that require a gradient, on one device. Their storage is updated in place.
@@ -24,13 +30,15 @@ class AdamW {
   // float32 scalar on the device.
   at::Tensor step(double learning_rate);
 
-  // The state, for checkpoints: exponential averages in the order of the parameters, and the number of updates.
-  std::vector<at::Tensor>& averages() { return average_; }
-  std::vector<at::Tensor>& square_averages() { return square_average_; }
-  at::Tensor& updates() { return updates_; }  // float32 scalar on the device
+  // The two halves of a step, for who has more to say about the norm. take_gradients: in the order of the parameters.
+  std::vector<at::Tensor> take_gradients();
+  // norm: of the whole gradient; finite: bool, false changes nothing. Both scalars on the device.
+  void update(const std::vector<at::Tensor>& gradients, const at::Tensor& norm, const at::Tensor& finite,
+              double learning_rate);
+
+  OptimizerState& state() { return state_; }  // on the device
 
  private:
-  std::vector<at::Tensor> take_gradients();
   // What the groups of one step share.
   struct Step {
     std::vector<at::Tensor> gradients;
@@ -40,9 +48,9 @@ class AdamW {
   void update(const std::vector<size_t>& group, const Step& step, double weight_decay);
 
   AdamWOptions options_;
-  std::vector<at::Tensor> parameters_, average_, square_average_;
+  std::vector<at::Tensor> parameters_;
+  OptimizerState state_;
   std::vector<size_t> decayed_, plain_;  // indices of the parameters with and without weight decay
-  at::Tensor updates_;
 };
 
 }  // namespace cepe

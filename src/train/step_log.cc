@@ -35,6 +35,7 @@ std::string percent(double fraction) { return fmt::format("{:+.2f} %", 100 * fra
 
 StepLog::StepLog(const StepLogOptions& options, int64_t resumed_step)
     : options_(options), clock_(DeviceMoment(options.device)) {
+  if (options.file.empty()) return;
   if (std::filesystem::exists(options.file)) write_file(options.file, lines_up_to(options.file, resumed_step));
   file_ = std::fopen(options.file.c_str(), "ae");
   require(file_ != nullptr, "{}: cannot open the log: {}", options.file.string(), std::strerror(errno));
@@ -50,7 +51,8 @@ void StepLog::submit(const StepInfo& info, const StepLosses& losses, const at::T
   const bool both = losses.plain.defined() && losses.answers.defined();
   if (both) scalars.insert(scalars.end(), {losses.plain, losses.answers});
   for (at::Tensor& scalar : scalars) scalar = scalar.detach().to(at::kFloat);
-  const at::Tensor values = at::stack(scalars);
+  const at::Tensor numbers = at::stack(scalars);
+  const at::Tensor values = losses.votes.defined() ? at::cat({numbers, losses.votes}) : numbers;
   Pending next{info, values, both, {}};
   if (!options_.device.is_cpu()) {
     next.values = at::empty(values.sizes(), at::TensorOptions(at::kFloat).pinned_memory(true));
@@ -73,12 +75,25 @@ void StepLog::restart_clock() { clock_.restart(DeviceMoment(options_.device)); }
 
 void StepLog::print(Pending pending) {
   pending.time.wait();
+  const float* values = pending.values.data_ptr<float>();
+  last_loss_ = values[0];
+  not_finite_ = std::isfinite(values[0]) && std::isfinite(values[1]) ? 0 : not_finite_ + 1;
+  votes_.assign(values + (pending.both ? 4 : 2), values + pending.values.numel());
+  if (file_) print_line(pending);
+}
+
+// What the steps that are left take at the speed of the last ones; a restarted run or one slow step weighs little.
+double StepLog::seconds_left(int64_t step, double seconds) {
+  constexpr double kNewest = 0.1;
+  usual_seconds_ = usual_seconds_ == 0 ? seconds : (1 - kNewest) * usual_seconds_ + kNewest * seconds;
+  return usual_seconds_ * static_cast<double>(options_.total_steps - step);
+}
+
+void StepLog::print_line(const Pending& pending) {
   const double seconds = std::max(pending.time.seconds(), 1e-9);
   const StepInfo& info = pending.info;
   const float* values = pending.values.data_ptr<float>();
   const double loss = values[0], norm = values[1];
-  last_loss_ = loss;
-  non_finite_ = std::isfinite(norm) ? 0 : non_finite_ + 1;
   const double rate = static_cast<double>(info.tokens) / seconds, tflops = info.flops / seconds / 1e12;
   const std::string parts = pending.both ? fmt::format(" (text {:.4f}, answers {:.4f})", values[2], values[3]) : "";
   std::string line = fmt::format(
@@ -101,12 +116,18 @@ void StepLog::print(Pending pending) {
     line += fmt::format("  MFU {:.1f} %", 100 * mfu);
     record["mfu"] = mfu;
   }
-  if (non_finite_ > 0) line += "  gradient not finite: step left out";
+  const double left = seconds_left(info.step, seconds);
+  record["seconds_left"] = left;
+  if (info.step < options_.total_steps) line += "  left " + format_seconds(left);
+  if (not_finite_ > 0) {
+    line += fmt::format("  {} not finite: step left out", std::isfinite(norm) ? "loss" : "gradient");
+  }
   note(line);
   write(record);
 }
 
 void StepLog::validation(int64_t step, const ValidationResult& result, double seconds) {
+  if (!file_) return;
   nlohmann::json record = {{"step", step}, {"seconds", seconds}};
   for (const ValidationRow& row : result.documents) {
     std::string line =
@@ -148,6 +169,7 @@ void StepLog::validation(int64_t step, const ValidationResult& result, double se
 }
 
 void StepLog::note(const std::string& text) {
+  if (!file_) return;
   std::printf("%s\n", printable(text).c_str());
   std::fflush(stdout);
 }

@@ -16,7 +16,7 @@
 namespace cepe {
 
 struct StepLogOptions {
-  std::filesystem::path file;  // log.jsonl
+  std::filesystem::path file;  // log.jsonl; empty: nothing is written or printed, as on all ranks but the first
   at::Device device = at::kCPU;
   int64_t total_steps = 0;
   double peak_flops = 0;  // a second, for MFU; 0: not shown
@@ -35,6 +35,7 @@ struct StepLosses {
   at::Tensor all;      // what is minimised
   at::Tensor plain;    // of plain samples alone; undefined: the step has none
   at::Tensor answers;  // of the samples of data.ask alone; undefined: the step has none
+  at::Tensor votes;    // (N) of the ranks, float32: StepLog::votes(); undefined: none
 };
 
 class StepLog {
@@ -53,16 +54,23 @@ class StepLog {
   void note(const std::string& text);  // a line on standard output only
 
   double last_loss() const { return last_loss_; }
-  int64_t steps_without_finite_gradient() const { return non_finite_; }
+  // Steps in a row whose loss or gradient was not finite.
+  int64_t steps_not_finite() const { return not_finite_; }
+  // Of the last step that was printed, which is the same on all ranks; empty: it had none.
+  const std::vector<float>& votes() const { return votes_; }
+  void forget_votes() { votes_.clear(); }  // what they asked for was done
 
  private:
   struct Pending {
     StepInfo info;
-    at::Tensor values;  // float32 on the CPU: loss, norm and, where `both`, the losses of plain samples and of answers
+    at::Tensor
+        values;  // float32 on the CPU: loss, norm, where `both` the losses of plain samples and of answers, then votes
     bool both = false;
     StepClock<DeviceMoment>::Step time;
   };
   void print(Pending pending);
+  void print_line(const Pending& pending);
+  double seconds_left(int64_t step, double seconds);
   void write(const nlohmann::json& record);
 
   StepLogOptions options_;
@@ -70,7 +78,9 @@ class StepLog {
   std::optional<Pending> pending_;
   StepClock<DeviceMoment> clock_;
   double last_loss_ = 0;
-  int64_t non_finite_ = 0;
+  double usual_seconds_ = 0;  // of a step; 0: none was timed
+  int64_t not_finite_ = 0;
+  std::vector<float> votes_;
 };
 
 }  // namespace cepe

@@ -31,17 +31,6 @@ int64_t step_of(const fs::path& path) {
   return digits.find_first_not_of("0123456789") == std::string::npos ? std::stoll(digits) : -1;
 }
 
-// Oldest first.
-std::vector<fs::path> checkpoints_of(const fs::path& run) {
-  std::vector<fs::path> found;
-  if (!fs::is_directory(run)) return found;
-  for (const auto& entry : fs::directory_iterator(run)) {
-    if (entry.is_directory() && step_of(entry.path()) >= 0) found.push_back(entry.path());
-  }
-  std::sort(found.begin(), found.end(), [](const fs::path& a, const fs::path& b) { return step_of(a) < step_of(b); });
-  return found;
-}
-
 void sync_directory(const fs::path& directory) {
   const int descriptor = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   const bool synced = descriptor >= 0 && (::fsync(descriptor) == 0 || errno == EINVAL);
@@ -92,14 +81,14 @@ void save_optimizer(const fs::path& path, const TrainingState& training) {
     views.push_back(view_of(name, kept.back()));
   };
   for (size_t i = 0; i < list.size(); ++i) {
-    add(average_name(list[i].name), training.optimizer.averages()[i]);
-    add(square_average_name(list[i].name), training.optimizer.square_averages()[i]);
+    add(average_name(list[i].name), training.optimizer.averages[i]);
+    add(square_average_name(list[i].name), training.optimizer.square_averages[i]);
   }
-  add("updates", training.optimizer.updates());
+  add("updates", training.optimizer.updates);
   write_safetensors(path, views, {{"format", "pt"}});
 }
 
-void copy_from(const TensorSource& source, const std::string& name, at::Tensor& target) {
+void copy_from(const TensorSource& source, const std::string& name, const at::Tensor& target) {
   const std::string where = source.path().string();
   const TensorView* view = source.find(name);
   require(view != nullptr, "{}: tensor {} is missing", where, name);
@@ -114,9 +103,14 @@ void copy_from(const TensorSource& source, const std::string& name, at::Tensor& 
 
 }  // namespace
 
-std::optional<fs::path> newest_checkpoint(const fs::path& run) {
-  const std::vector<fs::path> found = checkpoints_of(run);
-  return found.empty() ? std::nullopt : std::optional(found.back());
+std::vector<fs::path> checkpoints_of(const fs::path& run) {
+  std::vector<fs::path> found;
+  if (!fs::is_directory(run)) return found;
+  for (const auto& entry : fs::directory_iterator(run)) {
+    if (entry.is_directory() && step_of(entry.path()) >= 0) found.push_back(entry.path());
+  }
+  std::sort(found.begin(), found.end(), [](const fs::path& a, const fs::path& b) { return step_of(a) > step_of(b); });
+  return found;
 }
 
 fs::path save_checkpoint(const fs::path& run, const TrainingState& training, const CheckpointOptions& options) {
@@ -142,8 +136,8 @@ fs::path save_checkpoint(const fs::path& run, const TrainingState& training, con
     throw;
   }
   write_file(run / "latest", name + "\n");
-  std::vector<fs::path> found = checkpoints_of(run);
-  for (size_t i = 0; i + static_cast<size_t>(options.keep) < found.size(); ++i) fs::remove_all(found[i], ignored);
+  const std::vector<fs::path> found = checkpoints_of(run);
+  for (size_t i = static_cast<size_t>(options.keep); i < found.size(); ++i) fs::remove_all(found[i], ignored);
   return target;
 }
 
@@ -152,8 +146,10 @@ nlohmann::json read_checkpoint_state(const fs::path& checkpoint) {
   nlohmann::json state = read_json(path);
   require(state.is_object() && state.value("format", nlohmann::json()) == kFormat,
           "{}: not the state of a training checkpoint", path.string());
-  require(state.value("version", nlohmann::json()) == kVersion, "{}: a checkpoint of version {}, expected {}",
-          path.string(), state.value("version", nlohmann::json()).dump(), kVersion);
+  if (state.value("version", nlohmann::json()) != kVersion) {
+    throw OtherVersion(fmt::format("{}: a checkpoint of version {}, expected {}", path.string(),
+                                   state.value("version", nlohmann::json()).dump(), kVersion));
+  }
   const auto check = [&](const char* key, bool right, const char* expected) {
     const nlohmann::json value = state.value(key, nlohmann::json());
     require(right, "{}: \"{}\" is {}, expected {}", path.string(), key,
@@ -183,10 +179,43 @@ void load_checkpoint(const fs::path& checkpoint, const TrainingState& training) 
   const std::vector<Parameter>& list = training.parameters;
   for (size_t i = 0; i < list.size(); ++i) {
     copy_from(weights, list[i].name, *list[i].value);
-    copy_from(averages, average_name(list[i].name), training.optimizer.averages()[i]);
-    copy_from(averages, square_average_name(list[i].name), training.optimizer.square_averages()[i]);
+    copy_from(averages, average_name(list[i].name), training.optimizer.averages[i]);
+    copy_from(averages, square_average_name(list[i].name), training.optimizer.square_averages[i]);
   }
-  copy_from(averages, "updates", training.optimizer.updates());
+  copy_from(averages, "updates", training.optimizer.updates);
+}
+
+std::optional<LoadedCheckpoint> load_newest_checkpoint(const fs::path& run, const TrainingState& training,
+                                                       const MayResume& may_resume) {
+  std::vector<std::pair<fs::path, std::string>> damaged;
+  for (const fs::path& checkpoint : checkpoints_of(run)) {
+    LoadedCheckpoint loaded;
+    bool whole = false;  // its state.json
+    try {
+      loaded.state = read_checkpoint_state(checkpoint);
+      whole = true;
+      may_resume(checkpoint, loaded.state);
+      whole = false;  // its tensors
+      load_checkpoint(checkpoint, training);
+    } catch (const OtherVersion&) {
+      throw;
+    } catch (const Error& error) {
+      if (whole) throw;
+      damaged.emplace_back(checkpoint, error.what());
+      continue;
+    }
+    for (const auto& [path, what] : damaged) {
+      const fs::path aside = path.string() + ".damaged";
+      std::error_code error;
+      fs::remove_all(aside, error);
+      fs::rename(path, aside, error);
+      require(!error, "{}: the checkpoint is damaged and cannot be renamed: {}", path.string(), error.message());
+      loaded.notes.push_back(fmt::format("note: the checkpoint is damaged, now {}: {}", aside.string(), what));
+    }
+    return loaded;
+  }
+  require(damaged.empty(), "{}", damaged.empty() ? "" : damaged[0].second);
+  return std::nullopt;
 }
 
 void remove_unfinished_checkpoints(const fs::path& run) {

@@ -86,6 +86,7 @@ void check_sizes(const TrainConfig& c) {
   check_positive("train.steps", c.steps);
   check_positive("run.keep_checkpoints", c.keep_checkpoints);
   check_positive("run.validation_samples", c.validation_samples);
+  check_positive("run.stop_after_not_finite", c.stop_after_not_finite);
   require(c.batch % c.micro_batch == 0,
           "train.batch: {} samples cannot be cut into micro-batches of {} (train.micro_batch)", c.batch, c.micro_batch);
   require(!c.context_chunks.empty(), "train.context_chunks: an empty list");
@@ -181,6 +182,8 @@ void check_numbers(const TrainConfig& c) {
   // It is used as a float.
   require(c.ask_weight <= std::numeric_limits<float>::max() && static_cast<float>(c.ask_weight) > 0,
           "train.ask_weight: expected a number above 0 within the range of float32, found {}", c.ask_weight);
+  require(c.rank_minutes > 0 && c.rank_minutes <= 1e6, "run.rank_minutes: expected a number above 0, found {}",
+          c.rank_minutes);
   saved_weights_from_name(c.weights, "run.weights");
 }
 

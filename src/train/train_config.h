@@ -62,6 +62,8 @@ struct TrainConfig {
   double max_minutes = 0;
   int64_t checkpoint_every = 500;
   double checkpoint_minutes = 0;
+  int64_t stop_after_not_finite = 20;
+  double rank_minutes = 30;
   int64_t keep_checkpoints = 2, validate_every = 0, validation_samples = 64;
   double peak_tflops = 0;
   std::string weights = "bf16";

@@ -146,6 +146,11 @@ void visit_run_settings(Config& c, Visit&& visit) {
   visit(Setting{"run.checkpoint_minutes", any, "the same in minutes; 0: none; both may be given"},
         c.checkpoint_minutes);
   visit(Setting{"run.keep_checkpoints", any, "the newest so many are kept"}, c.keep_checkpoints);
+  visit(Setting{"run.stop_after_not_finite", any,
+                "the run ends with an error after so many steps in a row whose loss or gradient is not finite"},
+        c.stop_after_not_finite);
+  visit(Setting{"run.rank_minutes", any, "of several ranks: how long one waits for the others before it gives up"},
+        c.rank_minutes);
   visit(Setting{"run.validate_every", any, "steps between validations; 0: only at the end"}, c.validate_every);
   visit(Setting{"run.validation_samples", any, "samples of a validation on documents, and of one on samples"},
         c.validation_samples);

@@ -2,19 +2,17 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/DeviceGuard.h>
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
 #include <memory>
 #include <sstream>
 
 #include "base/error.h"
+#include "base/json_text.h"
 #include "base/report.h"
 #include "train/batches.h"
-#include "train/optimizer.h"
+#include "train/ranks/engines.h"
+#include "train/ranks/sharded_optimizer.h"
+#include "train/run/run_directory.h"
 #include "train/stages/open_stage.h"
 #include "train/step_log.h"
 #include "train/train_checkpoint.h"
@@ -25,32 +23,9 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr double kDefaultPeakTflops = 790;  // bfloat16 matrix product of 8192^3 on an H200
-constexpr int64_t kMaxStepsNotFinite = 20;
 
-// Keeps a second process out of the run's directory; the system lets go of it however the process ends.
-class RunLock {
- public:
-  explicit RunLock(const fs::path& run)
-      : descriptor_(::open((run / ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
-    require(descriptor_ >= 0, "{}: cannot write into the directory: {}", run.string(), std::strerror(errno));
-    if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0) return;
-    ::close(descriptor_);
-    fail("{}: another process is training in this directory", run.string());
-  }
-  ~RunLock() { ::close(descriptor_); }
-  RunLock(const RunLock&) = delete;
-  RunLock& operator=(const RunLock&) = delete;
-
- private:
-  int descriptor_;
-};
-
-void make_run_directory(const fs::path& run) {
-  std::error_code error;
-  fs::create_directories(run, error);
-  require(!error && fs::is_directory(run), "{}: cannot create the directory: {}", run.string(), error.message());
-}
-
+// What ranks vote on in each step: whether one must stop, and whether the first has not written a checkpoint for long.
+enum Vote : size_t { kStop, kLate, kVotes };
 at::ScalarType arithmetic_type(const TrainConfig& config, const at::Device& device) {
   if (config.precision == Precision::automatic) return device.is_cuda() ? at::kBFloat16 : at::kFloat;
   return config.precision == Precision::bfloat16 ? at::kBFloat16 : at::kFloat;
@@ -62,14 +37,6 @@ std::vector<at::Tensor> trained_tensors(TrainedModel& model) {
   return tensors;
 }
 
-// The lock of a run that was begun; none where there is no run yet.
-std::unique_ptr<RunLock> lock_if_begun(const fs::path& run) {
-  std::error_code ignored;
-  require(!fs::exists(run, ignored) || fs::is_directory(run, ignored),
-          "{}: cannot create the directory: there is a file of this name", run.string());
-  return fs::exists(run / ".lock", ignored) ? std::make_unique<RunLock>(run) : nullptr;
-}
-
 // Of a record of a shard or of parts, as text; empty of null.
 std::string sha256_of(const nlohmann::json& record) {
   return record.is_null() ? "" : record.at("sha256").get<std::string>();
@@ -79,34 +46,52 @@ AdamWOptions adamw_options(const TrainConfig& config) {
   return {config.beta1, config.beta2, config.epsilon, config.weight_decay, config.clip};
 }
 
+// Where two texts of settings differ, "this one's and that one's line"; empty: nowhere.
+std::string first_difference(const std::string& here, const std::string& there) {
+  std::istringstream a(here), b(there);
+  for (std::string line, other; std::getline(a, line) && std::getline(b, other);) {
+    if (line != other) return fmt::format("`{}` and `{}`", line, other);
+  }
+  return here == there ? "" : "one of them has more";
+}
+
 class Trainer {
  public:
-  explicit Trainer(const TrainJob& job);
+  Trainer(const TrainJob& job, Collectives& ranks);
 
   TrainOutcome run();
 
  private:
-  void check_resumable(const fs::path& checkpoint, const nlohmann::json& state) const;
+  void check_resumable(const std::string& where, const nlohmann::json& state) const;
+  nlohmann::json load_newest(const OptimizerState& place);
+  void compare_with_first();
   void resume();
+  void open_log();
   void describe();
   void train_step(Prefetcher& prefetcher);
+  StepLosses backward(const WorkingModel& working, const StepBatches& step);
+  void sum_losses(StepLosses& losses) const;
   bool must_stop() const;
+  bool checkpoint_is_late() const;
   void validate();
   void save(bool last);
+  void save_state(const OptimizerState& averages);
   nlohmann::json training_record() const;
 
   const TrainJob& job_;
+  Collectives& ranks_;
   const TrainConfig& config_;
-  std::unique_ptr<RunLock> lock_;
+  std::optional<RunDirectory> directory_;  // of the first rank
   const double started_;
   const at::ScalarType dtype_;
   const TrainingData data_;
   const BatchBuilder builder_;
   const std::unique_ptr<TrainedModel> model_;
-  AdamW optimizer_;
+  ShardedOptimizer optimizer_;
   nlohmann::json identity_, shards_;
   nlohmann::json last_validation_, last_sample_validation_;
   nlohmann::json parts_;  // parts_record()
+  std::vector<std::string> resume_notes_;
   std::optional<StepLog> log_;
   int64_t step_ = 0, saved_step_ = -1, validated_step_ = -1;
   int64_t tokens_ = 0;          // context and decoder, of all steps done
@@ -115,29 +100,31 @@ class Trainer {
 };
 
 // Everything that is read is checked before the run's directory is made: a mistaken path leaves nothing behind. A run
-// that is there already is locked first, so that a second process does not read a model to be refused.
-Trainer::Trainer(const TrainJob& job)
+// that is there already is locked first, so that a second process does not read a model to be refused. Nothing here
+// waits for other ranks, which may have failed.
+Trainer::Trainer(const TrainJob& job, Collectives& ranks)
     : job_(job),
+      ranks_(ranks),
       config_(job.config),
-      lock_(lock_if_begun(job.run)),
+      directory_(ranks.first() ? std::make_optional<RunDirectory>(job.run) : std::nullopt),
       started_(seconds_now()),
       dtype_(arithmetic_type(config_, job.device)),
       data_(open_training_data(config_)),
-      builder_(config_, data_.train, data_.ask, job.device.is_cuda() ? kGpuBatchTokens : 0),
+      builder_(config_, data_.train, data_.ask,
+               {job.device.is_cuda() ? kGpuBatchTokens : 0, {ranks.rank(), ranks.size()}}),
       model_(open_trained_model({config_, data_, job.device, dtype_})),
-      optimizer_(trained_tensors(*model_), adamw_options(config_)) {
+      optimizer_(trained_tensors(*model_), adamw_options(config_), ranks) {
+  require(config_.batch >= ranks.size(), "train.batch: {} samples a step cannot be shared by {} ranks", config_.batch,
+          ranks.size());
   identity_ = training_identity(config_);
   if (const std::string base = model_->base_sha256(); !base.empty()) identity_["model.base_sha256"] = base;
   shards_ = shard_record(data_);
   parts_ = parts_record(config_);
-  make_run_directory(job.run);
-  if (!lock_) lock_ = std::make_unique<RunLock>(job.run);
-  resume();
+  if (directory_) directory_->make();
 }
 
 // What the checkpoint says of the run's settings and data must be what it is told now.
-void Trainer::check_resumable(const fs::path& checkpoint, const nlohmann::json& state) const {
-  const std::string where = checkpoint.string();
+void Trainer::check_resumable(const std::string& where, const nlohmann::json& state) const {
   const nlohmann::json& recorded = state["identity"];
   const std::string key = differing_setting(recorded, identity_);
   require(!is_mark_of_draws(key),
@@ -166,18 +153,53 @@ void Trainer::check_resumable(const fs::path& checkpoint, const nlohmann::json& 
   require(step <= config_.steps, "{}: a checkpoint after {} steps, the run has {}", where, step, config_.steps);
 }
 
-void Trainer::resume() {
+// On the first rank: weights and averages of the newest whole checkpoint, if there is one. Returns its state, or null.
+nlohmann::json Trainer::load_newest(const OptimizerState& place) {
   remove_unfinished_checkpoints(job_.run);
-  const auto checkpoint = newest_checkpoint(job_.run);
-  if (!checkpoint) return;
-  const nlohmann::json state = read_checkpoint_state(*checkpoint);
-  check_resumable(*checkpoint, state);
-  load_checkpoint(*checkpoint, {model_->parameters(), optimizer_});
+  const auto loaded = load_newest_checkpoint(
+      job_.run, {model_->parameters(), place},
+      [&](const fs::path& checkpoint, const nlohmann::json& state) { check_resumable(checkpoint.string(), state); });
+  if (!loaded) return nullptr;
+  resume_notes_ = loaded->notes;
+  return loaded->state;
+}
+
+// All ranks must have been told the same, and read the same.
+void Trainer::compare_with_first() {
+  const std::string settings = effective_settings(config_), of_first = text_of_first(ranks_, settings);
+  const nlohmann::json here = {{"step", 0}, {"identity", identity_}, {"shards", shards_}, {"parts", parts_}};
+  const nlohmann::json first = nlohmann::json::parse(text_of_first(ranks_, json_text(here)));
+  together(ranks_, [&] {
+    require(settings == of_first, "rank {} was told other settings than rank 0: {}", ranks_.rank(),
+            first_difference(settings, of_first));
+    check_resumable(fmt::format("rank {} beside rank 0", ranks_.rank()), first);
+  });
+}
+
+void Trainer::resume() {
+  nlohmann::json state;
+  const OptimizerState averages = optimizer_.place_for_state();
+  if (!ranks_.alone()) compare_with_first();
+  together(ranks_, [&] {
+    if (ranks_.first()) state = load_newest(averages);
+  });
+  optimizer_.load(averages);
+  state = nlohmann::json::parse(text_of_first(ranks_, json_text(state)));
+  if (state.is_null()) return;
   step_ = saved_step_ = state["step"].get<int64_t>();
   tokens_ = state.value("tokens", int64_t{0});
   earlier_seconds_ = state.value("seconds", 0.0);
   last_validation_ = state.value("validation", nlohmann::json());
   last_sample_validation_ = state.value("ask_validation", nlohmann::json());
+}
+
+void Trainer::open_log() {
+  StepLogOptions options{{}, job_.device, config_.steps, config_.peak_tflops * 1e12};
+  if (ranks_.first()) options.file = job_.run / "log.jsonl";
+  if (options.peak_flops == 0 && job_.device.is_cuda()) options.peak_flops = kDefaultPeakTflops * 1e12;
+  options.peak_flops *= static_cast<double>(ranks_.size());
+  log_.emplace(options, step_);
+  if (ranks_.first()) write_file(job_.run / "config.toml", effective_settings(config_));
 }
 
 void Trainer::describe() {
@@ -204,28 +226,37 @@ void Trainer::describe() {
   }
   for (const std::string& note : model_->notes()) log_->note("note: " + note);
   for (const std::string& note : notes_on_shards(data_, shards_)) log_->note(note);
+  for (const std::string& note : resume_notes_) log_->note(note);
+  if (!ranks_.alone()) log_->note(fmt::format("{} ranks share the samples of a step", ranks_.size()));
   if (step_ > 0) log_->note(fmt::format("resumed after step {} of {}", step_, config_.steps));
 }
 
+// Of this rank.
 bool Trainer::must_stop() const {
   if (job_.stop && job_.stop->load()) return true;
   return config_.max_minutes > 0 && seconds_now() - started_ >= 60 * config_.max_minutes;
 }
 
+bool Trainer::checkpoint_is_late() const {
+  return config_.checkpoint_minutes > 0 && seconds_now() - saved_at_ >= 60 * config_.checkpoint_minutes;
+}
+
 TrainOutcome Trainer::run() {
-  StepLogOptions options{job_.run / "log.jsonl", job_.device, config_.steps, config_.peak_tflops * 1e12};
-  if (options.peak_flops == 0 && job_.device.is_cuda()) options.peak_flops = kDefaultPeakTflops * 1e12;
-  log_.emplace(options, step_);
-  write_file(job_.run / "config.toml", effective_settings(config_));
+  resume();
+  together(ranks_, [&] { open_log(); });
   describe();
   {
     Prefetcher batches(builder_, {step_, config_.steps}, job_.device.is_cuda());
     log_->restart_clock();
     saved_at_ = seconds_now();
-    while (step_ < config_.steps && !must_stop()) {
+    bool stop = any_rank(ranks_, must_stop());
+    while (step_ < config_.steps && !stop) {
       train_step(batches);
-      const bool due = (config_.checkpoint_every > 0 && step_ % config_.checkpoint_every == 0) ||
-                       (config_.checkpoint_minutes > 0 && seconds_now() - saved_at_ >= 60 * config_.checkpoint_minutes);
+      // Several ranks go by what all of them know: the votes of the last step that the host has read.
+      const std::vector<float>& votes = log_->votes();
+      stop = ranks_.alone() ? must_stop() : !votes.empty() && votes[kStop] > 0;
+      const bool late = ranks_.alone() ? checkpoint_is_late() : !votes.empty() && votes[kLate] > 0;
+      const bool due = late || (config_.checkpoint_every > 0 && step_ % config_.checkpoint_every == 0);
       if (config_.validate_every > 0 && step_ % config_.validate_every == 0) validate();
       if (due && step_ < config_.steps) save(false);
     }
@@ -237,45 +268,71 @@ TrainOutcome Trainer::run() {
   return {step_, finished};
 }
 
-void Trainer::train_step(Prefetcher& prefetcher) {
-  StepInfo info;
+// Leaves gradients of this rank's share of the samples. Returns its share of the losses.
+StepLosses Trainer::backward(const WorkingModel& working, const StepBatches& step) {
   StepLosses losses;
-  const std::unique_ptr<WorkingModel> working = model_->working();
-  const std::vector<Batch> batches = prefetcher.next();
-  double weight = 0, answers = 0;  // sums of weights: of the step, and of its samples of data.ask
-  for (const Batch& batch : batches) {
-    weight += batch.weight;
-    answers += batch.asked ? batch.weight : 0;
-  }
-  for (const Batch& batch : batches) {
-    info.tokens += batch.tokens();
-    for (const SampleShape& shape : batch.shapes) info.flops += model_->flops(shape);
-    const at::Tensor part = working->loss_sum(batch.to(job_.device)) / weight;
+  for (const Batch& batch : step.batches) {
+    const at::Tensor part = working.loss_sum(batch.to(job_.device)) / step.weight;
+    if (&batch == &step.batches.back()) optimizer_.expect_last_backward();
     if (part.requires_grad()) part.backward();  // samples without context teach the trained parts nothing
     for (at::Tensor* sum : {&losses.all, batch.asked ? &losses.answers : &losses.plain})
       *sum = sum->defined() ? *sum + part.detach() : part.detach();
   }
-  if (losses.plain.defined()) losses.plain = losses.plain * (weight / (weight - answers));
-  if (losses.answers.defined()) losses.answers = losses.answers * (weight / answers);
+  optimizer_.backward_is_done();
+  return losses;
+}
+
+// Over ranks, with what each has to say besides.
+void Trainer::sum_losses(StepLosses& losses) const {
+  if (ranks_.alone()) return;
+  const at::TensorOptions like = at::TensorOptions(at::kFloat).device(job_.device);
+  const auto scalar = [&](const at::Tensor& loss) {
+    return loss.defined() ? loss.to(at::kFloat) : at::zeros({}, like);
+  };
+  const auto vote = [&](bool yes) { return at::full({}, yes ? 1 : 0, like); };
+  const at::Tensor sums = at::stack({scalar(losses.all), scalar(losses.plain), scalar(losses.answers),
+                                     vote(must_stop()), vote(ranks_.first() && checkpoint_is_late())});
+  ranks_.sum(sums)->wait();
+  losses = {sums[0], sums[1], sums[2], sums.narrow(0, 3, kVotes)};
+}
+
+void Trainer::train_step(Prefetcher& prefetcher) {
+  StepInfo info;
+  const std::unique_ptr<WorkingModel> working = model_->working();
+  const StepBatches step = prefetcher.next();
+  for (const SampleShape& shape : step.shapes) {
+    info.tokens += shape.context_tokens + shape.decoder_tokens;
+    info.flops += model_->flops(shape);
+  }
+  StepLosses losses = backward(*working, step);
+  sum_losses(losses);
+  const double plain_weight = step.weight - step.answers_weight;
+  const auto mean = [&](at::Tensor& loss, double weight) {
+    loss = loss.defined() && weight > 0 ? loss * (step.weight / weight) : at::Tensor();
+  };
+  mean(losses.plain, plain_weight);
+  mean(losses.answers, step.answers_weight);
   info.learning_rate = learning_rate_at(config_, step_);
-  const at::Tensor norm = optimizer_.step(info.learning_rate);
+  const at::Tensor norm = optimizer_.step(info.learning_rate, losses.all);
   info.step = ++step_;
   tokens_ += info.tokens;
   log_->submit(info, losses, norm);
-  require(log_->steps_without_finite_gradient() < kMaxStepsNotFinite,
-          "step {}: the gradient was not finite for {} steps in a row: the learning rate {} is too high for this model",
-          step_, kMaxStepsNotFinite, config_.learning_rate);
+  require(log_->steps_not_finite() < config_.stop_after_not_finite,
+          "step {}: loss or gradient was not finite for {} steps in a row: the learning rate {} is too high for this "
+          "model",
+          step_, config_.stop_after_not_finite, config_.learning_rate);
 }
 
 void Trainer::validate() {
   if (!model_->validates() || validated_step_ == step_) return;
   log_->flush();
+  validated_step_ = step_;
+  if (!ranks_.first()) return log_->restart_clock();
   const double start = seconds_now();
   const ValidationResult result = model_->validate();
   log_->validation(step_, result, seconds_now() - start);
   last_validation_ = record_of_documents(result);
   last_sample_validation_ = record_of_samples(result);
-  validated_step_ = step_;
   log_->restart_clock();
 }
 
@@ -294,37 +351,49 @@ nlohmann::json Trainer::training_record() const {
 void Trainer::save(bool last) {
   log_->flush();
   if (saved_step_ != step_) {
-    CheckpointOptions options;
-    options.save_model = [&](const fs::path& directory) { model_->save(directory, training_record()); };
-    options.state = {{"step", step_},
-                     {"tokens", tokens_},
-                     {"seconds", earlier_seconds_ + seconds_now() - started_},
-                     {"identity", identity_},
-                     {"shards", shards_},
-                     {"parts", parts_},
-                     {"config", effective_settings(config_)},
-                     {"validation", last_validation_},
-                     {"ask_validation", last_sample_validation_}};
-    options.keep = config_.keep_checkpoints;
-    log_->note(
-        fmt::format("checkpoint {}", save_checkpoint(job_.run, {model_->parameters(), optimizer_}, options).string()));
+    const OptimizerState averages = optimizer_.state();
+    together(ranks_, [&] {
+      if (ranks_.first()) save_state(averages);
+    });
     saved_step_ = step_;
     saved_at_ = seconds_now();
+    log_->forget_votes();
   }
-  if (last) {
+  together(ranks_, [&] {
+    if (!last || !ranks_.first()) return;
     const fs::path directory = job_.run / "final";
     model_->save_final(directory, training_record());
     log_->note(fmt::format("result {}", directory.string()));
-  }
+  });
   log_->restart_clock();
+}
+
+void Trainer::save_state(const OptimizerState& averages) {
+  CheckpointOptions options;
+  options.save_model = [&](const fs::path& directory) { model_->save(directory, training_record()); };
+  options.state = {{"step", step_},
+                   {"tokens", tokens_},
+                   {"seconds", earlier_seconds_ + seconds_now() - started_},
+                   {"identity", identity_},
+                   {"shards", shards_},
+                   {"parts", parts_},
+                   {"config", effective_settings(config_)},
+                   {"validation", last_validation_},
+                   {"ask_validation", last_sample_validation_}};
+  options.keep = config_.keep_checkpoints;
+  log_->note(
+      fmt::format("checkpoint {}", save_checkpoint(job_.run, {model_->parameters(), averages}, options).string()));
 }
 
 }  // namespace
 
 TrainOutcome train(const TrainJob& job) {
   const c10::OptionalDeviceGuard guard(job.device.is_cpu() ? std::nullopt : std::optional(job.device));
-  Trainer trainer(job);
-  return trainer.run();
+  const std::unique_ptr<Collectives> alone = job.ranks ? nullptr : open_collectives({}, {job.device});
+  Collectives& ranks = job.ranks ? *job.ranks : *alone;
+  std::unique_ptr<Trainer> trainer;
+  together(ranks, [&] { trainer = std::make_unique<Trainer>(job, ranks); });
+  return trainer->run();
 }
 
 }  // namespace cepe

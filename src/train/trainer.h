@@ -1,9 +1,10 @@
-// Training of encoder and cross-attention on one device (docs/training.md). The decoder is frozen.
+// Training of encoder and cross-attention on one device or on several ranks (docs/training.md). The decoder is frozen.
 //
 // Example trace of a step: the prefetcher's thread draws samples and lays them out in batches; the master weights
 // (float32) are cast to the arithmetic's type; the objective gives each batch's loss (encode -> latents -> decode ->
 // loss); backward leaves float32 gradients; AdamW clips and updates on the device; the step's line is printed while the
-// next step runs.
+// next step runs. Of several ranks each computes its share of the step's samples; their gradients are summed, and the
+// first alone prints, validates and writes.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,6 +13,7 @@
 #include <filesystem>
 #include <string>
 
+#include "train/ranks/collectives.h"
 #include "train/train_config.h"
 
 namespace cepe {
@@ -21,6 +23,7 @@ struct TrainJob {
   std::filesystem::path run;  // directory of the run; created, or resumed from its newest checkpoint
   at::Device device = at::kCPU;
   const std::atomic<bool>* stop = nullptr;  // set by a signal: stop after the current step with a checkpoint
+  Collectives* ranks = nullptr;             // null: this process trains alone. All ranks are told the same job
 };
 
 struct TrainOutcome {
@@ -31,8 +34,11 @@ struct TrainOutcome {
 // Trains until the last step, the time limit or a stop. At the end run/final holds the trained parts (for a published
 // CEPE model as the base: the whole model in the published layout, the frozen tensors byte for byte the base's).
 // Nothing is written before model, shards and settings were opened and checked.
-// Error: data, base or settings that differ from those of the checkpoint; a full disk; a gradient that is not finite
-// for 20 steps in a row; another process training in the same directory.
+// A run may go on with another number of ranks. One rank that is stopped stops all of them after the same step; of
+// several, the first alone reads and writes the run's directory.
+// Error: data, base or settings that differ from those of the checkpoint, or between ranks; a full disk; a loss or
+// gradient that is not finite for run.stop_after_not_finite steps in a row; another process training in the same
+// directory; a rank that does not answer.
 TrainOutcome train(const TrainJob& job);
 
 }  // namespace cepe

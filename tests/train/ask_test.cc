@@ -64,7 +64,7 @@ TEST_F(AskTest, LossesOfTextAndAnswersStandBeside) {
   train(run);
   const Corpus plain = open_corpus(run.config.train), ask = open_corpus(run.config.ask, ShardKind::samples);
   double text = 0, answers = 0;
-  for (const Batch& batch : BatchBuilder(run.config, plain, ask).build(0)) {
+  for (const Batch& batch : BatchBuilder(run.config, plain, ask).build(0).batches) {
     (batch.asked ? answers : text) += batch.weight;
   }
   const nlohmann::json step = log(run)[0];

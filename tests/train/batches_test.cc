@@ -202,15 +202,15 @@ TEST_F(BuilderTest, IsAFunctionOfStepAndThePrefetcherGivesTheSame) {
   std::map<size_t, int64_t> counts;
   std::vector<std::vector<Batch>> expected;
   for (int64_t step = 3; step < 40; ++step) {
-    expected.push_back(builder.build(step));
-    EXPECT_TRUE(same(expected.back(), BatchBuilder(config_, plain_, ask_).build(step)));
+    expected.push_back(builder.build(step).batches);
+    EXPECT_TRUE(same(expected.back(), BatchBuilder(config_, plain_, ask_).build(step).batches));
     for (const Sample& sample : builder.draw(step)) counts[sample.chunks.size()] += sample.weights.empty();
   }
   EXPECT_FALSE(same(expected[0], expected[1]));
   EXPECT_NEAR(static_cast<double>(counts[1]), 37 * 4.8 / 2, 30);
   EXPECT_EQ(counts[2], 0);
   Prefetcher prefetcher(builder, {3, 40}, false);
-  for (const std::vector<Batch>& batches : expected) EXPECT_TRUE(same(batches, prefetcher.next()));
+  for (const std::vector<Batch>& batches : expected) EXPECT_TRUE(same(batches, prefetcher.next().batches));
 }
 
 // What a batch holds of each sample, without padding: the chunks' tokens, the decoder's, and the weights of its labels.
@@ -246,7 +246,7 @@ TEST_F(BuilderTest, AMicroBatchChangesNoSample) {
       for (const Sample& sample : builder.draw(step)) asked += micro_batch == 1 && !sample.weights.empty();
       double weight = 0;
       std::multiset<std::vector<double>> held;
-      for (const Batch& batch : builder.build(step)) {
+      for (const Batch& batch : builder.build(step).batches) {
         weight += batch.weight;
         add_rows(batch, held);
       }
@@ -260,6 +260,40 @@ TEST_F(BuilderTest, AMicroBatchChangesNoSample) {
     EXPECT_EQ(weights[0], weights[2]);
   }
   EXPECT_NEAR(static_cast<double>(asked), 0.4 * 8 * 50, 1);
+}
+
+// Ranks have the samples of a step between them, each once, about as many tokens each, and all know the step's weight.
+TEST_F(BuilderTest, RanksShareTheSamplesOfAStep) {
+  config_.batch = 8;
+  for (int64_t step = 0; step < 20; ++step) {
+    const StepBatches whole = BatchBuilder(config_, plain_, ask_).build(step);
+    std::multiset<std::vector<double>> all, shared;
+    double weight = 0, answers = 0;
+    for (const Batch& batch : whole.batches) {
+      add_rows(batch, all);
+      weight += batch.weight;
+      answers += batch.asked ? batch.weight : 0;
+    }
+    EXPECT_DOUBLE_EQ(whole.weight, weight);
+    EXPECT_DOUBLE_EQ(whole.answers_weight, answers);
+    int64_t largest = 0;
+    for (const SampleShape& shape : whole.shapes)
+      largest = std::max(largest, shape.context_tokens + shape.decoder_tokens);
+    std::vector<int64_t> tokens(3, 0);
+    for (int64_t rank = 0; rank < 3; ++rank) {
+      const StepBatches own = BatchBuilder(config_, plain_, ask_, {0, {rank, 3}}).build(step);
+      EXPECT_EQ(own.weight, whole.weight);
+      EXPECT_EQ(own.answers_weight, whole.answers_weight);
+      EXPECT_EQ(own.shapes.size(), whole.shapes.size());
+      for (const Batch& batch : own.batches) {
+        add_rows(batch, shared);
+        tokens[static_cast<size_t>(rank)] += batch.tokens();
+      }
+    }
+    EXPECT_EQ(shared, all);
+    const auto [least, most] = std::minmax_element(tokens.begin(), tokens.end());
+    EXPECT_LE(*most - *least, largest);  // the largest goes first: no rank is ahead by more than one sample
+  }
 }
 
 TEST_F(BuilderTest, EverySampleMayBeAsked) {
@@ -276,7 +310,7 @@ TEST(Batches, PrefetcherEndsWhileWorkIsLeft) {
   const TrainConfig config = small_config();
   const BatchBuilder builder(config, corpus, {});
   Prefetcher prefetcher(builder, {0, 1000000}, false);
-  EXPECT_EQ(prefetcher.next()[0].ids_BML.size(0), 4);
+  EXPECT_EQ(prefetcher.next().batches[0].ids_BML.size(0), 4);
 }
 
 }  // namespace

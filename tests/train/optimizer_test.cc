@@ -76,7 +76,7 @@ void compare_with_reference(const AdamWOptions& options) {
       for (size_t j = 0; j < found.size(); ++j) ASSERT_NEAR(found[j], reference.p[i][j], 2e-5) << "step " << step;
     }
   }
-  EXPECT_EQ(optimizer.updates().item<double>(), 60);
+  EXPECT_EQ(optimizer.state().updates.item<double>(), 60);
 }
 
 TEST(AdamW, EqualsTheReferenceInFloat64) { compare_with_reference({}); }
@@ -94,15 +94,15 @@ TEST(AdamW, LeavesEverythingWhenTheGradientIsNotFinite) {
     for (int64_t round = 0; round < 2; ++round) {  // before any update, and after one
       std::vector<at::Tensor> before;
       for (const at::Tensor& p : parameters) before.push_back(p.detach().clone());
-      const double updates = optimizer.updates().item<double>();
+      const double updates = optimizer.state().updates.item<double>();
       set_gradients(bad);
       EXPECT_FALSE(std::isfinite(optimizer.step(0.1).item<double>()));
       for (size_t i = 0; i < parameters.size(); ++i) EXPECT_TRUE(at::equal(parameters[i], before[i]));
-      EXPECT_EQ(optimizer.updates().item<double>(), updates);
+      EXPECT_EQ(optimizer.state().updates.item<double>(), updates);
       set_gradients(1.0);
       optimizer.step(0.1);
       EXPECT_FALSE(at::equal(parameters[0], before[0]));
-      EXPECT_EQ(optimizer.updates().item<double>(), updates + 1);
+      EXPECT_EQ(optimizer.state().updates.item<double>(), updates + 1);
     }
   }
 }

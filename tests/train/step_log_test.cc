@@ -103,6 +103,8 @@ TEST(StepLog, TimesOnTheCpuAreThoseOfTheSteps) {
   EXPECT_GE(first, 20);
   EXPECT_LT(first, 600);
   EXPECT_GE(second, 300);
+  EXPECT_NEAR(records[0]["seconds_left"].get<double>(), first / 1e3, 1e-9);  // one step more
+  EXPECT_EQ(records[1]["seconds_left"].get<double>(), 0);
   EXPECT_NEAR(records[1]["tokens_per_second"].get<double>(), 1000 / (second / 1e3), 1e-6);
 }
 

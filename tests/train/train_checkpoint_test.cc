@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <csignal>
+#include <functional>
 #include <thread>
 
 #include "model/checkpoint/checkpoint.h"
@@ -143,6 +144,49 @@ TEST_F(TrainerTest, ADamagedStateIsRefused) {
   EXPECT_NE(refusal(run).find("a checkpoint after 1000000000 steps, the run has 2"), std::string::npos);
 }
 
+// The newest checkpoint is damaged: the run says so and goes on from the one before it, to the same end.
+TEST_F(TrainerTest, ADamagedCheckpointIsPassedOver) {
+  TrainJob whole = job("whole");
+  whole.config.keep_checkpoints = 3;
+  train(whole);
+  const auto cut = [](const fs::path& file) { write_file(file, read_file(file).substr(0, fs::file_size(file) / 2)); };
+  const std::vector<std::pair<const char*, std::function<void(const fs::path&)>>> damages = {
+      {"model.safetensors", cut},
+      {"optimizer.safetensors", cut},
+      {"optimizer.safetensors", [](const fs::path& file) { fs::remove(file); }},
+      {"state.json", [](const fs::path& file) { write_file(file, ""); }},
+      {"state.json", cut}};
+  for (const auto& [file, damage] : damages) {
+    TrainJob run = job("run");
+    run.config.keep_checkpoints = 1;
+    fs::remove_all(run.run);
+    fs::copy(whole.run, run.run, fs::copy_options::recursive);
+    fs::remove_all(run.run / "final");
+    damage(run.run / "step-000012" / file);
+    testing::internal::CaptureStdout();
+    EXPECT_TRUE(train(run).finished);
+    const std::string said = testing::internal::GetCapturedStdout();
+    EXPECT_NE(said.find("note: the checkpoint is damaged, now"), std::string::npos) << said;
+    EXPECT_NE(said.find(file), std::string::npos) << said;
+    EXPECT_NE(said.find("resumed after step 8"), std::string::npos) << said;
+    EXPECT_TRUE(fs::exists(run.run / "step-000012.damaged"));
+    EXPECT_EQ(sha256_file(run.run / "step-000012/optimizer.safetensors"),
+              sha256_file(whole.run / "step-000012/optimizer.safetensors"));
+    EXPECT_EQ(final_hash(run), final_hash(whole));
+  }
+  // None is whole: the newest's error, and nothing is renamed.
+  TrainJob none = job("none");
+  fs::copy(whole.run, none.run, fs::copy_options::recursive);
+  for (const char* step : {"step-000004", "step-000008", "step-000012"}) cut(none.run / step / "model.safetensors");
+  EXPECT_NE(refusal(none).find("step-000012/model.safetensors"), std::string::npos);
+  EXPECT_TRUE(fs::exists(none.run / "step-000012"));
+  // A checkpoint of a later version is whole: the one before it is not taken.
+  nlohmann::json state = nlohmann::json::parse(read_file(whole.run / "step-000012/state.json"));
+  state["version"] = 2;
+  write_file(whole.run / "step-000012/state.json", state.dump());
+  EXPECT_NE(refusal(whole).find("a checkpoint of version 2, expected 1"), std::string::npos);
+}
+
 TEST_F(TrainerTest, ACheckpointIsReplacedOnlyByAWholeOne) {
   TrainJob run = job("run");
   run.config.steps = 4;
@@ -167,7 +211,7 @@ TEST_F(TrainerTest, ACheckpointIsReplacedOnlyByAWholeOne) {
   CheckpointOptions options;
   options.save_model = [&](const fs::path& to) { save_trained_parts(opened.model, to, {SaveOptions::Weights::f32}); };
   options.state = {{"step", 4}, {"identity", nlohmann::json::object()}, {"shards", nlohmann::json::array()}};
-  save_checkpoint(run.run, {trainable_parameters(opened.model), optimizer}, options);
+  save_checkpoint(run.run, {trainable_parameters(opened.model), optimizer.state()}, options);
   EXPECT_EQ(read_checkpoint_state(checkpoint)["identity"], nlohmann::json::object());
   EXPECT_FALSE(fs::exists(aside));
 }
@@ -194,13 +238,13 @@ TEST_F(TrainerTest, AFullDiskLeavesThePreviousCheckpoint) {
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
   std::string message;
   try {
-    save_checkpoint(run.run, {trainable_parameters(opened.model), optimizer}, options);
+    save_checkpoint(run.run, {trainable_parameters(opened.model), optimizer.state()}, options);
   } catch (const Error& error) {
     message = error.what();
   }
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &old), 0);
   EXPECT_NE(message.find("cannot write"), std::string::npos) << message;
-  EXPECT_EQ(newest_checkpoint(run.run), run.run / "step-000004");
+  EXPECT_EQ(checkpoints_of(run.run).at(0), run.run / "step-000004");
   EXPECT_EQ(sha256_file(run.run / "step-000004/model.safetensors"), before);
   EXPECT_EQ(read_file(run.run / "latest"), "step-000004\n");
   EXPECT_FALSE(std::filesystem::exists(run.run / ".step-000008.tmp"));

@@ -126,6 +126,26 @@ TEST_F(TrainerTest, TheResultNamesItsShardsAndItsParts) {
   EXPECT_NE(refusal(second).find("started from other trained parts"), std::string::npos);
 }
 
+// Steps that are not finite change nothing and say so, until there are too many. Here a weight is no number.
+TEST_F(TrainerTest, StopsAfterStepsThatAreNotFinite) {
+  TrainJob run = job("run");
+  run.config.stop_after_not_finite = 5;
+  run.config.max_minutes = 1e-9;  // a checkpoint before the first step
+  train(run);
+  run.config.max_minutes = 0;
+  const fs::path weights = run.run / "step-000000/model.safetensors";
+  std::string bytes = read_file(weights);
+  bytes.replace(bytes.size() - 4, 4, std::string("\x00\x00\xc0\x7f", 4));  // the last float32 of the last tensor
+  write_file(weights, bytes);
+  testing::internal::CaptureStdout();
+  const std::string message = refusal(run), said = testing::internal::GetCapturedStdout();
+  EXPECT_NE(message.find("step 5: loss or gradient was not finite for 5 steps in a row"), std::string::npos) << message;
+  EXPECT_NE(said.find("not finite: step left out"), std::string::npos) << said;
+  int64_t not_finite = 0;
+  for (const nlohmann::json& record : log(run)) not_finite += record["gradient_norm"].is_null();
+  EXPECT_EQ(not_finite, 5);
+}
+
 TEST_F(TrainerTest, BadInputIsRefused) {
   TrainJob run = job("run");
   run.config.base = (directory_ / "nothing").string();
