@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "io/hf_directory.h"
 #include "ops/ops.h"
-#include "text/tokenizer/wordpiece.h"
+#include "text/wordpiece.h"
 
 // B texts, T tokens, D width, H heads, K head size, F feed-forward width, V vocabulary.
 namespace cepe {

@@ -61,7 +61,7 @@ IndexDescription read_description(const std::filesystem::path& index) {
   return description;
 }
 
-std::string encoder_fingerprint(const std::filesystem::path& encoder) {
+std::string encoder_sha256_of(const std::filesystem::path& encoder) {
   std::string hashes;
   for (const std::filesystem::path& file : weight_files(encoder)) hashes += sha256_file(file);
   return sha256_bytes(hashes + sha256_file(encoder / "vocab.txt"));
@@ -75,7 +75,7 @@ std::unique_ptr<BertEncoder> open_encoder(const std::filesystem::path& index, co
     return nullptr;
   }
   const std::filesystem::path& path = directory.empty() ? description.encoder : directory;
-  const std::string found = encoder_fingerprint(path);
+  const std::string found = encoder_sha256_of(path);
   require(found == description.encoder_sha256,
           "{}: another encoder than the index {} was built with: expected the fingerprint {}, found {}", path.string(),
           index.string(), description.encoder_sha256, found);

@@ -26,7 +26,7 @@ struct IndexDescription {
   // besides).
   std::string words = "unicode61";
   std::filesystem::path encoder;  // a directory; empty: words alone are searched
-  std::string encoder_sha256;     // encoder_fingerprint()
+  std::string encoder_sha256;     // encoder_sha256_of()
   int64_t width = 0;              // numbers of a vector; 0: no encoder
 };
 
@@ -38,7 +38,7 @@ void write_description(const std::filesystem::path& index, const IndexDescriptio
 IndexDescription read_description(const std::filesystem::path& index);
 
 // The SHA-256 of the SHA-256s of the encoder's files of weights and of vocab.txt.
-std::string encoder_fingerprint(const std::filesystem::path& encoder);
+std::string encoder_sha256_of(const std::filesystem::path& encoder);
 
 // The index's encoder from where it was when the index was built or, where `directory` is not empty, from there; null
 // where the index has none. Error where it is another encoder than the vectors were made with.

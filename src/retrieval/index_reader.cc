@@ -84,6 +84,13 @@ IndexReader::IndexReader(const std::filesystem::path& index)
   passages_ = database_.integer("SELECT count(*) FROM passages");
   Statement dead(database_, "SELECT slot FROM dead ORDER BY slot");
   while (dead.step()) dead_.push_back(dead.integer(0));
+  // Their counts are of the last build or compaction. Since then each deleted passage may have taken one away: what
+  // still stands in half of today's passages after that does so whatever was added.
+  Statement common(database_, "SELECT word, passages FROM common");
+  while (common.step()) {
+    const int64_t least = common.integer(1) - static_cast<int64_t>(dead_.size());
+    if (2 * least >= passages_) weightless_.insert(common.text(0));
+  }
 }
 
 bool IndexReader::map_vectors() {
@@ -108,9 +115,18 @@ bool IndexReader::map_vectors() {
 }
 
 std::vector<Hit> IndexReader::search_words(std::string_view query, int64_t count) const {
+  const std::vector<std::string> words = query_words(query);
+  std::vector<std::string> weighty = words;
+  std::erase_if(weighty, [&](const std::string& word) { return weightless_.contains(lower_case(word)); });
+  std::vector<Hit> hits = search_any_of(weighty, count);
+  if (static_cast<int64_t>(hits.size()) == count || weighty.size() == words.size()) return hits;
+  return search_any_of(words, count);
+}
+
+std::vector<Hit> IndexReader::search_any_of(const std::vector<std::string>& words, int64_t count) const {
   std::string expression;  // words in double quotes are never FTS5 syntax; none holds a quote
-  for (const std::string& word : query_words(query)) {
-    expression += (expression.empty() ? "\"" : " OR \"") + word + "\"";
+  for (const std::string& word : words) {
+    expression += fmt::format("{}\"{}\"", expression.empty() ? "" : " OR ", word);
   }
   std::vector<Hit> hits;
   if (expression.empty()) return hits;

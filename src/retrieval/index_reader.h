@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -40,7 +41,8 @@ class IndexReader {
   // words
   //   idf f (k1 + 1) / (f + k1 (1 - b + b length / mean length)),   idf = max(ln((N - n + 0.5) / (n + 0.5)), 1e-6),
   // f: how often the word stands in title and text, n: passages with the word. Words are runs of letters and digits;
-  // any text is a query.
+  // any text is a query. Words that stand in half of the passages or more, whose idf is 1e-6, cost the most to look up
+  // and weigh nothing: they are looked up where the others find fewer passages than asked for.
   std::vector<Hit> search_words(std::string_view query, int64_t count) const;
 
   // For each row of queries_QD (float32, CPU) the passages with the highest inner product, best first, ties by slot;
@@ -51,6 +53,7 @@ class IndexReader {
 
  private:
   bool map_vectors();
+  std::vector<Hit> search_any_of(const std::vector<std::string>& words, int64_t count) const;
 
   std::filesystem::path index_;
   IndexDescription description_;
@@ -58,7 +61,8 @@ class IndexReader {
   std::unique_ptr<Transaction> snapshot_;
   int64_t slots_ = 0, passages_ = 0;
   std::optional<MappedFile> vectors_;
-  std::vector<int64_t> dead_;  // slots without a passage, ascending
+  std::vector<int64_t> dead_;         // slots without a passage, ascending
+  std::set<std::string> weightless_;  // words of half of the passages or more: their idf is 1e-6
 };
 
 // The words of a query as FTS5's unicode61 tells them apart, each once.

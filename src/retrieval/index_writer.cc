@@ -67,6 +67,7 @@ void make_empty_index(const std::filesystem::path& index, const IndexDescription
       "CREATE TABLE passages(slot INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, title TEXT NOT NULL, text TEXT NOT "
       "NULL)");
   database.run("CREATE TABLE dead(slot INTEGER PRIMARY KEY)");
+  database.run("CREATE TABLE common(word TEXT PRIMARY KEY, passages INTEGER NOT NULL) WITHOUT ROWID");
   database.run("CREATE TABLE state(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID");
   database.run("INSERT INTO state VALUES('slots', 0), ('generation', 1)");
   const std::string words =
@@ -229,12 +230,25 @@ void IndexWriter::compact() {
   }
   database_.run("DELETE FROM dead");
   database_.run("INSERT INTO words(words) VALUES('rebuild')");
+  count_common_words();
+}
+
+// Words that stand in half of the passages or more.
+void IndexWriter::count_common_words() {
+  database_.run("CREATE VIRTUAL TABLE temp.vocabulary USING fts5vocab(main, words, row)");
+  database_.run("DELETE FROM common");
+  database_.run(
+      "INSERT INTO common SELECT term, doc FROM temp.vocabulary WHERE 2 * doc >= (SELECT count(*) FROM passages)");
+  database_.run("DROP TABLE temp.vocabulary");
 }
 
 IndexChanges IndexWriter::commit() {
   flush();
   find_.reset();
-  if (building_) database_.run("INSERT INTO words(words) VALUES('optimize')");
+  if (building_) {
+    database_.run("INSERT INTO words(words) VALUES('optimize')");
+    count_common_words();
+  }
   if (vectors_ >= 0 && !building_) sync_vectors(vectors_);
   Statement set(database_, "UPDATE state SET value = ?2 WHERE name = ?1");
   set.bind(std::string_view("slots"), slots_).run();

@@ -62,6 +62,7 @@ class IndexWriter {
   void append_vectors(const std::vector<std::string>& texts);
   int64_t copy_vectors();
   void remove_other_generations() const;
+  void count_common_words();
   bool is_present(const IndexedPassage& passage);
 
   std::filesystem::path index_;

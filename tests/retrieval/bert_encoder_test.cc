@@ -11,7 +11,7 @@
 #include "base/error_of.h"
 #include "base/file.h"
 #include "base/temporary_directory.h"
-#include "text/tokenizer/wordpiece.h"
+#include "text/wordpiece.h"
 
 namespace cepe {
 namespace {

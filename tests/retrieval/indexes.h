@@ -15,7 +15,7 @@ namespace cepe {
 inline std::string tiny_encoder() { return CEPE_TEST_DATA "/bert/tiny"; }
 
 inline IndexDescription described_encoder(const BertEncoder& encoder) {
-  return {.encoder = tiny_encoder(), .encoder_sha256 = encoder_fingerprint(tiny_encoder()), .width = encoder.width()};
+  return {.encoder = tiny_encoder(), .encoder_sha256 = encoder_sha256_of(tiny_encoder()), .width = encoder.width()};
 }
 
 inline IndexedPassage passage_of(const std::string& id, const std::string& text, const std::string& title = "") {

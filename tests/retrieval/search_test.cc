@@ -54,11 +54,12 @@ TEST(Search, RanksAreFusedByTheirReciprocals) {
 
 TEST(Search, RecordsAreReadAsQuestionsWithTheirGoldPassages) {
   const TemporaryDirectory directory;
-  write_file(
-      directory / "q.jsonl",
-      R"({"question": "Who lit the lamp?", "answers": ["Anna"], "passages": [{"title": "Lamp", "text": "The lamp was lit by Anna."}, "A door."], "gold": [0]}
-{"question": "What was shut?", "answers": ["the door"], "passages": ["A door was shut.", "A window was open."], "gold": [0, 1]}
-)");
+  write_file(directory / "q.jsonl",
+             R"({"question": "Who lit the lamp?", "answers": ["Anna"], "gold": [0],)"
+             R"( "passages": [{"title": "Lamp", "text": "The lamp was lit by Anna."}, "A door."]})"
+             "\n"
+             R"({"question": "What was shut?", "answers": ["the door"], "gold": [0, 1],)"
+             R"( "passages": ["A door was shut.", "A window was open."]})");
   const QuestionSet set = read_questions(directory / "q.jsonl");
   build_index(directory / "index", {}, nullptr, [&](IndexWriter& writer) {
     read_passages(set, [&](IndexedPassage passage) { writer.add(std::move(passage)); });

@@ -1,5 +1,5 @@
 // WordPiece ids beside those of the Hugging Face tokenizers package (tests/golden/bert/record.py).
-#include "text/tokenizer/wordpiece.h"
+#include "text/wordpiece.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

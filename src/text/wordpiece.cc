@@ -1,4 +1,4 @@
-#include "text/tokenizer/wordpiece.h"
+#include "text/wordpiece.h"
 
 #include <utf8proc.h>
 
