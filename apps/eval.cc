@@ -1,5 +1,6 @@
 // cepe eval: tasks whose answers are scored (docs/eval.md).
 #include "apps/commands.h"
+#include "apps/eval_retrieval_lm.h"
 #include "apps/eval_run.h"
 
 namespace cepe {
@@ -9,6 +10,7 @@ void add_eval_command(CLI::App& app) {
   command->require_subcommand(1);
   add_eval_recall_command(*command);
   add_eval_qa_command(*command);
+  add_eval_retrieval_lm_command(*command);
 }
 
 }  // namespace cepe
