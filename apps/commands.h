@@ -22,6 +22,7 @@ void add_convert_command(CLI::App& app);
 void add_export_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
 void add_report_command(CLI::App& app);
+void add_index_command(CLI::App& app);
 
 // The options that every command with a model shares.
 struct ModelOptions {

@@ -55,6 +55,7 @@ void add_commands(CLI::App& app) {
   cepe::add_export_command(app);
   cepe::add_bench_command(app);
   cepe::add_report_command(app);
+  cepe::add_index_command(app);
 }
 
 void run(CLI::App& app, int argc, char** argv) {

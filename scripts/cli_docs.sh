@@ -14,7 +14,7 @@ section() {
 # The commands of a command, each with its own after it.
 walk() {
   local command
-  for command in $("$cepe" "$@" --help | sed -n '/^Commands:/,$ s/^  \([a-z][a-z]*\) .*/\1/p'); do
+  for command in $("$cepe" "$@" --help | sed -n '/^Commands:/,$ s/^  \([a-z][a-z-]*\) .*/\1/p'); do
     section cepe "$@" "$command"
     walk "$@" "$command"
   done

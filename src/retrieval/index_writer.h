@@ -1,0 +1,85 @@
+// Changing an index of passages.
+//
+// What a writer does becomes visible with commit(), as a whole; a process that is killed before leaves the index as it
+// was. Vectors are appended behind the committed ones and synced to disk, then SQLite's commit makes rows, words and
+// the new count of slots visible at once. Bytes behind the committed slots belong to nobody and are cut off by the next
+// writer.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "retrieval/bert_encoder.h"
+#include "retrieval/index_description.h"
+#include "retrieval/passage_files.h"
+#include "retrieval/sqlite.h"
+
+namespace cepe {
+
+// Held as long as it lives, by one process at a time; a killed process holds it no more.
+class IndexLock {
+ public:
+  // Error where another process writes to the index.
+  explicit IndexLock(const std::filesystem::path& index);
+  ~IndexLock();
+  IndexLock(const IndexLock&) = delete;
+  IndexLock& operator=(const IndexLock&) = delete;
+
+ private:
+  int descriptor_ = -1;
+};
+
+struct IndexChanges {
+  int64_t added = 0, present = 0;  // present: passages of the same id, title and text were there before
+  int64_t removed = 0;
+};
+
+class IndexWriter {
+ public:
+  // encoder: null exactly where the index has none; it must outlive the writer.
+  // building: the index is not in its place yet. SQLite keeps no journal, and nothing is synced to disk.
+  IndexWriter(std::filesystem::path index, const BertEncoder* encoder, bool building = false);
+  ~IndexWriter();
+  IndexWriter(const IndexWriter&) = delete;
+  IndexWriter& operator=(const IndexWriter&) = delete;
+
+  // Passages are embedded and written kBatch at a time. Error where the id is another passage's.
+  void add(IndexedPassage passage);
+  // False where no passage has the id. Its slot stays taken until the index is compacted.
+  bool remove(const std::string& id);
+  // Slots without a passage go, from the vectors as well.
+  void compact();
+  // The index as it is now becomes visible; the writer ends.
+  IndexChanges commit();
+
+  static constexpr size_t kBatch = 1024;
+
+ private:
+  void flush();
+  void append_vectors(const std::vector<std::string>& texts);
+  int64_t copy_vectors();
+  void remove_other_generations() const;
+  void count_common_words();
+  bool is_present(const IndexedPassage& passage);
+
+  std::filesystem::path index_;
+  IndexLock lock_;
+  IndexDescription description_;
+  const BertEncoder* encoder_;
+  bool building_;
+  Database database_;
+  std::unique_ptr<Transaction> transaction_;
+  Statement find_, insert_, insert_words_, delete_, delete_words_, bury_;
+  int64_t slots_ = 0, generation_ = 0, old_generation_ = 0;
+  int vectors_ = -1;  // descriptor of the vectors' file
+  std::vector<IndexedPassage> waiting_;
+  IndexChanges changes_;
+};
+
+// Makes an empty index in a directory that exists and is empty.
+void make_empty_index(const std::filesystem::path& index, const IndexDescription& description);
+
+}  // namespace cepe
