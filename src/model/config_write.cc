@@ -1,6 +1,6 @@
 #include "base/error.h"
 #include "model/config.h"
-#include "model/masked_lm_config.h"
+#include "model/masked_lm/masked_lm_config.h"
 
 namespace cepe {
 

@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "model/cepe.h"
-#include "model/masked_lm.h"
+#include "model/masked_lm/masked_lm.h"
 
 namespace cepe {
 namespace {

@@ -1,5 +1,5 @@
 // Stage mlm: masks, the loss against what the published code recorded, runs, and what a warm-up takes from them.
-#include "model/masked_lm.h"
+#include "model/masked_lm/masked_lm.h"
 
 #include <ATen/ATen.h>
 

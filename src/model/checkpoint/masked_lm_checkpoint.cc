@@ -7,7 +7,7 @@
 #include "base/json_text.h"
 #include "io/hf_directory.h"
 #include "model/checkpoint/tensor_collection.h"
-#include "model/masked_lm_config.h"
+#include "model/masked_lm/masked_lm_config.h"
 
 namespace cepe {
 

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "model/checkpoint/checkpoint.h"
-#include "model/masked_lm.h"
+#include "model/masked_lm/masked_lm.h"
 
 namespace cepe {
 

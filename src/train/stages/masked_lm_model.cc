@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "model/checkpoint/masked_lm_checkpoint.h"
-#include "model/masked_lm_config.h"
+#include "model/masked_lm/masked_lm_config.h"
 #include "ops/trained_head.h"
 
 namespace cepe {

@@ -3,7 +3,7 @@
 
 #include <optional>
 
-#include "model/masked_lm.h"
+#include "model/masked_lm/masked_lm.h"
 #include "train/stages/trained_model.h"
 
 namespace cepe {

@@ -1,4 +1,4 @@
-#include "model/masked_lm.h"
+#include "model/masked_lm/masked_lm.h"
 
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
