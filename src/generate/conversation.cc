@@ -74,8 +74,9 @@ ConversationPrompt Conversation::prompt(const PromptBuilder& builder, const Conv
     else
       low = middle + 1;
   }
+  // Whoever puts a text before the question asks how long that is, and for less of it.
   require(
-      size(best) < room.window,
+      !text_before.empty() || size(best) < room.window,
       "{} {} tokens, which leaves no room for an answer in the decoder's window of {}: ask for less at once, or give "
       "the longer part as context",
       system_ ? "the question and the system message have" : "the question has", size(best), room.window);

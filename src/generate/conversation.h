@@ -56,9 +56,9 @@ class Conversation {
   // The tokens of the conversation up to the beginning of the answer that is due. Whole turns are left out, the oldest
   // first and as few as possible, until prompt and answer fit; the system message and the last question always stay.
   // Where these two alone leave less room than asked for, the answer has what is left. text_before: what stands before
-  // the last question for this answer alone (expand.h); it is not remembered. Costs a rendering of the template for a
-  // few guesses. Throws Error where no question waits and where the two leave no room at all;
-  // ChatTemplateError where the template refuses the messages.
+  // the last question for this answer alone (expand.h); it is not remembered, and where it does not fit the prompt is
+  // longer than the window. Costs a rendering of the template for a few guesses. Throws Error where no question waits
+  // and where the two leave no room at all; ChatTemplateError where the template refuses the messages.
   ConversationPrompt prompt(const PromptBuilder& builder, const ConversationRoom& room,
                             const std::string& text_before = {}) const;
   // The question that waits for its answer. Throws Error where none does.

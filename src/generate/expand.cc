@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <span>
 
 #include "base/error.h"
 #include "generate/context_mass.h"
@@ -34,6 +35,30 @@ std::string trimmed(const std::string& text) {
   constexpr const char* kBlank = " \t\r\n";
   const size_t first = text.find_first_not_of(kBlank);
   return first == std::string::npos ? "" : text.substr(first, text.find_last_not_of(kBlank) - first + 1);
+}
+
+// What has more tokens than a prompt may have is not tried as text.
+void drop_what_cannot_fit(const Context& context, int64_t room, std::vector<int64_t>& best) {
+  const auto fits = [&, sum = int64_t{0}](int64_t number) mutable {
+    sum += context.chunks[static_cast<size_t>(number)].length;
+    return sum <= room;
+  };
+  best.erase(std::find_if_not(best.begin(), best.end(), fits), best.end());
+}
+
+// Spells special tokens so that they are text wherever special tokens are parsed.
+std::string without_special_tokens(const Tokenizer& tokenizer, std::string text) {
+  for (;;) {
+    const std::vector<TokenId> parsed = tokenizer.encode(text);
+    if (parsed == tokenizer.encode(text, {.parse_special_tokens = false})) return text;
+    const auto special = std::find_if(parsed.begin(), parsed.end(), [&](TokenId id) {
+      return tokenizer.decode(std::span(&id, 1)).empty() && text.find(tokenizer.token_text(id)) != std::string::npos;
+    });
+    if (special == parsed.end()) return text;
+    const std::string spelling = tokenizer.token_text(*special);
+    for (size_t at = text.find(spelling); at != std::string::npos; at = text.find(spelling, at + 2))
+      text.insert(at + 1, " ");
+  }
 }
 
 // Whether a chunk goes on where the one before it ends.
@@ -70,7 +95,7 @@ ExpandBy expand_by_from_name(std::string_view name, std::string_view option) {
 }
 
 const Bm25Index& Expander::words_of(const std::shared_ptr<const Context>& context) {
-  if (indexed_ != context) {
+  if (indexed_.lock() != context) {
     words_ = {};
     for (const ContextChunk& chunk : context->chunks) words_.add(opened_.tokenizer->decode(chunk.tokens));
     indexed_ = context;
@@ -97,6 +122,7 @@ ExpandedPrompt Expander::expand(const std::shared_ptr<const Context>& context, c
   ExpandedPrompt plain{question.prompt(""), {}};
   if (options_.chunks == 0 || !context || context->tokens() == 0) return plain;
   std::vector<int64_t> best = best_chunks(context, question.words, plain.tokens);
+  drop_what_cannot_fit(*context, question.room, best);
   for (; !best.empty(); best.pop_back()) {
     std::vector<int64_t> chunks = best;
     std::sort(chunks.begin(), chunks.end());
@@ -124,7 +150,7 @@ std::string text_of_chunks(const Tokenizer& tokenizer, const Context& context, s
     before = &chunk;
   }
   end_run();
-  return text;
+  return without_special_tokens(tokenizer, std::move(text));
 }
 
 std::string with_text_before(const std::string& text, const std::string& message) {

@@ -72,11 +72,13 @@ class Expander {
 
   const OpenedModel& opened_;
   const ExpandOptions options_;
-  std::shared_ptr<const Context> indexed_;  // what words_ is of
+  std::weak_ptr<const Context> indexed_;  // what words_ is of; its memory is its owners' to free
   Bm25Index words_;
 };
 
 // The text of chunks in the order of the context: neighbours of one document run on, between others is an empty line.
+// The names of special tokens in it get a space after their first character ("< |im_end|>"): a prompt's are parsed, and
+// a document must not end the user's message.
 std::string text_of_chunks(const Tokenizer& tokenizer, const Context& context, std::span<const int64_t> chunks);
 
 // The message with the text before it; the message alone where there is no text.

@@ -117,6 +117,13 @@ TEST_F(ChatCommand, ReadsChunksAgain) {
   const CommandResult result = chat("published", "Who sailed the boats?\nElephants?\n", with(more, {"--expand", "1"}));
   EXPECT_EQ(result.out, first + "\n" + second + "\n") << result.err;
   EXPECT_TRUE(has(result.err, "(read again as text: " + two + ", tokens 0 to ")) << result.err;
+
+  // More chunks than the window holds: fewer are read.
+  const CommandResult many =
+      chat("published", "Who stood on the hill?\n", {"--context", one, two, "--window", "256", "--expand", "16"});
+  EXPECT_EQ(many.status, 0) << many.err;
+  EXPECT_FALSE(has(many.err, "leaves no room")) << many.err;
+  EXPECT_TRUE(has(many.err, "(read again as text: " + one)) << many.err;
 }
 
 TEST_F(ChatCommand, SavesAndLoads) {
