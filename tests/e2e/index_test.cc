@@ -102,6 +102,26 @@ TEST_F(IndexCommand, FindsForAFileOfQuestionsWhatEvalQaReads) {
   EXPECT_THAT(answered.out, HasSubstr("found, EM"));
 }
 
+TEST_F(IndexCommand, PassagesAreFoundForWindowsOfAText) {
+  ASSERT_EQ(build().status, 0);
+  std::string text;
+  for (int i = 0; i < 40; ++i) text += fmt::format("The ferry left the harbour on day {} of its year. ", i);
+  std::vector<std::string> command{"eval", "retrieval-lm", "--model", golden("published"), "--index", path("index")};
+  for (const char* word : {"--decoder-tokens", "64", "--query-tokens", "32", "--passage-tokens", "16", "--passages",
+                           "0,2", "--windows", "2", "--stride", "64", "--device", "cpu"}) {
+    command.push_back(word);
+  }
+  command.insert(command.end(), {"--data", directory_.write("text.txt", text), "--out", path("lm")});
+  const CommandResult scored = run_cepe(command);
+  ASSERT_EQ(scored.status, 0) << scored.err;
+  for (const char* row : {"| cepe | 0 | ", "| cepe | 2 | ", "| other | 2 | ", "| replug | 2 | ", "| prompt | 2 | "}) {
+    EXPECT_THAT(scored.out, HasSubstr(row));
+  }
+  const json results = json::parse(read_file(path("lm/results.json")));
+  EXPECT_EQ(results["windows"], 2);
+  EXPECT_EQ(results["windows_with_fewer_passages"], 0);
+}
+
 TEST_F(IndexCommand, RefusesInOneSentence) {
   ASSERT_EQ(build().status, 0);
   const std::string bad = directory_.write("bad.jsonl", "{\"text\": \"a\"}\n{\"title\": \"b\"}\n");
