@@ -100,23 +100,32 @@ std::vector<NamedReader> readers_of(const LmCommand& given, const OpenedModel& o
   return readers;
 }
 
-// Which contexts a baseline leaves out, and why.
-std::vector<std::string> left_out(const std::vector<NamedReader>& readers, const std::vector<int64_t>& contexts) {
-  std::vector<std::string> notes;
+// Contexts that readers leave out for one reason.
+struct LeftOut {
+  std::string tokens, reason, readers;
+};
+
+std::vector<std::string> left_out_notes(const std::vector<NamedReader>& readers, const std::vector<int64_t>& contexts) {
+  std::vector<LeftOut> all;
   for (const NamedReader& named : readers) {
-    std::vector<std::pair<std::string, std::string>> reasons;  // with the contexts, in order
+    std::vector<LeftOut> own;
     for (const int64_t n : contexts) {
       const std::string reason = named.reader->why_not(n), tokens = format_count(static_cast<uint64_t>(n));
       if (n == 0 || reason.empty()) continue;
-      if (!reasons.empty() && reasons.back().first == reason) {
-        reasons.back().second += ", " + tokens;
-      } else {
-        reasons.emplace_back(reason, tokens);
-      }
+      const bool goes_on = !own.empty() && own.back().reason == reason;
+      if (goes_on) own.back().tokens += " and " + tokens;
+      if (!goes_on) own.push_back({tokens, reason, named.name});
     }
-    for (const auto& [reason, tokens] : reasons) {
-      notes.push_back(fmt::format("{} leaves out contexts of {} tokens: {}.", named.name, tokens, reason));
+    for (const LeftOut& one : own) {
+      const auto same = [&](const LeftOut& other) { return other.tokens == one.tokens && other.reason == one.reason; };
+      const auto known = std::find_if(all.begin(), all.end(), same);
+      if (known != all.end()) known->readers += ", " + one.readers;
+      if (known == all.end()) all.push_back(one);
     }
+  }
+  std::vector<std::string> notes;
+  for (const LeftOut& one : all) {
+    notes.push_back(fmt::format("Contexts of {} tokens are left out for {}: {}.", one.tokens, one.readers, one.reason));
   }
   return notes;
 }
@@ -186,7 +195,9 @@ void run_lm_command(LmCommand& given) {
                        .progress = progress_bar("scoring")};
   options.configuration.update(settings(given, others));
   LmRun run = run_lm(scoring, text.documents, options);
-  for (std::string& note : left_out(readers, given.options.context_tokens)) run.scores.notes.push_back(std::move(note));
+  for (std::string& note : left_out_notes(readers, given.options.context_tokens)) {
+    run.scores.notes.push_back(std::move(note));
+  }
   write_report(given, opened, run, options.configuration);
 }
 

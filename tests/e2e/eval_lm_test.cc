@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -34,26 +35,12 @@ class EvalLm : public testing::Test {
  protected:
   std::vector<std::string> lm(const std::string& out, const std::vector<std::string>& more,
                               const std::string& model = golden("published")) const {
-    std::vector<std::string> arguments = {"eval",
-                                          "lm",
-                                          "--model",
-                                          model,
-                                          "--data",
-                                          text_,
-                                          "--out",
-                                          path(out),
-                                          "--decoder-tokens",
-                                          "64",
-                                          "--scored-tokens",
-                                          "16",
-                                          "--limit",
-                                          "6",
-                                          "--stride",
-                                          "16",
-                                          "--device",
-                                          "cpu",
-                                          "--context-tokens",
-                                          "32,128"};
+    std::vector<std::string> arguments = {"eval", "lm", "--model", model, "--data", text_, "--out", path(out)};
+    const std::vector<std::string> sizes = {"--decoder-tokens", "64", "--scored-tokens", "16", "--limit", "6",
+                                            "--stride",         "16", "--device",        "cpu"};
+    arguments.insert(arguments.end(), sizes.begin(), sizes.end());
+    const bool own = std::find(more.begin(), more.end(), "--context-tokens") != more.end();
+    if (!own) arguments.insert(arguments.end(), {"--context-tokens", "32,128"});
     arguments.insert(arguments.end(), more.begin(), more.end());
     return arguments;
   }
@@ -83,8 +70,10 @@ TEST_F(EvalLm, EveryReaderScoresTheSameTokens) {
   EXPECT_EQ(read_file(path("out") + "/table.md"), result.out);
   EXPECT_THAT(result.out, HasSubstr("the last 16 of 64 decoder tokens, tales: 6 windows in 6 documents"));
   EXPECT_THAT(result.out, HasSubstr("| yarn: other document | 128 | 6 | 6 |"));
-  EXPECT_THAT(result.out, HasSubstr("full leaves out contexts of 128 tokens: beside the decoder's 64 they do not fit"));
-  EXPECT_THAT(result.out, HasSubstr("yarn leaves out contexts of 32 tokens: beside the decoder's 64 they fit"));
+  EXPECT_THAT(result.out, HasSubstr("Contexts of 128 tokens are left out for full, model:"));
+  EXPECT_THAT(
+      result.out,
+      HasSubstr("Contexts of 32 tokens are left out for pi, ntk, dynamic, yarn: beside the decoder's 64 they fit"));
   EXPECT_THAT(read_file(path("out") + "/plot.svg"), HasSubstr(">streaming</text>"));
 
   const json record = results("out");
@@ -193,7 +182,7 @@ TEST_F(EvalLm, OptionsWithoutSenseAreRefused) {
 TEST_F(EvalLm, APlainDecoderHasItsBaselines) {
   const CommandResult result = run_cepe(lm("out", {"--baseline", "plain,full,yarn"}, golden("plain")));
   ASSERT_EQ(result.status, 0) << result.err;
-  EXPECT_THAT(result.out, HasSubstr("cepe leaves out contexts of 32, 128 tokens: the model has no encoder."));
+  EXPECT_THAT(result.out, HasSubstr("Contexts of 32 and 128 tokens are left out for cepe: the model has no encoder."));
   EXPECT_EQ(perplexities(results("out")).size(), 3u);
 }
 
