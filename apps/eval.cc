@@ -1,14 +1,16 @@
-// cepe eval: tasks whose answers are scored (docs/eval.md).
+// cepe eval: what a model makes of long inputs (docs/eval.md).
 #include "apps/commands.h"
 #include "apps/eval_run.h"
 
 namespace cepe {
 
 void add_eval_command(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("eval", "Score a model's answers to the examples of a task");
+  CLI::App* command =
+      app.add_subcommand("eval", "Measure a model on a task: recall, questions, long-context language modelling");
   command->require_subcommand(1);
   add_eval_recall_command(*command);
   add_eval_qa_command(*command);
+  add_eval_lm_command(*command);
 }
 
 }  // namespace cepe

@@ -6,7 +6,6 @@
 #include "apps/options.h"
 #include "apps/output.h"
 #include "base/error.h"
-#include "base/file.h"
 #include "eval/question_report.h"
 #include "tasks/questions/question_files.h"
 #include "tasks/questions/question_tasks.h"
@@ -91,14 +90,10 @@ std::vector<std::shared_ptr<const QuestionSet>> read_sets(const QaCommand& given
 // All that the answers depend on besides the model.
 nlohmann::json settings(const QaCommand& given) {
   const QuestionTaskOptions& options = given.options;
-  nlohmann::json data = nlohmann::json::array();
-  for (const std::string& file : given.data) {
-    data.push_back({{"path", recorded_path(file)}, {"sha256", sha256_file(file)}});
-  }
   std::vector<std::string> readers;
   for (const PassageReader reader : options.gold_readers) readers.emplace_back(passage_reader_name(reader));
   return {{"command", "eval qa"},
-          {"data", data},
+          {"data", recorded_files(given.data)},
           {"data_form", given.data_form},
           {"decoder_passages", options.decoder_passages},
           {"encoder_passages", options.encoder_passages},
@@ -121,8 +116,8 @@ void write_report(const QaCommand& given, const TaskRun& run, const TaskRunOptio
   nlohmann::json results = nlohmann::json::array(), by_answerable = nlohmann::json::array();
   for (const Result& result : report.results) results.push_back(to_json(result));
   for (const Result& result : report.by_answerable) by_answerable.push_back(to_json(result));
-  write_eval_results(given.run, run, options, question_table(report),
-                     {{"results", results}, {"by_answerable", by_answerable}});
+  write_eval_results(given.run, {run.examples.size(), run.resumed, run.cost}, options.configuration,
+                     question_table(report), {{"results", results}, {"by_answerable", by_answerable}});
 }
 
 void run_qa(QaCommand& given) {

@@ -1,5 +1,4 @@
 // cepe eval recall: what a model finds again in a long text (docs/eval.md).
-#include <charconv>
 #include <memory>
 
 #include "apps/eval_run.h"
@@ -20,18 +19,6 @@ struct RecallCommand {
   RecallOptions options;
 };
 
-// "4096", "4k" or "1M": multiples of 1,024.
-int64_t read_length(const std::string& text) {
-  int64_t number = 0, unit = 1;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  const std::string_view suffix(end, static_cast<size_t>(text.data() + text.size() - end));
-  if (suffix == "k" || suffix == "K") unit = 1024;
-  if (suffix == "M" || suffix == "m") unit = 1024 * 1024;
-  require(error == std::errc() && (suffix.empty() || unit > 1) && number >= 1 && number <= int64_t{1} << 32,
-          "--lengths: expected tokens such as 4096, 4k or 1M, found \"{}\"", text);
-  return number * unit;
-}
-
 void read_options(RecallCommand& given) {
   const std::vector<std::string>& names = recall_task_names();
   for (const std::string& task : given.tasks) {
@@ -40,7 +27,10 @@ void read_options(RecallCommand& given) {
   }
   given.options.tasks = given.tasks;
   given.options.lengths.clear();
-  for (const std::string& length : given.lengths) given.options.lengths.push_back(read_length(length));
+  for (const std::string& length : given.lengths) {
+    given.options.lengths.push_back(read_token_count(length, "--lengths"));
+    require(given.options.lengths.back() >= 1, "--lengths: expected 1 or more, found {}", length);
+  }
   given.options.placements.clear();
   for (const std::string& placement : given.placements) {
     given.options.placements.push_back(placement_from_name(placement, "--placement"));
@@ -65,7 +55,8 @@ void write_report(const RecallCommand& given, const TaskRun& run, const TaskRunO
   nlohmann::json results = nlohmann::json::array(), at_depths = nlohmann::json::array();
   for (const Result& result : report.results) results.push_back(to_json(result));
   for (const Result& result : report.at_depths) at_depths.push_back(to_json(result));
-  write_eval_results(given.run, run, options, recall_table(report), {{"results", results}, {"at_depths", at_depths}});
+  write_eval_results(given.run, {run.examples.size(), run.resumed, run.cost}, options.configuration,
+                     recall_table(report), {{"results", results}, {"at_depths", at_depths}});
 }
 
 void run_recall(RecallCommand& given) {

@@ -1,5 +1,7 @@
 #include "apps/eval_run.h"
 
+#include <charconv>
+
 #include "apps/output.h"
 #include "base/error.h"
 #include "base/file.h"
@@ -30,6 +32,36 @@ nlohmann::json recorded_path(const std::string& path) {
   return std::filesystem::absolute(path).lexically_normal().string();
 }
 
+nlohmann::json recorded_files(const std::vector<std::string>& files) {
+  nlohmann::json recorded = nlohmann::json::array();
+  for (const std::string& file : files) {
+    recorded.push_back({{"path", recorded_path(file)}, {"sha256", sha256_file(file)}});
+  }
+  return recorded;
+}
+
+int64_t read_token_count(const std::string& text, const std::string& option) {
+  int64_t number = 0, unit = 1;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const std::string_view suffix(end, static_cast<size_t>(text.data() + text.size() - end));
+  if (suffix == "k" || suffix == "K") unit = 1024;
+  if (suffix == "M" || suffix == "m") unit = 1024 * 1024;
+  require(error == std::errc() && (suffix.empty() || unit > 1) && number >= 0 && number <= int64_t{1} << 32,
+          "{}: expected tokens such as 4096, 4k or 1M, found \"{}\"", option, text);
+  return number * unit;
+}
+
+nlohmann::json model_configuration(const EvalOptions& options, const OpenedModel& opened) {
+  return {{"version", CEPE_VERSION},
+          {"model", recorded_path(opened.path.string())},
+          {"model_sha256", hash_weights(opened.path)},
+          {"base_sha256", opened.base_sha256},
+          {"device", opened.model.device().is_cpu() ? "cpu" : "cuda"},
+          {"dtype", dtype_name(opened.model.dtype())},
+          {"weights", options.model.weights},
+          {"window", decoder_window(opened.model.config.decoder)}};
+}
+
 TaskRunOptions eval_run_options(const EvalOptions& options, const OpenedModel& opened,
                                 const nlohmann::json& own_settings) {
   require(options.batch >= 0, "--batch: expected 1 or more, or 0, found {}", options.batch);
@@ -37,35 +69,28 @@ TaskRunOptions eval_run_options(const EvalOptions& options, const OpenedModel& o
                      .form = prompt_form_from_name(options.form, "--form"),
                      .progress = progress_bar("answering")};
   run.batch = options.batch > 0 ? options.batch : opened.model.device().is_cpu() ? 4 : 16;
-  run.configuration = {{"version", CEPE_VERSION},
-                       {"model", recorded_path(opened.path.string())},
-                       {"model_sha256", hash_weights(opened.path)},
-                       {"base_sha256", opened.base_sha256},
-                       {"device", opened.model.device().is_cpu() ? "cpu" : "cuda"},
-                       {"dtype", dtype_name(opened.model.dtype())},
-                       {"weights", options.model.weights},
-                       {"window", decoder_window(opened.model.config.decoder)},
-                       {"form", options.form},
-                       {"batch", run.batch}};
+  run.configuration = model_configuration(options, opened);
+  run.configuration.update({{"form", options.form}, {"batch", run.batch}});
   run.configuration.update(own_settings);
   return run;
 }
 
-void write_eval_results(const EvalOptions& options, const TaskRun& run, const TaskRunOptions& run_options,
+void write_eval_results(const EvalOptions& options, const EvalTotals& totals, const nlohmann::json& configuration,
                         const std::string& table, const nlohmann::json& own) {
-  nlohmann::json results = {{"configuration", run_options.configuration},
-                            {"examples", run.examples.size()},
-                            {"resumed", run.resumed},
-                            {"seconds", run.cost.seconds},
-                            {"peak_memory_bytes", run.cost.peak_bytes}};
+  nlohmann::json results = {{"configuration", configuration},
+                            {"examples", totals.examples},
+                            {"resumed", totals.resumed},
+                            {"seconds", totals.cost.seconds},
+                            {"peak_memory_bytes", totals.cost.peak_bytes}};
   results.update(own);
-  write_file(run_options.directory / "table.md", table);
-  write_file(run_options.directory / "results.json", json_text(results, 2) + "\n");
+  const std::filesystem::path directory = options.out;
+  write_file(directory / "table.md", table);
+  write_file(directory / "results.json", json_text(results, 2) + "\n");
   print(printable_lines(table));
   tell(fmt::format(
       "{} examples, {} of them from an earlier run; {:.1f} s, {}; samples.jsonl, results.json, table.md and "
       "plots are in {}",
-      run.examples.size(), run.resumed, run.cost.seconds, format_bytes(run.cost.peak_bytes), options.out));
+      totals.examples, totals.resumed, totals.cost.seconds, format_bytes(totals.cost.peak_bytes), options.out));
 }
 
 }  // namespace cepe

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "apps/commands.h"
 #include "eval/task_run.h"
@@ -13,6 +14,7 @@ namespace cepe {
 // Each in a file of its own, apps/eval_<command>.cc.
 void add_eval_recall_command(CLI::App& eval);
 void add_eval_qa_command(CLI::App& eval);
+void add_eval_lm_command(CLI::App& eval);
 
 struct EvalOptions {
   ModelOptions model;
@@ -24,16 +26,27 @@ void add_eval_model_options(CLI::App& command, EvalOptions& options);
 // Adds --form and --batch.
 void add_eval_run_options(CLI::App& command, EvalOptions& options);
 
+// What run.json holds of any evaluation: the version, the model and how it computes.
+nlohmann::json model_configuration(const EvalOptions& options, const OpenedModel& opened);
 // The model as --model names it, and how run_tasks() is to go; the configuration is what the answers depend on, with
 // the command's own settings added.
 TaskRunOptions eval_run_options(const EvalOptions& options, const OpenedModel& opened,
                                 const nlohmann::json& own_settings);
-// A path as it is recorded; null where it is empty.
+// A path as it is recorded; null where it is empty. Files with their SHA-256.
 nlohmann::json recorded_path(const std::string& path);
+nlohmann::json recorded_files(const std::vector<std::string>& files);
+// "4096", "4k" or "1M": multiples of 1,024. Error naming the option.
+int64_t read_token_count(const std::string& text, const std::string& option);
 
+// Of all examples, those of an earlier run included.
+struct EvalTotals {
+  size_t examples = 0;
+  int64_t resumed = 0;
+  Cost cost;
+};
 // Writes results.json (with `own`, the command's results, added to what all have) and table.md, prints the table and
 // says what there is.
-void write_eval_results(const EvalOptions& options, const TaskRun& run, const TaskRunOptions& run_options,
+void write_eval_results(const EvalOptions& options, const EvalTotals& totals, const nlohmann::json& configuration,
                         const std::string& table, const nlohmann::json& own);
 
 }  // namespace cepe

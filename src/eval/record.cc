@@ -18,20 +18,17 @@ const char* control_label(Control control) {
     case Control::other_document: return "other document";
     case Control::same_source: return "same source";
     case Control::shuffled: return "own, shuffled";
-    case Control::full_window: return "full attention: own";
-    case Control::full_window_other: return "full attention: other document";
-    case Control::full_window_same_source: return "full attention: same source";
   }
   return "";
 }
+
+const Reading kOwn{kCepeReader, Control::own}, kFullWindow{kFullReader, Control::own};
 
 nlohmann::json number_or_null(const std::optional<double>& value) {
   return value && std::isfinite(*value) ? nlohmann::json(*value) : nlohmann::json(nullptr);
 }
 
 std::string tokens_text(int64_t count) { return format_count(static_cast<uint64_t>(count)); }
-
-std::string perplexity_text(double value) { return fmt::format("{:.{}f}", value, value < 10 ? 3 : 2); }
 
 std::vector<std::string> domains_of(const Rows& rows) {
   std::vector<std::string> domains;
@@ -42,29 +39,30 @@ std::vector<std::string> domains_of(const Rows& rows) {
   return domains;
 }
 
-std::vector<const PerplexityRow*> select(const Rows& rows, const std::string& domain, Control control) {
+std::vector<const PerplexityRow*> select(const Rows& rows, const std::string& domain, const Reading& reading) {
   std::vector<const PerplexityRow*> selected;
   for (const auto& row : rows) {
-    if (row.scored.domain == domain && row.scored.control == control) selected.push_back(&row);
+    if (row.scored.domain == domain && row.scored.reading == reading) selected.push_back(&row);
   }
   return selected;
 }
 
-const PerplexityRow* find(const Rows& rows, const std::string& domain, Control control, int64_t context) {
-  for (const PerplexityRow* row : select(rows, domain, control)) {
+const PerplexityRow* find(const Rows& rows, const std::string& domain, const Reading& reading, int64_t context) {
+  for (const PerplexityRow* row : select(rows, domain, reading)) {
     if (row->scored.context_tokens == context) return row;
   }
   return nullptr;
 }
 
 // The row with the longest context, which has one.
-const PerplexityRow* longest(const Rows& rows, const std::string& domain, Control control) {
-  const auto selected = select(rows, domain, control);
+const PerplexityRow* longest(const Rows& rows, const std::string& domain, const Reading& reading) {
+  const auto selected = select(rows, domain, reading);
   return selected.empty() || selected.back()->scored.context_tokens == 0 ? nullptr : selected.back();
 }
 
-bool any_row(const Rows& rows, Control control) {
-  return std::any_of(rows.begin(), rows.end(), [&](const PerplexityRow& row) { return row.scored.control == control; });
+template <typename Holds>
+bool any_reading(const Rows& rows, Holds holds) {
+  return std::any_of(rows.begin(), rows.end(), [&](const PerplexityRow& row) { return holds(row.scored.reading); });
 }
 
 // How cepe's row and full attention's, over as many context tokens, gain over a control.
@@ -72,25 +70,12 @@ struct GainKind {
   const char* label;
   std::optional<Estimate> PerplexityRow::* gain;
   std::optional<Estimate> PerplexityRow::* difference;
-  Control encoded, full_window;
+  Control control;
 };
 constexpr GainKind kGains[] = {
-    {"other document", &PerplexityRow::reading_gain, &PerplexityRow::reading_gain_difference, Control::other_document,
-     Control::full_window_other},
-    {"same source", &PerplexityRow::same_source_gain, &PerplexityRow::same_source_gain_difference, Control::same_source,
-     Control::full_window_same_source}};
-
-// "3.5 %", or "3.5 % +- 0.4"
-std::string gain_text(const Estimate& gain) {
-  std::string text = fmt::format("{:.1f} %", gain.value * 100);
-  if (gain.half_width) text += fmt::format(" +- {:.1f}", *gain.half_width * 100);
-  return text;
-}
-
-std::string change_text(const std::optional<Estimate>& change) {
-  if (!change) return "-";
-  return format_change(change->value, change->half_width);
-}
+    {"other document", &PerplexityRow::reading_gain, &PerplexityRow::reading_gain_difference, Control::other_document},
+    {"same source", &PerplexityRow::same_source_gain, &PerplexityRow::same_source_gain_difference,
+     Control::same_source}};
 
 std::string counted(size_t count, const char* what) {
   return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s");
@@ -98,7 +83,7 @@ std::string counted(size_t count, const char* what) {
 
 std::string change_sentence(const PerplexityRecord& record, const PerplexityRow& row, const PerplexityRow* without) {
   std::string text;
-  const bool window = row.scored.control == Control::full_window;
+  const bool window = row.scored.reading == kFullWindow;
   if (without && row.change) {
     text = fmt::format(
         "With {} tokens of context {}, perplexity {} from {} to {} ({})", tokens_text(row.scored.context_tokens),
@@ -133,15 +118,15 @@ std::string gain_sentences(const PerplexityRow& row) {
 
 // Full attention's gains over the longest context that fits its window, beside cepe's over as many tokens.
 std::string full_attention_sentences(const Rows& rows, const std::string& domain) {
-  const PerplexityRow* full = longest(rows, domain, Control::full_window);
+  const PerplexityRow* full = longest(rows, domain, kFullWindow);
   if (!full) return {};
-  const PerplexityRow* own = find(rows, domain, Control::own, full->scored.context_tokens);
+  const PerplexityRow* own = find(rows, domain, kOwn, full->scored.context_tokens);
   std::string text;
   for (const GainKind& kind : kGains) {
     const std::optional<Estimate>& gain = full->*kind.gain;
     if (!gain) continue;
     text += fmt::format("{} {} over another document of the {}", text.empty() ? "" : ";", gain_text(*gain),
-                        kind.encoded == Control::same_source ? "same source" : "domain");
+                        kind.control == Control::same_source ? "same source" : "domain");
     if (own && own->*kind.gain) text += fmt::format(" (cepe: {})", gain_text(*(own->*kind.gain)));
   }
   if (text.empty()) return {};
@@ -157,12 +142,11 @@ void add_gain_rows(const PerplexityRecord& record, const std::string& domain, bo
     if (row.scored.domain == domain) contexts.insert(row.scored.context_tokens);
   }
   for (const int64_t n : contexts) {
-    const PerplexityRow *own = find(record.rows, domain, Control::own, n),
-                        *full = find(record.rows, domain, Control::full_window, n);
+    const PerplexityRow *own = find(record.rows, domain, kOwn, n), *full = find(record.rows, domain, kFullWindow, n);
     for (const GainKind& kind : kGains) {
       const bool ours = own && own->*kind.gain, theirs = full && full->*kind.gain;
       if (!ours && !theirs) continue;
-      const PerplexityRow* control = find(record.rows, domain, ours ? kind.encoded : kind.full_window, n);
+      const PerplexityRow* control = find(record.rows, domain, {ours ? kCepeReader : kFullReader, kind.control}, n);
       std::vector<std::string> cells{kind.label,
                                      tokens_text(n),
                                      std::to_string(control->scored.nll.size()),
@@ -189,29 +173,14 @@ std::string gain_table(const PerplexityRecord& record, const std::vector<std::st
   return table.str();
 }
 
-// What the signs in the tables mean.
-std::string legend_of(const PerplexityRecord& record, const std::string& tables) {
-  std::string text;
-  if (tables.find("+-") != std::string::npos) {
-    text = fmt::format(
-        "+- is half of the {:.0f} % interval, Student's t over documents; fewer than {} documents have none.\n",
-        kIntervalLevel * 100, kLeastClusters);
-  } else if (tables.find('%') != std::string::npos) {
-    text = fmt::format("Fewer than {} documents give no error bars.\n", kLeastClusters);
-  }
-  if (any_row(record.rows, Control::full_window)) {
-    text += "Full attention is the frozen, untrained decoder with the same context in its own window.\n";
-  }
-  return text;
-}
-
 // One line of the plot; it starts at the row without context, which all share.
-PlotSeries make_series(const PerplexityRecord& record, const std::string& domain, Control control, bool as_change) {
+PlotSeries make_series(const PerplexityRecord& record, const std::string& domain, const Reading& reading,
+                       bool as_change) {
   PlotSeries series;
-  auto rows = select(record.rows, domain, control);
+  auto rows = select(record.rows, domain, reading);
   if (rows.empty()) return series;
-  const PerplexityRow* without = find(record.rows, domain, Control::own, 0);
-  if (without && control != Control::own) rows.insert(rows.begin(), without);
+  const PerplexityRow* without = find(record.rows, domain, kOwn, 0);
+  if (without && reading != kOwn) rows.insert(rows.begin(), without);
   for (const PerplexityRow* row : rows) {
     const Estimate change = row->change.value_or(Estimate{});
     series.x.push_back(static_cast<double>(row->scored.context_tokens));
@@ -222,24 +191,38 @@ PlotSeries make_series(const PerplexityRecord& record, const std::string& domain
   return series;
 }
 
-std::string series_label(const PerplexityRecord& record, const std::string& domain, Control control) {
-  if (control == Control::own) return "own text through the encoder";
-  if (control == Control::full_window) {
-    const PerplexityRow* full = longest(record.rows, domain, control);
+std::string series_label(const PerplexityRecord& record, const std::string& domain, const Reading& reading) {
+  if (reading == kOwn) return "own text through the encoder";
+  if (reading.reader == kFullReader) {
+    const PerplexityRow* full = longest(record.rows, domain, reading);
     std::string text = "full attention (the frozen, untrained decoder)", gains;
     for (const GainKind& kind : kGains) {  // short: the legend is one line of the plot's width
-      const char* over = kind.encoded == Control::same_source ? "source" : "domain";
+      const char* over = kind.control == Control::same_source ? "source" : "domain";
       if (!full || !(full->*kind.gain)) continue;
       gains += fmt::format("{}{} ({})", gains.empty() ? ": gains " : ", ", gain_text(*(full->*kind.gain)), over);
     }
     return text + gains;
   }
-  const GainKind& kind = kGains[control == Control::same_source ? 1 : 0];
-  const PerplexityRow* own = longest(record.rows, domain, Control::own);
-  std::string text = control == Control::same_source ? "another document of the same source through the encoder"
-                                                     : "another document through the encoder";
+  if (reading.reader != kCepeReader) return reading.reader;
+  const GainKind& kind = kGains[reading.control == Control::same_source ? 1 : 0];
+  const PerplexityRow* own = longest(record.rows, domain, kOwn);
+  std::string text = reading.control == Control::same_source ? "another document of the same source through the encoder"
+                                                             : "another document through the encoder";
   if (own && own->*kind.gain) text += fmt::format(": own text gains {}", gain_text(*(own->*kind.gain)));
   return text;
+}
+
+// The lines of a domain's plot: the encoder's own text and controls, and the own text of every other reader.
+std::vector<Reading> drawn_readings(const PerplexityRecord& record, const std::string& domain) {
+  std::vector<Reading> readings;
+  for (const PerplexityRow& row : record.rows) {
+    const Reading& reading = row.scored.reading;
+    const bool control =
+        reading.control == Control::shuffled || (reading.reader != kCepeReader && reading.control != Control::own);
+    if (row.scored.domain != domain || control) continue;
+    if (std::find(readings.begin(), readings.end(), reading) == readings.end()) readings.push_back(reading);
+  }
+  return readings;
 }
 
 nlohmann::json place_json(const std::optional<ControlPlace>& place) {
@@ -252,11 +235,12 @@ nlohmann::json windows_json(const PerplexityRecord& record) {
   for (const ScoredWindow& window : record.windows) {
     nlohmann::json& one = windows.emplace_back(
         nlohmann::json{{"domain", window.domain}, {"document", window.document}, {"start", window.start}});
-    const auto add = [&](const char* name, const std::optional<ControlPlace>& place, Control encoded, Control full) {
-      if (any_row(record.rows, encoded) || any_row(record.rows, full)) one[name] = place_json(place);
+    const auto add = [&](const char* name, const std::optional<ControlPlace>& place, Control control) {
+      const auto has = [&](const Reading& reading) { return reading.control == control; };
+      if (any_reading(record.rows, has)) one[name] = place_json(place);
     };
-    add("other_document", window.other, Control::other_document, Control::full_window_other);
-    add("same_source", window.same_source, Control::same_source, Control::full_window_same_source);
+    add("other_document", window.other, Control::other_document);
+    add("same_source", window.same_source, Control::same_source);
   }
   return windows;
 }
@@ -276,11 +260,49 @@ const char* control_name(Control control) {
     case Control::other_document: return "other-document";
     case Control::same_source: return "same-source";
     case Control::shuffled: return "shuffled";
-    case Control::full_window: return "full-window";
-    case Control::full_window_other: return "full-window-other-document";
-    case Control::full_window_same_source: return "full-window-same-source";
   }
   return "";
+}
+
+std::string reading_name(const Reading& reading) {
+  const std::string control = control_name(reading.control);
+  if (reading.reader == kCepeReader) return control;
+  const std::string reader = reading.reader == kFullReader ? "full-window" : reading.reader;
+  return reading.control == Control::own ? reader : reader + "-" + control;
+}
+
+std::string reading_label(const Reading& reading) {
+  if (reading.reader == kCepeReader) return control_label(reading.control);
+  const std::string reader = reading.reader == kFullReader ? "full attention" : reading.reader;
+  return reader + ": " + control_label(reading.control);
+}
+
+std::string perplexity_text(double value) { return fmt::format("{:.{}f}", value, value < 10 ? 3 : 2); }
+
+std::string gain_text(const Estimate& gain) {
+  std::string text = fmt::format("{:.1f} %", gain.value * 100);
+  if (gain.half_width) text += fmt::format(" +- {:.1f}", *gain.half_width * 100);
+  return text;
+}
+
+std::string change_text(const std::optional<Estimate>& change) {
+  if (!change) return "-";
+  return format_change(change->value, change->half_width);
+}
+
+std::string legend_of(const PerplexityRecord& record, const std::string& tables) {
+  std::string text;
+  if (tables.find("+-") != std::string::npos) {
+    text = fmt::format(
+        "+- is half of the {:.0f} % interval, Student's t over documents; fewer than {} documents have none.\n",
+        kIntervalLevel * 100, kLeastClusters);
+  } else if (tables.find('%') != std::string::npos) {
+    text = fmt::format("Fewer than {} documents give no error bars.\n", kLeastClusters);
+  }
+  if (any_reading(record.rows, [](const Reading& reading) { return reading == kFullWindow; })) {
+    text += "Full attention is the frozen, untrained decoder with the same context in its own window.\n";
+  }
+  return text;
 }
 
 nlohmann::json to_json(const PerplexityRecord& record) {
@@ -289,7 +311,7 @@ nlohmann::json to_json(const PerplexityRecord& record) {
     const ScoredRow& scored = row.scored;
     nlohmann::json& one = rows.emplace_back(nlohmann::json{{"domain", scored.domain},
                                                            {"context_tokens", scored.context_tokens},
-                                                           {"control", control_name(scored.control)},
+                                                           {"control", reading_name(scored.reading)},
                                                            {"spans", scored.nll.size()},
                                                            {"documents", row.documents},
                                                            {"perplexity", number_or_null(row.perplexity)},
@@ -315,14 +337,15 @@ nlohmann::json to_json(const PerplexityRecord& record) {
 
 std::string to_table(const PerplexityRecord& record) {
   const auto domains = domains_of(record.rows);
-  const bool several = domains.size() > 1, paired = any_row(record.rows, Control::full_window);
+  const bool several = domains.size() > 1,
+             paired = any_reading(record.rows, [](const Reading& reading) { return reading == kFullWindow; });
   std::vector<std::string> header{"context", "context tokens", "windows",    "perplexity",
                                   "change",  "seconds",        "peak memory"};
   if (paired) header.insert(header.begin() + 5, "against full attention");
   if (several) header.insert(header.begin(), "domain");
   Table table(header);
   for (const PerplexityRow& row : record.rows) {
-    std::vector<std::string> cells{row.scored.context_tokens == 0 ? "none" : control_label(row.scored.control),
+    std::vector<std::string> cells{row.scored.context_tokens == 0 ? "none" : reading_label(row.scored.reading),
                                    tokens_text(row.scored.context_tokens),
                                    std::to_string(row.scored.nll.size()),
                                    perplexity_text(row.perplexity),
@@ -342,13 +365,13 @@ std::string to_sentences(const PerplexityRecord& record) {
   const auto domains = domains_of(record.rows);
   std::string text;
   for (const auto& domain : domains) {
-    const PerplexityRow* row = longest(record.rows, domain, Control::own);
-    if (!row) row = longest(record.rows, domain, Control::full_window);
+    const PerplexityRow* row = longest(record.rows, domain, kOwn);
+    if (!row) row = longest(record.rows, domain, kFullWindow);
     if (!row) continue;
     if (domains.size() > 1) text += domain + ": ";
-    text += change_sentence(record, *row, find(record.rows, domain, Control::own, 0));
+    text += change_sentence(record, *row, find(record.rows, domain, kOwn, 0));
     const std::string full = full_attention_sentences(record.rows, domain);
-    const std::string gains = row->scored.control == Control::own ? gain_sentences(*row) : "";
+    const std::string gains = row->scored.reading == kOwn ? gain_sentences(*row) : "";
     if (gains.empty() && full.empty()) {
       text +=
           " How much of that is reading, how much is adapting to the kind of text and how much is recognising a "
@@ -363,19 +386,19 @@ void write_plot(const PerplexityRecord& record, const std::filesystem::path& pat
   const auto domains = domains_of(record.rows);
   bool as_change = domains.size() > 1, all_have_zero = true;
   for (const auto& domain : domains) {
-    const PerplexityRow* without = find(record.rows, domain, Control::own, 0);
+    const PerplexityRow* without = find(record.rows, domain, kOwn, 0);
     all_have_zero = all_have_zero && without;
-    for (const PerplexityRow* row : select(record.rows, domain, Control::same_source)) {
+    for (const PerplexityRow* row : select(record.rows, domain, {kCepeReader, Control::same_source})) {
       as_change = as_change || (without && row->scored.nll.size() < without->scored.nll.size());
     }
   }
   as_change = as_change && all_have_zero;
   std::vector<PlotSeries> lines;
   for (const auto& domain : domains) {
-    for (Control control : {Control::own, Control::other_document, Control::same_source, Control::full_window}) {
-      PlotSeries line = make_series(record, domain, control, as_change);
+    for (const Reading& reading : drawn_readings(record, domain)) {
+      PlotSeries line = make_series(record, domain, reading, as_change);
       if (line.x.empty()) continue;
-      line.label = series_label(record, domain, control);
+      line.label = series_label(record, domain, reading);
       if (domains.size() > 1) line.label = domain + ": " + line.label;
       lines.push_back(std::move(line));
     }

@@ -12,17 +12,25 @@
 
 namespace cepe {
 
-// What stood before the decoder's tokens.
+// Whose text stood before the decoder's tokens.
 enum class Control {
-  own,                      // the document's own preceding text, through the encoder
-  other_document,           // as much text of another document of the domain, through the encoder
-  same_source,              // as much text of another document of the same source, through the encoder
-  shuffled,                 // the own text's chunks in another order: the same result up to rounding
-  full_window,              // full attention: no encoder, the own text in the decoder's own window
-  full_window_other,        // full attention on the other document's text
-  full_window_same_source,  // full attention on the text of the other document of the same source
+  own,             // the document's own preceding text
+  other_document,  // as much text of another document of the domain
+  same_source,     // as much text of another document of the same source
+  shuffled,        // the own text's chunks in another order
 };
-const char* control_name(Control control);  // as in JSON: "own", "other-document", ...
+
+// Who read a text: the encoder for the decoder (with a context of 0 tokens the decoder alone), the frozen decoder in
+// its own window, or another baseline of `cepe eval lm` by its name there.
+inline constexpr const char* kCepeReader = "cepe";
+inline constexpr const char* kFullReader = "full";
+struct Reading {
+  std::string reader = kCepeReader;
+  Control control = Control::own;
+  bool operator==(const Reading&) const = default;
+};
+const char* control_name(Control control);         // "own", "other-document", "same-source", "shuffled"
+std::string reading_name(const Reading& reading);  // as in JSON: "own", "full-window", "full-window-other-document"
 
 // A context in another document: the tokens before `end`.
 struct ControlPlace {
@@ -37,11 +45,11 @@ struct ScoredWindow {
   std::optional<ControlPlace> other, same_source;
 };
 
-// Losses of one row: one context length under one control, over the windows of a domain that have the control.
+// Losses of one row: one context length in one reading, over the windows of a domain that have its control.
 struct ScoredRow {
   std::string domain;
   int64_t context_tokens = 0;
-  Control control = Control::own;
+  Reading reading;
   std::vector<size_t> windows;  // ascending indices into the list of windows
   std::vector<double> nll;      // of each of them: mean loss of its scored tokens, nats
   double seconds = 0;           // encoding and decoding, all windows
@@ -54,10 +62,11 @@ struct PerplexityRow {
   ScoredRow scored;
   int64_t documents = 0;  // that the windows are in
   double perplexity = 0;
-  std::optional<Estimate> change;            // perplexity against no context's; the row without context has none
-  std::optional<Estimate> reading_gain;      // of own and full_window: 1 - perplexity / the other document's
-  std::optional<Estimate> same_source_gain;  // of own and full_window: 1 - perplexity / the same source's
-  // Of own rows, with full attention over as many context tokens:
+  std::optional<Estimate> change;  // perplexity against no context's; the row without context has none
+  // Of own text, whoever read it:
+  std::optional<Estimate> reading_gain;      // 1 - perplexity / the other document's
+  std::optional<Estimate> same_source_gain;  // 1 - perplexity / the same source's
+  // Of own text that was not read by full attention, with full attention over as many context tokens:
   std::optional<Estimate> against_full_attention;       // perplexity against full attention's
   std::optional<Estimate> reading_gain_difference;      // the gain less full attention's
   std::optional<Estimate> same_source_gain_difference;  // the same-source gain less full attention's
@@ -68,7 +77,7 @@ struct PerplexityRecord {
   int64_t decoder_tokens = 0;
   int64_t scored_tokens = 0;
   std::vector<ScoredWindow> windows;
-  std::vector<PerplexityRow> rows;  // domain by domain, control by control, contexts ascending
+  std::vector<PerplexityRow> rows;  // domain by domain, reading by reading, contexts ascending
 };
 
 // The keys of docs/perplexity.md. With the windows and each window's losses, every comparison can be made again.
@@ -76,6 +85,13 @@ nlohmann::json to_json(const PerplexityRecord& record);
 // What a person reads: perplexities; below them the gains over each control, cepe's and full attention's over the same
 // number of context tokens in one row; and what the columns mean.
 std::string to_table(const PerplexityRecord& record);
+// Parts of it, which the table of `cepe eval lm` (lm/lm_report.h) has as well: "full attention: own"; "27.07";
+// "3.5 % +- 0.4" of a gain and "-3.5 % +- 0.4" of a change, "-" where there is none; what the signs in tables mean.
+std::string reading_label(const Reading& reading);
+std::string perplexity_text(double perplexity);
+std::string gain_text(const Estimate& gain);
+std::string change_text(const std::optional<Estimate>& change);
+std::string legend_of(const PerplexityRecord& record, const std::string& tables);
 // Plain sentences a domain: what the longest context does, how much of it is reading, and what full attention reads.
 std::string to_sentences(const PerplexityRecord& record);
 // Perplexity over the length of the context. The legend has both gains over the longest context. With several domains,

@@ -105,12 +105,14 @@ nlohmann::json to_json(const Result& result) {
   const auto number = [](const std::optional<double>& value) {
     return value ? nlohmann::json(*value) : nlohmann::json();
   };
-  return {{"tags", result.tags},
-          {"score", result.score},
-          {"value", result.value.value},
-          {"standard_error", number(result.value.standard_error)},
-          {"half_width", number(result.value.half_width)},
-          {"n", result.examples}};
+  nlohmann::json row = {{"tags", result.tags},
+                        {"score", result.score},
+                        {"value", result.value.value},
+                        {"standard_error", number(result.value.standard_error)},
+                        {"half_width", number(result.value.half_width)},
+                        {"n", result.examples}};
+  if (!result.unit.empty()) row["unit"] = result.unit;
+  return row;
 }
 
 std::string to_markdown(std::span<const Result> results, const std::string& line,

@@ -24,7 +24,8 @@ struct Result {
   std::map<std::string, std::string> tags;
   std::string score;
   int64_t examples = 0;
-  Estimate value;  // the mean; its error is of the clusters' spread (statistics.h)
+  Estimate value;         // the mean; its error is of the clusters' spread (statistics.h)
+  std::string unit = {};  // empty: the value is a share of 1, shown in percent
 };
 
 // A result for each combination of values of the tags `by` that occurs, and each score, in order of appearance.
@@ -35,7 +36,8 @@ std::vector<Result> group_results(std::span<const ScoredExample> examples, const
 // them has none. Its examples are all of theirs. Error where there are none.
 Result mean_result(std::span<const Result> results, const std::map<std::string, std::string>& tags);
 
-// {"tags": {...}, "score", "value", "standard_error", "half_width", "n"}; null where there is no error.
+// {"tags": {...}, "score", "value", "standard_error", "half_width", "n"}, and "unit" where there is one; null where
+// there is no error.
 nlohmann::json to_json(const Result& result);
 
 // A Markdown table in percent, "83.3 ± 4.2": a line for each value of the tag `line`, a column for each combination of

@@ -10,8 +10,28 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json_text.h"
+#include "io/json_file.h"
 
 namespace cepe {
+
+using nlohmann::json;
+
+void check_run_configuration(const std::filesystem::path& directory, const json& configuration) {
+  const std::filesystem::path path = directory / "run.json";
+  if (!std::filesystem::exists(path)) {
+    std::filesystem::create_directories(directory);
+    write_file(path, json_text(configuration, 2) + "\n");
+    return;
+  }
+  const json before = read_json(path);
+  if (before == configuration) return;
+  for (const auto& [name, value] : configuration.items()) {
+    const json earlier = before.is_object() ? before.value(name, json()) : json();
+    require(earlier == value, "{}: an evaluation with {} = {} was begun here, now it is {}: give another directory",
+            path.string(), name, json_text(earlier), json_text(value));
+  }
+  fail("{}: an evaluation with other settings was begun here: give another directory", path.string());
+}
 
 SampleFile::SampleFile(std::filesystem::path path) : path_(std::move(path)) {
   descriptor_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
@@ -38,8 +58,8 @@ void SampleFile::read() {
   const std::string content = read_file(path_);
   size_t begin = 0;
   for (size_t end = content.find('\n'); end != std::string::npos; end = content.find('\n', begin)) {
-    nlohmann::json record = nlohmann::json::parse(content.begin() + static_cast<std::ptrdiff_t>(begin),
-                                                  content.begin() + static_cast<std::ptrdiff_t>(end), nullptr, false);
+    json record = json::parse(content.begin() + static_cast<std::ptrdiff_t>(begin),
+                              content.begin() + static_cast<std::ptrdiff_t>(end), nullptr, false);
     require(record.is_object(), "{}:{}: expected a JSON object, found something else", path_.string(),
             records_.size() + 1);
     records_.push_back(std::move(record));
@@ -49,7 +69,7 @@ void SampleFile::read() {
   if (::ftruncate(descriptor_, size_) != 0) fail_with("be cut to its whole lines");
 }
 
-void SampleFile::append(const nlohmann::json& record) {
+void SampleFile::append(const json& record) {
   const std::string line = json_text(record) + "\n";
   size_t written = 0;
   while (written < line.size()) {

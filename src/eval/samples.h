@@ -1,5 +1,5 @@
 // samples.jsonl: a record for each example of an evaluation, in their order. A process that is killed loses at most the
-// record that it was writing.
+// record that it was writing. run.json beside it: what the run was told.
 #pragma once
 
 #include <filesystem>
@@ -7,6 +7,10 @@
 #include <vector>
 
 namespace cepe {
+
+// Writes run.json of an evaluation that begins in a directory, which is made where it does not exist; where one was
+// begun there, compares. Error naming the first setting that differs.
+void check_run_configuration(const std::filesystem::path& directory, const nlohmann::json& configuration);
 
 class SampleFile {
  public:

@@ -61,7 +61,7 @@ class Comparisons {
  public:
   Comparisons(const PerplexityScores& scores, const ScoredRow& row) : scores_(scores), row_(row) {}
 
-  std::optional<Estimate> change(Control reference, int64_t context_tokens) const {
+  std::optional<Estimate> change(const Reading& reference, int64_t context_tokens) const {
     const ScoredRow* against = find(reference, context_tokens);
     if (!against || against == &row_) return std::nullopt;
     const PairedRows pairs(scores_, {&row_, against});
@@ -70,7 +70,7 @@ class Comparisons {
   }
 
   std::optional<Estimate> gain(Control control, Place place) const {
-    const ScoredRow* against = find(control, row_.context_tokens);
+    const ScoredRow* against = find({row_.reading.reader, control}, row_.context_tokens);
     if (!against) return std::nullopt;
     const PairedRows pairs(scores_, {&row_, against});
     if (pairs.empty()) return std::nullopt;
@@ -79,10 +79,10 @@ class Comparisons {
   }
 
   // The row's gain over a control less full attention's over the same control.
-  std::optional<Estimate> gain_beyond_full_attention(Control control, Control full_control, Place place) const {
+  std::optional<Estimate> gain_beyond_full_attention(Control control, Place place) const {
     const int64_t n = row_.context_tokens;
-    const ScoredRow *other = find(control, n), *full = find(Control::full_window, n),
-                    *full_other = find(full_control, n);
+    const ScoredRow *other = find({row_.reading.reader, control}, n), *full = find({kFullReader, Control::own}, n),
+                    *full_other = find({kFullReader, control}, n);
     if (!other || !full || !full_other) return std::nullopt;
     const PairedRows pairs(scores_, {&row_, other, full, full_other});
     if (pairs.empty()) return std::nullopt;
@@ -92,9 +92,9 @@ class Comparisons {
   }
 
  private:
-  const ScoredRow* find(Control control, int64_t context_tokens) const {
+  const ScoredRow* find(const Reading& reading, int64_t context_tokens) const {
     for (const ScoredRow& row : scores_.rows) {
-      if (row.domain == row_.domain && row.control == control && row.context_tokens == context_tokens) return &row;
+      if (row.domain == row_.domain && row.reading == reading && row.context_tokens == context_tokens) return &row;
     }
     return nullptr;
   }
@@ -110,19 +110,15 @@ PerplexityRow summary_of(const PerplexityScores& scores, const ScoredRow& scored
   row.documents = static_cast<int64_t>(documents.size());
 
   const Comparisons compare(scores, scored);
-  row.change = compare.change(Control::own, 0);
-  if (scored.control == Control::own) {
-    row.reading_gain = compare.gain(Control::other_document, &ScoredWindow::other);
-    row.same_source_gain = compare.gain(Control::same_source, &ScoredWindow::same_source);
-    row.against_full_attention = compare.change(Control::full_window, scored.context_tokens);
-    row.reading_gain_difference =
-        compare.gain_beyond_full_attention(Control::other_document, Control::full_window_other, &ScoredWindow::other);
-    row.same_source_gain_difference = compare.gain_beyond_full_attention(
-        Control::same_source, Control::full_window_same_source, &ScoredWindow::same_source);
-  } else if (scored.control == Control::full_window) {
-    row.reading_gain = compare.gain(Control::full_window_other, &ScoredWindow::other);
-    row.same_source_gain = compare.gain(Control::full_window_same_source, &ScoredWindow::same_source);
-  }
+  row.change = compare.change({kCepeReader, Control::own}, 0);
+  if (scored.reading.control != Control::own) return row;
+  row.reading_gain = compare.gain(Control::other_document, &ScoredWindow::other);
+  row.same_source_gain = compare.gain(Control::same_source, &ScoredWindow::same_source);
+  if (scored.reading.reader == kFullReader) return row;
+  row.against_full_attention = compare.change({kFullReader, Control::own}, scored.context_tokens);
+  row.reading_gain_difference = compare.gain_beyond_full_attention(Control::other_document, &ScoredWindow::other);
+  row.same_source_gain_difference =
+      compare.gain_beyond_full_attention(Control::same_source, &ScoredWindow::same_source);
   return row;
 }
 

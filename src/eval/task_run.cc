@@ -13,7 +13,6 @@
 #include "eval/made_ahead.h"
 #include "eval/samples.h"
 #include "generate/engine.h"
-#include "io/json_file.h"
 #include "text/chunker.h"
 
 namespace cepe {
@@ -101,24 +100,6 @@ ScoredExample scored_example(const json& record, const std::string& where) {
   } catch (const json::exception&) {
     fail("{}: the record of \"{}\" lacks its tags, cluster or scores", where, record.value("id", json()).dump());
   }
-}
-
-// The files of an evaluation that was begun: what it was told, compared with what it is told now.
-void check_configuration(const TaskRunOptions& options) {
-  const std::filesystem::path path = options.directory / "run.json";
-  if (!std::filesystem::exists(path)) {
-    std::filesystem::create_directories(options.directory);
-    write_file(path, json_text(options.configuration, 2) + "\n");
-    return;
-  }
-  const json before = read_json(path);
-  if (before == options.configuration) return;
-  for (const auto& [name, value] : options.configuration.items()) {
-    const json earlier = before.is_object() ? before.value(name, json()) : json();
-    require(earlier == value, "{}: an evaluation with {} = {} was begun here, now it is {}: give another directory",
-            path.string(), name, json_text(earlier), json_text(value));
-  }
-  fail("{}: an evaluation with other settings was begun here: give another directory", path.string());
 }
 
 class Runner {
@@ -289,7 +270,7 @@ std::vector<TokenId> QuestionPrompts::tokens(const Question& question) const {
 
 TaskRun run_tasks(const OpenedModel& opened, std::span<const Task> tasks, const TaskRunOptions& options) {
   require(options.batch >= 1, "batch: expected 1 or more, found {}", options.batch);
-  check_configuration(options);
+  check_run_configuration(options.directory, options.configuration);
   Meter meter(opened.model.device());
   meter.start();
   Runner runner(opened, tasks, options);

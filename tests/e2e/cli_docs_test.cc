@@ -40,7 +40,7 @@ TEST(CliDocs, AreTheHelpOfTheBinary) {
     }
   };
   documents({});
-  EXPECT_EQ(documented, 16) << "cepe, twelve commands, two of eval and one of data";
+  EXPECT_EQ(documented, 17) << "cepe, twelve commands, three of eval and one of data";
 }
 
 }  // namespace

@@ -20,6 +20,10 @@ namespace {
 using testing::HasSubstr;
 
 constexpr int64_t kChunk = 8;
+const Reading kOwn{kCepeReader, Control::own}, kOther{kCepeReader, Control::other_document},
+    kSame{kCepeReader, Control::same_source}, kShuffled{kCepeReader, Control::shuffled},
+    kFull{kFullReader, Control::own}, kFullOther{kFullReader, Control::other_document},
+    kFullSame{kFullReader, Control::same_source};
 
 Cepe open_fixture(const std::string& name, at::ScalarType dtype = at::kDouble) {
   at::set_num_threads(1);  // such small tensors only wait for threads
@@ -84,22 +88,16 @@ double naive_row(const Cepe& model, const std::vector<TokenDocument>& documents,
   const PerplexityOptions o = options();
   const at::Tensor text = ids(documents[window.document].tokens, window.start, window.start + o.decoder_tokens + 1);
   ContextPlace place{window.document, window.start};
-  bool full_window = row.control == Control::full_window;
-  switch (row.control) {
-    case Control::full_window_other: full_window = true; [[fallthrough]];
-    case Control::other_document: place = *window.other; break;
-    case Control::full_window_same_source: full_window = true; [[fallthrough]];
-    case Control::same_source: place = *window.same_source; break;
-    default: break;
-  }
+  if (row.reading.control == Control::other_document) place = *window.other;
+  if (row.reading.control == Control::same_source) place = *window.same_source;
   const at::Tensor context = ids(documents[place.document].tokens, place.end - row.context_tokens, place.end);
-  if (full_window) return naive_nll(model, {}, at::cat({context, text}, 1), o.scored_tokens);
+  if (row.reading.reader == kFullReader) return naive_nll(model, {}, at::cat({context, text}, 1), o.scored_tokens);
   return naive_nll(model, context, text, o.scored_tokens);
 }
 
-const ScoredRow& row_of(const PerplexityScores& scores, Control control, int64_t context) {
+const ScoredRow& row_of(const PerplexityScores& scores, const Reading& reading, int64_t context) {
   for (const ScoredRow& row : scores.rows) {
-    if (row.control == control && row.context_tokens == context) return row;
+    if (row.reading == reading && row.context_tokens == context) return row;
   }
   throw std::runtime_error("no such row");
 }
@@ -121,7 +119,7 @@ TEST_P(PerplexityFixtures, ScoresEqualANaiveRecomputation) {
     ASSERT_EQ(scores.rows.size(), 3u + 2u + 2u + 2u + 2u + 2u + 2u);
     ASSERT_EQ(scores.windows.size(), windows.size());
     for (const ScoredRow& row : scores.rows) {
-      const bool same = row.control == Control::same_source || row.control == Control::full_window_same_source;
+      const bool same = row.reading.control == Control::same_source;
       std::vector<size_t> expected;
       for (size_t i = 0; i < windows.size(); ++i) {
         if (!same || windows[i].document % 2 == 0) expected.push_back(i);
@@ -131,7 +129,7 @@ TEST_P(PerplexityFixtures, ScoresEqualANaiveRecomputation) {
       for (size_t i = 0; i < expected.size(); ++i) {
         const Window& window = windows[expected[i]];
         EXPECT_NEAR(row.nll[i], naive_row(model, text, window, row), 1e-10)
-            << control_name(row.control) << " " << row.context_tokens << " window " << expected[i];
+            << reading_name(row.reading) << " " << row.context_tokens << " window " << expected[i];
         EXPECT_EQ(scores.windows[expected[i]].document, text[window.document].name);
         EXPECT_EQ(scores.windows[expected[i]].start, window.start);
       }
@@ -152,8 +150,8 @@ TEST_P(PerplexityFixtures, SinglePrecisionAgrees) {
 
 TEST_P(PerplexityFixtures, ContextIsReadAndItsOrderIsNot) {
   const PerplexityScores scores = score_windows(open_fixture(GetParam()), documents(3), options());
-  const ScoredRow &own = row_of(scores, Control::own, 48), &shuffled = row_of(scores, Control::shuffled, 48);
-  const ScoredRow &without = row_of(scores, Control::own, 0), &other = row_of(scores, Control::other_document, 48);
+  const ScoredRow &own = row_of(scores, kOwn, 48), &shuffled = row_of(scores, kShuffled, 48);
+  const ScoredRow &without = row_of(scores, kOwn, 0), &other = row_of(scores, kOther, 48);
   for (size_t i = 0; i < own.nll.size(); ++i) {
     EXPECT_NEAR(own.nll[i], shuffled.nll[i], 1e-11);
     EXPECT_GT(std::abs(own.nll[i] - without.nll[i]), 1e-6);
@@ -165,10 +163,10 @@ TEST(Perplexity, SummaryFollowsTheDefinitions) {
   const PerplexityScores scores = score_windows(open_fixture("cepe-mha"), documents(6), options());
   const PerplexityRecord record = summarise(scores, "tiny", options());
   ASSERT_EQ(record.rows.size(), scores.rows.size());
-  const auto ppl = [&](Control control, int64_t n) { return std::exp(mean(row_of(scores, control, n).nll)); };
+  const auto ppl = [&](const Reading& reading, int64_t n) { return std::exp(mean(row_of(scores, reading, n).nll)); };
   for (size_t r = 0; r < record.rows.size(); ++r) {
     const PerplexityRow& row = record.rows[r];
-    const Control control = row.scored.control;
+    const Reading& reading = row.scored.reading;
     const int64_t n = row.scored.context_tokens;
     EXPECT_EQ(row.scored.nll.size(), 7u);
     EXPECT_EQ(row.documents, 6);
@@ -178,20 +176,20 @@ TEST(Perplexity, SummaryFollowsTheDefinitions) {
       EXPECT_FALSE(row.change || row.reading_gain || row.against_full_attention);
       continue;
     }
-    EXPECT_NEAR(row.change->value, row.perplexity / ppl(Control::own, 0) - 1, 1e-9);
+    EXPECT_NEAR(row.change->value, row.perplexity / ppl(kOwn, 0) - 1, 1e-9);
     EXPECT_GT(*row.change->standard_error, 0);
     EXPECT_GT(*row.change->half_width, 2.5 * *row.change->standard_error) << "t quantile of 5 degrees: 2.57";
-    const bool own = control == Control::own, full = control == Control::full_window;
+    const bool own = reading == kOwn, full = reading == kFull;
     ASSERT_EQ(row.reading_gain.has_value(), own || full);
     if (own || full) {
-      const double other = ppl(own ? Control::other_document : Control::full_window_other, n);
+      const double other = ppl(own ? kOther : kFullOther, n);
       EXPECT_NEAR(row.reading_gain->value, 1 - row.perplexity / other, 1e-9);
     }
     ASSERT_EQ(row.against_full_attention.has_value(), own);
     ASSERT_EQ(row.reading_gain_difference.has_value(), own);
     if (!own) continue;
-    EXPECT_NEAR(row.against_full_attention->value, row.perplexity / ppl(Control::full_window, n) - 1, 1e-9);
-    const double full_gain = 1 - ppl(Control::full_window, n) / ppl(Control::full_window_other, n);
+    EXPECT_NEAR(row.against_full_attention->value, row.perplexity / ppl(kFull, n) - 1, 1e-9);
+    const double full_gain = 1 - ppl(kFull, n) / ppl(kFullOther, n);
     EXPECT_NEAR(row.reading_gain_difference->value, row.reading_gain->value - full_gain, 1e-9);
   }
 }
@@ -207,9 +205,8 @@ TEST(Perplexity, TheSameSourceGainIsPairedOnItsWindows) {
                   HasSubstr("leaves out 2 of 6 documents: 0 because no second document of the source has 48 tokens, "
                             "2 because they name no source")));
   const PerplexityRecord record = summarise(scores, "tiny", o);
-  const ScoredRow &own = row_of(scores, Control::own, 48), &same = row_of(scores, Control::same_source, 48),
-                  &full = row_of(scores, Control::full_window, 48),
-                  &full_same = row_of(scores, Control::full_window_same_source, 48);
+  const ScoredRow &own = row_of(scores, kOwn, 48), &same = row_of(scores, kSame, 48), &full = row_of(scores, kFull, 48),
+                  &full_same = row_of(scores, kFullSame, 48);
   ASSERT_LT(same.windows.size(), own.windows.size());
   double own_nll = 0, full_nll = 0;
   for (size_t window : same.windows) {
@@ -219,16 +216,16 @@ TEST(Perplexity, TheSameSourceGainIsPairedOnItsWindows) {
   const double gain = 1 - std::exp(own_nll - mean(same.nll)), full_gain = 1 - std::exp(full_nll - mean(full_same.nll));
   for (const PerplexityRow& row : record.rows) {
     if (row.scored.context_tokens != 48) continue;
-    if (row.scored.control == Control::own) {
+    if (row.scored.reading == kOwn) {
       EXPECT_NEAR(row.same_source_gain->value, gain, 1e-9);
       EXPECT_NEAR(row.same_source_gain_difference->value, gain - full_gain, 1e-9);
       EXPECT_FALSE(row.same_source_gain->half_width) << "four documents";
       EXPECT_TRUE(row.change->half_width) << "six documents";
     }
-    if (row.scored.control == Control::full_window) {
+    if (row.scored.reading == kFull) {
       EXPECT_NEAR(row.same_source_gain->value, full_gain, 1e-9);
     }
-    if (row.scored.control == Control::same_source) {
+    if (row.scored.reading == kSame) {
       EXPECT_EQ(row.documents, 4);
     }
   }
@@ -242,7 +239,7 @@ TEST(Perplexity, TheSameSourceNeedsANamedSource) {
   alone[0].source = "alone";
   const PerplexityScores scores = score_windows(open_fixture("cepe-mha"), alone, o);
   EXPECT_THAT(scores.notes, testing::ElementsAre(HasSubstr("leaves out 3 of 3 documents: 1 because")));
-  for (const ScoredRow& row : scores.rows) EXPECT_NE(row.control, Control::same_source);
+  for (const ScoredRow& row : scores.rows) EXPECT_NE(row.reading, kSame);
 }
 
 TEST(Perplexity, DomainsAreScoredApart) {
@@ -263,9 +260,9 @@ TEST(Perplexity, DomainsAreScoredApart) {
   ASSERT_EQ(both.rows.size(), 2 * alone.rows.size() + 2 + 2) << "and the same source of a, in both readers";
   for (const ScoredRow& row : both.rows) {
     for (size_t window : row.windows) EXPECT_EQ(both.windows[window].domain, row.domain);
-    EXPECT_FALSE(row.domain == "b" && row.control == Control::same_source);
+    EXPECT_FALSE(row.domain == "b" && row.reading == kSame);
   }
-  for (const ScoredRow& row : alone.rows) EXPECT_EQ(row_of(both, row.control, row.context_tokens).nll, row.nll);
+  for (const ScoredRow& row : alone.rows) EXPECT_EQ(row_of(both, row.reading, row.context_tokens).nll, row.nll);
 }
 
 TEST(Perplexity, ASingleDocumentHasNoControl) {
@@ -282,9 +279,8 @@ TEST(Perplexity, WindowsBeyondTheDecodersAreLeftOut) {
   o.context_tokens = {0, 96, 104};  // the fixture's window is 128: 32 + 96 fits, 32 + 104 does not
   auto text = documents(4);
   const PerplexityScores scores = score_windows(open_fixture("cepe-mha"), text, o);
-  EXPECT_EQ(std::count_if(scores.rows.begin(), scores.rows.end(),
-                          [](const ScoredRow& r) { return r.control == Control::full_window; }),
-            1);
+  EXPECT_EQ(
+      std::count_if(scores.rows.begin(), scores.rows.end(), [](const ScoredRow& r) { return r.reading == kFull; }), 1);
   o.context_tokens = {0, 104};
   EXPECT_THAT(score_windows(open_fixture("cepe-mha"), text, o).notes,
               testing::ElementsAre(HasSubstr("full-window is left out")));
@@ -299,8 +295,8 @@ TEST(Perplexity, APlainDecoderReadsItsOwnWindow) {
   const PerplexityScores scores = score_windows(plain, documents(3), o),
                          reference = score_windows(whole, documents(3), options());
   EXPECT_EQ(scores.rows.size(), 1u + 2u + 2u);
-  EXPECT_EQ(row_of(scores, Control::own, 0).nll, row_of(reference, Control::own, 0).nll);
-  EXPECT_EQ(row_of(scores, Control::full_window, 48).nll, row_of(reference, Control::full_window, 48).nll);
+  EXPECT_EQ(row_of(scores, kOwn, 0).nll, row_of(reference, kOwn, 0).nll);
+  EXPECT_EQ(row_of(scores, kFull, 48).nll, row_of(reference, kFull, 48).nll);
 }
 
 std::string error_of(const Cepe& model, const PerplexityOptions& options) {

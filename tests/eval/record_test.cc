@@ -16,9 +16,13 @@ namespace {
 
 using testing::HasSubstr;
 
-PerplexityRow row(const std::string& domain, Control control, int64_t context, double perplexity) {
+const Reading kOwn{kCepeReader, Control::own}, kOther{kCepeReader, Control::other_document},
+    kSame{kCepeReader, Control::same_source}, kFull{kFullReader, Control::own},
+    kFullOther{kFullReader, Control::other_document}, kFullSame{kFullReader, Control::same_source};
+
+PerplexityRow row(const std::string& domain, const Reading& reading, int64_t context, double perplexity) {
   PerplexityRow row{.documents = 6, .perplexity = perplexity};
-  row.scored = {domain, context, control, {0, 1, 2}, {1, 2, std::log(perplexity)}, 1.5, 2000000};
+  row.scored = {domain, context, reading, {0, 1, 2}, {1, 2, std::log(perplexity)}, 1.5, 2000000};
   if (context > 0) row.change = Estimate{perplexity / 20 - 1, 0.004, 0.0103};
   return row;
 }
@@ -29,15 +33,10 @@ PerplexityRecord record() {
     record.windows.push_back({"books", "book" + std::to_string(i), 100 * i, ControlPlace{"other", 7000}, std::nullopt});
   }
   record.windows[1].same_source = ControlPlace{"sibling", 8000};
-  record.rows = {row("books", Control::own, 0, 20),
-                 row("books", Control::own, 6144, 18),
-                 row("books", Control::own, 30720, 17),
-                 row("books", Control::other_document, 6144, 19),
-                 row("books", Control::other_document, 30720, 18.5),
-                 row("books", Control::same_source, 6144, 18.4),
-                 row("books", Control::full_window, 6144, 19.5),
-                 row("books", Control::full_window_other, 6144, 20.25),
-                 row("books", Control::full_window_same_source, 6144, 19.9)};
+  record.rows = {
+      row("books", kOwn, 0, 20),       row("books", kOwn, 6144, 18),          row("books", kOwn, 30720, 17),
+      row("books", kOther, 6144, 19),  row("books", kOther, 30720, 18.5),     row("books", kSame, 6144, 18.4),
+      row("books", kFull, 6144, 19.5), row("books", kFullOther, 6144, 20.25), row("books", kFullSame, 6144, 19.9)};
   record.rows[1].reading_gain = Estimate{1 - 18.0 / 19, 0.002, 0.0051};
   record.rows[1].same_source_gain = Estimate{1 - 18.0 / 18.4, std::nullopt, std::nullopt};
   record.rows[1].against_full_attention = Estimate{18.0 / 19.5 - 1, 0.01, 0.0257};
@@ -142,7 +141,7 @@ TEST(Record, TableHasGainsOverAsManyTokensInOneRow) {
   EXPECT_EQ(lines_with(table, {"95 % interval", "fewer than 5 documents"}), 1);
   EXPECT_EQ(lines_with(table, {"books"}), 0) << "a single domain needs no column";
   PerplexityRecord two = record();
-  two.rows.push_back(row("code", Control::own, 0, 3.9));
+  two.rows.push_back(row("code", kOwn, 0, 3.9));
   EXPECT_THAT(to_table(two), HasSubstr("books"));
   PerplexityRecord plain = record();
   plain.rows.resize(2);
@@ -177,7 +176,7 @@ TEST(Record, SentencesSayWhatTheNumbersMean) {
   short_one.rows.erase(short_one.rows.begin() + 2);
   EXPECT_THAT(to_sentences(short_one), HasSubstr("another document of the same source is 2.2 %: what this very text"));
   PerplexityRecord worse = record();
-  worse.rows[2] = row("books", Control::own, 30720, 22);
+  worse.rows[2] = row("books", kOwn, 30720, 22);
   EXPECT_THAT(to_sentences(worse), HasSubstr("rises from 20.00 to 22.00 (+10.00 % +- 1.03)"));
   PerplexityRecord bare = record();
   bare.rows.resize(3);
@@ -202,8 +201,8 @@ TEST(Record, PlotHasALineForEachReading) {
   write_plot(whole, path);
   EXPECT_THAT(read_file(path), HasSubstr("perplexity of the last 256 tokens"));
   PerplexityRecord two = record();
-  two.rows.push_back(row("code", Control::own, 0, 3.9));
-  two.rows.push_back(row("code", Control::own, 6144, 3.5));
+  two.rows.push_back(row("code", kOwn, 0, 3.9));
+  two.rows.push_back(row("code", kOwn, 6144, 3.5));
   write_plot(two, path);
   EXPECT_THAT(read_file(path), HasSubstr("change of perplexity against no context"));
   std::filesystem::remove(path);

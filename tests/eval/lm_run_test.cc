@@ -1,0 +1,165 @@
+// Runs of `eval lm`: what is recorded, what an interrupted run leaves, and what the rows are.
+#include "eval/lm/lm_run.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/temporary_directory.h"
+#include "eval/lm/baselines.h"
+#include "eval/lm/lm_report.h"
+#include "eval/lm_fixture.h"
+#include "eval/perplexity.h"
+
+namespace cepe {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+
+class LmRuns : public testing::Test {
+ protected:
+  LmRuns() : model_(open_lm_fixture("cepe-mha", 64)) {
+    model_.config.chunk_length = 8;
+    std::mt19937 random(4);
+    for (int i = 0; i < 5; ++i) {
+      TokenDocument document{fmt::format("a{}", i), i < 3 ? "a" : "b", {}, i == 1 ? "" : "one"};
+      for (int t = 0; t < 150 + 20 * i; ++t) document.tokens.push_back(static_cast<TokenId>(random() % 128));
+      documents_.push_back(std::move(document));
+    }
+    options_.decoder_tokens = 32;
+    options_.scored_tokens = 8;
+    options_.stride = 16;
+    options_.windows = 4;
+    options_.context_tokens = {0, 16, 48};
+    options_.other_document = options_.same_source = options_.shuffled = true;
+  }
+
+  std::vector<NamedReader> readers() const {
+    BaselineOptions baseline;
+    baseline.decoder_tokens = options_.decoder_tokens;
+    baseline.replug_chunk = 16;
+    std::vector<NamedReader> readers{{kCepeReader, encoder_reader(model_, false), true, true, true}};
+    for (const std::string& name : baselines_) {
+      readers.push_back({name, baseline_reader(name, model_, tokenizer_, baseline), true, true, false});
+    }
+    return readers;
+  }
+  LmRun run(const std::string& name) const {
+    const WindowScoring scoring(model_, documents_, options_, readers());
+    return run_lm(scoring, documents_, {directory_.path() / name, {{"seed", 1}}, {}});
+  }
+  std::string samples(const std::string& name) const { return read_file(directory_.path() / name / "samples.jsonl"); }
+
+  TemporaryDirectory directory_;
+  NumberTokenizer tokenizer_;
+  Cepe model_;
+  std::vector<TokenDocument> documents_;
+  PerplexityOptions options_;
+  std::vector<std::string> baselines_ = baseline_names();
+};
+
+TEST_F(LmRuns, RecordsEveryWindowInEveryRow) {
+  const LmRun run = this->run("whole");
+  const std::string lines = samples("whole");
+  EXPECT_EQ(run.records, std::count(lines.begin(), lines.end(), '\n'));
+  EXPECT_EQ(run.resumed, 0);
+  size_t cells = 0;
+  for (const ScoredRow& row : run.scores.rows) {
+    ASSERT_EQ(row.nll.size(), row.windows.size());
+    EXPECT_FALSE(row.nll.empty());
+    EXPECT_GT(row.seconds, 0);
+    EXPECT_GT(row.peak_bytes, 1u << 20);
+    cells += row.nll.size();
+  }
+  EXPECT_EQ(static_cast<size_t>(run.records), cells);
+  const json first = json::parse(lines.substr(0, lines.find('\n')));
+  EXPECT_EQ(first.at("tags"), (json{{"domain", "a"}, {"reader", "plain"}, {"context", "none"}, {"tokens", "0"}}));
+  EXPECT_EQ(first.at("id"),
+            run.scores.windows[0].document + "@" + std::to_string(run.scores.windows[0].start) + ", plain, none, 0");
+  EXPECT_DOUBLE_EQ(first.at("scores").at("loss"), run.scores.rows[0].nll[0]);
+}
+
+// Both commands score with the same code; here the numbers of one are those of the other.
+TEST_F(LmRuns, SharedRowsAreThoseOfPerplexity) {
+  const LmRun run = this->run("whole");
+  PerplexityOptions options = options_;
+  options.full_window = true;
+  for (const ScoredRow& expected : score_windows(model_, documents_, options).rows) {
+    const auto row = std::find_if(run.scores.rows.begin(), run.scores.rows.end(), [&](const ScoredRow& one) {
+      return one.domain == expected.domain && one.reading == expected.reading &&
+             one.context_tokens == expected.context_tokens;
+    });
+    ASSERT_NE(row, run.scores.rows.end());
+    EXPECT_EQ(row->nll, expected.nll);
+    EXPECT_EQ(row->windows, expected.windows);
+  }
+}
+
+// Cut anywhere, even within a line: what a process leaves that was killed.
+TEST_F(LmRuns, AnInterruptedRunGoesOnToTheSameBytes) {
+  baselines_ = {"yarn", "replug"};
+  for (const int64_t batch : {1, 3}) {
+    options_.batch = batch;
+    const std::string whole = "whole" + std::to_string(batch);
+    const LmRun expected = run(whole);
+    const std::string lines = samples(whole), costs = read_file(directory_.path() / whole / "costs.jsonl");
+    std::mt19937 random(9);
+    for (int cut = 0; cut < 4; ++cut) {
+      const std::string name = fmt::format("cut{}-{}", batch, cut);
+      std::filesystem::copy(directory_.path() / whole, directory_.path() / name);
+      const size_t size = cut == 0 ? lines.size() : random() % lines.size();
+      write_file(directory_.path() / name / "samples.jsonl", lines.substr(0, size));
+      const LmRun again = run(name);
+      EXPECT_EQ(samples(name), lines) << "cut at " << size;
+      EXPECT_EQ(again.resumed, std::count(lines.begin(), lines.begin() + static_cast<int64_t>(size), '\n'));
+      for (size_t r = 0; r < again.scores.rows.size(); ++r) {
+        EXPECT_EQ(again.scores.rows[r].nll, expected.scores.rows[r].nll);
+        EXPECT_GT(again.scores.rows[r].seconds, 0);
+      }
+    }
+    EXPECT_EQ(read_file(directory_.path() / fmt::format("cut{}-0", batch) / "costs.jsonl"), costs) << "nothing scored";
+  }
+}
+
+TEST_F(LmRuns, ADirectoryOfOtherTextIsRefused) {
+  run("whole");
+  for (TokenDocument& document : documents_) {
+    for (TokenId& token : document.tokens) token ^= 1;
+  }
+  try {
+    run("whole");
+    FAIL() << "another text is not noticed";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("the data or the tokenizer has changed"));
+  }
+}
+
+TEST_F(LmRuns, TheTableHasALineForEachRowAndTheCostsAUnit) {
+  const LmRun run = this->run("whole");
+  const PerplexityRecord record = summarise(run.scores, "tiny", options_);
+  const std::string table = lm_table(record);
+  EXPECT_THAT(table,
+              HasSubstr("| domain | context | tokens | windows | documents | perplexity | change | against full"));
+  EXPECT_THAT(table, HasSubstr("| a | none (plain) | 0 |"));
+  EXPECT_THAT(table, HasSubstr("| b | streaming: other document | 48 |"));
+  EXPECT_THAT(table, HasSubstr("| a | yarn: same source | 48 |"));
+  EXPECT_THAT(table, HasSubstr("Fewer than 5 documents give no error bars."));
+  size_t lines = 0;
+  for (size_t at = 0; at < table.size(); at = table.find('\n', at) + 1) lines += table[at] == '|' ? 1 : 0;
+  EXPECT_EQ(lines, record.rows.size() + 2);
+  size_t perplexities = 0;
+  for (const Result& result : lm_results(record)) {
+    EXPECT_EQ(result.unit, result.score == "perplexity" ? "perplexity" : "") << result.score;
+    perplexities += result.score == "perplexity" ? 1 : 0;
+  }
+  EXPECT_EQ(perplexities, record.rows.size());
+  EXPECT_EQ(lm_costs(record).size(), 3 * record.rows.size());
+}
+
+}  // namespace
+}  // namespace cepe
