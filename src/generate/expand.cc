@@ -57,7 +57,7 @@ std::string without_special_tokens(const Tokenizer& tokenizer, std::string text)
     if (special == parsed.end()) return text;
     const std::string spelling = tokenizer.token_text(*special);
     for (size_t at = text.find(spelling); at != std::string::npos; at = text.find(spelling, at + 2))
-      text.insert(at + 1, " ");
+      text.insert(at + 1, 1, ' ');
   }
 }
 
