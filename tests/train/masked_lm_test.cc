@@ -99,7 +99,7 @@ TEST_F(MaskedLmTest, ABatchMasksWhatItScores) {
   config.batch = config.micro_batch = 3;
   const Corpus corpus = open_corpus(config.train), none;
   const BatchBuilder builder(config, corpus, none);
-  const std::vector<Batch> batches = builder.build(5);
+  const std::vector<Batch> batches = builder.build(5).batches;
   ASSERT_EQ(batches.size(), 1u);
   const Batch& batch = batches[0];
   EXPECT_EQ(batch.tokens(), 3 * 32);
@@ -128,7 +128,7 @@ TEST_F(MaskedLmTest, ABatchMasksWhatItScores) {
 TEST_F(MaskedLmTest, GradientsAgreeWithDifferences) {
   TrainConfig config = mlm_job("run").config;
   const Corpus corpus = open_corpus(config.train), none;
-  const MaskedTokens tokens = masked_tokens(BatchBuilder(config, corpus, none).build(0)[0], 128);
+  const MaskedTokens tokens = masked_tokens(BatchBuilder(config, corpus, none).build(0).batches[0], 128);
   StackConfig sizes = open_masked_lm(kMlm).stack.config;
   sizes.vocab_size = 129;
   sizes.tie_embeddings = true;

@@ -65,7 +65,7 @@ TEST_F(WindowTest, AllWeightsAreTrained) {
   TrainJob run = window_job("run");
   const TrainingData data = open_training_data(run.config);
   WindowModel model({run.config, data});
-  const Batch batch = BatchBuilder(run.config, data.train, data.ask).build(0)[0];
+  const Batch batch = BatchBuilder(run.config, data.train, data.ask).build(0).batches[0];
   model.working()->loss_sum(batch).backward();
   Cepe other = open_model(std::string(kPlain)).model;
   scale_window(other.config.decoder, WindowRope::linear, 2, "");
