@@ -1,5 +1,6 @@
 #include "apps/generate_many.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -78,6 +79,9 @@ void generate_many(const CLI::App& command, const GenerateManyOptions& many, con
                                          .sampling = sampling_of(command, options),
                                          .temperature_given = temperature_of(command, options).has_value(),
                                          .stop = options.stop});
+  const auto reads = [](const PromptRecord& record) { return !record.context.empty() || !record.context_text.empty(); };
+  require(options.expand.chunks == 0 || std::any_of(records.begin(), records.end(), reads),
+          "--expand: there is no context: no record of {} has one, and --context names no files", many.prompts);
   check_output_files({{"--out", is_standard_output(many.out) ? "" : many.out}}, inputs(many, records));
   AnswerLines lines(many.out);
   const OpenedModel opened = open_model(model);

@@ -10,8 +10,10 @@
 namespace cepe {
 namespace {
 
-// The line of a question, or nothing where it has no gold passage.
+// The line of a question, or nothing where no passage answers it: without a gold one, or without an answer (SQuAD 2.0's
+// impossible questions have a gold passage all the same).
 std::string prompt_line(const QuestionSet& set, const OpenQuestion& question, const std::string& instruction) {
+  if (question.answers.empty()) return "";
   nlohmann::json passages = nlohmann::json::array();
   std::string prompt = instruction.empty() ? "" : instruction + "\n\n";
   for (const size_t gold : question.gold) {
@@ -21,7 +23,8 @@ std::string prompt_line(const QuestionSet& set, const OpenQuestion& question, co
     prompt += passage_text(passage) + "\n\n";
   }
   if (passages.empty()) return "";
-  const nlohmann::json id = {{"question", question.question}, {"passages", passages}};
+  nlohmann::json id = {{"question", question.question}, {"passages", passages}};
+  if (!instruction.empty()) id["instruction"] = instruction;
   return json_text({{"id", id}, {"prompt", prompt + question.question}}) + "\n";
 }
 
@@ -33,6 +36,8 @@ AnswerPromptsCounts write_answer_prompts(const std::vector<std::string>& files, 
   AtomicFile file(out);
   for (const std::string& text : files) {
     QuestionEntry entry = parse_question_entry(text);
+    require(!entry.share,
+            "{}: share= says how often `cepe data ask` draws from a file: a prompt is made of each question", text);
     entry.choice.hotpotqa = QuestionChoice::HotpotQa::training;
     const QuestionSet set = read_questions(entry.path, QuestionForm::automatic, entry.choice);
     for (const OpenQuestion& question : set.questions) {

@@ -14,17 +14,17 @@ struct AnswerPromptsOptions {
 };
 struct AnswerPromptsCounts {
   int64_t prompts = 0;
-  int64_t without_passage = 0;  // questions that no passage is known to answer: left out
+  int64_t without_passage = 0;  // questions that no passage is known to answer, or that have no answer: left out
 };
 
 // Reads question files ("PATH;lines=odd", question_files.h; of HotpotQA the part for training) and writes a line for
-// each question with a gold passage:
+// each question with an answer and a gold passage:
 //
-//   {"id": {"question": ..., "passages": [{"title", "text"}, ...]}, "prompt": ...}
+//   {"id": {"question": ..., "passages": [{"title", "text"}, ...], "instruction": ...}, "prompt": ...}
 //
 // The prompt is the instruction, the gold passages and the question, with empty lines between. `cepe generate` gives
 // the id back with the answer, so that its file is all that `cepe data ask` needs (QuestionForm::answered). The file
-// appears when it is whole. Error as read_questions(), and where there is no prompt.
+// appears when it is whole. Error as read_questions(), where an entry has a share, and where there is no prompt.
 AnswerPromptsCounts write_answer_prompts(const std::vector<std::string>& files, const std::filesystem::path& out,
                                          const AnswerPromptsOptions& options = {});
 

@@ -40,7 +40,7 @@ struct AskConfig {
   int64_t seed = 1;
 
   // [refuse]: a text may share at most so many runs of eight words with these files, and a question none
-  std::vector<std::string> refuse;  // question files (written as above), or texts
+  std::vector<std::string> refuse;  // question files (as above, without share=), or texts
   int64_t max_shared = 8;
 
   int64_t most_chunks() const { return chunks.back(); }

@@ -41,12 +41,15 @@ bool holds_questions(const std::string& path) {
   std::string line;
   if (!file.next_line(line)) return false;
   const nlohmann::json first = nlohmann::json::parse(line, nullptr, false);
-  return first.is_object() && (first.contains("question") || !first.contains("text"));
+  // An answer of `cepe generate` has a text, and its question in the id.
+  const bool answer = first.is_object() && first.contains("id") && first["id"].is_object();
+  return first.is_object() && (answer || first.contains("question") || !first.contains("text"));
 }
 
 // A file of questions, of which all questions and all gold passages count, or of texts.
 void add_refused(const std::string& text, ShingleSet& shingles) {
   const QuestionEntry entry = parse_question_entry(text);
+  require(!entry.share, "refuse.files: {}: share= is for sources.questions: a file is refused as a whole", text);
   if (!holds_questions(entry.path)) {
     require(entry.choice.lines == QuestionChoice::Lines::all, "refuse.files: {}: lines= is for questions, found texts",
             text);

@@ -27,6 +27,10 @@ int64_t decoder_length(const AskSample& sample) {
   return length;
 }
 
+std::string instruction_of(const AskTurn& turn) { return turn.instruction.empty() ? "" : turn.instruction + "\n\n"; }
+// What stands before a question, or in its place, is not scored.
+bool scores_question(const AskTurn& turn) { return turn.wording.empty() && turn.instruction.empty(); }
+
 }  // namespace
 
 AskLayout::AskLayout(const Tokenizer& tokenizer, const AskChat* chat, AskLayoutOptions options)
@@ -135,8 +139,9 @@ void AskLayout::add_questions(const AskDraft& draft, AskRandom& random, AskSampl
     const AskTurn& turn = draft.turns[t];
     std::string text = decoder_length(sample) == 0 ? draft.decoder_text : "";
     if (!text.empty() || decoder_length(sample) > 0) text += "\n\n";
-    text += turn.wording.empty() ? labels.question + turn.question + labels.answer : turn.wording + turn.answer_prefix;
-    const bool question = turn.wording.empty() && (t > 0 || draft.decoder_text.empty());
+    text += turn.wording.empty() ? instruction_of(turn) + labels.question + turn.question + labels.answer
+                                 : turn.wording + turn.answer_prefix;
+    const bool question = scores_question(turn) && (t > 0 || draft.decoder_text.empty());
     const auto prompt = encode_after(done, text, false);
     done += text;
     const auto answer = encode_after(done, " " + turn.answer, false);
@@ -153,7 +158,7 @@ void AskLayout::add_chat(const AskDraft& draft, AskSample& sample) const {
   std::vector<ChatMessage> messages;
   std::string done;  // the text so far
   for (const AskTurn& turn : draft.turns) {
-    std::string message = turn.wording.empty() ? turn.question : turn.wording;
+    std::string message = turn.wording.empty() ? instruction_of(turn) + turn.question : turn.wording;
     if (messages.empty() && !draft.decoder_text.empty()) message = draft.decoder_text + "\n\n" + message;
     messages.push_back({"user", std::move(message)});
     const std::string text = render(messages, true);
@@ -164,7 +169,7 @@ void AskLayout::add_chat(const AskDraft& draft, AskSample& sample) const {
     if (prompt && more && !prefix.empty()) prompt->insert(prompt->end(), more->begin(), more->end());
     const std::string answer = (prefix.empty() ? "" : " ") + turn.answer;
     const auto tokens = encode_after(text + prefix, answer, false);
-    if (!prompt || !more || !tokens || !add_turn(*prompt, *tokens, turn.wording.empty(), sample)) {
+    if (!prompt || !more || !tokens || !add_turn(*prompt, *tokens, scores_question(turn), sample)) {
       messages.pop_back();
       break;
     }

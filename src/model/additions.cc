@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <map>
 
 #include "base/error.h"
@@ -53,6 +54,12 @@ void check_options(const AdditionOptions& options, const StackConfig& decoder, i
 
 }  // namespace
 
+int64_t readable_tokens(const CepeConfig& config) {
+  const int64_t rows = config.decoder.vocab_size;
+  const bool own = config.encoder && config.encoder_embeddings == EncoderEmbeddings::own;
+  return own ? std::min(rows, config.encoder->vocab_size) : rows;
+}
+
 StackConfig encoder_config_of(const StackConfig& decoder, int64_t layers, int64_t window) {
   StackConfig encoder = decoder;
   encoder.num_layers = layers;
@@ -89,9 +96,6 @@ void add_cepe_parts(Cepe& model, const AdditionOptions& options, const Stack& en
           "cross-attention's k and v are copied from the first columns of self-attention's: the encoder's width {} "
           "exceeds the decoder's {}",
           encoder.config.hidden_size, decoder.hidden_size);
-  require(encoder.config.vocab_size >= decoder.vocab_size,
-          "the encoder's embedding has {} rows, the decoder's {}: they do not have the same tokenizer",
-          encoder.config.vocab_size, decoder.vocab_size);
   model.config.encoder = encoder.config;
   model.config.encoder->tie_embeddings = false;  // it has no head here
   model.config.encoder_embeddings = EncoderEmbeddings::own;

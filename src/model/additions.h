@@ -6,10 +6,13 @@
 namespace cepe {
 
 // As add_cepe_parts(model, options), with an encoder that is there already, on an embedding of its own
-// (EncoderEmbeddings::own), for example one of the masked-LM stage; it may have more rows than the decoder's
-// vocabulary, for the mask token. Its tensors are shared. Error where its width exceeds the decoder's or its vocabulary
-// falls short.
+// (EncoderEmbeddings::own), for example one of the masked-LM stage; it may have more rows than the decoder's,
+// for the mask token, or fewer, where the decoder's are padded: who reads with it checks readable_tokens(). Its tensors
+// are shared. Error where its width exceeds the decoder's.
 void add_cepe_parts(Cepe& model, const AdditionOptions& options, const Stack& encoder);
+
+// Token ids below this have a row in the embeddings of decoder and encoder alike.
+int64_t readable_tokens(const CepeConfig& config);
 
 // The configuration of an encoder that is a decoder's first layers, made bidirectional.
 StackConfig encoder_config_of(const StackConfig& decoder, int64_t layers, int64_t window);

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/report.h"
 #include "context/encode_context.h"
+#include "model/additions.h"
 #include "model/decode_step.h"
 #include "speed/meter.h"
 
@@ -57,7 +58,7 @@ double median(std::vector<double> values) {
 
 at::Tensor random_ids(const Cepe& model, int64_t batch, int64_t tokens) {
   const auto options = at::TensorOptions().dtype(at::kLong).device(model.device());
-  return at::randint(model.config.decoder.vocab_size, {batch, tokens}, options);
+  return at::randint(readable_tokens(model.config), {batch, tokens}, options);
 }
 
 // Random states as the last norm leaves them. In pieces, so that a long context is held once.

@@ -47,6 +47,15 @@ void add_parts(const TrainConfig& config, const at::Device& device, Cepe& model)
   add_cepe_parts(model, additions, open_masked_lm(config.encoder, device).stack);
 }
 
+// A decoder's rows may be padded beyond its tokens: an encoder needs none for those.
+void check_encoder_rows(const TrainConfig& config, const OpenedModel& opened) {
+  if (config.encoder.empty() || !opened.tokenizer) return;
+  const int64_t tokens = opened.tokenizer->vocabulary_size(), rows = opened.model.config.encoder->vocab_size;
+  require(tokens <= rows,
+          "model.encoder: the embedding of {} has {} rows, the tokenizer of {} {} tokens: it was made with another",
+          config.encoder, rows, config.base, tokens);
+}
+
 }  // namespace
 
 fs::path base_of(const TrainConfig& config) {
@@ -76,6 +85,7 @@ OpenedModel open_for_training(const TrainConfig& config, const at::Device& devic
   require(config.encoder.empty() || !opened.model.encoder, "model.encoder: the base {} has an encoder already",
           config.base);
   if (!opened.model.encoder) add_parts(config, device, opened.model);
+  check_encoder_rows(config, opened);
   check_windows(config, opened.model);
   opened.model.config.chunk_length = config.chunk_length;
   set_trainable(opened.model, true);
@@ -119,7 +129,7 @@ TrainingData open_training_data(const TrainConfig& config) {
 }
 
 int64_t check_training_data(const TrainConfig& config, const TrainingData& data, const OpenedModel& opened) {
-  check_vocabulary(data, opened.model.config.decoder.vocab_size, opened.tokenizer.get(), opened.path.string());
+  check_vocabulary(data, readable_tokens(opened.model.config), opened.tokenizer.get(), opened.path.string());
   const SampleLimits held_out{config.chunk_length, decoder_window(opened.model.config.decoder)};
   SampleLimits learnt = held_out;
   learnt.factor = static_cast<float>(config.ask_weight);

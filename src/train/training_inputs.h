@@ -27,7 +27,7 @@ struct TrainingData {
   Corpus ask, ask_validation;  // samples
 };
 TrainingData open_training_data(const TrainConfig& config);
-// Error unless all of it fits a model: an embedding of so many rows, and its tokenizer where it has one (null: none).
+// Error unless all of it fits a model: embeddings of so many rows, and its tokenizer where it has one (null: none).
 // `model` names it.
 void check_vocabulary(const TrainingData& data, int64_t rows, const Tokenizer* tokenizer, const std::string& model);
 // Of a model with encoder and cross-attention: Error unless all of it fits, and samples the chunk length and the

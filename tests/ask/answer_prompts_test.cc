@@ -43,12 +43,31 @@ TEST(AnswerPrompts, APromptHasItsPassagesAndItsIdTheQuestion) {
   EXPECT_EQ(lines[0]["prompt"], "Answer in full.\n\nLamp\nAnna lit it.\n\nWho lit it?");
   EXPECT_EQ(lines[0]["id"]["question"], "Who lit it?");
   EXPECT_EQ(lines[0]["id"]["passages"], json::parse(R"([{"title": "Lamp", "text": "Anna lit it."}])"));
+  EXPECT_EQ(lines[0]["id"]["instruction"], "Answer in full.");
   EXPECT_EQ(lines[1]["prompt"], "Answer in full.\n\nIt rained in June.\n\nWhen?");
   write(directory, "none.json", R"([{"question": "Q", "answers": ["a"]}, {"question": "R", "answers": ["b"]}])");
   EXPECT_THAT(
       error_of<Error>([&] { write_answer_prompts({(directory / "none.json").string()}, directory / "out.jsonl"); }),
       HasSubstr("expected a question with a passage"));
   EXPECT_FALSE(std::filesystem::exists(directory / "out.jsonl"));
+  EXPECT_THAT(error_of<Error>([&] { write_answer_prompts({file + ";share=2"}, directory / "out.jsonl"); }),
+              HasSubstr("q.json;share=2: share= says how often"));
+}
+
+// SQuAD 2.0's questions without an answer have a paragraph, which does not answer them.
+TEST(AnswerPrompts, WhatCannotBeAnsweredIsNotAsked) {
+  const TemporaryDirectory directory;
+  write(directory, "squad.json", R"({"data": [{"title": "Lamp", "paragraphs": [{"context": "Anna lit it.", "qas": [
+    {"id": "1", "question": "Who lit it?", "answers": [{"text": "Anna"}], "is_impossible": false},
+    {"id": "2", "question": "Who paid?", "answers": [], "plausible_answers": [{"text": "Anna"}],
+     "is_impossible": true}]}]}]})");
+  const AnswerPromptsCounts counts = write_answer_prompts({(directory / "squad.json").string()}, directory / "p.jsonl");
+  EXPECT_EQ(counts.prompts, 1);
+  EXPECT_EQ(counts.without_passage, 1);
+  const std::vector<json> lines = lines_of(directory / "p.jsonl");
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_EQ(lines[0]["id"]["question"], "Who lit it?");
+  EXPECT_FALSE(lines[0]["id"].contains("instruction"));
 }
 
 // What a model wrote of such prompts is a source: its own words, though no passage holds them; what was cut off, failed
@@ -56,7 +75,7 @@ TEST(AnswerPrompts, APromptHasItsPassagesAndItsIdTheQuestion) {
 TEST(AnswerPrompts, AnswersAreTakenAsTheyAre) {
   const TemporaryDirectory directory;
   write(directory, "q.json", R"([{"question": "Who?", "answer": "Anna", "context": "Anna lit it."}])");
-  write_answer_prompts({(directory / "q.json").string()}, directory / "p.jsonl");
+  write_answer_prompts({(directory / "q.json").string()}, directory / "p.jsonl", {"Say who."});
   const json id = lines_of(directory / "p.jsonl")[0]["id"];
   const auto answer = [&](int place, const std::string& text, const std::string& reason) {
     json asked = id;
@@ -71,6 +90,8 @@ TEST(AnswerPrompts, AnswersAreTakenAsTheyAre) {
   const AskQuestionFile file = read_question_file("a.jsonl", directory.path(), QuestionChoice::HotpotQa::training);
   ASSERT_EQ(file.questions.size(), 2u);
   EXPECT_EQ(file.questions[0].question, "Who 0?");
+  EXPECT_EQ(file.questions[0].instruction, "Say who.");
+  EXPECT_TRUE(file.questions[0].by_model);
   EXPECT_THAT(file.questions[0].answers, ElementsAre("It was\n\nShe who lights."));
   EXPECT_THAT(file.questions[1].answers, ElementsAre("Stopped"));
   ASSERT_EQ(file.passages.size(), 1u);

@@ -63,6 +63,49 @@ TEST(FileQuestions, UnanswerableOnesHoldNoAnswer) {
   EXPECT_GT(said, 50u);
 }
 
+// A model's own answers: behind the instruction that they were written for and no other, and never left unanswered, as
+// no passage holds their words. Other questions beside them are as ever.
+TEST(FileQuestions, AModelsOwnAnswersKeepTheirInstruction) {
+  const ask_test::Sources sources;
+  for (const bool mixed : {false, true}) {
+    std::vector<AskQuestionFile> files(2);
+    for (size_t p = 0; p < 120; ++p) {
+      AskQuestionFile& file = files[p % 2];
+      file.passages.push_back({"", fmt::format("The lamp {} was lit by Anna.", p), ""});
+      AskQuestion question{fmt::format("Who lit lamp {}?", p), {"It was Anna who lit it."}, {p / 2}};
+      if (p % 2 == 0) {
+        question.by_model = true;
+        question.instruction = "Answer in full.";
+      }
+      file.questions.push_back(std::move(question));
+    }
+    if (!mixed) files.pop_back();
+    const QuestionPool pool(std::move(files), ShingleSet(), 8);
+    const AskSources own{sources.get().words, sources.get().forms, sources.get().corpus, pool};
+    size_t unanswered = 0, together = 0, worded = 0;
+    for (uint64_t seed = 0; seed < 300; ++seed) {
+      AskRequest request = sources.request(seed, 1 + static_cast<int64_t>(seed % 20));
+      request.unanswerable = 0.5;
+      const AskDraft draft = make_file_questions(own, request);
+      bool by_model = false;
+      for (const AskTurn& turn : draft.turns) by_model = by_model || !turn.instruction.empty();
+      together += by_model && draft.turns.size() > 1 ? 1 : 0;
+      worded += draft.turns[0].wording.empty() ? 0 : 1;
+      unanswered += draft.turns[0].answer == "unanswerable" ? 1 : 0;
+      if (!by_model) continue;
+      for (const AskTurn& turn : draft.turns) {
+        EXPECT_EQ(turn.answer, "It was Anna who lit it.");
+        EXPECT_EQ(turn.wording, "");
+        const bool even = turn.question[turn.question.size() - 2] % 2 == 0;
+        EXPECT_EQ(turn.instruction, even ? "Answer in full." : "") << turn.question;
+      }
+    }
+    EXPECT_GT(together, 20u);
+    EXPECT_EQ(worded > 20, mixed);
+    EXPECT_EQ(unanswered > 20, mixed);
+  }
+}
+
 TEST(FileQuestions, ValidationHasPassagesOfItsOwn) {
   const ask_test::Sources sources;
   const QuestionPool& pool = sources.get().questions;

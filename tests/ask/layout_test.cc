@@ -35,6 +35,10 @@ AskRandom usual() { return AskRandom{4}; }
 const AskDraft kDraft{.documents = {{"", "The first text."}, {"", "Another one."}},
                       .turns = {{"Who?", "Anna Hale"}, {"When?", "1871"}}};
 
+constexpr const char* kChatMl =
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + "
+    "'\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+
 TEST(Layout, QuestionsFollowOneAnother) {
   const AskLayout layout(smollm2(), nullptr, {});
   AskRandom random = usual();
@@ -64,6 +68,21 @@ TEST(Layout, QuestionWeightsAndDecoderText) {
   random = usual();
   EXPECT_TRUE(shown(*layout.lay_out(draft, false, random))
                   .starts_with("Title\nA passage.\n\nQuestion: Who?\nAnswer:« Anna Hale»"));
+}
+
+// It stands before its question, and neither is scored.
+TEST(Layout, AnInstructionStandsBeforeItsQuestion) {
+  const AskChat chat{ChatTemplate(kChatMl)};
+  const AskLayout layout(smollm2(), &chat, {.question_weight = 0.25});
+  AskRandom random = usual();
+  AskDraft draft = kDraft;
+  draft.turns.resize(1);
+  draft.turns[0].instruction = "Be short.";
+  const std::string end = smollm2().token_text(*smollm2().eos());
+  EXPECT_EQ(shown(*layout.lay_out(draft, false, random)),
+            "Be short.\n\nQuestion: Who?\nAnswer:« Anna Hale»«" + end + "»");
+  EXPECT_EQ(shown(*layout.lay_out(draft, true, random)),
+            "<|im_start|>user\nBe short.\n\nWho?<|im_end|>\n<|im_start|>assistant\n«Anna Hale»«<|im_end|>»");
 }
 
 TEST(Layout, AnOpenAnswerHasNoEnd) {
@@ -122,10 +141,6 @@ TEST(Layout, SentencePieceTokensAreThoseOfTheWholeText) {
     EXPECT_EQ(first, tokenizer->encode(prompt, {.add_special_tokens = true}).size()) << name;
   }
 }
-
-constexpr const char* kChatMl =
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + "
-    "'\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
 TEST(Layout, ChatsUseTheTemplate) {
   const AskChat chat{ChatTemplate(kChatMl)};

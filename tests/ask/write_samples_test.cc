@@ -198,7 +198,14 @@ TEST(WriteSamples, RefusedFilesAreReadWhole) {
                               R"({"id": "1", "question": "How many lamps has the lighthouse of rock 5?", )"
                               R"("is_impossible": true, "answers": []}]}]}]})"),
       6);  // the same run of eight words asks of all six rocks
+  // What a model answered has its question in the id.
+  EXPECT_EQ(
+      left_out("a.jsonl", R"({"id": {"question": "In which shade was barn 8 painted?", )"
+                          R"("passages": [{"text": "Nothing is said."}]}, "text": "x", "stop_reason": "end_token"})"),
+      1);
   const std::string path = (directory / "t.txt").string();
+  EXPECT_EQ(error_of([&] { left_out("t.txt", "A text.", ";share=2"); }),
+            "refuse.files: " + path + ";share=2: share= is for sources.questions: a file is refused as a whole");
   EXPECT_EQ(error_of([&] { left_out("t.txt", "A text.", ";lines=odd"); }),
             "refuse.files: " + path + ";lines=odd: lines= is for questions, found texts");
 }

@@ -109,7 +109,12 @@ TEST_F(DataAsk, TheDecodersOwnAnswersBecomeSamples) {
   const CommandResult written = run_cepe(
       {"generate", "--model", model, "--prompts", prompts, "--out", answers, "--max-tokens", "100", "--device", "cpu"});
   ASSERT_EQ(written.status, 0) << written.err;
-  EXPECT_NE(read_file(answers).find("Anna Hale"), std::string::npos) << read_file(answers);
+  std::vector<std::string> texts;
+  std::istringstream lines(read_file(answers));
+  for (std::string line; std::getline(lines, line);)
+    texts.push_back(nlohmann::json::parse(line).at("text").get<std::string>());
+  const auto names_her = [](const std::string& text) { return text.find("Anna Hale") != std::string::npos; };
+  EXPECT_TRUE(std::any_of(texts.begin(), texts.end(), names_her)) << read_file(answers);
   std::vector<std::string> ask = {"data",
                                   "ask",
                                   "configs/ask/smollm2.toml",
@@ -132,27 +137,26 @@ TEST_F(DataAsk, TheDecodersOwnAnswersBecomeSamples) {
   const CommandResult asked = run_cepe(ask);
   ASSERT_EQ(asked.status, 0) << asked.err;
   EXPECT_NE(asked.out.find("questions"), std::string::npos) << asked.out;
-  // What is scored are answers of that file, to their last word.
-  std::vector<std::string> texts;
-  std::istringstream lines(read_file(answers));
-  for (std::string line; std::getline(lines, line);)
-    texts.push_back(nlohmann::json::parse(line).at("text").get<std::string>());
+  // What is scored are answers of that file, to their last word, behind the instruction that they were written for.
   const TokenShard shard(directory_.path() / "own/train/00.tokens");
   ASSERT_EQ(shard.documents().size(), 12u);
   const auto tokenizer = load_tokenizer_json(golden("plain") + "/tokenizer.json");
   for (size_t i = 0; i < shard.documents().size(); ++i) {
     int64_t from = shard.documents()[i].offset, scored = 0;
+    std::string read;  // by the decoder, and not scored
     for (const SamplePiece& piece : shard.pieces(i)) {
       std::vector<int64_t> ids(static_cast<size_t>(piece.length));
       shard.read(from, piece.length, ids.data());
       from += piece.length;
-      if (piece.weight == 0 || piece.length < 3) continue;
       const std::string text = tokenizer->decode(std::vector<TokenId>(ids.begin(), ids.end()));
+      if (!piece.context && piece.weight == 0) read += text;
+      if (piece.weight == 0 || piece.length < 3) continue;
       const auto is_answer = [&](const std::string& answer) { return text.find(answer) != std::string::npos; };
       EXPECT_TRUE(std::any_of(texts.begin(), texts.end(), is_answer)) << text;
       ++scored;
     }
     EXPECT_GT(scored, 0);
+    EXPECT_NE(read.find("Answer in a few words."), std::string::npos) << read;
   }
   expect_refused({"data", "prompts", questions_, "--out", questions_}, "--out");
   expect_refused({"data", "prompts", "/absent.json", "--out", prompts}, "/absent.json");

@@ -167,6 +167,7 @@ TEST_F(ManyPrompts, OptionsThatDoNotGoTogetherAreRefused) {
   expect_refused(words({good}, {"--sequences", "-1"}), "--sequences");
   expect_refused({"generate", "--model", golden("plain"), "--prompt", "a", "--out", "b"},
                  "--out: it is for many prompts");
+  expect_refused(words({good, good}, {"--expand", "1"}), "--expand: there is no context: no record of");
   Words same = words({good});
   same[8] = same[4];
   expect_refused(same, "found an input of the command");

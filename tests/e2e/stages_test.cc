@@ -70,6 +70,9 @@ TEST_F(StagesTest, FromMaskedTextToAModelThatWrites) {
             std::string::npos)
       << said;
   EXPECT_NE(said.find("accuracy"), std::string::npos);
+  expect_refused({"train", directory_.write("w.toml", ""), "--run", path("none"), "--train.stage=warmup",
+                  "--data.train=" + path("tokens"), "--train.context_chunks=1", "--model.base=" + path("mlm/final")},
+                 "mlm/final/config.json: a masked language model (LlamaForMLM), expected one that writes");
   train("warmup", {"--model.base=" + plain, "--model.encoder=" + path("mlm/final"), "--train.chunk_length=16",
                    "--train.context_chunks=2", "--train.decoder_tokens=32", "--model.cross_attention_layers=1"});
   train("standard", {"--model.base=" + plain, "--model.parts=" + path("warmup/final"), "--train.chunk_length=16",
@@ -78,7 +81,11 @@ TEST_F(StagesTest, FromMaskedTextToAModelThatWrites) {
                                           texts_, "--prompt", "the road", "--max-tokens", "5", "--device", "cpu"});
   EXPECT_EQ(written.status, 0) << written.err;
   const CommandResult info = run_cepe({"info", path("standard/final"), "--base", plain});
-  EXPECT_NE(info.out.find("16"), std::string::npos);
+  EXPECT_EQ(info.status, 0) << info.err;
+  EXPECT_NE(info.out.find("2 layers, width 16, 2 heads and 2 key-value heads of 8, feed-forward 24, vocabulary 301, "
+                          "embeddings: own"),
+            std::string::npos)
+      << info.out;
 }
 
 // The validation loss of stage window is the perplexity that `cepe perplexity` finds of the directory that it wrote:

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "io/hf_directory.h"
 #include "io/safetensors.h"
+#include "model/checkpoint/decoder_directory.h"
 #include "model/fixtures.h"
 
 namespace cepe {
@@ -420,6 +421,24 @@ TEST(TrainedParts, TheirOwnBaseIsNeverAnother) {
   }
 }
 
+// transformers would not read what config.json has no words for.
+TEST(DecoderDirectory, RefusesWhatOnlyAGgufFileCanBe) {
+  const auto refused = [](auto change, const std::string& phrase) {
+    const ScratchDirectory scratch;
+    Cepe model = open_fixture("generate/plain").model;
+    change(model.config.decoder);
+    expect_error([&] { save_decoder(model, scratch.path() / "m", Weights::f32); }, phrase);
+    EXPECT_FALSE(fs::exists(scratch.path() / "m"));
+  };
+  refused([](StackConfig& c) { c.rope.frequency_divisors.assign(static_cast<size_t>(c.head_dim / 2), 2); },
+          "rotary frequencies are divided one by one");
+  refused([](StackConfig& c) { c.qkv_bias = true; }, "with biases on q, k and v and without one on o");
+  refused([](StackConfig& c) { c.output_bias = true; }, "without biases on q, k and v and with one on o");
+  refused([](StackConfig& c) { c.family = "qwen2"; }, "the family qwen2 without biases on q, k and v");
+  for (const std::string family : {"llama-bias", "llama-llama3", "llama-yarn", "mistral", "qwen2", "qwen3"})
+    EXPECT_NO_THROW(check_decoder_directory(open_fixture("families/" + family).model.config.decoder, family)) << family;
+}
+
 TEST(TrainedParts, RecordTheirBaseAndTheirTraining) {
   const ScratchDirectory scratch;
   Cepe model = trained();
@@ -437,6 +456,9 @@ TEST(Open, NamesWhatIsMissing) {
   expect_error([] { open_model("/no/such/model"); }, "/no/such/model: no such model file or directory");
   expect_error([] { open_model(fs::path(CEPE_TEST_DATA) / "mlm/model.safetensors"); },
                "expected a GGUF file or a model directory");
+  // Its tensors would do for a decoder's.
+  expect_error([] { open_model(fs::path(CEPE_TEST_DATA) / "mlm"); },
+               "mlm/config.json: a masked language model (LlamaForMLM), expected one that writes");
 }
 
 }  // namespace

@@ -99,7 +99,7 @@ TEST_F(MaskedLmTest, ABatchMasksWhatItScores) {
   config.batch = config.micro_batch = 3;
   const Corpus corpus = open_corpus(config.train), none;
   const BatchBuilder builder(config, corpus, none);
-  const std::vector<Batch> batches = builder.build(5);
+  const std::vector<Batch> batches = builder.build(5).batches;
   ASSERT_EQ(batches.size(), 1u);
   const Batch& batch = batches[0];
   EXPECT_EQ(batch.tokens(), 3 * 32);
@@ -128,7 +128,7 @@ TEST_F(MaskedLmTest, ABatchMasksWhatItScores) {
 TEST_F(MaskedLmTest, GradientsAgreeWithDifferences) {
   TrainConfig config = mlm_job("run").config;
   const Corpus corpus = open_corpus(config.train), none;
-  const MaskedTokens tokens = masked_tokens(BatchBuilder(config, corpus, none).build(0)[0], 128);
+  const MaskedTokens tokens = masked_tokens(BatchBuilder(config, corpus, none).build(0).batches[0], 128);
   StackConfig sizes = open_masked_lm(kMlm).stack.config;
   sizes.vocab_size = 129;
   sizes.tie_embeddings = true;
@@ -178,6 +178,8 @@ TEST_F(MaskedLmTest, ARunLearnsAndIsWrittenAsPublished) {
   EXPECT_EQ(config["is_decoder"], false);
   EXPECT_EQ(config["tie_word_embeddings"], true);
   EXPECT_EQ(config["training"]["mask_token_id"], 128);
+  EXPECT_NE(error_of<Error>([&] { open_model(run.run / "final"); }).find("(LlamaForMLM), expected one that writes"),
+            std::string::npos);
   // Read back, it has the validation's loss: what was written is what was validated.
   run.config.encoder = (run.run / "final").string();
   run.config.learning_rate = 0;
@@ -251,6 +253,30 @@ TEST_F(MaskedLmTest, AWarmUpTakesTheEncoder) {
   TrainJob standard = job("standard");
   standard.config.parts = (warmup.run / "final").string();
   EXPECT_TRUE(train(standard).finished);
+}
+
+// Qwen2.5's embedding has more rows than its tokenizer has tokens; an encoder from random weights has the tokens alone.
+TEST_F(MaskedLmTest, AnEncoderHasNoRowsForADecodersPadding) {
+  const std::string few = (directory_ / "few.tokens").string();
+  write_corpus(few, {100, {400, 300, 500}, {"a", "b"}});
+  TrainJob mlm = mlm_job("mlm");
+  mlm.config.train = mlm.config.validation = {few};
+  train(mlm);
+  TrainJob standard = job("standard");  // the decoder's embedding has 128 rows
+  standard.config.encoder = (mlm.run / "final").string();
+  EXPECT_NE(refusal(standard).find("data.tokens: token ids of a vocabulary of 128"), std::string::npos);
+  EXPECT_NE(refusal(standard).find("embedding has 101 rows"), std::string::npos);
+  standard.config.train = standard.config.validation = {few};
+  EXPECT_TRUE(train(standard).finished);
+  TrainJob more = job("more");
+  more.config.parts = (standard.run / "final").string();
+  EXPECT_NE(refusal(more).find("embedding has 101 rows"), std::string::npos);
+  more.config.train = more.config.validation = {few};
+  EXPECT_TRUE(train(more).finished);
+  // A decoder with a tokenizer says what its tokens are: more than the encoder has rows.
+  standard.config.base = CEPE_TEST_DATA "/generate/plain";
+  standard.run = directory_ / "other";
+  EXPECT_NE(refusal(standard).find("has 101 rows, the tokenizer of"), std::string::npos) << refusal(standard);
 }
 
 TEST_F(MaskedLmTest, WhatDoesNotFitIsRefused) {

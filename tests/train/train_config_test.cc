@@ -152,6 +152,23 @@ TEST(TrainConfig, SettingsThatDoNothingAreNamed) {
   EXPECT_EQ(idle_settings(config), (Keys{"data.train", "data.filtered", "train.lm_coefficient", "train.kl_top"}));
 }
 
+TEST(TrainConfig, SettingsThatAStageDoesNotReadAreNamed) {
+  using Keys = std::vector<std::string>;
+  TrainConfig config;
+  config.base = "b", config.base_name = "name";
+  EXPECT_EQ(idle_settings(config), Keys{});
+  config.stage = Stage::window;
+  EXPECT_EQ(idle_settings(config), Keys{"model.base_name"});
+  config.stage = Stage::mlm;
+  config.mlm_heads = 2, config.mlm_intermediate_size = 24, config.mlm_positions = 64;
+  EXPECT_EQ(idle_settings(config), (Keys{"model.base_name", "mlm.heads", "mlm.intermediate_size"}));
+  config.mlm_hidden_size = 16;
+  EXPECT_EQ(idle_settings(config), (Keys{"model.base", "model.base_name"}));
+  config.encoder = "e";
+  EXPECT_EQ(idle_settings(config), (Keys{"model.base", "model.base_name", "mlm.hidden_size", "mlm.heads",
+                                         "mlm.intermediate_size", "mlm.positions"}));
+}
+
 TEST(TrainConfig, ThePageListsEverySetting) {
   EXPECT_NE(read_file("docs/training.md").find(fmt::format("\n{}\n", settings_table())), std::string::npos)
       << "docs/training.md should hold this table:\n"

@@ -65,7 +65,7 @@ TEST_F(WindowTest, AllWeightsAreTrained) {
   TrainJob run = window_job("run");
   const TrainingData data = open_training_data(run.config);
   WindowModel model({run.config, data});
-  const Batch batch = BatchBuilder(run.config, data.train, data.ask).build(0)[0];
+  const Batch batch = BatchBuilder(run.config, data.train, data.ask).build(0).batches[0];
   model.working()->loss_sum(batch).backward();
   Cepe other = open_model(std::string(kPlain)).model;
   scale_window(other.config.decoder, WindowRope::linear, 2, "");
@@ -104,6 +104,20 @@ TEST_F(WindowTest, WhatDoesNotFitIsRefused) {
   run = window_job("run");
   run.config.base = kPublished;
   EXPECT_NE(refusal(run).find("trains a plain decoder"), std::string::npos);
+  // Said before the run, not at its end: what config.json has no words for.
+  fs::copy(kPlain, directory_ / "divided", fs::copy_options::recursive);
+  nlohmann::json config = nlohmann::json::parse(read_file(directory_ / "divided/config.json"));
+  const int64_t heads = config["num_attention_heads"], width = config["hidden_size"];
+  const int64_t head = config.value("head_dim", width / heads);
+  config["rope_frequency_divisors"] = std::vector<double>(static_cast<size_t>(head / 2), 2);
+  write_file(directory_ / "divided/config.json", config.dump());
+  run = window_job("divided-run", WindowRope::none);
+  run.config.base = (directory_ / "divided").string();
+  run.config.window_factor = 1;
+  run.config.decoder_tokens = 16;
+  EXPECT_NE(refusal(run).find("rotary frequencies are divided one by one"), std::string::npos) << refusal(run);
+  EXPECT_FALSE(fs::exists(run.run));
+  run = window_job("run");
   write_corpus(directory_ / "narrow.tokens", {96, {400, 300}});
   run.config.train = run.config.validation = {(directory_ / "narrow.tokens").string()};
   run.config.base = CEPE_TEST_DATA "/families/llama-yarn";

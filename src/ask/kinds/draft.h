@@ -15,8 +15,9 @@
 namespace cepe {
 
 struct AskTurn {
-  std::string question;  // one line
-  std::string answer;    // without white space at its ends
+  std::string question;          // one line
+  std::string answer;            // without white space at its ends
+  std::string instruction = {};  // stands before the question, an empty line between; not with a wording
   // A wording of its own instead of "Question: ...", with how the answer begins (as Question of tasks/example.h);
   // in a chat the wording is the message.
   std::string wording = {}, answer_prefix = {};

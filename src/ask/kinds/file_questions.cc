@@ -119,13 +119,15 @@ AskDraft make_file_questions(const AskSources& sources, AskRequest& request) {
   AskRandom& random = request.random;
   AskDraft draft;
   if (!sources.questions.has(request.validation)) return draft;
-  const bool without_gold = random.chance(request.unanswerable);
+  bool without_gold = random.chance(request.unanswerable);
   const int64_t room = request.tokens() / kPassageTokens;
   // In a part of the long contexts, questions about several passages, which are among the others for each other.
   const bool several = !without_gold && room >= 4 && random.chance(0.75);
   std::vector<const AskQuestion*> questions;
   std::vector<size_t> gold =
       draw_questions(sources, request, several ? random.between(2, std::min(room / 2, kMostGroups)) : 1, questions);
+  // Of an answer in a model's own words nothing tells which passages hold it, so none could be left out.
+  if (questions.front()->by_model) without_gold = false;
   if (without_gold) questions.resize(1);
   const int64_t left = std::max<int64_t>(room - static_cast<int64_t>(gold.size()), without_gold ? 1 : 0);
   std::vector<size_t> chosen =
@@ -143,8 +145,12 @@ AskDraft make_file_questions(const AskSources& sources, AskRequest& request) {
     }
   }
   for (const AskQuestion* question : questions) {
-    draft.turns.push_back({question->question, without_gold ? kUnanswerable : question->answers[0]});
+    draft.turns.push_back(
+        {question->question, without_gold ? kUnanswerable : question->answers[0], question->instruction});
   }
+  // A model's own answers were written for their own instruction, and for no other.
+  if (std::any_of(questions.begin(), questions.end(), [](const AskQuestion* asked) { return asked->by_model; }))
+    return draft;
   // That nothing is there is told apart from what is not known by the instruction to say so, more often than not.
   if (random.chance(without_gold ? 0.7 : 0.3)) put_instruction(draft, random, without_gold || random.chance(0.15));
   return draft;

@@ -61,9 +61,10 @@ QuestionEntry parse_question_entry(const std::string& text) {
       entry.choice.lines = value == "odd" ? QuestionChoice::Lines::odd : QuestionChoice::Lines::even;
     } else if (key == "share") {
       char* end = nullptr;
-      entry.share = std::strtod(value.c_str(), &end);
-      require(!value.empty() && *end == '\0' && entry.share > 0, "{}: expected share=NUMBER above 0, found \"{}\"",
-              text, setting);
+      const double share = std::strtod(value.c_str(), &end);
+      require(!value.empty() && *end == '\0' && share > 0, "{}: expected share=NUMBER above 0, found \"{}\"", text,
+              setting);
+      entry.share = share;
     } else {
       fail("{}: expected lines= or share= after the file's name, found \"{}\"", text, setting);
     }
@@ -77,13 +78,15 @@ AskQuestionFile read_question_file(const std::string& text, const std::filesyste
   entry.choice.hotpotqa = part;
   const std::filesystem::path path = directory / entry.path;
   QuestionSet set = read_questions(path, QuestionForm::automatic, entry.choice);
-  AskQuestionFile file{entry.share, {}, std::move(set.passages)};
+  AskQuestionFile file{entry.share.value_or(1), {}, std::move(set.passages)};
   if (set.form == QuestionForm::squad) {
     for (Passage& passage : file.passages) passage.title = article_title(passage.article);
   }
   for (OpenQuestion& open : set.questions) {
     AskQuestion question{on_one_line(open.question), std::move(open.answers), std::move(open.gold)};
     if (set.form == QuestionForm::answered) {
+      question.by_model = true;
+      question.instruction = std::move(open.instruction);
       file.questions.push_back(std::move(question));
       continue;
     }

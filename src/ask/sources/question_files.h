@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,8 @@ struct AskQuestion {
   std::string question;
   std::vector<std::string> answers;  // at least one; the first stands in a gold passage, or is yes or no
   std::vector<size_t> gold;          // indices of passages, at least one
+  bool by_model = false;             // the answer is what a model wrote (QuestionForm::answered)
+  std::string instruction = {};      // what the model was told before passages and question; may be empty
 };
 
 struct AskQuestionFile {
@@ -25,7 +28,7 @@ struct AskQuestionFile {
 struct QuestionEntry {
   std::string path;
   QuestionChoice choice;
-  double share = 1;
+  std::optional<double> share;  // as it is given; without: 1
 };
 QuestionEntry parse_question_entry(const std::string& text);
 

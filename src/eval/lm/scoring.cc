@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/report.h"
 #include "context/encode_context.h"
+#include "model/additions.h"
 
 namespace cepe {
 namespace {
@@ -15,7 +16,7 @@ namespace {
 std::string tokens_text(int64_t count) { return format_count(static_cast<uint64_t>(count)); }
 
 void check_vocabulary(const Cepe& model, const std::vector<TokenDocument>& documents) {
-  const int64_t size = model.decoder.stack.embedding.size(0);
+  const int64_t size = readable_tokens(model.config);
   for (const TokenDocument& document : documents) {
     for (TokenId id : document.tokens) {
       require(id >= 0 && id < size,

@@ -10,6 +10,7 @@
 #include "io/hf_directory.h"
 #include "io/layout.h"
 #include "io/safetensors.h"
+#include "model/additions.h"
 #include "model/checkpoint/chat_template_source.h"
 #include "model/checkpoint/tensor_names.h"
 
@@ -51,11 +52,12 @@ void note_chunk_length(OpenedModel& opened) {
 
 void check_tokenizer(const OpenedModel& opened) {
   if (!opened.tokenizer) return;
-  const int64_t tokens = opened.tokenizer->vocabulary_size(), rows = opened.model.config.decoder.vocab_size;
+  const CepeConfig& config = opened.model.config;
+  const int64_t tokens = opened.tokenizer->vocabulary_size(), rows = readable_tokens(config);
   if (tokens <= rows) return;
-  fail("{}: the tokenizer's token {} has the id {}, and the model's embedding has {} rows: they do not belong together",
+  fail("{}: the tokenizer's token {} has the id {}, and the {}'s embedding has {} rows: they do not belong together",
        opened.path.string(), quotable(opened.tokenizer->token_text(static_cast<TokenId>(tokens - 1))), tokens - 1,
-       rows);
+       rows < config.decoder.vocab_size ? "encoder" : "model", rows);
 }
 
 // The type to compute in: with keep_float32 no narrower than float32 matrices.
@@ -145,9 +147,20 @@ void refuse_quantised(const nlohmann::json& config, const std::string& where) {
   }
 }
 
+// Its tensors have the names of a decoder's, and more.
+void refuse_masked_lm(const nlohmann::json& config, const std::string& where) {
+  const nlohmann::json architectures = config.value("architectures", nlohmann::json());
+  if (!architectures.is_array() || architectures.empty() || architectures[0] != "LlamaForMLM") return;
+  fail(
+      "{}: a masked language model (LlamaForMLM), expected one that writes: it is the encoder that `cepe train` joins "
+      "to a decoder as model.encoder",
+      where);
+}
+
 OpenedModel open_hf(const fs::path& path, const OpenOptions& options) {
   const HfDirectory directory = open_hf_directory(path);
   refuse_quantised(directory.config, (path / "config.json").string());
+  refuse_masked_lm(directory.config, (path / "config.json").string());
   OpenedModel out;
   out.path = path;
   out.model.config = cepe_config_from_json(directory.config, (path / "config.json").string());
@@ -251,6 +264,7 @@ OpenedModel open_trained_parts(const fs::path& path, const nlohmann::json& confi
       load_parameters(trainable_parameters(out.model), {weights, options.device, dtype});
   note_rounding(weights, dtype, out);
   note_chunk_length(out);
+  check_tokenizer(out);
   require(unused.empty(), "{}: tensor {} is not part of this model", weights.path().string(),
           unused.empty() ? "" : unused[0]);
   return out;

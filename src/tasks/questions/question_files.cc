@@ -199,6 +199,7 @@ void read_answered(const json& record, const Place& place, QuestionSetBuilder& s
   OpenQuestion question{"", json_text_of(asked, "question", where), {answer}};
   add_passages(json_list_of(asked, "passages", where), "", where, set, question);
   question.gold = question.passages;
+  question.instruction = optional_text(asked, "instruction", where);
   set.add(std::move(question), place.short_name, where);
 }
 

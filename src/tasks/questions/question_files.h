@@ -32,12 +32,12 @@ struct QuestionChoice {
 //   answered  {"id": {"question", "passages"}, "text", "stop_reason"}       passages    all
 //
 // answered: what `cepe generate --prompts` wrote of prompts that `cepe data prompts` made: the model's own answer to
-// the question, which it read with its passages. Left out are prompts that failed and answers that are empty or were
-// cut off (stop_reason max_tokens or window). plain: perhaps also "documents" or "passages", texts or {"title",
-// "text"}; "gold", their indices from 0; "context", one gold passage; "id", unique in its "dataset". An empty list of
-// answers: it cannot be answered. dpr is the form of retrieval results (DPR, FiD, Atlas) and of "Lost in the middle";
-// squad is 1.1 and 2.0. Where none of a question's passages is marked as gold, the first whose text contains an answer
-// (AnswerFinder) is. Line breaks in questions become spaces.
+// the question, which it read with its passages, behind the "instruction" where the id has one. Left out are prompts
+// that failed and answers that are empty or were cut off (stop_reason max_tokens or window). plain: perhaps also
+// "documents" or "passages", texts or {"title", "text"}; "gold", their indices from 0; "context", one gold passage;
+// "id", unique in its "dataset". An empty list of answers: it cannot be answered. dpr is the form of retrieval results
+// (DPR, FiD, Atlas) and of "Lost in the middle"; squad is 1.1 and 2.0. Where none of a question's passages is marked as
+// gold, the first whose text contains an answer (AnswerFinder) is. Line breaks in questions become spaces.
 //
 // Error naming the file and the line or place where something is missing, of another type or empty, where an id comes
 // twice, where automatic finds no form that it knows, and where there is no question.

@@ -23,6 +23,7 @@ struct OpenQuestion {
   std::vector<size_t> passages;      // its own, in the file's order: indices into QuestionSet::passages
   std::vector<size_t> gold;          // those of them that answer it
   std::string cluster;  // questions of one cluster vary together: the article of the first gold passage, else itself
+  std::string instruction = {};  // of a model's own answer: what it was told before passages and question
 };
 
 enum class QuestionForm { automatic, dpr, squad, hotpotqa, triviaqa, popqa, nq_open, flashrag, plain, answered };

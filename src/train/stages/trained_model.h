@@ -46,8 +46,9 @@ class TrainedModel {
   virtual bool validates() const = 0;  // there are held-out texts
   virtual ValidationResult validate() const = 0;
 
-  // Writes config.json and model.safetensors in float32 into a checkpoint: a model that any command opens. The names of
-  // the tensors are those of parameters(). training: what config.json records.
+  // Writes config.json and model.safetensors in float32 into a checkpoint: a model that any command opens, but in stage
+  // mlm, whose result is for model.encoder. The names of the tensors are those of parameters(). training: what
+  // config.json records.
   virtual void save(const std::filesystem::path& directory, const nlohmann::json& training) = 0;
   // The same as the run's result, in the type that run.weights says.
   virtual void save_final(const std::filesystem::path& directory, const nlohmann::json& training) = 0;

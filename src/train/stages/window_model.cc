@@ -37,6 +37,7 @@ OpenedModel open_plain(const TrainConfig& config, const at::Device& device) {
   OpenedModel opened = open_model(base_of(config), {.device = device});  // float32: the weights are trained
   require(!opened.model.encoder, "model.base: {} is a {}: stage window trains a plain decoder", config.base,
           opened.kind);
+  check_decoder_directory(opened.model.config.decoder, opened.path.string());  // now, not at the end
   opened.base_sha256 = hash_weights(opened.path);
   return opened;
 }
