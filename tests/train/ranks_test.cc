@@ -146,6 +146,52 @@ TEST(GradientBuckets, SumWhateverIsMissing) {
   }
 }
 
+// The ranks, counting what leaves for its owner.
+class Counting : public Collectives {
+ public:
+  Counting() : Collectives(read_launch()) {}
+  at::Device device() const override { return ranks().device(); }
+  std::unique_ptr<Work> sum(const at::Tensor& tensor) override { return ranks().sum(tensor); }
+  std::unique_ptr<Work> sum_to(const at::Tensor& tensor, int64_t root) override {
+    ++left;
+    return ranks().sum_to(tensor, root);
+  }
+  std::unique_ptr<Work> broadcast(const at::Tensor& tensor, int64_t root) override {
+    return ranks().broadcast(tensor, root);
+  }
+  int64_t left = 0;
+};
+
+// Listed as the trained parts are: what backward is done with first, in reversed order, before what it comes to last.
+// From the second step on gradients leave while the latter are computed; a first step that the first rank has nothing
+// to do in teaches no order.
+TEST(GradientBuckets, LeaveWhileBackwardComputesOthers) {
+  const auto leaf = [](double value) { return at::full({8}, value, at::kFloat).set_requires_grad(true); };
+  const std::vector<at::Tensor> list = {leaf(1), leaf(2), leaf(3),
+                                        leaf(4)};  // cross-attention of 2 layers, encoder of 2
+  Counting counting;
+  GradientBuckets buckets(list, owners_of(list, 2), counting, 8);
+  for (int64_t step = 0; step < 4; ++step) {
+    counting.left = 0;
+    int64_t left_before_encoder = -1;
+    buckets.expect_last_backward();
+    if (step > 0 || !ranks().first()) {
+      const at::Tensor encoded = list[2] * list[3];
+      encoded.register_hook([&](const at::Tensor&) { left_before_encoder = counting.left; });
+      ((encoded * list[0]).sin() * list[1]).sum().backward();
+      EXPECT_EQ(left_before_encoder, step < 2 ? 0 : 2) << step;
+    }
+    const std::vector<at::Tensor> sums = buckets.take_sums();
+    EXPECT_EQ(counting.left, 4);
+    const at::Tensor encoded = at::full({8}, 12, at::kFloat), times = at::full({8}, step > 0 ? 2 : 1, at::kFloat);
+    const std::vector<at::Tensor> expected =
+        ranks().first() ? std::vector<at::Tensor>{encoded.cos() * 2 * 12 * times, encoded.sin() * times}
+                        : std::vector<at::Tensor>{encoded.cos() * 2 * 4 * times, encoded.cos() * 2 * 3 * times};
+    ASSERT_EQ(sums.size(), 2u);
+    for (size_t i = 0; i < 2; ++i) EXPECT_TRUE(at::allclose(sums[i], expected[i])) << step << " " << i;
+  }
+}
+
 TEST(ShardedOptimizer, LeavesEverythingWhenOneRankIsNotFinite) {
   Weights weights(3);
   ShardedOptimizer optimizer(weights.list, {}, ranks());
