@@ -322,6 +322,34 @@ TEST_F(RanksTrainerTest, TwoRanksLearnSamplesOfManySizesAsOneDoes) {
   expect_same(both, alone);
 }
 
+// Stages that train another model than encoder and cross-attention.
+TEST_F(RanksTrainerTest, TwoRanksLearnAnEncoderAloneAndADecoderAsOneDoes) {
+  for (const Stage stage : {Stage::mlm, Stage::window}) {
+    const std::string name = name_of(stage);
+    TrainJob both = job_of(name, true), alone = job_of(name + "-alone", false);
+    for (TrainJob* run : {&both, &alone}) {
+      TrainConfig& c = run->config;
+      c.stage = stage;
+      if (stage == Stage::mlm) {
+        c.base = "";
+        c.encoder_layers = 2;
+        c.mlm_hidden_size = 24;
+        c.mlm_heads = 2;
+        c.mlm_intermediate_size = 40;
+        c.mlm_positions = 64;
+      } else {
+        c.base = kPlain;
+        c.window_rope = WindowRope::linear;
+        c.window_factor = 2;
+      }
+    }
+    train(both);
+    train_alone(alone);
+    expect_same(both, alone);
+    expect_only_first_writes(both);
+  }
+}
+
 TEST_F(RanksTrainerTest, ARunGoesOnWithAnotherNumberOfRanks) {
   const TrainJob alone = ask_job("alone", false);
   train_alone(alone);
