@@ -1,4 +1,4 @@
-// cepe train: encoder and cross-attention for a frozen decoder (docs/training.md).
+// cepe train: encoder and cross-attention for a frozen decoder, an encoder alone, or a decoder (docs/training.md).
 #include <ATen/Context.h>
 
 #include <atomic>
@@ -64,7 +64,7 @@ void run_train(const TrainCommand& command, const std::vector<std::string>& over
 
 void add_train_command(CLI::App& app) {
   auto command = std::make_shared<TrainCommand>();
-  CLI::App* sub = app.add_subcommand("train", "Train encoder and cross-attention for a frozen decoder");
+  CLI::App* sub = app.add_subcommand("train", "Train encoder and cross-attention, an encoder alone, or a decoder");
   sub->add_option("config", command->config, "A TOML file, see configs/")->type_name("FILE")->required();
   sub->add_option("--run", command->run, "Directory of checkpoints, log and result; an interrupted run in it goes on")
       ->type_name("DIRECTORY")

@@ -104,4 +104,10 @@ for _ in {1..600}; do
 done
 grep 'cepe: ' "$work/cut.txt" | sed 's/^/   /' || stop "no rank said why it ended: $(tail -n 20 "$work/cut.txt")"
 echo "   said after $((SECONDS - started)) s"
+for _ in {1..200}; do
+  kill -0 "$job" 2>/dev/null || break
+  sleep 0.1
+done
+kill -0 "$job" 2>/dev/null && stop "the run goes on after its rank has said why it ended: $(tail -n 20 "$work/cut.txt")"
+wait "$job" && stop "the run ended as if nothing had happened"
 echo "== done"

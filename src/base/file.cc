@@ -16,6 +16,7 @@
 #include <set>
 #include <utility>
 
+#include "base/cannot_read.h"
 #include "base/error.h"
 
 namespace cepe {
@@ -38,9 +39,16 @@ class Descriptor {
 
 std::string reason() { return std::strerror(errno); }
 
+[[noreturn]] void cannot(const char* do_what, const std::filesystem::path& path) {
+  const bool absent = errno == ENOENT;
+  const std::string sentence = fmt::format("{}: cannot {}: {}", path.string(), do_what, reason());
+  if (absent) throw Error(sentence);
+  throw CannotRead(sentence);
+}
+
 int open_for_reading(const std::filesystem::path& path) {
   int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) fail("{}: cannot open the file: {}", path.string(), reason());
+  if (descriptor < 0) cannot("open the file", path);
   return descriptor;
 }
 
@@ -49,7 +57,7 @@ size_t read_some(int descriptor, char* out, size_t size, const std::filesystem::
   for (;;) {
     ssize_t count = ::read(descriptor, out, size);
     if (count >= 0) return static_cast<size_t>(count);
-    if (errno != EINTR) fail("{}: cannot read the file: {}", path.string(), reason());
+    if (errno != EINTR) cannot("read the file", path);
   }
 }
 
@@ -124,13 +132,13 @@ std::string read_file(const std::filesystem::path& path) {
 MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
   Descriptor descriptor(open_for_reading(path));
   struct stat status{};
-  if (::fstat(descriptor.get(), &status) != 0) fail("{}: cannot read the file's size: {}", path.string(), reason());
+  if (::fstat(descriptor.get(), &status) != 0) cannot("read the file's size", path);
   require(S_ISREG(status.st_mode), "{}: expected a regular file, found a {}", path.string(),
           S_ISDIR(status.st_mode) ? "directory" : "device or pipe");
   size_ = static_cast<size_t>(status.st_size);
   if (size_ == 0) return;  // an empty map is not allowed
   void* map = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor.get(), 0);
-  if (map == MAP_FAILED) fail("{}: cannot map the file into memory: {}", path.string(), reason());
+  if (map == MAP_FAILED) cannot("map the file into memory", path);
   data_ = static_cast<const std::byte*>(map);
   ASAN_POISON_MEMORY_REGION(data_ + size_, bytes_after_map(size_));
 }

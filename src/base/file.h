@@ -12,7 +12,7 @@
 
 namespace cepe {
 
-// The whole file as bytes. Throws Error when it cannot be opened or read.
+// The whole file as bytes. Throws Error when it is not there, CannotRead (base/cannot_read.h) when that fails.
 std::string read_file(const std::filesystem::path& path);
 
 // A read-only memory map of a whole file; the bytes live as long as the object. Movable, not copyable.

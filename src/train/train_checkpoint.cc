@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/cannot_read.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json_text.h"
@@ -199,11 +200,15 @@ std::optional<LoadedCheckpoint> load_newest_checkpoint(const fs::path& run, cons
       load_checkpoint(checkpoint, training);
     } catch (const OtherVersion&) {
       throw;
+    } catch (const CannotRead&) {
+      throw;  // it may be whole
     } catch (const Error& error) {
       if (whole) throw;
       damaged.emplace_back(checkpoint, error.what());
       continue;
     }
+    // First, so that it never names a directory that is gone.
+    if (!damaged.empty()) write_file(run / "latest", checkpoint.filename().string() + "\n");
     for (const auto& [path, what] : damaged) {
       const fs::path aside = path.string() + ".damaged";
       std::error_code error;

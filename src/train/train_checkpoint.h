@@ -52,7 +52,9 @@ nlohmann::json read_checkpoint_state(const std::filesystem::path& checkpoint);
 // shape.
 void load_checkpoint(const std::filesystem::path& checkpoint, const TrainingState& training);
 // Loads the newest whole checkpoint of a run. One that is damaged gets another name, step-000123.damaged, and the one
-// before it is tried; a note says so. Where none is whole nothing is renamed, and the newest's error is thrown.
+// before it is tried; a note says so, and run/latest points at what was loaded. Where none is whole nothing is renamed,
+// and the newest's error is thrown. CannotRead where a file of one is there and cannot be opened or read: it may be
+// whole, so that nothing is renamed and none before it is tried.
 struct LoadedCheckpoint {
   nlohmann::json state;
   std::vector<std::string> notes;

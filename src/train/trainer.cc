@@ -65,6 +65,7 @@ class Trainer {
   void check_resumable(const std::string& where, const nlohmann::json& state) const;
   nlohmann::json load_newest(const OptimizerState& place);
   void compare_with_first();
+  void check_reads_same(const nlohmann::json& first) const;
   void resume();
   void open_log();
   void describe();
@@ -167,13 +168,30 @@ nlohmann::json Trainer::load_newest(const OptimizerState& place) {
 // All ranks must have been told the same, and read the same.
 void Trainer::compare_with_first() {
   const std::string settings = effective_settings(config_), of_first = text_of_first(ranks_, settings);
-  const nlohmann::json here = {{"step", 0}, {"identity", identity_}, {"shards", shards_}, {"parts", parts_}};
+  const nlohmann::json here = {{"identity", identity_}, {"shards", shards_}, {"parts", parts_}};
   const nlohmann::json first = nlohmann::json::parse(text_of_first(ranks_, json_text(here)));
   together(ranks_, [&] {
     require(settings == of_first, "rank {} was told other settings than rank 0: {}", ranks_.rank(),
             first_difference(settings, of_first));
-    check_resumable(fmt::format("rank {} beside rank 0", ranks_.rank()), first);
+    check_reads_same(first);
   });
+}
+
+// The paths are the same; on another node something else may be there.
+void Trainer::check_reads_same(const nlohmann::json& first) const {
+  const auto same = [&](bool as_first, const std::string& what) {
+    require(as_first, "rank {} reads another {} than rank 0: all ranks must find the same files", ranks_.rank(), what);
+  };
+  const std::string key = differing_setting(first["identity"], identity_);
+  same(key.empty(), key == "model.base_sha256" ? "base in " + config_.base : key);
+  const nlohmann::json& shards = first["shards"];
+  require(shards.size() == shards_.size(),
+          "rank {} reads {} token shards, rank 0 {}: all ranks must find the same files", ranks_.rank(), shards_.size(),
+          shards.size());
+  for (size_t i = 0; i < shards.size(); ++i)
+    same(sha256_of(shards[i]) == sha256_of(shards_[i]), "token shard " + shards_[i]["path"].get<std::string>());
+  same(sha256_of(first["parts"]) == sha256_of(parts_),
+       config_.parts.empty() ? "encoder in " + config_.encoder : "directory of parts " + config_.parts);
 }
 
 void Trainer::resume() {
@@ -243,8 +261,10 @@ bool Trainer::checkpoint_is_late() const {
 
 TrainOutcome Trainer::run() {
   resume();
-  together(ranks_, [&] { open_log(); });
-  describe();
+  together(ranks_, [&] {
+    open_log();
+    describe();
+  });
   {
     Prefetcher batches(builder_, {step_, config_.steps}, job_.device.is_cuda());
     log_->restart_clock();
@@ -261,7 +281,6 @@ TrainOutcome Trainer::run() {
       if (due && step_ < config_.steps) save(false);
     }
   }
-  log_->flush();
   const bool finished = step_ >= config_.steps;
   if (finished) validate();
   save(finished);
@@ -325,14 +344,16 @@ void Trainer::train_step(Prefetcher& prefetcher) {
 
 void Trainer::validate() {
   if (!model_->validates() || validated_step_ == step_) return;
-  log_->flush();
   validated_step_ = step_;
-  if (!ranks_.first()) return log_->restart_clock();
-  const double start = seconds_now();
-  const ValidationResult result = model_->validate();
-  log_->validation(step_, result, seconds_now() - start);
-  last_validation_ = record_of_documents(result);
-  last_sample_validation_ = record_of_samples(result);
+  together(ranks_, [&] {
+    log_->flush();
+    if (!ranks_.first()) return;
+    const double start = seconds_now();
+    const ValidationResult result = model_->validate();
+    log_->validation(step_, result, seconds_now() - start);
+    last_validation_ = record_of_documents(result);
+    last_sample_validation_ = record_of_samples(result);
+  });
   log_->restart_clock();
 }
 
@@ -349,10 +370,10 @@ nlohmann::json Trainer::training_record() const {
 }
 
 void Trainer::save(bool last) {
-  log_->flush();
   if (saved_step_ != step_) {
     const OptimizerState averages = optimizer_.state();
     together(ranks_, [&] {
+      log_->flush();
       if (ranks_.first()) save_state(averages);
     });
     saved_step_ = step_;

@@ -1,10 +1,11 @@
-// Training of encoder and cross-attention on one device or on several ranks (docs/training.md). The decoder is frozen.
+// Training on one device or on several ranks (docs/training.md): of encoder and cross-attention for a frozen decoder,
+// of an encoder alone, or of a plain decoder, as the stage says (stages/trained_model.h).
 //
 // Example trace of a step: the prefetcher's thread draws samples and lays them out in batches; the master weights
-// (float32) are cast to the arithmetic's type; the objective gives each batch's loss (encode -> latents -> decode ->
-// loss); backward leaves float32 gradients; AdamW clips and updates on the device; the step's line is printed while the
-// next step runs. Of several ranks each computes its share of the step's samples; their gradients are summed, and the
-// first alone prints, validates and writes.
+// (float32) are cast to the arithmetic's type; the stage's model gives each batch's loss (of parts: encode -> latents
+// -> decode -> loss); backward leaves float32 gradients; AdamW clips and updates on the device; the step's line is
+// printed while the next step runs. Of several ranks each computes its share of the step's samples; their gradients are
+// summed, and the first alone prints, validates and writes.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -31,8 +32,9 @@ struct TrainOutcome {
   bool finished = false;  // all of them; else stopped by time or signal, with a checkpoint
 };
 
-// Trains until the last step, the time limit or a stop. At the end run/final holds the trained parts (for a published
-// CEPE model as the base: the whole model in the published layout, the frozen tensors byte for byte the base's).
+// Trains until the last step, the time limit or a stop. At the end run/final holds what the stage trains: the trained
+// parts (for a published CEPE model as the base: the whole model in the published layout, the frozen tensors byte for
+// byte the base's), in stage mlm the encoder with its head, in stage window the decoder.
 // Nothing is written before model, shards and settings were opened and checked.
 // A run may go on with another number of ranks. One rank that is stopped stops all of them after the same step; of
 // several, the first alone reads and writes the run's directory.

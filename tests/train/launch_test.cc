@@ -8,6 +8,7 @@
 
 #include <map>
 #include <thread>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include "base/error.h"
 #include "base/error_of.h"
@@ -122,17 +123,35 @@ TEST(Launch, EachRankOfANodeHasItsGpu) {
   EXPECT_EQ(device_of_rank(launch, "cpu", 4), "cpu");
   EXPECT_EQ(device_of_rank(launch, "auto", 0), "auto");
   EXPECT_THAT(error_of([&] { device_of_rank(launch, "cuda:2", 4); }), HasSubstr("cannot share one GPU"));
-  EXPECT_THAT(error_of([&] { device_of_rank(launch, "cuda", 1); }), HasSubstr("this node has 1 GPUs"));
+  EXPECT_EQ(
+      error_of([&] { device_of_rank(launch, "cuda", 1); }),
+      "device cuda: this process sees 1 GPU, none for rank 1 of its node (counted from 0): let every rank see all "
+      "GPUs of the node (in Slurm GPUs per node, not per task)");
+  EXPECT_THAT(error_of([&] { device_of_rank(launch, "auto", 1); }), HasSubstr("device auto: this process sees 1 GPU,"));
+  launch.local_rank = 3;
+  EXPECT_THAT(error_of([&] { device_of_rank(launch, "cuda", 2); }), HasSubstr("sees 2 GPUs, none for rank 3"));
   launch.by = Launch::By::torchrun;
   EXPECT_THAT(error_of([&] { open_collectives(launch, {}); }), HasSubstr("start them with mpirun"));
 }
 
-// Three ranks, as threads, at one address; then a second attempt at the same store.
-TEST(Rendezvous, RanksMeetAtAnAddress) {
-  Launch launch = launch_of(kTorchrun);
-  launch.size = 3;
-  launch.address = "127.0.0.1";
-  launch.port = 20000 + ::getpid() % 20000;
+// One of two ranks; the other is gone.
+class LeftAlone : public Collectives {
+ public:
+  LeftAlone() : Collectives({.by = Launch::By::mpirun, .size = 2}) {}
+  at::Device device() const override { return at::kCPU; }
+  std::unique_ptr<Work> sum(const at::Tensor&) override { fail("rank 1 does not answer"); }
+  std::unique_ptr<Work> sum_to(const at::Tensor&, int64_t) override { fail("rank 1 does not answer"); }
+  std::unique_ptr<Work> broadcast(const at::Tensor&, int64_t) override { fail("rank 1 does not answer"); }
+};
+
+TEST(Together, TheReasonIsSaidAlthoughTheOthersAreGone) {
+  LeftAlone ranks;
+  EXPECT_EQ(error_of([&] { together(ranks, [] { fail("the disk is full"); }); }), "the disk is full");
+  EXPECT_EQ(error_of([&] { together(ranks, [] {}); }), "rank 1 does not answer");
+}
+
+// Three ranks of an attempt, as threads. Each sees the word that the first says.
+void expect_to_meet(const Launch& launch, const std::string& said) {
   std::vector<std::string> seen(3);
   std::vector<std::thread> threads;
   for (int64_t rank = 0; rank < 3; ++rank) {
@@ -140,7 +159,7 @@ TEST(Rendezvous, RanksMeetAtAnAddress) {
       Launch own = launch;
       own.rank = rank;
       const auto store = open_store(own, 1);
-      if (rank == 0) store->set("word", std::vector<uint8_t>{'y', 'e', 's'});
+      if (rank == 0) store->set("word", std::vector<uint8_t>(said.begin(), said.end()));
       const std::vector<uint8_t> word = store->get("word");
       seen[static_cast<size_t>(rank)] = {word.begin(), word.end()};
       store->add("read", 1);
@@ -148,7 +167,35 @@ TEST(Rendezvous, RanksMeetAtAnAddress) {
     });
   }
   for (std::thread& thread : threads) thread.join();
-  EXPECT_THAT(seen, testing::Each("yes"));
+  EXPECT_THAT(seen, testing::Each(said));
+}
+
+Launch launch_of_three() {
+  Launch launch = launch_of(kTorchrun);
+  launch.size = 3;
+  launch.address = "127.0.0.1";
+  launch.port = 20000 + ::getpid() % 20000;
+  return launch;
+}
+
+TEST(Rendezvous, RanksMeetAtAnAddress) { expect_to_meet(launch_of_three(), "yes"); }
+
+// torchrun's store outlives an attempt whose ranks ended: those of the next one do not find what these left.
+TEST(Rendezvous, EachAttemptHasTheServedStoreForItself) {
+  Launch launch = launch_of_three();
+  launch.store_is_served = true;
+  c10d::TCPStoreOptions options;
+  options.port = static_cast<uint16_t>(launch.port);
+  options.isServer = true;
+  options.waitWorkers = false;
+  const auto served = c10::make_intrusive<c10d::TCPStore>(launch.address, options);
+  for (const char* attempt : {"0", "1"}) {
+    launch.attempt = attempt;
+    expect_to_meet(launch, std::string("attempt ") + attempt);
+  }
+  Launch again = launch;  // one rank of a third attempt waits, although all of the earlier ones have arrived
+  again.attempt = "2";
+  EXPECT_THAT(error_of([&] { open_store(again, 0.01); }), HasSubstr("the 3 ranks do not meet"));
 }
 
 TEST(Rendezvous, ARankThatWaitsInVainSaysSo) {

@@ -2,18 +2,24 @@
 // is compared with what the first learns alone.
 #include <ATen/CPUGeneratorImpl.h>
 
+#include <sys/resource.h>
+
+#include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <csignal>
 #include <map>
 #include <thread>
 
 #include "io/safetensors.h"
 #include "model/checkpoint/checkpoint.h"
+#include "train/batches.h"
 #include "train/optimizer.h"
 #include "train/ranks/engines.h"
 #include "train/ranks/sharded_optimizer.h"
 #include "train/sample_shards.h"
 #include "train/trainer_fixture.h"
+#include "train/training_inputs.h"
 
 namespace cepe {
 namespace {
@@ -140,6 +146,52 @@ TEST(GradientBuckets, SumWhateverIsMissing) {
   }
 }
 
+// The ranks, counting what leaves for its owner.
+class Counting : public Collectives {
+ public:
+  Counting() : Collectives(read_launch()) {}
+  at::Device device() const override { return ranks().device(); }
+  std::unique_ptr<Work> sum(const at::Tensor& tensor) override { return ranks().sum(tensor); }
+  std::unique_ptr<Work> sum_to(const at::Tensor& tensor, int64_t root) override {
+    ++left;
+    return ranks().sum_to(tensor, root);
+  }
+  std::unique_ptr<Work> broadcast(const at::Tensor& tensor, int64_t root) override {
+    return ranks().broadcast(tensor, root);
+  }
+  int64_t left = 0;
+};
+
+// Listed as the trained parts are: what backward is done with first, in reversed order, before what it comes to last.
+// From the second step on gradients leave while the latter are computed; a first step that the first rank has nothing
+// to do in teaches no order.
+TEST(GradientBuckets, LeaveWhileBackwardComputesOthers) {
+  const auto leaf = [](double value) { return at::full({8}, value, at::kFloat).set_requires_grad(true); };
+  const std::vector<at::Tensor> list = {leaf(1), leaf(2), leaf(3),
+                                        leaf(4)};  // cross-attention of 2 layers, encoder of 2
+  Counting counting;
+  GradientBuckets buckets(list, owners_of(list, 2), counting, 8);
+  for (int64_t step = 0; step < 4; ++step) {
+    counting.left = 0;
+    int64_t left_before_encoder = -1;
+    buckets.expect_last_backward();
+    if (step > 0 || !ranks().first()) {
+      const at::Tensor encoded = list[2] * list[3];
+      encoded.register_hook([&](const at::Tensor&) { left_before_encoder = counting.left; });
+      ((encoded * list[0]).sin() * list[1]).sum().backward();
+      EXPECT_EQ(left_before_encoder, step < 2 ? 0 : 2) << step;
+    }
+    const std::vector<at::Tensor> sums = buckets.take_sums();
+    EXPECT_EQ(counting.left, 4);
+    const at::Tensor encoded = at::full({8}, 12, at::kFloat), times = at::full({8}, step > 0 ? 2 : 1, at::kFloat);
+    const std::vector<at::Tensor> expected =
+        ranks().first() ? std::vector<at::Tensor>{encoded.cos() * 2 * 12 * times, encoded.sin() * times}
+                        : std::vector<at::Tensor>{encoded.cos() * 2 * 4 * times, encoded.cos() * 2 * 3 * times};
+    ASSERT_EQ(sums.size(), 2u);
+    for (size_t i = 0; i < 2; ++i) EXPECT_TRUE(at::allclose(sums[i], expected[i])) << step << " " << i;
+  }
+}
+
 TEST(ShardedOptimizer, LeavesEverythingWhenOneRankIsNotFinite) {
   Weights weights(3);
   ShardedOptimizer optimizer(weights.list, {}, ranks());
@@ -176,9 +228,13 @@ class RanksTrainerTest : public TrainerTest {
     run.config.checkpoint_every = 8;
     run.config.keep_checkpoints = 9;
     run.config.rank_minutes = kTimeoutMinutes;
-    run.run = root_ / name;
+    run.run = directory_ / name;  // the second's must stay absent
     if (both) run.ranks = &ranks();
     return run;
+  }
+  // What the second writes would be in a directory of its own.
+  void expect_only_first_writes(const TrainJob& run) const {
+    EXPECT_EQ(fs::exists(run.run), ranks().first()) << run.run;
   }
   TrainJob ask_job(const std::string& name, bool both) const {
     TrainJob run = job_of(name, both);
@@ -243,16 +299,55 @@ TEST_F(RanksTrainerTest, TwoRanksLearnWhatOneLearns) {
   EXPECT_EQ(outcome.step, 20);
   train_alone(alone);
   expect_same(both, alone);
-  EXPECT_FALSE(!ranks().first() && fs::exists(directory_ / "both"));  // the second writes nothing
+  expect_only_first_writes(both);
 }
 
 // Samples of 0 to 5 chunks and of few scored tokens: in some steps a rank has no gradient at all.
 TEST_F(RanksTrainerTest, TwoRanksLearnSamplesOfManySizesAsOneDoes) {
   TrainJob both = ask_job("both", true), alone = ask_job("alone", false);
-  for (TrainJob* run : {&both, &alone}) run->config.batch = 3;
+  for (TrainJob* run : {&both, &alone}) run->config.batch = 2;
+  const TrainingData data = open_training_data(both.config);
+  int64_t without_gradient = 0;  // steps and ranks
+  for (int64_t rank = 0; rank < 2; ++rank) {
+    const BatchBuilder builder(both.config, data.train, data.ask, {0, {rank, 2}});
+    for (int64_t step = 0; step < both.config.steps; ++step) {
+      const std::vector<Batch> batches = builder.build(step).batches;
+      without_gradient +=
+          std::none_of(batches.begin(), batches.end(), [](const Batch& batch) { return batch.ids_BML.defined(); });
+    }
+  }
+  EXPECT_GT(without_gradient, 0);
   train(both);
   train_alone(alone);
   expect_same(both, alone);
+}
+
+// Stages that train another model than encoder and cross-attention.
+TEST_F(RanksTrainerTest, TwoRanksLearnAnEncoderAloneAndADecoderAsOneDoes) {
+  for (const Stage stage : {Stage::mlm, Stage::window}) {
+    const std::string name = name_of(stage);
+    TrainJob both = job_of(name, true), alone = job_of(name + "-alone", false);
+    for (TrainJob* run : {&both, &alone}) {
+      TrainConfig& c = run->config;
+      c.stage = stage;
+      if (stage == Stage::mlm) {
+        c.base = "";
+        c.encoder_layers = 2;
+        c.mlm_hidden_size = 24;
+        c.mlm_heads = 2;
+        c.mlm_intermediate_size = 40;
+        c.mlm_positions = 64;
+      } else {
+        c.base = kPlain;
+        c.window_rope = WindowRope::linear;
+        c.window_factor = 2;
+      }
+    }
+    train(both);
+    train_alone(alone);
+    expect_same(both, alone);
+    expect_only_first_writes(both);
+  }
 }
 
 TEST_F(RanksTrainerTest, ARunGoesOnWithAnotherNumberOfRanks) {
@@ -271,11 +366,14 @@ TEST_F(RanksTrainerTest, ARunGoesOnWithAnotherNumberOfRanks) {
       for (const char* file : {"final", "latest", "step-000016", "step-000020"}) fs::remove_all(begin.run / file);
     }
     any_rank(ranks(), false);
+    testing::internal::CaptureStdout();
     if (both_begin) {
       train_alone(end);
     } else {
       EXPECT_TRUE(train(end).finished);
     }
+    const std::string said = testing::internal::GetCapturedStdout();
+    EXPECT_EQ(said.find("resumed after step 8 of 20") != std::string::npos, ranks().first()) << said;
     expect_same(end, alone);
   }
 }
@@ -293,7 +391,8 @@ TEST_F(RanksTrainerTest, OneRankThatIsStoppedStopsBothAfterTheSameStep) {
   thread.join();
   EXPECT_FALSE(outcome.finished);
   EXPECT_EQ(text_of_first(ranks(), std::to_string(outcome.step)), std::to_string(outcome.step));
-  EXPECT_EQ(fs::exists(directory_ / "run" / fmt::format("step-{:06}", outcome.step)), ranks().first());
+  EXPECT_EQ(fs::exists(run.run / fmt::format("step-{:06}", outcome.step)), ranks().first());
+  expect_only_first_writes(run);
   run.config.max_minutes = 1e-9;
   EXPECT_EQ(train(run).step, outcome.step);  // without any step
 }
@@ -314,7 +413,8 @@ TEST_F(RanksTrainerTest, WritesByTheClockAndPassesOverADamagedCheckpoint) {
   }
   any_rank(ranks(), false);
   EXPECT_TRUE(train(run).finished);
-  EXPECT_EQ(fs::exists(directory_ / "run/step-000020.damaged"), ranks().first());
+  EXPECT_EQ(fs::exists(run.run / "step-000020.damaged"), ranks().first());
+  expect_only_first_writes(run);
   train_alone(alone);
   expect_same(run, alone);
 }
@@ -331,6 +431,56 @@ TEST_F(RanksTrainerTest, RanksThatWereToldDifferentThingsDoNotStart) {
   run = job_of("run", true);
   if (!ranks().first()) run.config.base = "/nowhere";
   EXPECT_NE(refusal(run).find(ranks().first() ? "what rank 1 says is the reason" : "/nowhere"), std::string::npos);
+}
+
+// The same paths, relative to directories that hold different files, as on nodes that share no disk.
+TEST_F(RanksTrainerTest, RanksThatReadDifferentFilesDoNotStart) {
+  const fs::path before = fs::current_path();
+  fs::current_path(directory_.path());
+  fs::copy(kPublished, "base");
+  TrainJob parts = job_of("parts", false);  // each rank for itself
+  parts.config.base = kPlain;
+  parts.config.steps = 1;
+  parts.config.learning_rate *= 1 + rank();
+  train(parts);
+  const auto expect_refusal = [&](const TrainJob& run, const std::string& what) {
+    EXPECT_EQ(refusal(run), ranks().first()
+                                ? "rank 0 of 2 stops: what rank 1 says is the reason"
+                                : "rank 1 reads another " + what + " than rank 0: all ranks must find the same files");
+  };
+  TrainJob run = job_of("run", true);
+  run.config.base = "base";
+  run.config.train = {"data.tokens"};
+  TrainJob with_parts = run;
+  with_parts.config.base = kPlain;
+  with_parts.config.parts = "parts/final";
+  expect_refusal(with_parts, "directory of parts parts/final");
+  if (!ranks().first()) write_corpus("data.tokens", {128, {400, 300, 501}, {"a", "b"}});
+  expect_refusal(run, "token shard data.tokens");
+  if (!ranks().first()) {
+    std::string weights = read_file("base/model.safetensors");
+    weights.back() ^= 1;
+    write_file("base/model.safetensors", weights);
+  }
+  expect_refusal(run, "base in base");
+  fs::current_path(before);
+}
+
+// What validation says cannot be written: the limit stands in for a disk that is full since the last line.
+TEST_F(RanksTrainerTest, AValidationThatFailsStopsBoth) {
+  const TrainJob run = job_of("run", true);
+  train(run);
+  rlimit old{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &old), 0);
+  std::signal(SIGXFSZ, SIG_IGN);
+  if (ranks().first()) {
+    const rlimit small{fs::file_size(run.run / "log.jsonl"), old.rlim_max};
+    ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
+  }
+  const std::string message = refusal(run);  // a finished run validates once more
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &old), 0);
+  EXPECT_NE(message.find(ranks().first() ? "log.jsonl" : "what rank 0 says is the reason"), std::string::npos)
+      << message;
 }
 
 // The first rank cannot write: the second does not wait for it.

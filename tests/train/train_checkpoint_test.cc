@@ -170,6 +170,7 @@ TEST_F(TrainerTest, ADamagedCheckpointIsPassedOver) {
     EXPECT_NE(said.find(file), std::string::npos) << said;
     EXPECT_NE(said.find("resumed after step 8"), std::string::npos) << said;
     EXPECT_TRUE(fs::exists(run.run / "step-000012.damaged"));
+    EXPECT_EQ(read_file(run.run / "latest"), "step-000012\n");  // written anew
     EXPECT_EQ(sha256_file(run.run / "step-000012/optimizer.safetensors"),
               sha256_file(whole.run / "step-000012/optimizer.safetensors"));
     EXPECT_EQ(final_hash(run), final_hash(whole));
@@ -185,6 +186,36 @@ TEST_F(TrainerTest, ADamagedCheckpointIsPassedOver) {
   state["version"] = 2;
   write_file(whole.run / "step-000012/state.json", state.dump());
   EXPECT_NE(refusal(whole).find("a checkpoint of version 2, expected 1"), std::string::npos);
+}
+
+TEST_F(TrainerTest, LatestNamesTheCheckpointThatWasLoaded) {
+  TrainJob run = job("run");
+  run.config.keep_checkpoints = 3;
+  train(run);
+  write_file(run.run / "step-000012/state.json", "");
+  run.config.max_minutes = 1e-9;  // nothing is saved
+  EXPECT_EQ(train(run).step, 8);
+  EXPECT_EQ(read_file(run.run / "latest"), "step-000008\n");
+  EXPECT_TRUE(fs::exists(run.run / "step-000012.damaged"));
+}
+
+// A file that cannot be opened says nothing of what it holds: a link that leads to itself stands in for a disk that
+// fails.
+TEST_F(TrainerTest, ACheckpointThatCannotBeReadIsNotTakenForDamaged) {
+  TrainJob run = job("run");
+  run.config.keep_checkpoints = 3;
+  train(run);
+  for (const char* name : {"state.json", "model.safetensors", "optimizer.safetensors"}) {
+    const fs::path file = run.run / "step-000012" / name, aside = directory_ / "aside";
+    fs::rename(file, aside);
+    fs::create_symlink(name, file);
+    EXPECT_NE(refusal(run).find(name + std::string(": cannot open the file: Too many levels")), std::string::npos);
+    EXPECT_TRUE(fs::exists(run.run / "step-000012"));
+    EXPECT_FALSE(fs::exists(run.run / "step-000012.damaged"));
+    fs::remove(file);
+    fs::rename(aside, file);
+  }
+  EXPECT_TRUE(train(run).finished);
 }
 
 TEST_F(TrainerTest, ACheckpointIsReplacedOnlyByAWholeOne) {

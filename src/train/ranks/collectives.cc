@@ -13,8 +13,11 @@ std::string device_of_rank(const Launch& launch, const std::string& device, int6
   if (launch.size == 1 || device == "cpu" || (device == "auto" && gpus == 0)) return device;
   require(device.find(':') == std::string::npos, "device {}: {} ranks cannot share one GPU, expected cuda", device,
           launch.size);
-  require(launch.local_rank < gpus, "device {}: this node has {} GPUs, none for its rank {} (counted from 0)", device,
-          gpus, launch.local_rank);
+  require(
+      launch.local_rank < gpus,
+      "device {}: this process sees {} GPU{}, none for rank {} of its node (counted from 0): let every rank see all "
+      "GPUs of the node (in Slurm GPUs per node, not per task)",
+      device, gpus, gpus == 1 ? "" : "s", launch.local_rank);
   return "cuda:" + std::to_string(launch.local_rank);
 }
 
@@ -47,9 +50,14 @@ void together(Collectives& ranks, const std::function<void()>& work) {
   } catch (...) {
     failure = std::current_exception();
   }
-  const at::Tensor failed = at::zeros({ranks.size()}, at::TensorOptions(at::kLong).device(ranks.device()));
-  if (failure) failed[ranks.rank()].fill_(1);
-  ranks.sum(failed)->wait();
+  at::Tensor failed;
+  try {
+    failed = at::zeros({ranks.size()}, at::TensorOptions(at::kLong).device(ranks.device()));
+    if (failure) failed[ranks.rank()].fill_(1);
+    ranks.sum(failed)->wait();
+  } catch (...) {
+    if (!failure) throw;  // else what was caught first is the reason
+  }
   if (failure) std::rethrow_exception(failure);
   const at::Tensor which = failed.cpu().nonzero();
   require(which.numel() == 0, "rank {} of {} stops: what rank {} says is the reason", ranks.rank(), ranks.size(),

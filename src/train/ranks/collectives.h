@@ -44,7 +44,8 @@ class Collectives {
 };
 
 // The device that a rank computes on: as told, and of several GPUs of a node the one of its local rank.
-// device: what the command was told, "auto", "cpu", "cuda" or "cuda:N"; gpus: how many the node has.
+// device: what the command was told, "auto", "cpu", "cuda" or "cuda:N"; gpus: how many this process sees, which should
+// be all of the node's.
 std::string device_of_rank(const Launch& launch, const std::string& device, int64_t gpus);
 
 // Whether it is so on any rank. Waits.
@@ -52,7 +53,7 @@ bool any_rank(Collectives& ranks, bool here);
 // The text of rank 0, everywhere. Waits.
 std::string text_of_first(Collectives& ranks, const std::string& text);
 // Runs the work, which may fail on one rank alone and must not wait for others; then all go on, or none: the ranks
-// where it failed throw what they caught, the others Error that names the first of those.
+// where it failed throw what they caught, though another rank be gone; the others Error that names the first of those.
 void together(Collectives& ranks, const std::function<void()>& work);
 
 }  // namespace cepe

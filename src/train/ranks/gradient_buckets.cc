@@ -4,6 +4,11 @@
 #include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/autograd/variable.h>
 
+#include <algorithm>
+#include <map>
+#include <numeric>
+#include <set>
+
 namespace cepe {
 
 std::vector<int64_t> owners_of(const std::vector<at::Tensor>& parameters, int64_t ranks) {
@@ -29,19 +34,14 @@ class GradientBuckets::Hook : public torch::autograd::PostAccumulateGradHook {
 
 GradientBuckets::GradientBuckets(std::vector<at::Tensor> parameters, std::vector<int64_t> owners, Collectives& ranks,
                                  int64_t bucket_numbers)
-    : parameters_(std::move(parameters)), ranks_(ranks), bucket_of_(parameters_.size()) {
-  // Backward is done with the last layers first, and the list of parameters is in the order of the layers.
-  int64_t numbers = 0;
-  for (size_t i = parameters_.size(); i-- > 0;) {
-    if (buckets_.empty() || buckets_.back().owner != owners[i] || numbers >= bucket_numbers) {
-      buckets_.push_back({.owner = owners[i]});
-      numbers = 0;
-    }
-    bucket_of_[i] = buckets_.size() - 1;
-    buckets_.back().parameters.push_back(i);
-    ++buckets_.back().missing;
-    numbers += parameters_[i].numel();
-  }
+    : parameters_(std::move(parameters)),
+      owners_(std::move(owners)),
+      ranks_(ranks),
+      bucket_numbers_(bucket_numbers),
+      bucket_of_(parameters_.size()) {
+  std::vector<int64_t> order(parameters_.size());
+  std::iota(order.rbegin(), order.rend(), 0);
+  fill_buckets(order);
   for (size_t i = 0; i < parameters_.size(); ++i)
     torch::autograd::impl::set_post_acc_grad_hooks(parameters_[i], std::make_unique<Hook>(*this, i));
 }
@@ -50,9 +50,54 @@ GradientBuckets::~GradientBuckets() {
   for (const at::Tensor& parameter : parameters_) torch::autograd::impl::set_post_acc_grad_hooks(parameter, nullptr);
 }
 
+// Each rank has a bucket that is being filled. They leave in the order in which the last of each is completed.
+void GradientBuckets::fill_buckets(const std::vector<int64_t>& order) {
+  buckets_.clear();
+  std::map<int64_t, size_t> filling;  // by owner
+  for (size_t place = 0; place < order.size(); ++place) {
+    const auto i = static_cast<size_t>(order[place]);
+    const auto found = filling.find(owners_[i]);
+    if (found == filling.end() || buckets_[found->second].numbers >= bucket_numbers_) {
+      filling[owners_[i]] = buckets_.size();
+      buckets_.push_back({.owner = owners_[i]});
+    }
+    Bucket& bucket = buckets_[filling[owners_[i]]];
+    bucket.parameters.push_back(i);
+    bucket.last = place;
+    bucket.numbers += parameters_[i].numel();
+    ++bucket.missing;
+  }
+  std::sort(buckets_.begin(), buckets_.end(), [](const Bucket& a, const Bucket& b) { return a.last < b.last; });
+  for (size_t b = 0; b < buckets_.size(); ++b) {
+    for (const size_t i : buckets_[b].parameters) bucket_of_[i] = b;
+  }
+}
+
+// The list's order says little: of encoder and cross-attention the latter comes first in it, and is completed first. A
+// step in which the first rank has no gradient teaches nothing; what has none in a step comes last.
+void GradientBuckets::learn_order() {
+  const auto count = static_cast<int64_t>(parameters_.size());
+  std::vector<int64_t> order(parameters_.size(), -1);
+  if (ranks_.first() && !completed_.empty()) {
+    const std::set<int64_t> seen(completed_.begin(), completed_.end());
+    order = completed_;
+    for (int64_t i = count; i-- > 0;) {
+      if (!seen.contains(i)) order.push_back(i);
+    }
+  }
+  at::Tensor all = at::tensor(order, at::kLong).to(ranks_.device());
+  ranks_.broadcast(all, 0)->wait();
+  all = all.cpu();
+  completed_.clear();
+  order.assign(all.const_data_ptr<int64_t>(), all.const_data_ptr<int64_t>() + count);
+  order_is_known_ = count == 0 || order[0] >= 0;
+  if (order_is_known_ && count > 0) fill_buckets(order);
+}
+
 // Called within backward(), by the thread that computed the gradient.
 void GradientBuckets::completed(size_t parameter) {
   if (!last_) return;
+  if (!order_is_known_) completed_.push_back(static_cast<int64_t>(parameter));
   --buckets_[bucket_of_[parameter]].missing;
   while (next_ < buckets_.size() && buckets_[next_].missing == 0) send_next();
 }
@@ -107,6 +152,7 @@ std::vector<at::Tensor> GradientBuckets::take_sums() {
     bucket.flat.reset();
     bucket.work.reset();
   }
+  if (!order_is_known_) learn_order();
   std::erase_if(sums, [](const at::Tensor& sum) { return !sum.defined(); });
   return sums;
 }

@@ -1,5 +1,6 @@
 // Gradients that are summed over ranks while backward still computes others: tensors whose averages one rank keeps
-// travel together, in the order in which backward is done with them.
+// travel together, in the order in which backward is done with them. The first rank sees that order in its first step
+// and tells it to the others; until then the last of the list go first.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -41,12 +42,16 @@ class GradientBuckets {
  private:
   struct Bucket {
     int64_t owner = 0;
-    std::vector<size_t> parameters;  // the last of the list first
-    size_t missing = 0;              // gradients that the last backward has not completed
+    std::vector<size_t> parameters;  // in the order in which backward is done with them
+    size_t last = 0;                 // the place in that order of the last of them
+    int64_t numbers = 0;
+    size_t missing = 0;  // gradients that the last backward has not completed
     at::Tensor flat;
     std::unique_ptr<Collectives::Work> work;
   };
   class Hook;
+  void fill_buckets(const std::vector<int64_t>& order);
+  void learn_order();
   void completed(size_t parameter);
   void send_next();
   void take_parameters(Bucket& bucket);
@@ -54,11 +59,15 @@ class GradientBuckets {
   std::vector<at::Tensor> pieces(const Bucket& bucket) const;
 
   std::vector<at::Tensor> parameters_;
+  const std::vector<int64_t> owners_;
   Collectives& ranks_;
+  const int64_t bucket_numbers_;
   std::vector<Bucket> buckets_;
   std::vector<size_t> bucket_of_;
   size_t next_ = 0;  // bucket to leave
   bool last_ = false;
+  bool order_is_known_ = false;
+  std::vector<int64_t> completed_;  // of a step's last backward, until the order is known
 };
 
 }  // namespace cepe
