@@ -46,6 +46,8 @@ void read_options(LmCommand& given) {
   std::vector<std::string> known = baseline_names();
   known.insert(known.begin(), "plain");
   for (const std::string& name : given.baselines) {
+    require(std::count(given.baselines.begin(), given.baselines.end(), name) == 1,
+            "--baseline: expected each reader once, found \"{}\" again", name);
     const bool found = std::find(known.begin(), known.end(), name) != known.end();
     require(found || name.starts_with(kModelPrefix),
             "--baseline: expected plain, full, pi, ntk, dynamic, yarn, streaming, replug or model:PATH, found \"{}\"{}",
@@ -94,8 +96,10 @@ std::vector<NamedReader> readers_of(const LmCommand& given, const OpenedModel& o
     const auto other =
         std::find_if(others.begin(), others.end(), [&](const auto& candidate) { return candidate->name == name; });
     const Cepe& model = (*other)->opened.model;
-    const int64_t most = std::min(decoder_window(model.config.decoder), given.baseline.attention_tokens);
-    add(name, window_reader(model, options.decoder_tokens, most));
+    add(name, window_reader(model, {.decoder_tokens = options.decoder_tokens,
+                                    .window = decoder_window(model.config.decoder),
+                                    .attention_tokens = given.baseline.attention_tokens,
+                                    .alone = true}));
   }
   return readers;
 }

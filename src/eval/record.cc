@@ -173,14 +173,15 @@ std::string gain_table(const PerplexityRecord& record, const std::vector<std::st
   return table.str();
 }
 
-// One line of the plot; it starts at the row without context, which all share.
+// One line of the plot; it starts at the row without context: the reader's own, or that which all others share.
 PlotSeries make_series(const PerplexityRecord& record, const std::string& domain, const Reading& reading,
                        bool as_change) {
   PlotSeries series;
   auto rows = select(record.rows, domain, reading);
   if (rows.empty()) return series;
-  const PerplexityRow* without = find(record.rows, domain, kOwn, 0);
-  if (without && reading != kOwn) rows.insert(rows.begin(), without);
+  const PerplexityRow* without = find(record.rows, domain, {reading.reader, Control::own}, 0);
+  if (!without) without = find(record.rows, domain, kOwn, 0);
+  if (without && rows.front() != without) rows.insert(rows.begin(), without);
   for (const PerplexityRow* row : rows) {
     const Estimate change = row->change.value_or(Estimate{});
     series.x.push_back(static_cast<double>(row->scored.context_tokens));

@@ -62,7 +62,9 @@ struct PerplexityRow {
   ScoredRow scored;
   int64_t documents = 0;  // that the windows are in
   double perplexity = 0;
-  std::optional<Estimate> change;  // perplexity against no context's; the row without context has none
+  // Perplexity against no context's: of the reader where it has such a row (another model), else of the decoder alone.
+  // A row without context has none.
+  std::optional<Estimate> change;
   // Of own text, whoever read it:
   std::optional<Estimate> reading_gain;      // 1 - perplexity / the other document's
   std::optional<Estimate> same_source_gain;  // 1 - perplexity / the same source's

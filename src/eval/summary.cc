@@ -61,6 +61,8 @@ class Comparisons {
  public:
   Comparisons(const PerplexityScores& scores, const ScoredRow& row) : scores_(scores), row_(row) {}
 
+  bool has(const Reading& reading, int64_t context_tokens) const { return find(reading, context_tokens) != nullptr; }
+
   std::optional<Estimate> change(const Reading& reference, int64_t context_tokens) const {
     const ScoredRow* against = find(reference, context_tokens);
     if (!against || against == &row_) return std::nullopt;
@@ -110,7 +112,8 @@ PerplexityRow summary_of(const PerplexityScores& scores, const ScoredRow& scored
   row.documents = static_cast<int64_t>(documents.size());
 
   const Comparisons compare(scores, scored);
-  row.change = compare.change({kCepeReader, Control::own}, 0);
+  const Reading own{scored.reading.reader, Control::own};
+  row.change = compare.change(compare.has(own, 0) ? own : Reading{kCepeReader, Control::own}, 0);
   if (scored.reading.control != Control::own) return row;
   row.reading_gain = compare.gain(Control::other_document, &ScoredWindow::other);
   row.same_source_gain = compare.gain(Control::same_source, &ScoredWindow::same_source);

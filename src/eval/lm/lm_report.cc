@@ -46,6 +46,11 @@ constexpr Column kColumns[] = {{"change", &PerplexityRow::change, change_text},
                                {"gain over other document", &PerplexityRow::reading_gain, gain_or_none},
                                {"gain over same source", &PerplexityRow::same_source_gain, gain_or_none}};
 
+// Of a row without context: the model's own decoder, or another model.
+std::string alone_label(const Reading& reading) {
+  return reading.reader == kCepeReader ? "none (plain)" : reading.reader + ": none";
+}
+
 std::vector<Column> columns_of(const PerplexityRecord& record) {
   std::vector<Column> columns;
   for (const Column& column : kColumns) {
@@ -67,7 +72,7 @@ std::string table_of(const PerplexityRecord& record) {
   for (const PerplexityRow& row : record.rows) {
     const ScoredRow& scored = row.scored;
     const bool alone = scored.context_tokens == 0, timed = scored.seconds > 0;
-    std::vector<std::string> cells{alone ? "none (plain)" : reading_label(scored.reading),
+    std::vector<std::string> cells{alone ? alone_label(scored.reading) : reading_label(scored.reading),
                                    format_count(static_cast<uint64_t>(scored.context_tokens)),
                                    std::to_string(scored.nll.size()), std::to_string(row.documents),
                                    perplexity_text(row.perplexity)};

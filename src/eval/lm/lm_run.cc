@@ -168,7 +168,7 @@ class Runner {
 
 std::map<std::string, std::string> row_tags(const ScoredRow& row) {
   return {{"domain", row.domain},
-          {"reader", row.context_tokens == 0 ? "plain" : row.reading.reader},
+          {"reader", row.context_tokens == 0 && row.reading.reader == kCepeReader ? "plain" : row.reading.reader},
           {"context", row.context_tokens == 0 ? "none" : control_name(row.reading.control)},
           {"tokens", std::to_string(row.context_tokens)}};
 }
