@@ -5,7 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <map>
 #include <random>
+#include <set>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -159,6 +162,85 @@ TEST_F(LmRuns, TheTableHasALineForEachRowAndTheCostsAUnit) {
   }
   EXPECT_EQ(perplexities, record.rows.size());
   EXPECT_EQ(lm_costs(record).size(), 3 * record.rows.size());
+}
+
+// Document a1 names no source: a gain over the same source is of the other documents' windows, and says so.
+TEST_F(LmRuns, AComparisonCountsTheWindowsThatItIsOf) {
+  baselines_ = {"full"};
+  const PerplexityRecord record = summarise(run("whole").scores, "tiny", options_);
+  int64_t windows = 0, paired = 0;
+  for (const ScoredWindow& window : record.windows) {
+    if (window.domain != "a") continue;
+    ++windows;
+    paired += window.same_source ? 1 : 0;
+  }
+  ASSERT_GT(paired, 0);
+  ASSERT_LT(paired, windows);
+  int gains = 0;
+  for (const Result& result : lm_results(record)) {
+    if (result.tags.at("domain") != "a") continue;
+    const bool gain = result.score.starts_with("same_source_gain"), own = result.tags.at("context") == "own";
+    if (gain || own) {
+      EXPECT_EQ(result.examples, gain ? paired : windows) << result.score;
+    }
+    gains += gain ? 1 : 0;
+  }
+  EXPECT_EQ(gains, 2 + 1 + 1) << "of cepe, of full attention, and a difference";
+  EXPECT_THAT(lm_table(record), HasSubstr(fmt::format(" % (windows: {}, documents: 2) |", paired)));
+}
+
+// Another model is compared with its own decoder, not with cepe's.
+TEST_F(LmRuns, AnotherModelChangesAgainstItself) {
+  const Cepe other = open_lm_fixture("replug", 96);
+  std::vector<NamedReader> readers = this->readers();
+  readers.resize(1);
+  readers.push_back({"model:other", window_reader(other, {.decoder_tokens = 32, .window = 96, .alone = true}), true});
+  const WindowScoring scoring(model_, documents_, options_, readers);
+  const LmRun run = run_lm(scoring, documents_, {directory_.path() / "other", {{"seed", 1}}, {}});
+  const PerplexityRecord record = summarise(run.scores, "tiny", options_);
+  std::map<std::string, std::map<std::string, double>> alone, change;  // by domain, then by reader
+  std::map<std::string, double> longest;
+  for (const Result& result : lm_results(record)) {
+    const std::string domain = result.tags.at("domain"), reader = result.tags.at("reader");
+    if (result.score == "perplexity" && result.tags.at("tokens") == "0") alone[domain][reader] = result.value.value;
+    if (result.tags.at("tokens") != "48" || result.tags.at("context") != "own" || reader != "model:other") continue;
+    if (result.score == "perplexity") longest[domain] = result.value.value;
+    if (result.score == "change") change[domain][reader] = result.value.value;
+  }
+  for (const char* domain : {"a", "b"}) {
+    ASSERT_EQ(alone[domain].size(), 2u);
+    const double own = alone[domain].at("model:other");
+    EXPECT_GT(std::abs(own / alone[domain].at("plain") - 1), 1e-3);
+    EXPECT_NEAR(change[domain].at("model:other"), longest.at(domain) / own - 1, 1e-12);
+  }
+  EXPECT_THAT(lm_table(record), HasSubstr("| a | model:other: none | 0 |"));
+  const auto plot = directory_.path() / "plot.svg";
+  write_plot(record, plot);
+  EXPECT_THAT(read_file(plot), HasSubstr("model:other</text>"));
+}
+
+// What a batch of windows computes together, and full attention in slices, is what one window at a time gives.
+TEST_F(LmRuns, LossesDoNotDependOnTheBatch) {
+  std::map<int64_t, PerplexityScores> scores;
+  for (const int64_t batch : {1, 3}) {
+    options_.batch = batch;
+    std::vector<NamedReader> readers = this->readers();
+    readers.push_back({"slices", window_reader(model_, {.decoder_tokens = 32, .window = 64, .tokens_at_once = 100}),
+                       true, true, false});
+    const WindowScoring scoring(model_, documents_, options_, readers);
+    scores[batch] = run_lm(scoring, documents_, {directory_.path() / std::to_string(batch), {}, {}}).scores;
+  }
+  ASSERT_EQ(scores[1].rows.size(), scores[3].rows.size());
+  std::set<std::string> readers;
+  for (size_t r = 0; r < scores[1].rows.size(); ++r) {
+    const ScoredRow &one = scores[1].rows[r], &three = scores[3].rows[r];
+    readers.insert(one.reading.reader);
+    ASSERT_EQ(one.windows, three.windows);
+    for (size_t i = 0; i < one.nll.size(); ++i) {
+      EXPECT_NEAR(one.nll[i], three.nll[i], 1e-11) << reading_name(one.reading) << " " << one.context_tokens;
+    }
+  }
+  EXPECT_EQ(readers.size(), 1 + baseline_names().size() + 1);
 }
 
 }  // namespace
