@@ -138,7 +138,10 @@ std::vector<std::string> left_out_notes(const std::vector<NamedReader>& readers,
 nlohmann::json settings(const LmCommand& given, const std::vector<std::shared_ptr<OtherModel>>& others) {
   const PerplexityOptions& options = given.options;
   nlohmann::json models = nlohmann::json::object();
-  for (const auto& other : others) models[other->name] = hash_weights(other->opened.path);
+  for (const auto& other : others) {
+    models[other->name] = {{"sha256", hash_weights(other->opened.path)},
+                           {"config_sha256", recorded_config(other->opened.path)}};
+  }
   return {{"command", "eval lm"},
           {"data", recorded_files(given.data)},
           {"context_tokens", options.context_tokens},
@@ -190,6 +193,7 @@ void run_lm_command(LmCommand& given) {
   const std::vector<NamedReader> readers = readers_of(given, opened, others);
   const TokenDocuments text = read_token_documents({given.data.begin(), given.data.end()}, *opened.tokenizer);
   for (const std::string& note : text.notes) tell(note);
+  for (const auto& other : others) check_vocabulary(other->opened.model, text.documents, other->name);
   const WindowScoring scoring(opened.model, text.documents, given.options, readers);
   require(!scoring.empty_scores().rows.empty(),
           "no context can be read: the model has no encoder, and no baseline reads any of --context-tokens");

@@ -141,7 +141,7 @@ class ReplugReader : public LmReader {
       const std::vector<double> found =
           index.scores(text_of(text_BT[b].narrow(0, 0, batch.decoder_tokens - batch.scored_tokens + 1)));
       std::vector<int64_t> order(found.size());
-      std::iota(order.begin(), order.end(), int64_t{0});
+      std::iota(order.rbegin(), order.rend(), int64_t{0});  // the nearest first: of equal scores it is taken
       std::stable_sort(order.begin(), order.end(), [&](int64_t x, int64_t y) { return found[x] > found[y]; });
       order.resize(static_cast<size_t>(most));
       const at::Tensor best = at::tensor(order, at::kLong);
