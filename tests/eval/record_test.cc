@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <set>
 #include <sstream>
 
@@ -206,6 +207,27 @@ TEST(Record, PlotHasALineForEachReading) {
   write_plot(two, path);
   EXPECT_THAT(read_file(path), HasSubstr("change of perplexity against no context"));
   std::filesystem::remove(path);
+}
+
+// The palette has seven colours.
+TEST(Record, LinesOfOneColourDifferInTheirDashes) {
+  PerplexityRecord many = record();
+  many.rows.resize(3);
+  for (int i = 1; i < 16; ++i) many.rows.push_back(row("books", {"r" + std::to_string(i), Control::own}, 6144, 18 + i));
+  const auto path = std::filesystem::path(testing::TempDir()) / "cepe-lines.svg";
+  write_plot(many, path);
+  const std::string svg = read_file(path);
+  std::filesystem::remove(path);
+  std::map<std::string, int> strokes;  // of the lines and of their keys in the legend
+  std::istringstream lines(svg);
+  for (std::string line; std::getline(lines, line);) {
+    const size_t at = line.find("stroke=\"#"), width = line.find(" stroke-width=");
+    if (at == std::string::npos || width == std::string::npos) continue;
+    const size_t dashes = line.find(" stroke-dasharray=");
+    ++strokes[line.substr(at, 16) + (dashes == std::string::npos ? "" : line.substr(dashes))];
+  }
+  ASSERT_EQ(strokes.size(), 16u) << svg;
+  for (const auto& [stroke, count] : strokes) EXPECT_EQ(count, 2) << stroke;
 }
 
 }  // namespace
