@@ -46,6 +46,8 @@ void read_options(LmCommand& given) {
   std::vector<std::string> known = baseline_names();
   known.insert(known.begin(), "plain");
   for (const std::string& name : given.baselines) {
+    require(std::count(given.baselines.begin(), given.baselines.end(), name) == 1,
+            "--baseline: expected each reader once, found \"{}\" again", name);
     const bool found = std::find(known.begin(), known.end(), name) != known.end();
     require(found || name.starts_with(kModelPrefix),
             "--baseline: expected plain, full, pi, ntk, dynamic, yarn, streaming, replug or model:PATH, found \"{}\"{}",
@@ -94,8 +96,10 @@ std::vector<NamedReader> readers_of(const LmCommand& given, const OpenedModel& o
     const auto other =
         std::find_if(others.begin(), others.end(), [&](const auto& candidate) { return candidate->name == name; });
     const Cepe& model = (*other)->opened.model;
-    const int64_t most = std::min(decoder_window(model.config.decoder), given.baseline.attention_tokens);
-    add(name, window_reader(model, options.decoder_tokens, most));
+    add(name, window_reader(model, {.decoder_tokens = options.decoder_tokens,
+                                    .window = decoder_window(model.config.decoder),
+                                    .attention_tokens = given.baseline.attention_tokens,
+                                    .alone = true}));
   }
   return readers;
 }
@@ -134,7 +138,10 @@ std::vector<std::string> left_out_notes(const std::vector<NamedReader>& readers,
 nlohmann::json settings(const LmCommand& given, const std::vector<std::shared_ptr<OtherModel>>& others) {
   const PerplexityOptions& options = given.options;
   nlohmann::json models = nlohmann::json::object();
-  for (const auto& other : others) models[other->name] = hash_weights(other->opened.path);
+  for (const auto& other : others) {
+    models[other->name] = {{"sha256", hash_weights(other->opened.path)},
+                           {"config_sha256", recorded_config(other->opened.path)}};
+  }
   return {{"command", "eval lm"},
           {"data", recorded_files(given.data)},
           {"context_tokens", options.context_tokens},
@@ -186,6 +193,7 @@ void run_lm_command(LmCommand& given) {
   const std::vector<NamedReader> readers = readers_of(given, opened, others);
   const TokenDocuments text = read_token_documents({given.data.begin(), given.data.end()}, *opened.tokenizer);
   for (const std::string& note : text.notes) tell(note);
+  for (const auto& other : others) check_vocabulary(other->opened.model, text.documents, other->name);
   const WindowScoring scoring(opened.model, text.documents, given.options, readers);
   require(!scoring.empty_scores().rows.empty(),
           "no context can be read: the model has no encoder, and no baseline reads any of --context-tokens");

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/json_text.h"
 #include "base/report.h"
+#include "data/shards.h"
 
 namespace cepe {
 
@@ -52,15 +53,25 @@ int64_t read_token_count(const std::string& text, const std::string& option) {
   return number * unit;
 }
 
+nlohmann::json recorded_config(const std::filesystem::path& model) {
+  const std::filesystem::path config = model / "config.json";
+  return std::filesystem::exists(config) ? nlohmann::json(sha256_file(config)) : nlohmann::json();
+}
+
 nlohmann::json model_configuration(const EvalOptions& options, const OpenedModel& opened) {
-  return {{"version", CEPE_VERSION},
-          {"model", recorded_path(opened.path.string())},
-          {"model_sha256", hash_weights(opened.path)},
-          {"base_sha256", opened.base_sha256},
-          {"device", opened.model.device().is_cpu() ? "cpu" : "cuda"},
-          {"dtype", dtype_name(opened.model.dtype())},
-          {"weights", options.model.weights},
-          {"window", decoder_window(opened.model.config.decoder)}};
+  return {
+      {"version", CEPE_VERSION},
+      {"model", recorded_path(opened.path.string())},
+      {"model_sha256", hash_weights(opened.path)},
+      {"model_config_sha256", recorded_config(opened.path)},
+      {"base_sha256", opened.base_sha256},
+      {"base_config_sha256", opened.base_path ? recorded_config(*opened.base_path) : nlohmann::json()},
+      {"tokenizer", opened.tokenizer ? nlohmann::json(fmt::format("{:016x}", tokenizer_fingerprint(*opened.tokenizer)))
+                                     : nlohmann::json()},
+      {"device", opened.model.device().is_cpu() ? "cpu" : "cuda"},
+      {"dtype", dtype_name(opened.model.dtype())},
+      {"weights", options.model.weights},
+      {"window", decoder_window(opened.model.config.decoder)}};
 }
 
 TaskRunOptions eval_run_options(const EvalOptions& options, const OpenedModel& opened,

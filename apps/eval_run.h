@@ -28,7 +28,10 @@ void add_eval_model_options(CLI::App& command, EvalOptions& options);
 // Adds --form, --expand, --expand-by and --batch.
 void add_eval_run_options(CLI::App& command, EvalOptions& options);
 
-// What run.json holds of any evaluation: the version, the model and how it computes.
+// The SHA-256 of the config.json beside a model's weights; null where there is none, as with GGUF.
+nlohmann::json recorded_config(const std::filesystem::path& model);
+// What run.json holds of any evaluation: the version, the model with its config.json and tokenizer, and how it
+// computes.
 nlohmann::json model_configuration(const EvalOptions& options, const OpenedModel& opened);
 // The model as --model names it, and how run_tasks() is to go; the configuration is what the answers depend on, with
 // the command's own settings added.

@@ -17,6 +17,18 @@ constexpr double kLegendLine = 18;
 // Okabe and Ito's palette: told apart with every kind of colour vision.
 constexpr const char* kColours[] = {"#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"};
 
+// Lines beyond the palette's have its colours again, in dashes.
+constexpr const char* kDashes[] = {"", " stroke-dasharray=\"7 4\"", " stroke-dasharray=\"2 3\"",
+                                   " stroke-dasharray=\"9 3 2 3\""};
+
+struct Stroke {
+  const char *colour, *dashes;
+};
+
+Stroke stroke_of(size_t line) {
+  return {kColours[line % std::size(kColours)], kDashes[line / std::size(kColours) % std::size(kDashes)]};
+}
+
 struct Range {
   double low = std::numeric_limits<double>::infinity();
   double high = -std::numeric_limits<double>::infinity();
@@ -126,7 +138,7 @@ std::string draw_axes(const Axes& axes, const PlotOptions& options) {
   return svg;
 }
 
-std::string draw_series(const Axes& axes, const PlotSeries& series, const char* colour) {
+std::string draw_series(const Axes& axes, const PlotSeries& series, const Stroke& stroke) {
   std::string svg, line, marks;
   bool gap = true;  // a value that is not finite interrupts the line
   for (size_t i = 0; i < series.x.size(); ++i) {
@@ -145,8 +157,9 @@ std::string draw_series(const Axes& axes, const PlotSeries& series, const char* 
     }
     if (series.x.size() <= 60) marks += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\"/>\n", x, y);
   }
-  svg += fmt::format("<path d=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"2\"/>\n", line, colour);
-  return svg + fmt::format("<g fill=\"{0}\" stroke=\"{0}\">\n{1}</g>\n", colour, marks);
+  svg += fmt::format("<path d=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"2\"{}/>\n", line, stroke.colour,
+                     stroke.dashes);
+  return svg + fmt::format("<g fill=\"{0}\" stroke=\"{0}\">\n{1}</g>\n", stroke.colour, marks);
 }
 
 }  // namespace
@@ -174,11 +187,11 @@ std::string svg_plot(const std::string& name, const PlotOptions& options, const 
       kWidth, height);
   svg += draw_axes(axes, options);
   for (size_t i = 0; i < series.size(); ++i) {
-    const char* colour = kColours[i % std::size(kColours)];
-    svg += draw_series(axes, series[i], colour);
+    const Stroke stroke = stroke_of(i);
+    svg += draw_series(axes, series[i], stroke);
     double y = kHeight + kLegendLine * static_cast<double>(i);
-    svg += fmt::format("<line x1=\"{}\" y1=\"{}\" x2=\"{}\" y2=\"{}\" stroke=\"{}\" stroke-width=\"3\"/>\n", kLeft, y,
-                       kLeft + 24, y, colour);
+    svg += fmt::format("<line x1=\"{}\" y1=\"{}\" x2=\"{}\" y2=\"{}\" stroke=\"{}\" stroke-width=\"3\"{}/>\n", kLeft, y,
+                       kLeft + 24, y, stroke.colour, stroke.dashes);
     svg += fmt::format("<text x=\"{}\" y=\"{}\">{}</text>\n", kLeft + 32, y + 4, svg_text(series[i].label));
   }
   return svg + "</svg>\n";

@@ -16,7 +16,9 @@ std::vector<NamedReader> readers_of(const Cepe& model, const PerplexityOptions& 
   readers.push_back({kCepeReader, encoder_reader(model, options.int8_latents), options.other_document,
                      options.same_source, options.shuffled});
   if (options.full_window) {
-    readers.push_back({kFullReader, window_reader(model, options.decoder_tokens, decoder_window(model.config.decoder)),
+    readers.push_back({kFullReader,
+                       window_reader(model, {.decoder_tokens = options.decoder_tokens,
+                                             .window = decoder_window(model.config.decoder)}),
                        true, options.same_source, false});
   }
   return readers;

@@ -68,8 +68,8 @@ bool any_reading(const Rows& rows, Holds holds) {
 // How cepe's row and full attention's, over as many context tokens, gain over a control.
 struct GainKind {
   const char* label;
-  std::optional<Estimate> PerplexityRow::* gain;
-  std::optional<Estimate> PerplexityRow::* difference;
+  std::optional<PairedEstimate> PerplexityRow::* gain;
+  std::optional<PairedEstimate> PerplexityRow::* difference;
   Control control;
 };
 constexpr GainKind kGains[] = {
@@ -123,7 +123,7 @@ std::string full_attention_sentences(const Rows& rows, const std::string& domain
   const PerplexityRow* own = find(rows, domain, kOwn, full->scored.context_tokens);
   std::string text;
   for (const GainKind& kind : kGains) {
-    const std::optional<Estimate>& gain = full->*kind.gain;
+    const std::optional<PairedEstimate>& gain = full->*kind.gain;
     if (!gain) continue;
     text += fmt::format("{} {} over another document of the {}", text.empty() ? "" : ";", gain_text(*gain),
                         kind.control == Control::same_source ? "same source" : "domain");
@@ -173,16 +173,17 @@ std::string gain_table(const PerplexityRecord& record, const std::vector<std::st
   return table.str();
 }
 
-// One line of the plot; it starts at the row without context, which all share.
+// One line of the plot; it starts at the row without context: the reader's own, or that which all others share.
 PlotSeries make_series(const PerplexityRecord& record, const std::string& domain, const Reading& reading,
                        bool as_change) {
   PlotSeries series;
   auto rows = select(record.rows, domain, reading);
   if (rows.empty()) return series;
-  const PerplexityRow* without = find(record.rows, domain, kOwn, 0);
-  if (without && reading != kOwn) rows.insert(rows.begin(), without);
+  const PerplexityRow* without = find(record.rows, domain, {reading.reader, Control::own}, 0);
+  if (!without) without = find(record.rows, domain, kOwn, 0);
+  if (without && rows.front() != without) rows.insert(rows.begin(), without);
   for (const PerplexityRow* row : rows) {
-    const Estimate change = row->change.value_or(Estimate{});
+    const Estimate change = row->change.value_or(PairedEstimate{});
     series.x.push_back(static_cast<double>(row->scored.context_tokens));
     series.y.push_back(as_change ? 100 * change.value : row->perplexity);
     const double scale = as_change ? 100 : without ? without->perplexity : 0;

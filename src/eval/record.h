@@ -56,20 +56,27 @@ struct ScoredRow {
   uint64_t peak_bytes = 0;      // of the process on a CPU, of tensors on a GPU
 };
 
+// A comparison of rows, and what it is of: the windows that all of the rows have, and the documents of these.
+struct PairedEstimate : Estimate {
+  int64_t windows = 0, documents = 0;
+};
+
 // Fractions. A comparison with a row is made on the windows that both rows have, and is absent where there is no such
 // row. "Full attention" is the frozen, untrained decoder with the same context in its own window.
 struct PerplexityRow {
   ScoredRow scored;
   int64_t documents = 0;  // that the windows are in
   double perplexity = 0;
-  std::optional<Estimate> change;  // perplexity against no context's; the row without context has none
+  // Perplexity against no context's: of the reader where it has such a row (another model), else of the decoder alone.
+  // A row without context has none.
+  std::optional<PairedEstimate> change;
   // Of own text, whoever read it:
-  std::optional<Estimate> reading_gain;      // 1 - perplexity / the other document's
-  std::optional<Estimate> same_source_gain;  // 1 - perplexity / the same source's
+  std::optional<PairedEstimate> reading_gain;      // 1 - perplexity / the other document's
+  std::optional<PairedEstimate> same_source_gain;  // 1 - perplexity / the same source's
   // Of own text that was not read by full attention, with full attention over as many context tokens:
-  std::optional<Estimate> against_full_attention;       // perplexity against full attention's
-  std::optional<Estimate> reading_gain_difference;      // the gain less full attention's
-  std::optional<Estimate> same_source_gain_difference;  // the same-source gain less full attention's
+  std::optional<PairedEstimate> against_full_attention;       // perplexity against full attention's
+  std::optional<PairedEstimate> reading_gain_difference;      // the gain less full attention's
+  std::optional<PairedEstimate> same_source_gain_difference;  // the same-source gain less full attention's
 };
 
 struct PerplexityRecord {

@@ -4,8 +4,10 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -69,24 +71,25 @@ void SampleFile::read() {
   if (::ftruncate(descriptor_, size_) != 0) fail_with("be cut to its whole lines");
 }
 
-void SampleFile::append(const json& record) {
-  const std::string line = json_text(record) + "\n";
+void SampleFile::append_all(std::vector<json> records) {
+  std::string lines;
+  for (const json& record : records) lines += json_text(record) + "\n";
   size_t written = 0;
-  while (written < line.size()) {
+  while (written < lines.size()) {
     const ssize_t count =
-        ::pwrite(descriptor_, line.data() + written, line.size() - written, size_ + static_cast<int64_t>(written));
+        ::pwrite(descriptor_, lines.data() + written, lines.size() - written, size_ + static_cast<int64_t>(written));
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) break;
     written += static_cast<size_t>(count);
   }
-  if (written < line.size() || ::fdatasync(descriptor_) != 0) {
+  if (written < lines.size() || ::fdatasync(descriptor_) != 0) {
     const int reason = errno;
     static_cast<void>(!::ftruncate(descriptor_, size_));
     errno = reason;
     fail_with("be written");
   }
-  size_ += static_cast<int64_t>(line.size());
-  records_.push_back(record);
+  size_ += static_cast<int64_t>(lines.size());
+  std::move(records.begin(), records.end(), std::back_inserter(records_));
 }
 
 }  // namespace cepe

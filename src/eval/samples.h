@@ -24,7 +24,9 @@ class SampleFile {
 
   const std::vector<nlohmann::json>& records() const { return records_; }
   // Adds a line, which is on the disk when this returns. Error where that fails; the file is then as it was before.
-  void append(const nlohmann::json& record);
+  void append(const nlohmann::json& record) { append_all(std::vector<nlohmann::json>(1, record)); }
+  // The same of several lines, with one wait for the disk. A process that is killed meanwhile leaves the first of them.
+  void append_all(std::vector<nlohmann::json> records);
 
  private:
   void read();

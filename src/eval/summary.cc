@@ -11,6 +11,12 @@ namespace {
 
 using Place = std::optional<ControlPlace> ScoredWindow::*;
 
+int64_t documents_of(const PerplexityScores& scores, const std::vector<size_t>& windows) {
+  std::set<std::string> documents;
+  for (const size_t window : windows) documents.insert(scores.windows[window].document);
+  return static_cast<int64_t>(documents.size());
+}
+
 // Rows on the windows that all of them have.
 class PairedRows {
  public:
@@ -40,6 +46,9 @@ class PairedRows {
     if (control) clusters.push_back(ids([&](const ScoredWindow& window) { return (window.*control)->document; }));
     return clusters;
   }
+  PairedEstimate counted(const Estimate& estimate) const {
+    return {estimate, static_cast<int64_t>(windows_.size()), documents_of(scores_, windows_)};
+  }
 
  private:
   template <typename Name>
@@ -61,25 +70,27 @@ class Comparisons {
  public:
   Comparisons(const PerplexityScores& scores, const ScoredRow& row) : scores_(scores), row_(row) {}
 
-  std::optional<Estimate> change(const Reading& reference, int64_t context_tokens) const {
+  bool has(const Reading& reading, int64_t context_tokens) const { return find(reading, context_tokens) != nullptr; }
+
+  std::optional<PairedEstimate> change(const Reading& reference, int64_t context_tokens) const {
     const ScoredRow* against = find(reference, context_tokens);
     if (!against || against == &row_) return std::nullopt;
     const PairedRows pairs(scores_, {&row_, against});
     if (pairs.empty()) return std::nullopt;
-    return perplexity_change(pairs.losses(row_), pairs.losses(*against), pairs.clusters());
+    return pairs.counted(perplexity_change(pairs.losses(row_), pairs.losses(*against), pairs.clusters()));
   }
 
-  std::optional<Estimate> gain(Control control, Place place) const {
+  std::optional<PairedEstimate> gain(Control control, Place place) const {
     const ScoredRow* against = find({row_.reading.reader, control}, row_.context_tokens);
     if (!against) return std::nullopt;
     const PairedRows pairs(scores_, {&row_, against});
     if (pairs.empty()) return std::nullopt;
     const std::vector<double> own = pairs.losses(row_), other = pairs.losses(*against);
-    return reading_gain({own, other}, pairs.clusters(place));
+    return pairs.counted(reading_gain({own, other}, pairs.clusters(place)));
   }
 
   // The row's gain over a control less full attention's over the same control.
-  std::optional<Estimate> gain_beyond_full_attention(Control control, Place place) const {
+  std::optional<PairedEstimate> gain_beyond_full_attention(Control control, Place place) const {
     const int64_t n = row_.context_tokens;
     const ScoredRow *other = find({row_.reading.reader, control}, n), *full = find({kFullReader, Control::own}, n),
                     *full_other = find({kFullReader, control}, n);
@@ -88,7 +99,7 @@ class Comparisons {
     if (pairs.empty()) return std::nullopt;
     const std::vector<double> own = pairs.losses(row_), own_other = pairs.losses(*other), theirs = pairs.losses(*full),
                               theirs_other = pairs.losses(*full_other);
-    return gain_difference({own, own_other}, {theirs, theirs_other}, pairs.clusters(place));
+    return pairs.counted(gain_difference({own, own_other}, {theirs, theirs_other}, pairs.clusters(place)));
   }
 
  private:
@@ -105,12 +116,11 @@ class Comparisons {
 
 PerplexityRow summary_of(const PerplexityScores& scores, const ScoredRow& scored) {
   PerplexityRow row{.scored = scored, .perplexity = perplexity(scored.nll)};
-  std::set<std::string> documents;
-  for (size_t window : scored.windows) documents.insert(scores.windows[window].document);
-  row.documents = static_cast<int64_t>(documents.size());
+  row.documents = documents_of(scores, scored.windows);
 
   const Comparisons compare(scores, scored);
-  row.change = compare.change({kCepeReader, Control::own}, 0);
+  const Reading own{scored.reading.reader, Control::own};
+  row.change = compare.change(compare.has(own, 0) ? own : Reading{kCepeReader, Control::own}, 0);
   if (scored.reading.control != Control::own) return row;
   row.reading_gain = compare.gain(Control::other_document, &ScoredWindow::other);
   row.same_source_gain = compare.gain(Control::same_source, &ScoredWindow::same_source);

@@ -17,12 +17,18 @@ std::optional<double> number_or_none(const json& value) {
   return value.is_null() ? std::nullopt : std::optional<double>(value.get<double>());
 }
 
+// A value that was not finite is recorded as null.
+double number_or_nan(const json& value) {
+  return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
+}
+
 std::vector<RunResult> results_of(const json& rows) {
   std::vector<RunResult> results;
   for (const json& row : rows) {
-    results.push_back({row.at("tags").get<RunTags>(), row.at("score").get<std::string>(), row.at("value").get<double>(),
-                       number_or_none(row.at("standard_error")), number_or_none(row.at("half_width")),
-                       row.at("n").get<int64_t>(), row.value("unit", std::string())});
+    results.push_back({row.at("tags").get<RunTags>(), row.at("score").get<std::string>(),
+                       number_or_nan(row.at("value")), number_or_none(row.at("standard_error")),
+                       number_or_none(row.at("half_width")), row.at("n").get<int64_t>(),
+                       row.value("unit", std::string())});
   }
   return results;
 }
@@ -46,9 +52,7 @@ RunExample example_of(const json& record) {
   RunExample example;
   example.id = record.at("id").get<std::string>();
   example.tags = record.at("tags").get<RunTags>();
-  for (const auto& [name, value] : record.at("scores").items()) {
-    example.scores[name] = value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
-  }
+  for (const auto& [name, value] : record.at("scores").items()) example.scores[name] = number_or_nan(value);
   example.context_tokens = record.at("context_tokens").get<int64_t>();
   example.prompt_tokens = record.at("prompt_tokens").get<int64_t>();
   example.answered = !example.scores.contains("loss");

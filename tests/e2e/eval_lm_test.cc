@@ -78,10 +78,12 @@ TEST_F(EvalLm, EveryReaderScoresTheSameTokens) {
 
   const json record = results("out");
   const std::map<Row, double> found = perplexities(record);
-  EXPECT_EQ(found.size(), 1u + 2u + 1u + 4u + 2u + 2u + 1u);
-  // The same decoder under another name, reading the same text in the same way.
-  const double same = found.at({"model:" + golden("plain"), "32"}) / found.at({"full", "32"});
-  EXPECT_NEAR(same, 1, 1e-5);
+  EXPECT_EQ(found.size(), 1u + 2u + 1u + 4u + 2u + 2u + 2u);
+  // The same decoder under another name, reading the same text in the same way, and compared with itself alone.
+  const std::string other = "model:" + golden("plain");
+  EXPECT_NEAR(found.at({other, "32"}) / found.at({"full", "32"}), 1, 1e-5);
+  EXPECT_NEAR(found.at({other, "0"}) / found.at({"plain", "0"}), 1, 1e-5);
+  EXPECT_THAT(result.out, HasSubstr("| " + other + ": none | 0 | 6 | 6 |"));
   const std::vector<json> samples = samples_of(path("out"));
   EXPECT_EQ(record.at("examples"), samples.size());
   std::map<Row, std::vector<double>> losses;
@@ -101,7 +103,7 @@ TEST_F(EvalLm, EveryReaderScoresTheSameTokens) {
     ++costs[cost.at("score")];
   }
   EXPECT_EQ(costs["tokens_per_second"], costs["peak_memory"]);
-  EXPECT_EQ(costs["seconds"], 13 + 12) << "controls of all rows with a context";
+  EXPECT_EQ(costs["seconds"], 14 + 12) << "controls of all rows with a context";
 
   // `cepe perplexity` gives the same numbers.
   const CommandResult plain =
@@ -165,6 +167,7 @@ TEST_F(EvalLm, OptionsWithoutSenseAreRefused) {
     expect_refused(lm("x", more), phrase);
   };
   refused({"--baseline", "yarm"}, "found \"yarm\"; did you mean yarn?");
+  refused({"--baseline", "full,yarn,full"}, "--baseline: expected each reader once, found \"full\" again");
   refused({"--context-tokens", "2q"}, "--context-tokens: expected tokens such as 4096, 4k or 1M, found \"2q\"");
   refused({"--context-tokens", "40"}, "40 tokens is not a whole number of chunks");
   refused({"--context-tokens", "64,32"}, "must ascend");
@@ -176,6 +179,17 @@ TEST_F(EvalLm, OptionsWithoutSenseAreRefused) {
   ASSERT_EQ(run_cepe(lm("out", {"--baseline", "plain"})).status, 0);
   expect_refused(lm("out", {"--baseline", "full"}), "was begun here");
   expect_refused(lm("y", {"--baseline", "plain", "--control", "shuffled"}, golden("plain")), "has no encoder");
+}
+
+// Why another model leaves out a length: its window, or what full attention costs.
+TEST_F(EvalLm, AnotherModelSaysWhichLimitItMeets) {
+  const std::string other = "model:" + golden("plain");
+  const CommandResult result = run_cepe(lm("out", {"--baseline", other, "--attention-tokens", "95"}));
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("Contexts of 32 tokens are left out for " + other +
+                                    ": with the decoder's they are more than the 95 that full attention is to read."));
+  EXPECT_THAT(result.out, HasSubstr("Contexts of 128 tokens are left out for " + other +
+                                    ": beside the decoder's 64 they do not fit its window of 128."));
 }
 
 // A decoder without an encoder is compared with its baselines alone.

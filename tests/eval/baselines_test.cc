@@ -9,6 +9,8 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/temporary_directory.h"
+#include "eval/lm/scoring.h"
 #include "eval/lm_fixture.h"
 #include "io/json_file.h"
 #include "model/layer/streaming_layers.h"
@@ -87,6 +89,32 @@ TEST(Baselines, EachSaysWhichContextsItLeavesOut) {
   EXPECT_EQ(why("pi", 49), "with the decoder's they are more than the 80 that full attention is to read");
   EXPECT_EQ(why("streaming", 100000), "");
   EXPECT_EQ(why("replug", 12), "they are no whole number of chunks of 8");
+}
+
+// No chunk shares a word with the text.
+TEST(Baselines, RePlugTakesTheNearestOfEqualChunks) {
+  const NumberTokenizer tokenizer;
+  const Cepe model = open_lm_fixture("replug", 48);
+  std::vector<TokenId> tokens;
+  for (TokenId token = 3; token < 27; ++token) tokens.push_back(token);
+  for (TokenId token = 64; token < 97; ++token) tokens.push_back(token);
+  const std::vector<TokenDocument> documents{{"a", "a", tokens, ""}};
+  const std::vector<Window> windows{{0, 24, std::nullopt, std::nullopt}};
+  const WindowBatch batch{documents, windows, model.device(), 32, 8};
+  const auto reader =
+      baseline_reader("replug", model, tokenizer, {.decoder_tokens = 32, .replug_chunk = 8, .replug_passages = 1});
+  std::vector<double> losses;
+  const std::vector<WantedRow> rows{{Control::own, 8, 0}, {Control::own, 24, 1}};
+  reader->score(batch, rows, [&](size_t, const RowScores& scores) { losses.push_back(scores.nll.at(0)); });
+  ASSERT_EQ(losses.size(), 2u);
+  EXPECT_NEAR(losses[0], losses[1], 1e-12);
+}
+
+TEST(Baselines, ATokenWithoutARowIsNamed) {
+  const Cepe model = open_lm_fixture("replug", 48);
+  const std::vector<TokenDocument> documents{{"a", "a", {3, 127, 128}, ""}};
+  EXPECT_EQ(error_of<Error>([&] { check_vocabulary(model, documents, "model:other"); }),
+            "a: the tokenizer does not match model:other: token 128 is outside its vocabulary of 128");
 }
 
 TEST(Baselines, WhatADecoderCannotBeIsRefused) {

@@ -220,6 +220,10 @@ TEST(Perplexity, TheSameSourceGainIsPairedOnItsWindows) {
       EXPECT_NEAR(row.same_source_gain->value, gain, 1e-9);
       EXPECT_NEAR(row.same_source_gain_difference->value, gain - full_gain, 1e-9);
       EXPECT_FALSE(row.same_source_gain->half_width) << "four documents";
+      EXPECT_EQ(row.same_source_gain->documents, 4);
+      EXPECT_EQ(row.same_source_gain->windows, static_cast<int64_t>(same.windows.size()));
+      EXPECT_EQ(row.same_source_gain_difference->windows, static_cast<int64_t>(same.windows.size()));
+      EXPECT_EQ(row.change->windows, static_cast<int64_t>(own.windows.size()));
       EXPECT_TRUE(row.change->half_width) << "six documents";
     }
     if (row.scored.reading == kFull) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <set>
 #include <sstream>
 
@@ -23,7 +24,7 @@ const Reading kOwn{kCepeReader, Control::own}, kOther{kCepeReader, Control::othe
 PerplexityRow row(const std::string& domain, const Reading& reading, int64_t context, double perplexity) {
   PerplexityRow row{.documents = 6, .perplexity = perplexity};
   row.scored = {domain, context, reading, {0, 1, 2}, {1, 2, std::log(perplexity)}, 1.5, 2000000};
-  if (context > 0) row.change = Estimate{perplexity / 20 - 1, 0.004, 0.0103};
+  if (context > 0) row.change = PairedEstimate{{perplexity / 20 - 1, 0.004, 0.0103}, 3, 3};
   return row;
 }
 
@@ -37,14 +38,14 @@ PerplexityRecord record() {
       row("books", kOwn, 0, 20),       row("books", kOwn, 6144, 18),          row("books", kOwn, 30720, 17),
       row("books", kOther, 6144, 19),  row("books", kOther, 30720, 18.5),     row("books", kSame, 6144, 18.4),
       row("books", kFull, 6144, 19.5), row("books", kFullOther, 6144, 20.25), row("books", kFullSame, 6144, 19.9)};
-  record.rows[1].reading_gain = Estimate{1 - 18.0 / 19, 0.002, 0.0051};
-  record.rows[1].same_source_gain = Estimate{1 - 18.0 / 18.4, std::nullopt, std::nullopt};
-  record.rows[1].against_full_attention = Estimate{18.0 / 19.5 - 1, 0.01, 0.0257};
-  record.rows[1].reading_gain_difference = Estimate{0.0156, 0.001, 0.0026};
-  record.rows[1].same_source_gain_difference = Estimate{0.0016, std::nullopt, std::nullopt};
-  record.rows[2].reading_gain = Estimate{1 - 17 / 18.5, 0.003, 0.0077};
-  record.rows[6].reading_gain = Estimate{1 - 19.5 / 20.25, 0.003, 0.0077};
-  record.rows[6].same_source_gain = Estimate{1 - 19.5 / 19.9, std::nullopt, std::nullopt};
+  record.rows[1].reading_gain = PairedEstimate{{1 - 18.0 / 19, 0.002, 0.0051}, 3, 3};
+  record.rows[1].same_source_gain = PairedEstimate{{1 - 18.0 / 18.4, std::nullopt, std::nullopt}, 3, 3};
+  record.rows[1].against_full_attention = PairedEstimate{{18.0 / 19.5 - 1, 0.01, 0.0257}, 3, 3};
+  record.rows[1].reading_gain_difference = PairedEstimate{{0.0156, 0.001, 0.0026}, 3, 3};
+  record.rows[1].same_source_gain_difference = PairedEstimate{{0.0016, std::nullopt, std::nullopt}, 3, 3};
+  record.rows[2].reading_gain = PairedEstimate{{1 - 17 / 18.5, 0.003, 0.0077}, 3, 3};
+  record.rows[6].reading_gain = PairedEstimate{{1 - 19.5 / 20.25, 0.003, 0.0077}, 3, 3};
+  record.rows[6].same_source_gain = PairedEstimate{{1 - 19.5 / 19.9, std::nullopt, std::nullopt}, 3, 3};
   for (size_t r : {5, 8})
     record.rows[r].scored.windows = {1}, record.rows[r].scored.nll = {2}, record.rows[r].documents = 1;
   return record;
@@ -153,7 +154,7 @@ TEST(Record, TableHasGainsOverAsManyTokensInOneRow) {
 TEST(Record, TheLegendExplainsOnlyWhatTheTableHas) {
   PerplexityRecord few = record();
   few.rows.resize(2);
-  few.rows[1].change = Estimate{-0.1, std::nullopt, std::nullopt};
+  few.rows[1].change = PairedEstimate{{-0.1, std::nullopt, std::nullopt}, 3, 3};
   few.rows[1].against_full_attention = few.rows[1].reading_gain = few.rows[1].same_source_gain = std::nullopt;
   few.rows[1].reading_gain_difference = few.rows[1].same_source_gain_difference = std::nullopt;
   EXPECT_EQ(lines_with(to_table(few), {"+-"}), 0) << to_table(few);
@@ -206,6 +207,27 @@ TEST(Record, PlotHasALineForEachReading) {
   write_plot(two, path);
   EXPECT_THAT(read_file(path), HasSubstr("change of perplexity against no context"));
   std::filesystem::remove(path);
+}
+
+// The palette has seven colours.
+TEST(Record, LinesOfOneColourDifferInTheirDashes) {
+  PerplexityRecord many = record();
+  many.rows.resize(3);
+  for (int i = 1; i < 16; ++i) many.rows.push_back(row("books", {"r" + std::to_string(i), Control::own}, 6144, 18 + i));
+  const auto path = std::filesystem::path(testing::TempDir()) / "cepe-lines.svg";
+  write_plot(many, path);
+  const std::string svg = read_file(path);
+  std::filesystem::remove(path);
+  std::map<std::string, int> strokes;  // of the lines and of their keys in the legend
+  std::istringstream lines(svg);
+  for (std::string line; std::getline(lines, line);) {
+    const size_t at = line.find("stroke=\"#"), width = line.find(" stroke-width=");
+    if (at == std::string::npos || width == std::string::npos) continue;
+    const size_t dashes = line.find(" stroke-dasharray=");
+    ++strokes[line.substr(at, 16) + (dashes == std::string::npos ? "" : line.substr(dashes))];
+  }
+  ASSERT_EQ(strokes.size(), 16u) << svg;
+  for (const auto& [stroke, count] : strokes) EXPECT_EQ(count, 2) << stroke;
 }
 
 }  // namespace

@@ -32,6 +32,17 @@ TEST(SampleFile, KeepsRecordsInOrder) {
   EXPECT_THAT(read_file(path), HasSubstr("\n{\"id\":\"b\"}\n"));
 }
 
+TEST(SampleFile, AppendsSeveralLinesOrNone) {
+  const TemporaryDirectory directory;
+  const auto path = directory / "samples.jsonl";
+  SampleFile file(path);
+  file.append_all(std::vector<json>{json{{"id", "a"}}, json{{"id", "b"}}});
+  file.append_all(std::vector<json>());
+  EXPECT_EQ(file.records().size(), 2u);
+  EXPECT_EQ(read_file(path), "{\"id\":\"a\"}\n{\"id\":\"b\"}\n");
+  EXPECT_EQ(file.records()[1], (json{{"id", "b"}}));
+}
+
 TEST(SampleFile, CutsOffWhatAKilledWriterLeft) {
   const TemporaryDirectory directory;
   const auto path = directory / "samples.jsonl";

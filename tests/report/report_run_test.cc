@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include <cmath>
+#include <limits>
 
 #include "base/error.h"
 #include "report/evaluation_run.h"
@@ -73,6 +74,19 @@ TEST(ReadEvaluation, TakesResultsSamplesAndPlots) {
   ASSERT_EQ(run.plots.size(), 3u);
   EXPECT_EQ(run.plots[0].file + " " + run.plots[1].file + " " + run.plots[2].file,
             "plot.svg heat_kv_a.svg heat_kv_decoder.svg");
+}
+
+// What is not finite is null in JSON: one such loss leaves the other results to be read.
+TEST(ReadEvaluation, AValueThatIsNotFiniteIsNotANumber) {
+  TemporaryDirectory directory;
+  json values = results("tiny", {result({{"task", "a"}}, "em", 0), result({{"task", "b"}}, "em", 0.5)});
+  values["results"][0]["value"] = std::numeric_limits<double>::quiet_NaN();
+  write_evaluation(directory / "run", values, {});
+  ASSERT_THAT(read_file(directory / "run" / "results.json"), HasSubstr("\"value\": null"));
+  const EvaluationRun run = read_evaluation(directory / "run", 50);
+  ASSERT_EQ(run.results.size(), 2u);
+  EXPECT_TRUE(std::isnan(run.results[0].value));
+  EXPECT_EQ(run.results[1].value, 0.5);
 }
 
 TEST(ReadEvaluation, AnUnfinishedRunHasItsWholeLines) {

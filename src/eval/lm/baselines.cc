@@ -34,16 +34,15 @@ class StretchedReader : public LmReader {
       return fmt::format("beside the decoder's {} they fit its window, where it is full attention",
                          tokens_text(options_.decoder_tokens));
     }
-    if (tokens <= options_.attention_tokens) return "";
-    return fmt::format("with the decoder's they are more than the {} that full attention is to read",
-                       tokens_text(options_.attention_tokens));
+    return tokens <= options_.attention_tokens ? "" : beyond_attention(options_.attention_tokens);
   }
 
   void score(const WindowBatch& batch, std::span<const WantedRow> rows, const OnRowScores& scored) const override {
     for (const WantedRow& row : rows) {
       const int64_t tokens = row.context_tokens + options_.decoder_tokens;
       const Cepe stretched = stretched_decoder(model_, name_, tokens);
-      window_reader(stretched, options_.decoder_tokens, tokens)->score(batch, std::span(&row, 1), scored);
+      window_reader(stretched, {.decoder_tokens = options_.decoder_tokens, .window = tokens})
+          ->score(batch, std::span(&row, 1), scored);
     }
   }
 
@@ -142,7 +141,7 @@ class ReplugReader : public LmReader {
       const std::vector<double> found =
           index.scores(text_of(text_BT[b].narrow(0, 0, batch.decoder_tokens - batch.scored_tokens + 1)));
       std::vector<int64_t> order(found.size());
-      std::iota(order.begin(), order.end(), int64_t{0});
+      std::iota(order.rbegin(), order.rend(), int64_t{0});  // the nearest first: of equal scores it is taken
       std::stable_sort(order.begin(), order.end(), [&](int64_t x, int64_t y) { return found[x] > found[y]; });
       order.resize(static_cast<size_t>(most));
       const at::Tensor best = at::tensor(order, at::kLong);
@@ -203,7 +202,7 @@ std::unique_ptr<LmReader> baseline_reader(const std::string& name, const Cepe& m
   if (name == "streaming") return std::make_unique<StreamingReader>(model, options);
   if (name == "replug") return std::make_unique<ReplugReader>(model, tokenizer, options);
   require(name == "full", "there is no baseline \"{}\"", name);
-  return window_reader(model, options.decoder_tokens, decoder_window(decoder));
+  return window_reader(model, {.decoder_tokens = options.decoder_tokens, .window = decoder_window(decoder)});
 }
 
 }  // namespace cepe

@@ -24,7 +24,7 @@ namespace cepe {
 
 struct BaselineOptions {
   int64_t decoder_tokens = 2048;
-  int64_t attention_tokens = 16384;  // longer texts, context included, are not read by full attention
+  int64_t attention_tokens = 16384;  // longer texts, context included, pi, ntk, dynamic and yarn do not read
   int64_t sinks = 4;                 // streaming
   int64_t recent = 0;                // streaming; 0: what sinks and token itself leave of decoder_tokens
   int64_t replug_chunk = 256;        // tokens of a chunk

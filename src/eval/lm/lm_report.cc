@@ -11,7 +11,7 @@
 namespace cepe {
 namespace {
 
-using Comparison = std::optional<Estimate> PerplexityRow::*;
+using Comparison = std::optional<PairedEstimate> PerplexityRow::*;
 
 struct NamedComparison {
   const char* score;
@@ -25,12 +25,14 @@ constexpr NamedComparison kComparisons[] = {
     {"reading_gain_difference", &PerplexityRow::reading_gain_difference},
     {"same_source_gain_difference", &PerplexityRow::same_source_gain_difference}};
 
+int64_t windows_of(const PerplexityRow& row) { return static_cast<int64_t>(row.scored.nll.size()); }
+
 Result result_of(const PerplexityRow& row, const char* score, const Estimate& value, const char* unit) {
-  return {row_tags(row.scored), score, static_cast<int64_t>(row.scored.nll.size()), value, unit};
+  return {row_tags(row.scored), score, windows_of(row), value, unit};
 }
 
 double tokens_a_second(const PerplexityRecord& record, const PerplexityRow& row) {
-  const auto windows = static_cast<double>(row.scored.nll.size());
+  const auto windows = static_cast<double>(windows_of(row));
   return windows * static_cast<double>(row.scored.context_tokens + record.decoder_tokens) / row.scored.seconds;
 }
 
@@ -45,6 +47,21 @@ constexpr Column kColumns[] = {{"change", &PerplexityRow::change, change_text},
                                {"against full attention", &PerplexityRow::against_full_attention, change_text},
                                {"gain over other document", &PerplexityRow::reading_gain, gain_or_none},
                                {"gain over same source", &PerplexityRow::same_source_gain, gain_or_none}};
+
+// Of a row without context: the model's own decoder, or another model.
+std::string alone_label(const Reading& reading) {
+  return reading.reader == kCepeReader ? "none (plain)" : reading.reader + ": none";
+}
+
+// A comparison on fewer windows than the row's says on how many: the columns of windows and documents are the row's.
+std::string comparison_text(const PerplexityRow& row, const Column& column) {
+  const auto& value = row.*column.comparison;
+  std::string text = column.text(value);
+  if (value && value->windows != windows_of(row)) {
+    text += fmt::format(" (windows: {}, documents: {})", value->windows, value->documents);
+  }
+  return text;
+}
 
 std::vector<Column> columns_of(const PerplexityRecord& record) {
   std::vector<Column> columns;
@@ -67,12 +84,12 @@ std::string table_of(const PerplexityRecord& record) {
   for (const PerplexityRow& row : record.rows) {
     const ScoredRow& scored = row.scored;
     const bool alone = scored.context_tokens == 0, timed = scored.seconds > 0;
-    std::vector<std::string> cells{alone ? "none (plain)" : reading_label(scored.reading),
+    std::vector<std::string> cells{alone ? alone_label(scored.reading) : reading_label(scored.reading),
                                    format_count(static_cast<uint64_t>(scored.context_tokens)),
                                    std::to_string(scored.nll.size()), std::to_string(row.documents),
                                    perplexity_text(row.perplexity)};
     if (domains.size() > 1) cells.insert(cells.begin(), scored.domain);
-    for (const Column& column : columns) cells.push_back(column.text(row.*column.comparison));
+    for (const Column& column : columns) cells.push_back(comparison_text(row, column));
     cells.push_back(timed ? format_count(static_cast<uint64_t>(std::llround(tokens_a_second(record, row)))) : "-");
     cells.push_back(timed ? fmt::format("{:.1f}", scored.seconds) : "-");
     cells.push_back(timed ? format_bytes(scored.peak_bytes) : "-");
@@ -88,7 +105,8 @@ std::vector<Result> lm_results(const PerplexityRecord& record) {
   for (const PerplexityRow& row : record.rows) {
     results.push_back(result_of(row, "perplexity", {.value = row.perplexity}, "perplexity"));
     for (const NamedComparison& named : kComparisons) {
-      if (const auto& value = row.*named.comparison) results.push_back(result_of(row, named.score, *value, ""));
+      const auto& value = row.*named.comparison;
+      if (value) results.push_back({row_tags(row.scored), named.score, value->windows, *value});
     }
   }
   return results;

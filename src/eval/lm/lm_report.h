@@ -9,8 +9,8 @@
 
 namespace cepe {
 
-// Of each row its perplexity, and its comparisons as shares: change (against no context), against_full_attention,
-// reading_gain, same_source_gain, and the gains' differences to full attention's.
+// Of each row its perplexity, and its comparisons as shares: change (against no context, of another model against its
+// own), against_full_attention, reading_gain, same_source_gain, and the gains' differences to full attention's.
 std::vector<Result> lm_results(const PerplexityRecord& record);
 // Of each row whose cost is known: seconds of all windows, tokens_per_second (of context and decoder together) and
 // peak_memory in bytes.

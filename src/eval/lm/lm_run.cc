@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json_text.h"
 #include "base/report.h"
 #include "eval/samples.h"
 
@@ -39,6 +40,7 @@ class Runner {
     }
     group_begins_.push_back(cells_.size());
     check_records();
+    check_costs();
   }
 
   size_t done() const { return samples_.records().size(); }
@@ -130,13 +132,26 @@ class Runner {
     const WindowGroup& group = scoring_.groups()[g];
     const auto windows = static_cast<double>(group.size);
     const size_t begin = std::max(group_begins_[g], done()), end = group_begins_[g + 1];
+    std::vector<json> costs, samples;
     for (size_t i = begin; i < end; ++i) {
-      const Cost& cost = found.at(cells_[i].row).cost;
-      costs_.append(
-          {{"id", id_of(cells_[i])}, {"seconds", cost.seconds / windows}, {"peak_memory_bytes", cost.peak_bytes}});
+      const RowScores& scores = found.at(cells_[i].row);
+      costs.push_back({{"id", id_of(cells_[i])},
+                       {"seconds", scores.cost.seconds / windows},
+                       {"peak_memory_bytes", scores.cost.peak_bytes}});
+      samples.push_back(record_of(cells_[i], scores.nll[cells_[i].window - group.first]));
     }
-    for (size_t i = begin; i < end; ++i) {
-      samples_.append(record_of(cells_[i], found.at(cells_[i].row).nll[cells_[i].window - group.first]));
+    costs_.append_all(std::move(costs));
+    samples_.append_all(std::move(samples));
+  }
+
+  void check_costs() const {
+    for (size_t i = 0; i < costs_.records().size(); ++i) {
+      const json& cost = costs_.records()[i];
+      const json id = cost.value("id", json()), seconds = cost.value("seconds", json()),
+                 peak = cost.value("peak_memory_bytes", json());
+      require(id.is_string() && seconds.is_number() && peak.is_number_unsigned(),
+              "{}:{}: expected a cost with id, seconds and peak_memory_bytes, found {}",
+              (options_.directory / "costs.jsonl").string(), i + 1, json_text(cost));
     }
   }
 
@@ -168,7 +183,7 @@ class Runner {
 
 std::map<std::string, std::string> row_tags(const ScoredRow& row) {
   return {{"domain", row.domain},
-          {"reader", row.context_tokens == 0 ? "plain" : row.reading.reader},
+          {"reader", row.context_tokens == 0 && row.reading.reader == kCepeReader ? "plain" : row.reading.reader},
           {"context", row.context_tokens == 0 ? "none" : control_name(row.reading.control)},
           {"tokens", std::to_string(row.context_tokens)}};
 }

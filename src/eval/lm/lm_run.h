@@ -33,7 +33,8 @@ struct LmRun {
 // Error where the directory holds a run of another configuration, or records that are not of these windows.
 LmRun run_lm(const WindowScoring& scoring, const std::vector<TokenDocument>& documents, const LmRunOptions& options);
 
-// A row's tags in records and results: domain, reader ("plain" with 0 tokens of context), context (whose text), tokens.
+// A row's tags in records and results: domain, reader ("plain": the model's decoder with 0 tokens of context), context
+// (whose text), tokens.
 std::map<std::string, std::string> row_tags(const ScoredRow& row);
 
 }  // namespace cepe

@@ -128,32 +128,45 @@ class EncoderReader : public LmReader {
 
 class WindowReader : public LmReader {
  public:
-  WindowReader(const Cepe& model, int64_t decoder_tokens, int64_t most_tokens)
-      : model_(model), decoder_tokens_(decoder_tokens), most_tokens_(most_tokens) {}
+  WindowReader(const Cepe& model, const WindowReaderOptions& options) : model_(model), options_(options) {}
 
   std::string why_not(int64_t context_tokens) const override {
-    if (context_tokens == 0) return "that is the decoder alone";
-    if (context_tokens + decoder_tokens_ <= most_tokens_) return "";
-    return fmt::format("beside the decoder's {} they do not fit its window of {}",
-                       format_count(static_cast<uint64_t>(decoder_tokens_)),
-                       format_count(static_cast<uint64_t>(most_tokens_)));
+    if (context_tokens == 0 && !options_.alone) return "that is the decoder alone";
+    const int64_t tokens = context_tokens + options_.decoder_tokens;
+    if (tokens > options_.window) {
+      return fmt::format("beside the decoder's {} they do not fit its window of {}",
+                         format_count(static_cast<uint64_t>(options_.decoder_tokens)),
+                         format_count(static_cast<uint64_t>(options_.window)));
+    }
+    const bool costly = options_.attention_tokens > 0 && tokens > options_.attention_tokens;
+    return costly ? beyond_attention(options_.attention_tokens) : "";
   }
 
   void score(const WindowBatch& batch, std::span<const WantedRow> rows, const OnRowScores& scored) const override {
     Meter meter(model_.device());
     for (const WantedRow& row : rows) {
       meter.start();
-      const at::Tensor ids = batch.whole(row.control, row.context_tokens);
-      const at::Tensor hidden = decode(model_, {.ids_BT = ids, .last = batch.scored_tokens});
-      RowScores scores{mean_losses(model_, hidden, batch.labels()), {}};
+      const int64_t most =
+          std::max<int64_t>(1, options_.tokens_at_once / (row.context_tokens + options_.decoder_tokens));
+      RowScores scores;
+      for (int64_t first = 0; first < batch.size(); first += most) {
+        const std::vector<double> nll = losses(batch.part(first, std::min(most, batch.size() - first)), row);
+        scores.nll.insert(scores.nll.end(), nll.begin(), nll.end());
+      }
       scores.cost = meter.stop();
       scored(row.row, scores);
     }
   }
 
  private:
+  std::vector<double> losses(const WindowBatch& batch, const WantedRow& row) const {
+    const at::Tensor ids = batch.whole(row.control, row.context_tokens);
+    const at::Tensor hidden = decode(model_, {.ids_BT = ids, .last = batch.scored_tokens});
+    return mean_losses(model_, hidden, batch.labels());
+  }
+
   const Cepe& model_;
-  int64_t decoder_tokens_, most_tokens_;
+  WindowReaderOptions options_;
 };
 
 }  // namespace
@@ -174,8 +187,13 @@ std::unique_ptr<LmReader> encoder_reader(const Cepe& model, bool int8_latents) {
   return std::make_unique<EncoderReader>(model, int8_latents);
 }
 
-std::unique_ptr<LmReader> window_reader(const Cepe& model, int64_t decoder_tokens, int64_t most_tokens) {
-  return std::make_unique<WindowReader>(model, decoder_tokens, most_tokens);
+std::unique_ptr<LmReader> window_reader(const Cepe& model, const WindowReaderOptions& options) {
+  return std::make_unique<WindowReader>(model, options);
+}
+
+std::string beyond_attention(int64_t attention_tokens) {
+  return fmt::format("with the decoder's they are more than the {} that full attention is to read",
+                     format_count(static_cast<uint64_t>(attention_tokens)));
 }
 
 }  // namespace cepe

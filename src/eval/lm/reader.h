@@ -50,8 +50,18 @@ std::vector<double> row_means(const at::Tensor& losses_BT);
 // encoder's states in 8 bits. The model must outlive the reader.
 std::unique_ptr<LmReader> encoder_reader(const Cepe& model, bool int8_latents);
 
-// The text and its context as one text in the window of a decoder, without the encoder: full attention.
-// most_tokens: of context and text together. The model must outlive the reader.
-std::unique_ptr<LmReader> window_reader(const Cepe& model, int64_t decoder_tokens, int64_t most_tokens);
+// All lengths are of context and text together.
+struct WindowReaderOptions {
+  int64_t decoder_tokens = 0;
+  int64_t window = 0;                // what does not fit is not read
+  int64_t attention_tokens = 0;      // nor is what is longer, for its cost; 0: no such bound
+  bool alone = false;                // a context of 0 tokens is read as well
+  int64_t tokens_at_once = 1 << 16;  // windows are decoded together up to so many tokens; a longer one is alone
+};
+// The text and its context as one text in the window of a decoder, without the encoder: full attention. Memory does not
+// grow with the batch beyond tokens_at_once. The model must outlive the reader.
+std::unique_ptr<LmReader> window_reader(const Cepe& model, const WindowReaderOptions& options);
+// Why full attention does not read more than attention_tokens, as LmReader::why_not().
+std::string beyond_attention(int64_t attention_tokens);
 
 }  // namespace cepe

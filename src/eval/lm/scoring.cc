@@ -15,17 +15,6 @@ namespace {
 
 std::string tokens_text(int64_t count) { return format_count(static_cast<uint64_t>(count)); }
 
-void check_vocabulary(const Cepe& model, const std::vector<TokenDocument>& documents) {
-  const int64_t size = readable_tokens(model.config);
-  for (const TokenDocument& document : documents) {
-    for (TokenId id : document.tokens) {
-      require(id >= 0 && id < size,
-              "{}: the tokenizer does not match the model: token {} is outside its vocabulary of {}", document.name, id,
-              size);
-    }
-  }
-}
-
 // Which windows the control of the same source leaves out, and why; empty where it leaves none out.
 std::string same_source_note(const DomainWindows& domain, const std::vector<TokenDocument>& documents,
                              int64_t longest_context) {
@@ -51,10 +40,20 @@ std::optional<ControlPlace> named(const std::optional<ContextPlace>& place,
 
 }  // namespace
 
+void check_vocabulary(const Cepe& model, const std::vector<TokenDocument>& documents, const std::string& name) {
+  const int64_t size = readable_tokens(model.config);
+  for (const TokenDocument& document : documents) {
+    for (TokenId id : document.tokens) {
+      require(id >= 0 && id < size, "{}: the tokenizer does not match {}: token {} is outside its vocabulary of {}",
+              document.name, name, id, size);
+    }
+  }
+}
+
 WindowScoring::WindowScoring(const Cepe& model, const std::vector<TokenDocument>& documents,
                              const PerplexityOptions& options, std::vector<NamedReader> readers)
     : model_(model), documents_(documents), options_(options), readers_(std::move(readers)) {
-  check_vocabulary(model, documents);
+  check_vocabulary(model, documents, "the model");
   const bool any_source = std::any_of(documents.begin(), documents.end(),
                                       [](const TokenDocument& document) { return !document.source.empty(); });
   require(

@@ -26,6 +26,9 @@ struct WindowGroup {
   size_t first, size;  // among the windows of all domains
 };
 
+// Error naming document and token where a token has no row in the model's embedding. name: of the model, for the error.
+void check_vocabulary(const Cepe& model, const std::vector<TokenDocument>& documents, const std::string& name);
+
 class WindowScoring {
  public:
   // Places the windows. Of the options those of windows, contexts and the batch count; the readers decide what is read.

@@ -24,6 +24,11 @@ std::optional<ContextPlace> place_of(const Window& window, Control control) {
   return ContextPlace{window.document, window.start};
 }
 
+WindowBatch WindowBatch::part(int64_t first, int64_t count) const {
+  return {documents, windows.subspan(static_cast<size_t>(first), static_cast<size_t>(count)), device, decoder_tokens,
+          scored_tokens};
+}
+
 at::Tensor WindowBatch::context(Control control, int64_t far, int64_t near) const {
   return rows(*this, far - near, [&](const Window& window) {
     const ContextPlace place = *place_of(window, control);

@@ -25,6 +25,8 @@ struct WindowBatch {
 
   int64_t size() const { return static_cast<int64_t>(windows.size()); }
   bool has(Control control) const { return place_of(windows.front(), control).has_value(); }
+  // `count` of the windows, from the one at `first` on.
+  WindowBatch part(int64_t first, int64_t count) const;
   // Tokens [-far, -near) of each window's context, counted back from its end. (B, far - near)
   at::Tensor context(Control control, int64_t far, int64_t near) const;
   // What the decoder reads, (B, decoder_tokens), and the labels that are scored, (B, scored_tokens): those of its last
