@@ -213,7 +213,7 @@ TEST(Record, PlotHasALineForEachReading) {
 TEST(Record, LinesOfOneColourDifferInTheirDashes) {
   PerplexityRecord many = record();
   many.rows.resize(3);
-  for (int i = 1; i < 16; ++i) many.rows.push_back(row("books", {"r" + std::to_string(i), Control::own}, 6144, 18 + i));
+  for (int i = 1; i < 16; ++i) many.rows.push_back(row("books", {std::to_string(i), Control::own}, 6144, 18 + i));
   const auto path = std::filesystem::path(testing::TempDir()) / "cepe-lines.svg";
   write_plot(many, path);
   const std::string svg = read_file(path);
