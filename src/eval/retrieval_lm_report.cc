@@ -49,7 +49,8 @@ json to_json(const RetrievalLmRun& run) {
           {"resumed", run.resumed},
           {"search_seconds", run.search_seconds},
           {"passages_left_out", run.left_out},
-          {"windows_with_fewer_passages", run.short_windows}};
+          {"windows_with_fewer_passages", run.short_windows},
+          {"controls_with_fewer_passages", run.short_controls}};
 }
 
 void write_retrieval_lm_plot(const RetrievalLmRun& run, const std::filesystem::path& path) {

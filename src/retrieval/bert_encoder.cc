@@ -82,6 +82,28 @@ json read_if_present(const std::filesystem::path& file) {
   return value;
 }
 
+// modules.json names what sentence-transformers does to a text, in its order. Error where that is not what we do.
+void check_modules(const std::filesystem::path& file) {
+  std::error_code error;
+  if (!std::filesystem::exists(file, error)) return;
+  const json modules = read_json(file);
+  require(modules.is_array(), "{}: holds {}, expected a JSON array of modules", file.string(), modules.type_name());
+  std::vector<std::string> found;
+  for (const json& module : modules) {
+    require(module.is_object(), "{}: expected each module to be a JSON object, found {}", file.string(),
+            module.type_name());
+    const std::string type = value_in<std::string>(module, "type", "", file.string());
+    const std::string path = value_in<std::string>(module, "path", "", file.string());
+    found.push_back(type.substr(type.rfind('.') + 1));
+    const std::string expected = found.back() == "Transformer" ? "" : "1_Pooling";
+    require((found.back() != "Transformer" && found.back() != "Pooling") || path == expected,
+            "{}: expected the module {} in \"{}\", found it in \"{}\"", file.string(), found.back(), expected, path);
+  }
+  require(found == std::vector<std::string>({"Transformer", "Pooling", "Normalize"}),
+          "{}: expected the modules Transformer, Pooling and Normalize, found {}", file.string(),
+          fmt::join(found, ", "));
+}
+
 // Whether the embedding is the state of [CLS]; the other pooling that is read is the mean.
 bool pools_cls(const std::filesystem::path& file) {
   const json pooling = read_if_present(file);
@@ -89,6 +111,13 @@ bool pools_cls(const std::filesystem::path& file) {
   const bool mean = value_in(pooling, "pooling_mode_mean_tokens", pooling.empty(), file.string());
   require(cls != mean, "{}: expected either pooling_mode_mean_tokens or pooling_mode_cls_token to be true",
           file.string());
+  for (const auto& [name, value] : pooling.items()) {
+    if (!name.starts_with("pooling_mode") || name == "pooling_mode_cls_token" || name == "pooling_mode_mean_tokens") {
+      continue;
+    }
+    require(value.is_null() || value == false, "{}: expected \"{}\" to be false, found {}", file.string(), name,
+            value.dump());
+  }
   return cls;
 }
 
@@ -160,6 +189,7 @@ struct BertEncoder::Model {
     require(wordpiece.vocabulary_size() <= sizes.vocabulary,
             "{}: vocab.txt has {} pieces, config.json's vocab_size is {}", directory.path.string(),
             wordpiece.vocabulary_size(), sizes.vocabulary);
+    check_modules(directory.path / "modules.json");
     const std::filesystem::path file = directory.path / "sentence_bert_config.json";
     const json settings = read_if_present(file);
     if (settings.contains("max_seq_length") && !settings["max_seq_length"].is_null()) {

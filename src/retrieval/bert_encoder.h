@@ -18,8 +18,9 @@ class BertEncoder {
  public:
   // Reads config.json, vocab.txt, the weights (safetensors or pickles; names with or without "bert." before them) and,
   // where they are there, tokenizer_config.json (do_lower_case, strip_accents, tokenize_chinese_chars),
-  // sentence_bert_config.json (max_seq_length) and 1_Pooling/config.json. Computes in float32 on the device.
-  // Error on another model type, activation, kind of positions or pooling, and on a missing or misshapen tensor.
+  // sentence_bert_config.json (max_seq_length), 1_Pooling/config.json and modules.json. Computes in float32 on the
+  // device. Error on another model type, activation, kind of positions or pooling, on modules other than Transformer,
+  // Pooling and Normalize, and on a missing or misshapen tensor.
   BertEncoder(const std::filesystem::path& directory, const at::Device& device);
   ~BertEncoder();
   BertEncoder(const BertEncoder&) = delete;

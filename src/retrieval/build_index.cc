@@ -1,11 +1,13 @@
 #include "retrieval/build_index.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <csignal>
 #include <cstring>
+#include <vector>
 
 #include "base/error.h"
 
@@ -16,53 +18,79 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kTemporary = ".cepe-index-";
 
-void sync(const fs::path& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  const bool synced = descriptor >= 0 && (::fsync(descriptor) == 0 || errno == EINVAL);
-  const int error = errno;
-  if (descriptor >= 0) ::close(descriptor);
-  if (!synced) fail("{}: cannot be synced to disk: {}", path.string(), std::strerror(error));
+int open_directory(const fs::path& path) {
+  return ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
 
-// Whether the name is that of a process's temporary directory, and there is no such process now.
-bool is_left_behind(const std::string& name) {
-  if (!name.starts_with(kTemporary)) return false;
-  const std::string digits = name.substr(kTemporary.size());
-  const bool number = !digits.empty() && digits.size() < 10 && digits.find_first_not_of("0123456789") == digits.npos;
-  return number && ::kill(std::stoi(digits), 0) != 0 && errno == ESRCH;
+bool is_temporary_name(const std::string& name) {
+  return name.size() > kTemporary.size() && name.starts_with(kTemporary) &&
+         name.find_first_not_of("0123456789-", kTemporary.size()) == std::string::npos;
+}
+
+// Removes what killed processes left. A living one holds its directory's lock, also one of another container, whose
+// process number says nothing here.
+void remove_abandoned(const fs::path& parent) {
+  std::error_code error;
+  std::vector<fs::path> found;
+  for (fs::directory_iterator entry(parent, error), end; !error && entry != end; entry.increment(error)) {
+    if (is_temporary_name(entry->path().filename().string())) found.push_back(entry->path());
+  }
+  for (const fs::path& path : found) {
+    const int descriptor = open_directory(path);
+    if (descriptor < 0) continue;
+    if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) fs::remove_all(path, error);
+    ::close(descriptor);
+  }
 }
 
 // Removes itself unless it was renamed.
 class TemporaryIndex {
  public:
-  explicit TemporaryIndex(const fs::path& parent) : path_(parent / fmt::format("{}{}", kTemporary, ::getpid())) {
-    std::error_code error;
-    for (fs::directory_iterator entry(parent, error), end; !error && entry != end; entry.increment(error)) {
-      if (is_left_behind(entry->path().filename().string())) fs::remove_all(entry->path(), error);
+  explicit TemporaryIndex(const fs::path& parent) {
+    remove_abandoned(parent);
+    for (int number = 0; !make(parent / fmt::format("{}{}-{}", kTemporary, ::getpid(), number)); ++number) {
     }
-    fs::create_directory(path_, error);
-    if (error) fail("{}: the directory cannot be made: {}", path_.string(), error.message());
   }
   ~TemporaryIndex() {
     std::error_code ignored;
     if (!renamed_) fs::remove_all(path_, ignored);
+    ::close(descriptor_);
   }
   TemporaryIndex(const TemporaryIndex&) = delete;
   TemporaryIndex& operator=(const TemporaryIndex&) = delete;
 
   const fs::path& path() const { return path_; }
   void rename_to(const fs::path& index) {
-    for (const auto& entry : fs::directory_iterator(path_)) sync(entry.path());
-    sync(path_);
+    for (const auto& entry : fs::directory_iterator(path_)) sync_to_disk(entry.path());
+    sync_to_disk(path_);
     std::error_code error;
     fs::rename(path_, index, error);
     if (error) fail("{}: the finished index cannot take its place: {}", index.string(), error.message());
     renamed_ = true;
-    sync(index.has_parent_path() ? index.parent_path() : fs::path("."));
+    sync_to_disk(index.has_parent_path() ? index.parent_path() : fs::path("."));
   }
 
  private:
+  // False where the name, or the directory, was taken by another process meanwhile.
+  bool make(const fs::path& path) {
+    path_ = path;
+    if (::mkdir(path.c_str(), 0777) != 0) {
+      if (errno == EEXIST) return false;
+      fail("{}: the directory cannot be made: {}", path.string(), std::strerror(errno));
+    }
+    // Whoever removes abandoned directories may find this one before it is locked.
+    descriptor_ = open_directory(path);
+    if (descriptor_ < 0 && errno == ENOENT) return false;
+    if (descriptor_ < 0) fail("{}: the directory cannot be opened: {}", path.string(), std::strerror(errno));
+    const bool taken = ::flock(descriptor_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    std::error_code error;
+    if (!taken && fs::exists(path, error)) return true;
+    ::close(descriptor_);
+    return false;
+  }
+
   fs::path path_;
+  int descriptor_ = -1;  // holds the lock that says that the directory is in use
   bool renamed_ = false;
 };
 

@@ -9,8 +9,8 @@
 namespace cepe {
 
 // Makes an index of all passages that `fill` adds. It is built in a temporary directory beside its place, synced to
-// disk and renamed: whoever looks sees no index or the whole one. The temporary directories of killed processes beside
-// it are removed. Error where something stands in its place already.
+// disk and renamed: whoever looks sees no index or the whole one. The temporary directories beside it that nobody has
+// locked, those of killed processes, are removed. Error where something stands in its place already.
 IndexChanges build_index(const std::filesystem::path& index, const IndexDescription& description,
                          const BertEncoder* encoder, const std::function<void(IndexWriter&)>& fill);
 

@@ -10,6 +10,7 @@
 #include "io/hf_directory.h"
 #include "io/json_file.h"
 #include "retrieval/bert_encoder.h"
+#include "retrieval/sqlite.h"
 #include "tasks/json_members.h"
 
 static_assert(std::endian::native == std::endian::little, "vectors are written as they lie in memory");
@@ -63,8 +64,17 @@ IndexDescription read_description(const std::filesystem::path& index) {
 
 std::string encoder_sha256_of(const std::filesystem::path& encoder) {
   std::string hashes;
-  for (const std::filesystem::path& file : weight_files(encoder)) hashes += sha256_file(file);
-  return sha256_bytes(hashes + sha256_file(encoder / "vocab.txt"));
+  const auto add = [&](const std::filesystem::path& file) { hashes += sha256_file(file); };
+  for (const std::filesystem::path& file : weight_files(encoder)) add(file);
+  add(encoder / "vocab.txt");
+  add(encoder / "config.json");
+  for (const char* name :
+       {"tokenizer_config.json", "sentence_bert_config.json", "1_Pooling/config.json", "modules.json"}) {
+    std::error_code error;
+    hashes += name;  // a file that is not there is not the same as none of its name
+    if (std::filesystem::exists(encoder / name, error)) add(encoder / name);
+  }
+  return sha256_bytes(hashes);
 }
 
 std::unique_ptr<BertEncoder> open_encoder(const std::filesystem::path& index, const IndexDescription& description,
@@ -94,5 +104,25 @@ std::string vectors_header(int64_t width) {
 }
 
 std::filesystem::path passages_file(const std::filesystem::path& index) { return index / "passages.sqlite"; }
+
+int64_t slots_of(const Database& database, const std::filesystem::path& index) {
+  const int64_t slots = database.integer("SELECT value FROM state WHERE name = 'slots'");
+  const int64_t last = database.integer(
+      "SELECT max((SELECT coalesce(max(slot), -1) FROM passages), (SELECT coalesce(max(slot), -1) FROM dead))");
+  require(last < slots, "{}: the file is damaged: its state has {} slots, and slot {} is taken",
+          passages_file(index).string(), slots, last);
+  return slots;
+}
+
+void check_vectors(const MappedFile& file, int64_t width, int64_t slots) {
+  const auto bytes = file.bytes();
+  const std::string header = vectors_header(width);
+  require(bytes.size() >= header.size() && std::memcmp(bytes.data(), header.data(), header.size()) == 0,
+          "{}: the file is damaged: it does not begin as vectors of {} numbers do", file.path().string(), width);
+  // Divided, not multiplied: a damaged count times the width may be beyond 64 bits.
+  const int64_t held = (static_cast<int64_t>(bytes.size()) - kVectorHeader) / (width * int64_t{sizeof(float)});
+  require(slots >= 0 && slots <= held, "{}: the file is damaged: it has {} bytes, room for {} vectors, expected {}",
+          file.path().string(), bytes.size(), held, slots);
+}
 
 }  // namespace cepe

@@ -20,6 +20,8 @@ using c10::Device;
 namespace cepe {
 
 class BertEncoder;
+class Database;
+class MappedFile;
 
 struct IndexDescription {
   // How words are told apart and compared: "unicode61" (lower case, without accents), or "porter" (English word stems
@@ -37,7 +39,8 @@ void write_description(const std::filesystem::path& index, const IndexDescriptio
 // Error where the directory is no index, is damaged, or of a version that is not read.
 IndexDescription read_description(const std::filesystem::path& index);
 
-// The SHA-256 of the SHA-256s of the encoder's files of weights and of vocab.txt.
+// The SHA-256 of the SHA-256s of all files that BertEncoder reads: weights, vocab.txt, config.json and, where they are
+// there, those of the tokenizer's, length's, pooling's and modules' settings.
 std::string encoder_sha256_of(const std::filesystem::path& encoder);
 
 // The index's encoder from where it was when the index was built or, where `directory` is not empty, from there; null
@@ -52,5 +55,10 @@ std::filesystem::path vectors_file(const std::filesystem::path& index, int64_t g
 std::string vectors_header(int64_t width);
 
 std::filesystem::path passages_file(const std::filesystem::path& index);
+
+// How many slots the state says are taken. Error where a passage, or a deleted one, has a slot beyond them.
+int64_t slots_of(const Database& database, const std::filesystem::path& index);
+// Error where the file does not begin as vectors of that width do, or is too short for so many.
+void check_vectors(const MappedFile& file, int64_t width, int64_t slots);
 
 }  // namespace cepe

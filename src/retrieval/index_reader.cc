@@ -4,7 +4,6 @@
 #include <utf8proc.h>
 
 #include <algorithm>
-#include <cstring>
 #include <set>
 
 #include "base/error.h"
@@ -96,21 +95,14 @@ IndexReader::IndexReader(const std::filesystem::path& index)
 bool IndexReader::map_vectors() {
   snapshot_.reset();
   snapshot_ = std::make_unique<Transaction>(database_, false);
-  slots_ = database_.integer("SELECT value FROM state WHERE name = 'slots'");
+  slots_ = slots_of(database_, index_);
   const int64_t generation = database_.integer("SELECT value FROM state WHERE name = 'generation'");
   if (description_.width == 0) return true;
   const std::filesystem::path file = vectors_file(index_, generation);
   std::error_code error;
   if (!std::filesystem::exists(file, error)) return false;
   vectors_.emplace(file);
-  const auto bytes = vectors_->bytes();
-  const std::string header = vectors_header(description_.width);
-  require(bytes.size() >= header.size() && std::memcmp(bytes.data(), header.data(), header.size()) == 0,
-          "{}: the file is damaged: it does not begin as vectors of {} numbers do", file.string(), description_.width);
-  const int64_t expected = kVectorHeader + slots_ * description_.width * static_cast<int64_t>(sizeof(float));
-  require(static_cast<int64_t>(bytes.size()) >= expected,
-          "{}: the file is damaged: it has {} bytes, expected {} or more for {} vectors", file.string(), bytes.size(),
-          expected, slots_);
+  check_vectors(*vectors_, description_.width, slots_);
   return true;
 }
 
@@ -148,6 +140,9 @@ std::vector<std::vector<Hit>> IndexReader::search_vectors(const at::Tensor& quer
     for (int64_t begin = 0; begin < slots_; begin += kBlock) {
       const int64_t N = std::min(kBlock, slots_ - begin);
       at::Tensor scores_QN = at::matmul(some_QD, all_ND.narrow(0, begin, N).t());
+      require(at::isfinite(scores_QN).all().item<bool>(),
+              "{}: the vectors of the index are damaged: a score of slots {} to {} is not finite", index_.string(),
+              begin, begin + N - 1);
       const auto first = std::lower_bound(dead_.begin(), dead_.end(), begin) - dead_.begin();
       const auto last = std::lower_bound(dead_.begin(), dead_.end(), begin + N) - dead_.begin();
       if (last > first) scores_QN.index_fill_(1, dead.narrow(0, first, last - first) - begin, -INFINITY);

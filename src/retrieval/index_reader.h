@@ -37,16 +37,16 @@ class IndexReader {
   int64_t passages() const { return passages_; }
 
   // The passages with the highest BM25, best first, ties by slot; those without a word of the query are left out.
-  // Robertson & Zaragoza 2009, k1 = 1.2, b = 0.75, as SQLite's FTS5 computes it: the sum over the query's different
-  // words
+  // Robertson & Zaragoza 2009, k1 = 1.2, b = 0.75, as SQLite's FTS5 computes it: the sum over query_words()
   //   idf f (k1 + 1) / (f + k1 (1 - b + b length / mean length)),   idf = max(ln((N - n + 0.5) / (n + 0.5)), 1e-6),
   // f: how often the word stands in title and text, n: passages with the word. Words are runs of letters and digits;
   // any text is a query. Words that stand in half of the passages or more, whose idf is 1e-6, cost the most to look up
   // and weigh nothing: they are looked up where the others find fewer passages than asked for.
   std::vector<Hit> search_words(std::string_view query, int64_t count) const;
 
-  // For each row of queries_QD (float32, CPU) the passages with the highest inner product, best first, ties by slot;
-  // exact. Error where the index has no vectors.
+  // For each row of queries_QD (float32, CPU) the passages with the highest inner product, best first; exact, in
+  // float32. Equal scores come by slot; which of them are among the last of `count` is open. Error where the index has
+  // no vectors, and where a score is not finite.
   std::vector<std::vector<Hit>> search_vectors(const at::Tensor& queries_QD, int64_t count) const;
 
   StoredPassage passage(int64_t slot) const;

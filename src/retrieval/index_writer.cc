@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 #include <fcntl.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -46,6 +45,14 @@ int64_t offset_of(int64_t slot, int64_t width) {
 }
 
 }  // namespace
+
+void sync_to_disk(const std::filesystem::path& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const bool synced = descriptor >= 0 && (::fsync(descriptor) == 0 || errno == EINVAL);  // EINVAL: it cannot be synced
+  const std::string why = reason();
+  if (descriptor >= 0) ::close(descriptor);
+  if (!synced) fail("{}: cannot be synced to disk: {}", path.string(), why);
+}
 
 IndexLock::IndexLock(const std::filesystem::path& index)
     : descriptor_(::open((index / "lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
@@ -95,8 +102,8 @@ Database open_for_writing(const std::filesystem::path& index, bool building) {
 
 IndexWriter::IndexWriter(std::filesystem::path index, const BertEncoder* encoder, bool building)
     : index_(std::move(index)),
+      description_(read_description(index_)),  // before the lock: a directory that is no index is left as it is
       lock_(index_),
-      description_(read_description(index_)),
       encoder_(encoder),
       building_(building),
       database_(open_for_writing(index_, building)),
@@ -107,22 +114,16 @@ IndexWriter::IndexWriter(std::filesystem::path index, const BertEncoder* encoder
       delete_(database_, "DELETE FROM passages WHERE slot = ?1"),
       delete_words_(database_, "INSERT INTO words(words, rowid, title, text) VALUES('delete', ?1, ?2, ?3)"),
       bury_(database_, "INSERT INTO dead VALUES(?1)"),
-      slots_(database_.integer("SELECT value FROM state WHERE name = 'slots'")),
+      slots_(slots_of(database_, index_)),
       generation_(database_.integer("SELECT value FROM state WHERE name = 'generation'")),
       old_generation_(generation_) {
   if (description_.width == 0) return;
-  remove_other_generations();
   const std::filesystem::path file = vectors_file(index_, generation_);
+  check_vectors(MappedFile(file), description_.width, slots_);  // before anything is cut off or removed
+  remove_other_generations();
   vectors_ = open_vectors(file, false);
-  const int64_t size = offset_of(slots_, description_.width);
-  struct stat status{};
-  if (::fstat(vectors_, &status) != 0 || status.st_size < size) {
-    const int64_t found = status.st_size;
-    ::close(vectors_);
-    fail("{}: the file is damaged: it has {} bytes, expected {} or more for {} vectors", file.string(), found, size,
-         slots_);
-  }
-  if (::ftruncate(vectors_, size) != 0) {  // what a killed writer left behind the committed vectors
+  // What a killed writer left behind the committed vectors.
+  if (::ftruncate(vectors_, offset_of(slots_, description_.width)) != 0) {
     const std::string why = reason();
     ::close(vectors_);
     fail("{}: cannot be cut to its {} vectors: {}", file.string(), slots_, why);
@@ -216,6 +217,7 @@ int64_t IndexWriter::copy_vectors() {
 
 void IndexWriter::compact() {
   flush();
+  compacted_ = true;
   if (database_.integer("SELECT count(*) FROM dead") == 0) return;
   if (description_.width > 0) copy_vectors();
   // Slots move down in their order, so that the next one is always free.
@@ -250,6 +252,7 @@ IndexChanges IndexWriter::commit() {
     count_common_words();
   }
   if (vectors_ >= 0 && !building_) sync_vectors(vectors_);
+  if (generation_ != old_generation_) sync_to_disk(index_);  // the name of the file that the state will name
   Statement set(database_, "UPDATE state SET value = ?2 WHERE name = ?1");
   set.bind(std::string_view("slots"), slots_).run();
   set.bind(std::string_view("generation"), generation_).run();
@@ -258,8 +261,8 @@ IndexChanges IndexWriter::commit() {
   if (generation_ != old_generation_) {
     std::error_code ignored;  // a reader may hold the file open; it has its bytes until it ends
     std::filesystem::remove(vectors_file(index_, old_generation_), ignored);
-    database_.run("VACUUM");
   }
+  if (compacted_) database_.run("VACUUM");
   if (building_) database_.run("PRAGMA journal_mode = WAL");
   return changes_;
 }

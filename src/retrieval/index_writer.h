@@ -50,7 +50,7 @@ class IndexWriter {
   void add(IndexedPassage passage);
   // False where no passage has the id. Its slot stays taken until the index is compacted.
   bool remove(const std::string& id);
-  // Slots without a passage go, from the vectors as well.
+  // Slots without a passage go, from the vectors as well; the database gives its free pages back.
   void compact();
   // The index as it is now becomes visible; the writer ends.
   IndexChanges commit();
@@ -66,10 +66,10 @@ class IndexWriter {
   bool is_present(const IndexedPassage& passage);
 
   std::filesystem::path index_;
-  IndexLock lock_;
   IndexDescription description_;
+  IndexLock lock_;
   const BertEncoder* encoder_;
-  bool building_;
+  bool building_, compacted_ = false;
   Database database_;
   std::unique_ptr<Transaction> transaction_;
   Statement find_, insert_, insert_words_, delete_, delete_words_, bury_;
@@ -78,6 +78,9 @@ class IndexWriter {
   std::vector<IndexedPassage> waiting_;
   IndexChanges changes_;
 };
+
+// Error where the file or directory cannot be synced to disk.
+void sync_to_disk(const std::filesystem::path& path);
 
 // Makes an empty index in a directory that exists and is empty.
 void make_empty_index(const std::filesystem::path& index, const IndexDescription& description);

@@ -87,16 +87,18 @@ std::vector<GoldRecall> gold_recall(const IndexReader& reader, const QuestionSet
     const std::set<std::string> gold = gold_keys(set, set.questions[q]);
     if (gold.empty()) continue;
     ++counted;
-    std::vector<size_t> ranks;  // of the gold passages that were found
+    std::vector<size_t> ranks;    // of the gold passages that were found, each at its first place
+    std::set<std::string> found;  // one text may stand in the index under several ids
     for (size_t rank = 0; rank < hits[q].size(); ++rank) {
       const StoredPassage passage = reader.passage(hits[q][rank].slot);
-      if (gold.contains(passage_key(passage.title, passage.text))) ranks.push_back(rank);
+      const std::string key = passage_key(passage.title, passage.text);
+      if (gold.contains(key) && found.insert(key).second) ranks.push_back(rank);
     }
     for (GoldRecall& at : recall) {
-      const auto found =
+      const auto count =
           std::count_if(ranks.begin(), ranks.end(), [&](size_t rank) { return rank < static_cast<size_t>(at.k); });
-      at.found += static_cast<double>(found) / static_cast<double>(gold.size());
-      at.all += static_cast<size_t>(found) == gold.size();
+      at.found += static_cast<double>(count) / static_cast<double>(gold.size());
+      at.all += static_cast<size_t>(count) == gold.size();
     }
   }
   for (GoldRecall& at : recall) {

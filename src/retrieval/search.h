@@ -32,7 +32,7 @@ std::vector<std::vector<Hit>> search(const IndexReader& reader, const BertEncode
 std::string dpr_record(const IndexReader& reader, const QuestionSet& set, const OpenQuestion& question,
                        const std::vector<Hit>& hits);
 
-// How many of the gold passages stand among the first k of what was found.
+// How many of the gold passages stand among the first k of what was found; one that is found twice counts once.
 struct GoldRecall {
   int64_t k = 0;
   double found = 0;  // mean over questions of the share of their gold passages

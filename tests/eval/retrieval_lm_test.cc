@@ -11,6 +11,7 @@
 #include "base/temporary_directory.h"
 #include "model/checkpoint/checkpoint.h"
 #include "model/replug.h"
+#include "text/utf8.h"
 
 namespace cepe {
 namespace {
@@ -176,6 +177,96 @@ TEST_F(RetrievalLm, PassagesThatHoldTheWindowAreLeftOut) {
       options_);
   EXPECT_GT(run.left_out, 0);
   EXPECT_THAT(read_file(directory_ / "run/samples.jsonl"), HasSubstr("\"left_out\":1,\"nll\""));
+}
+
+// Other case, punctuation and length than the window's own words have; scripts without spaces.
+TEST_F(RetrievalLm, PassagesThatHoldTheWindowsWordsAreLeftOutHoweverTheyAreWritten) {
+  std::string han, thai;
+  for (unsigned i = 0; i < 60; ++i) append_utf8(0x4E00 + 37 * i, han);
+  for (unsigned i = 0; i < 40; ++i) append_utf8(0x0E01 + i, thai);
+  documents_ = {{"words", "text",
+                 opened_.tokenizer->encode("The Ferry left at Noon, and Anna lit a lamp in the harbour "
+                                           "while all of the others waited for the captain to come "
+                                           "back from the town on the other side of the river.")},
+                {"han", "text", opened_.tokenizer->encode(han)},
+                {"thai", "text", opened_.tokenizer->encode(thai)}};
+  options_.windows = 0;
+  options_.decoder_tokens = 56;
+  const auto left_out = [&](const RetrievedPassage& given) {
+    std::filesystem::remove_all(options_.directory);
+    return score_with_retrieval(
+               opened_.model, *opened_.tokenizer, documents_,
+               [&](const std::string& query, int64_t count) {
+                 auto found = find(query, count);
+                 found.insert(found.begin(), given);
+                 return found;
+               },
+               options_)
+        .left_out;
+  };
+  const auto part = [](const std::string& text, size_t first, size_t count) {
+    return text.substr(3 * first, 3 * count);  // each character has three bytes
+  };
+  EXPECT_GT(left_out({"a", "It says: THE FERRY LEFT AT NOON (and Anna lit) something else", 2}), 0);
+  EXPECT_EQ(left_out({"a", "It says: the ferry left at noon, and Anna saw something else", 2}), 0);
+  EXPECT_GT(left_out({"a", "the ferry left", 2}), 0);
+  EXPECT_EQ(left_out({"a", "Of ferries\nthe ferry left", 2}), 0);
+  EXPECT_GT(left_out({"a", "Of ferries\nthe ferry left", 2, 10}), 0);
+  EXPECT_GT(left_out({"a", part(han, 0, 16) + part(han, 40, 9), 2}), 0);
+  EXPECT_EQ(left_out({"a", part(han, 0, 15) + part(han, 40, 9), 2}), 0);
+  EXPECT_GT(left_out({"a", part(han, 2, 4), 2}), 0);
+  EXPECT_GT(left_out({"a", part(thai, 0, 16) + part(han, 50, 9), 2}), 0);
+  EXPECT_EQ(left_out({"a", "\u2014 ?!", 2}), 0);
+}
+
+TEST_F(RetrievalLm, TheControlReadsSparesAndIsCountedWhereItReadsFewer) {
+  const std::string text = opened_.tokenizer->decode(documents_[0].tokens);
+  const auto controls = [&](int64_t others) {
+    std::filesystem::remove_all(options_.directory);
+    return score_with_retrieval(
+               opened_.model, *opened_.tokenizer, documents_,
+               [&](const std::string& query, int64_t) {
+                 auto found = find(query, others);
+                 found.insert(found.begin(), {"whole", text, 2.0});
+                 return found;
+               },
+               options_)
+        .short_controls;
+  };
+  EXPECT_EQ(controls(3), 0);
+  EXPECT_GT(controls(2), 0);
+}
+
+TEST_F(RetrievalLm, AWindowWithoutPassagesIsReadByThePlainDecoder) {
+  int asked = 0;
+  const RetrievalLmRun run = score_with_retrieval(
+      opened_.model, *opened_.tokenizer, documents_,
+      [&](const std::string& query, int64_t count) {
+        return asked++ == 0 ? std::vector<RetrievedPassage>{} : find(query, count);
+      },
+      options_);
+  EXPECT_EQ(run.rows.size(), 3u + 2u + 2u + 2u);
+  for (const char* reader : {"cepe", "replug", "prompt"}) {
+    EXPECT_NEAR(row(run, reader, 3).nll[0], row(run, "cepe", 0).nll[0], 1e-12) << reader;
+    EXPECT_GT(std::abs(row(run, reader, 3).nll[1] - row(run, "cepe", 0).nll[1]), 1e-9) << reader;
+  }
+  EXPECT_TRUE(run.notes.empty());
+  EXPECT_EQ(run.short_windows, 1);
+}
+
+TEST_F(RetrievalLm, ARunDoesNotGoOnWithOtherPassages) {
+  score();
+  EXPECT_THAT(error_of([&] {
+                score_with_retrieval(
+                    opened_.model, *opened_.tokenizer, documents_,
+                    [&](const std::string& query, int64_t count) {
+                      auto found = find(query, count);
+                      found[1].id = "another";
+                      return found;
+                    },
+                    options_);
+              }),
+              HasSubstr("samples.jsonl:1: the record has another window or other passages than are found now"));
 }
 
 TEST_F(RetrievalLm, BadOptionsAreOneSentence) {

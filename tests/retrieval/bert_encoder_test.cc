@@ -81,8 +81,36 @@ TEST(BertEncoder, BadDirectoriesAreOneSentence) {
   EXPECT_THAT(refused("1_Pooling/config.json", "true", "false"), HasSubstr("pooling_mode_mean_tokens"));
   EXPECT_THAT(refused("1_Pooling/config.json", "true", "\"yes\""),
               HasSubstr("to be a JSON boolean, found a JSON string"));
+  EXPECT_THAT(refused("1_Pooling/config.json", "true", "true, \"pooling_mode_max_tokens\": true"),
+              HasSubstr("expected \"pooling_mode_max_tokens\" to be false, found true"));
   EXPECT_THAT(error_of([&] { BertEncoder(directory / "absent", at::kCPU); }),
               HasSubstr("not a directory with a model"));
+}
+
+TEST(BertEncoder, ModulesThatAreNotComputedAreRefused) {
+  const TemporaryDirectory directory;
+  const std::filesystem::path copy = directory / "copy";
+  std::filesystem::copy(kTiny, copy, std::filesystem::copy_options::recursive);
+  const auto with_modules = [&](const std::vector<std::pair<std::string, std::string>>& modules) {
+    json written = json::array();
+    for (const auto& [type, path] : modules) {
+      written.push_back({{"type", "sentence_transformers.models." + type}, {"path", path}});
+    }
+    write_file(copy / "modules.json", written.dump());
+    return error_of([&] { BertEncoder(copy, at::kCPU); });
+  };
+  const std::string expected = "expected the modules Transformer, Pooling and Normalize, found ";
+  EXPECT_THAT(with_modules({{"Transformer", ""}, {"Pooling", "1_Pooling"}, {"Dense", "2_Dense"}, {"Normalize", ""}}),
+              HasSubstr(expected + "Transformer, Pooling, Dense, Normalize"));
+  EXPECT_THAT(with_modules({{"Transformer", ""}, {"Pooling", "1_Pooling"}}),
+              HasSubstr(expected + "Transformer, Pooling"));
+  EXPECT_THAT(with_modules({{"Transformer", ""}, {"Pooling", "other"}, {"Normalize", ""}}),
+              HasSubstr("expected the module Pooling in \"1_Pooling\", found it in \"other\""));
+  with_modules({});
+  write_file(copy / "modules.json", R"([{"type": "sentence_transformers.models.Transformer", "path": ""},)"
+                                    R"( {"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"},)"
+                                    R"( {"type": "sentence_transformers.models.Normalize", "path": "2_Normalize"}])");
+  EXPECT_EQ(BertEncoder(copy, at::kCPU).width(), 32);
 }
 
 }  // namespace

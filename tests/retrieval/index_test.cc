@@ -3,9 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <cstring>
 #include <set>
 
 #include "base/error_of.h"
+#include "base/file.h"
 #include "retrieval/indexes.h"
 
 namespace cepe {
@@ -174,15 +177,90 @@ TEST_F(Index, DamageIsOneSentence) {
               HasSubstr("vectors-1.f32: the file is damaged"));
 }
 
+// A state that names more slots than there are, fewer than are taken, or another generation, destroys nothing.
+TEST_F(Index, ADamagedStateIsOneSentenceAndChangesNothing) {
+  build(20);
+  const auto expect_refusal = [&](const std::string& name, int64_t value, const std::string& phrase) {
+    const fs::path copy = directory_ / "copy";
+    fs::remove_all(copy);
+    fs::copy(index_, copy, fs::copy_options::recursive);
+    Database(passages_file(copy), Database::Access::write)
+        .run(fmt::format("UPDATE state SET value = {} WHERE name = '{}'", value, name));
+    EXPECT_THAT(error_of([&] { IndexWriter(copy, &encoder_); }), HasSubstr(phrase)) << name << " " << value;
+    EXPECT_EQ(read_file(vectors_file(copy, 1)), read_file(vectors())) << name << " " << value;
+    if (name == "slots") {
+      EXPECT_THAT(error_of([&] { IndexReader{copy}; }), HasSubstr(phrase)) << value;
+    }
+  };
+  for (const int64_t slots : {int64_t{1} << 55, (int64_t{1} << 57) + 3, int64_t{21}, INT64_MAX}) {
+    expect_refusal("slots", slots, fmt::format("room for 20 vectors, expected {}", slots));
+  }
+  for (const int64_t slots : {int64_t{0}, int64_t{19}, int64_t{-1}, INT64_MIN}) {
+    expect_refusal("slots", slots, fmt::format("its state has {} slots, and slot 19 is taken", slots));
+  }
+  expect_refusal("generation", 7, "vectors-7.f32");
+  std::string bytes = read_file(vectors());
+  const float nan = NAN;
+  std::memcpy(bytes.data() + 64 + 3 * 32 * 4, &nan, sizeof nan);
+  write_file(vectors(), bytes);
+  EXPECT_THAT(error_of([&] { IndexReader(index_).search_vectors(encoder_.embed({"any"}), 2); }),
+              HasSubstr("a score of slots 0 to 19 is not finite"));
+  write_file(vectors(), bytes.replace(0, 8, "othervec"));
+  EXPECT_THAT(error_of([&] { IndexWriter(index_, &encoder_); }), HasSubstr("does not begin as vectors of 32"));
+  EXPECT_EQ(read_file(vectors()), bytes);
+}
+
+TEST_F(Index, CompactingGivesSpaceBackWithoutVectorsToo) {
+  fill(index_, drawn_texts(600, 3));
+  const auto compact = [&] {
+    IndexWriter writer(index_, nullptr);
+    writer.compact();
+    writer.commit();
+  };
+  const auto free_pages = [&] {
+    return Database(passages_file(index_), Database::Access::read).integer("PRAGMA freelist_count");
+  };
+  {
+    IndexWriter writer(index_, nullptr);
+    for (int i = 0; i < 500; ++i) writer.remove(fmt::format("p{}", i));
+    writer.commit();
+  }
+  EXPECT_GT(free_pages(), 0);
+  compact();
+  EXPECT_EQ(free_pages(), 0);
+  EXPECT_EQ(IndexReader(index_).passages(), 100);
+  {  // what a process leaves that is killed behind the commit; no slot is dead
+    const Database database(passages_file(index_), Database::Access::write);
+    database.run("CREATE TABLE more AS SELECT * FROM passages");
+    database.run("DROP TABLE more");
+  }
+  EXPECT_GT(free_pages(), 0);
+  compact();
+  EXPECT_EQ(free_pages(), 0);
+}
+
+TEST_F(Index, ADirectoryThatIsNoIndexIsLeftAsItIs) {
+  EXPECT_THAT(error_of([&] { IndexWriter(directory_.path(), nullptr); }), HasSubstr("not an index of passages"));
+  EXPECT_EQ(directory_.entries(), 0u);
+}
+
 TEST_F(Index, AnotherEncoderIsRefused) {
   build(5);
   const fs::path other = directory_ / "encoder";
   fs::copy(tiny_encoder(), other, fs::copy_options::recursive);
   const IndexDescription description = read_description(index_);
   EXPECT_NE(open_encoder(index_, description, other, at::kCPU), nullptr);
-  write_file(other / "vocab.txt", read_file(other / "vocab.txt") + "more\n");
-  EXPECT_THAT(error_of([&] { open_encoder(index_, description, other, at::kCPU); }),
-              HasSubstr("another encoder than the index"));
+  for (const std::string name : {"vocab.txt", "config.json", "tokenizer_config.json", "sentence_bert_config.json",
+                                 "1_Pooling/config.json", "modules.json"}) {
+    const bool there = fs::exists(other / name);
+    const std::string before = there ? read_file(other / name) : "";
+    write_file(other / name, before + "\n");
+    EXPECT_THAT(error_of([&] { open_encoder(index_, description, other, at::kCPU); }),
+                HasSubstr("another encoder than the index"))
+        << name;
+    there ? write_file(other / name, before) : static_cast<void>(fs::remove(other / name));
+  }
+  EXPECT_NE(open_encoder(index_, description, other, at::kCPU), nullptr);
 }
 
 TEST_F(Index, IsBuiltBesideItsPlaceAndRenamed) {
@@ -195,9 +273,17 @@ TEST_F(Index, IsBuiltBesideItsPlaceAndRenamed) {
               HasSubstr("bad file"));
   EXPECT_EQ(directory_.entries(), 0u);
   EXPECT_THAT(error_of([&] { build_index(index_, {}, nullptr, [](IndexWriter&) {}); }), HasSubstr("no passage"));
-  fs::create_directory(directory_ / ".cepe-index-999999999");  // a killed process's
+  fs::create_directory(directory_ / ".cepe-index-999999999-0");  // a killed process's
   fill(index_, {"a", "b"});
   EXPECT_EQ(directory_.entries(), 1u);
+  // Of two that are built at once, neither takes the other's directory for one that was left behind.
+  build_index(directory_ / "outer", {}, nullptr, [&](IndexWriter& writer) {
+    fill(directory_ / "inner", {"a", "b", "c"});
+    writer.add(passage_of("a", "x"));
+  });
+  EXPECT_EQ(IndexReader(directory_ / "outer").passages(), 1);
+  EXPECT_EQ(IndexReader(directory_ / "inner").passages(), 3);
+  EXPECT_EQ(directory_.entries(), 3u);
   EXPECT_THAT(error_of([&] { fill(index_, {"a"}); }), HasSubstr("something in the index's place already"));
   EXPECT_EQ(IndexReader(index_).passages(), 2);
   EXPECT_THAT(error_of([&] { IndexReader(index_).search_vectors(at::zeros({1, 4}), 1); }),

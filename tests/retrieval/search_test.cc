@@ -91,5 +91,26 @@ TEST(Search, RecordsAreReadAsQuestionsWithTheirGoldPassages) {
   EXPECT_DOUBLE_EQ(recall[1].all, 1);
 }
 
+TEST(Search, AGoldPassageUnderTwoIdsIsFoundOnce) {
+  const TemporaryDirectory directory;
+  write_file(directory / "q.jsonl",
+             R"({"question": "the lamp", "answers": ["Anna"], "gold": [0, 1], "passages": ["A lamp.", "A door."]})"
+             "\n");
+  const QuestionSet set = read_questions(directory / "q.jsonl");
+  build_index(directory / "index", {}, nullptr, [&](IndexWriter& writer) {
+    for (const char* id : {"a", "b", "c"}) writer.add(passage_of(id, "A lamp."));
+    writer.add(passage_of("d", "A door."));
+  });
+  const IndexReader reader(directory / "index");
+  int64_t counted = 0;
+  const auto recall = gold_recall(reader, set, {{{0, 4}, {1, 3}, {2, 2}, {3, 1}}}, {2, 3, 4}, counted);
+  for (const size_t at : {0, 1}) {
+    EXPECT_DOUBLE_EQ(recall[at].found, 0.5);
+    EXPECT_DOUBLE_EQ(recall[at].all, 0);
+  }
+  EXPECT_DOUBLE_EQ(recall[2].found, 1);
+  EXPECT_DOUBLE_EQ(recall[2].all, 1);
+}
+
 }  // namespace
 }  // namespace cepe
