@@ -53,6 +53,7 @@ nlohmann::json configuration(const RetrievalLmCommand& given, const OpenedModel&
           {"window", decoder_window(opened.model.config.decoder)},
           {"index", recorded_path(given.index.index)},
           {"index_passages", reader.passages()},
+          {"index_words", reader.description().words},
           {"encoder_sha256", reader.description().encoder_sha256},
           {"rank", given.rank},
           {"data", files},
@@ -71,7 +72,7 @@ FindPassages finder(const IndexReader& reader, const BertEncoder* encoder, Ranki
     const std::vector<std::vector<Hit>> hits = search(reader, encoder, {query}, ranking, count);
     for (const Hit& hit : hits.front()) {
       const StoredPassage passage = reader.passage(hit.slot);
-      found.push_back({passage.id, passage_text({passage.title, passage.text, ""}), hit.score});
+      found.push_back({passage.id, passage_text({passage.title, passage.text, ""}), hit.score, passage.title.size()});
     }
     return found;
   };
@@ -104,10 +105,10 @@ void run(RetrievalLmCommand& given) {
   print(table);
   tell(
       fmt::format("{} windows of {} documents, {} of them from an earlier run; search {:.1f} ms a window; left out: {} "
-                  "passages that "
-                  "share eight words in a row with the window; {} windows found fewer than {} passages",
+                  "passages that hold words of the window; {} windows found fewer than {} passages; the control of {} "
+                  "reads fewer than cepe",
                   result.windows, result.documents, result.resumed, 1000 * result.search_seconds, result.left_out,
-                  result.short_windows, options.passages.back()));
+                  result.short_windows, options.passages.back(), result.short_controls));
 }
 
 }  // namespace

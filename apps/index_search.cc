@@ -1,6 +1,8 @@
 // cepe index search: ranked passages for one query, or for a file of questions (docs/retrieval.md).
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
 
 #include "apps/commands.h"
 #include "apps/index_commands.h"
@@ -8,6 +10,7 @@
 #include "apps/output.h"
 #include "apps/output_files.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "base/json_text.h"
 #include "base/output_file.h"
 #include "base/report.h"
@@ -73,6 +76,11 @@ void search_many(const SearchCommand& command, const IndexReader& reader, const 
   const double start = seconds_now();
   constexpr size_t kTogether = 64;
   std::vector<std::vector<Hit>> hits;
+  std::optional<AtomicFile> file;  // a device or standard output gets all at the end
+  std::error_code error;
+  const bool replaced =
+      !std::filesystem::exists(command.out, error) || std::filesystem::is_regular_file(command.out, error);
+  if (replaced && !is_standard_output(command.out)) file.emplace(command.out);
   std::string records;
   {
     Progress progress("searching", static_cast<int64_t>(set.questions.size()));
@@ -84,11 +92,12 @@ void search_many(const SearchCommand& command, const IndexReader& reader, const 
         records += dpr_record(reader, set, set.questions[hits.size()], found) + "\n";
         hits.push_back(std::move(found));
       }
+      if (file) file->write(std::exchange(records, ""));
       progress.advance(static_cast<int64_t>(end - begin));
     }
   }
   const double seconds = seconds_now() - start;
-  write_output(command.out, records);
+  file ? file->commit() : write_output(command.out, records);
   std::vector<int64_t> ks;
   for (const int64_t k : {1, 2, 5, 10, 20, 50, 100}) {
     if (k <= command.count) ks.push_back(k);

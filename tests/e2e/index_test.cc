@@ -91,6 +91,9 @@ TEST_F(IndexCommand, FindsForAFileOfQuestionsWhatEvalQaReads) {
   ASSERT_EQ(found.status, 0) << found.err;
   EXPECT_THAT(found.out, HasSubstr("2 questions with gold passages"));
   EXPECT_THAT(found.out, HasSubstr("100.0 %"));
+  const CommandResult printed =
+      run_cepe({"index", "search", path("index"), "--queries", questions, "--out", "-", "--count", "10"});
+  EXPECT_EQ(printed.out, read_file(path("found.jsonl"))) << printed.err;
   std::vector<std::string> ask{"eval", "qa", "--model", golden("published"), "--data", path("found.jsonl")};
   for (const char* word : {"--gold", "retrieved", "--encoder-passages", "3", "--controls", "none", "--demonstrations",
                            "0", "--max-tokens", "3", "--window", "4096", "--device", "cpu", "--form", "question"}) {
@@ -120,6 +123,8 @@ TEST_F(IndexCommand, PassagesAreFoundForWindowsOfAText) {
   const json results = json::parse(read_file(path("lm/results.json")));
   EXPECT_EQ(results["windows"], 2);
   EXPECT_EQ(results["windows_with_fewer_passages"], 0);
+  EXPECT_EQ(results["controls_with_fewer_passages"], 0);
+  EXPECT_EQ(results["configuration"]["index_words"], "unicode61");
 }
 
 TEST_F(IndexCommand, RefusesInOneSentence) {
