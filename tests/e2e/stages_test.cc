@@ -71,7 +71,8 @@ TEST_F(StagesTest, FromMaskedTextToAModelThatWrites) {
       << said;
   EXPECT_NE(said.find("accuracy"), std::string::npos);
   expect_refused({"train", directory_.write("w.toml", ""), "--run", path("none"), "--train.stage=warmup",
-                  "--data.train=" + path("tokens"), "--train.context_chunks=1", "--model.base=" + path("mlm/final")},
+                  "--data.train=" + path("tokens"), "--train.chunk_length=16", "--train.context_chunks=2",
+                  "--train.decoder_tokens=32", "--model.base=" + path("mlm/final")},
                  "mlm/final/config.json: a masked language model (LlamaForMLM), expected one that writes");
   train("warmup", {"--model.base=" + plain, "--model.encoder=" + path("mlm/final"), "--train.chunk_length=16",
                    "--train.context_chunks=2", "--train.decoder_tokens=32", "--model.cross_attention_layers=1"});
