@@ -45,8 +45,10 @@ TEST(Layout, QuestionsFollowOneAnother) {
   const auto sample = layout.lay_out(kDraft, false, random);
   ASSERT_TRUE(sample.has_value());
   std::vector<std::string> chunks;
-  EXPECT_EQ(shown(*sample, &chunks), "Question: Who?\nAnswer:« Anna Hale»«\n»\nQuestion: When?\nAnswer:« 1871»«" +
-                                         smollm2().token_text(*smollm2().eos()) + "»");
+  EXPECT_EQ(shown(*sample, &chunks),
+            "Question: Who?\nAnswer:« Anna Hale»«\n»\n"
+            "Question: When?\nAnswer:« 1871»«" +
+                smollm2().token_text(*smollm2().eos()) + "»");
   EXPECT_EQ(chunks, (std::vector<std::string>{"The first text.", "Another one."}));
   // The prompt's tokens are those of the prompt alone, as it is encoded when it is asked.
   const std::vector<TokenId> prompt = smollm2().encode("Question: Who?\nAnswer:");
@@ -149,7 +151,8 @@ TEST(Layout, ChatsUseTheTemplate) {
   const auto sample = layout.lay_out(kDraft, true, random);
   ASSERT_TRUE(sample.has_value());
   EXPECT_EQ(shown(*sample),
-            "<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\n«Anna Hale»«<|im_end|>»\n<|im_start|>user\nWhen?"
+            "<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\n«Anna Hale»«<|im_end|>»\n"
+            "<|im_start|>user\nWhen?"
             "<|im_end|>\n<|im_start|>assistant\n«1871»«<|im_end|>»");
   // The marks are special tokens, not their letters.
   EXPECT_EQ(sample->tokens.back(), *smollm2().token_id("<|im_end|>"));
