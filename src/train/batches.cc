@@ -19,11 +19,19 @@ constexpr size_t kAhead = 2;  // steps
 // takes a GPU's host far longer than the padding takes the GPU. Samples of 1 to 64 chunks and 1 to 1,024 positions meet
 // some 300 shapes in 600 steps so, some 1,500 without.
 constexpr int64_t kPositionStep = 64;
+// Chunks with a token are encoded once wherever they stand; every chunk of a batch has keys and values in each
+// cross-attention, some eighth of the work of encoding it.
+constexpr int64_t kUnreadChunkShare = 8;
 // The least of 1, 2, 3, 4, 6, 8, 12, 16, 24, ... that is no less than n; 0 of 0.
 int64_t rounded_up(int64_t n) {
   const auto power = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(n)));
   if (n <= 2) return n;
   return n <= power / 4 * 3 ? power / 4 * 3 : power;
+}
+// Chunks encoded together are cheap to pad: eight sizes between two powers of two.
+int64_t rounded_up_chunks(int64_t n) {
+  const auto step = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(n)) / 8);
+  return step < 2 ? n : (n + step - 1) / step * step;
 }
 
 SpanSamplerOptions span_options(const TrainConfig& config) {
@@ -84,6 +92,21 @@ double weight_of(const Sample& sample) {
   return std::accumulate(sample.weights.begin(), sample.weights.end(), 0.0);
 }
 
+// Chunks without a token are left out, but for as many as round the number up.
+at::Tensor chunks_to_encode(const std::vector<const Sample*>& samples, int64_t chunks) {
+  std::vector<int64_t> encoded, empty;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    for (int64_t c = 0; c < chunks; ++c) {
+      const bool read = c < chunks_of(*samples[i]) && samples[i]->chunks[static_cast<size_t>(c)] > 0;
+      (read ? encoded : empty).push_back(static_cast<int64_t>(i) * chunks + c);
+    }
+  }
+  const auto wanted = static_cast<size_t>(rounded_up_chunks(static_cast<int64_t>(encoded.size())));
+  if (encoded.empty() || wanted >= encoded.size() + empty.size()) return {};
+  encoded.insert(encoded.end(), empty.begin(), empty.begin() + static_cast<int64_t>(wanted - encoded.size()));
+  return at::tensor(encoded, at::kLong);
+}
+
 void fill_context(Batch& batch, const std::vector<const Sample*>& samples, int64_t chunks, int64_t L) {
   const int64_t B = static_cast<int64_t>(samples.size());
   if (chunks == 0) return;
@@ -102,7 +125,9 @@ void fill_context(Batch& batch, const std::vector<const Sample*>& samples, int64
       whole = whole && length == L;
     }
   }
-  if (!whole) batch.mask_BML = mask_BML;
+  if (whole) return;
+  batch.mask_BML = mask_BML;
+  batch.encoded_R = chunks_to_encode(samples, chunks);
 }
 
 void fill_scores(Batch& batch, const std::vector<const Sample*>& samples, int64_t T) {
@@ -128,7 +153,8 @@ void fill_scores(Batch& batch, const std::vector<const Sample*>& samples, int64_
 template <typename Change>
 Batch changed(const Batch& batch, Change change) {
   Batch out = batch;
-  for (at::Tensor* tensor : {&out.ids_BML, &out.mask_BML, &out.decoder_BT1, &out.scored_N, &out.weight_N}) {
+  for (at::Tensor* tensor : {&out.ids_BML, &out.mask_BML, &out.encoded_R, &out.decoder_BT1, &out.scored_N,
+                             &out.weight_N}) {
     if (tensor->defined()) *tensor = change(*tensor);
   }
   return out;
@@ -234,7 +260,8 @@ std::vector<std::vector<size_t>> cut_into_batches(const TrainConfig& config, con
       const auto [chunks, positions] = shape.padded();
       if (size > 1 && (size * chunks > most_chunks || size * positions > most_positions)) break;
       if (!shape.alike() && !std::has_single_bit(count)) continue;
-      const int64_t cost = least[begin] + size * (chunks * config.chunk_length + positions) + batch_tokens;
+      const int64_t cost =
+          least[begin] + size * (chunks * config.chunk_length / kUnreadChunkShare + positions) + batch_tokens;
       if (cost > least[end]) continue;  // of equal ones the larger batch
       least[end] = cost;
       first[end] = begin;

@@ -25,6 +25,7 @@ namespace cepe {
 struct Batch {
   at::Tensor ids_BML;               // int64; undefined: no sample has a context
   at::Tensor mask_BML;              // bool, true = a real token; undefined: all are
+  at::Tensor encoded_R;             // int64, the chunks to encode, of B * M: all that have a token; undefined: all
   at::Tensor decoder_BT1;           // int64, T + 1: input [0, T), labels [1, T + 1)
   at::Tensor scored_N;              // int64, which of the B * T labels are scored, in order; undefined: all
   at::Tensor weight_N;              // float32, of the losses of these; undefined: 1 each

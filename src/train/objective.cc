@@ -6,13 +6,31 @@
 
 namespace cepe {
 
+namespace {
+
+// States of the chunks that are left out are zeros, which the mask excludes.
+Latents encode_batch(const Cepe& working, const Batch& batch) {
+  if (!batch.encoded_R.defined()) return encode(working, {batch.ids_BML, batch.mask_BML});
+  const int64_t B = batch.ids_BML.size(0), M = batch.ids_BML.size(1), L = batch.ids_BML.size(2);
+  const auto encoded = [&](const at::Tensor& of_BML) {
+    return of_BML.flatten(0, 1).index_select(0, batch.encoded_R).unsqueeze(0);
+  };
+  const at::Tensor some = encode(working, {encoded(batch.ids_BML), encoded(batch.mask_BML)}).states_BSE;
+  const int64_t E = some.size(-1);
+  const at::Tensor all =
+      at::zeros({B * M, L * E}, some.options()).index_copy(0, batch.encoded_R, some.view({-1, L * E}));
+  return {.states_BSE = all.view({B, M * L, E}), .mask_BS = batch.mask_BML.view({B, M * L})};
+}
+
+}  // namespace
+
 at::Tensor decode_batch(const Cepe& working, const Batch& batch) {
   const int64_t T = batch.decoder_BT1.size(1) - 1;
   Latents latents;
   DecodeInput input;
   input.ids_BT = batch.decoder_BT1.narrow(1, 0, T);
   if (batch.ids_BML.defined()) {
-    latents = encode(working, {batch.ids_BML, batch.mask_BML});
+    latents = encode_batch(working, batch);
     input.context = &latents;
   }
   return decode(working, input);

@@ -82,6 +82,7 @@ TEST(Batches, SamplesOfAllSizesShareABatch) {
   EXPECT_TRUE(at::equal(batch.mask_BML[1].sum(-1), at::tensor({3, 2}, at::kLong)));
   EXPECT_TRUE(at::equal(batch.mask_BML[2].sum(-1), at::tensor({4, 0}, at::kLong)));
   EXPECT_TRUE(at::equal(batch.ids_BML[1].masked_select(batch.mask_BML[1]), at::arange(60, 65)));
+  EXPECT_TRUE(at::equal(batch.encoded_R, at::tensor({2, 3, 4}, at::kLong)));
   const int64_t T = batch.decoder_BT1.size(1) - 1;
   ASSERT_EQ(T, 6);  // five positions, padded to no more than decoder_tokens
   EXPECT_TRUE(at::equal(batch.decoder_BT1[0].narrow(0, 0, 4), at::arange(50, 54)));
@@ -93,6 +94,19 @@ TEST(Batches, SamplesOfAllSizesShareABatch) {
   EXPECT_EQ(batch.tokens(), 3 + (5 + 2) + (4 + 5));
   EXPECT_EQ(batch.shapes[2].scored_tokens, 3);
   EXPECT_FALSE(lay_out(config, {bare}).ids_BML.defined());
+}
+
+// 17 chunks with a token among 34: rounded up to 18, with the first that has none.
+TEST(Batches, ChunksWithoutATokenAreEncodedOnlyToRoundTheirNumber) {
+  const TrainConfig config = small_config();
+  const Sample one{counted(0, 1 + 4), {1}, {}}, many{counted(0, 16 + 4), std::vector<int64_t>(16, 1), {}};
+  Sample none{counted(0, 4), {0, 0, 0}, {}};
+  const Batch batch = lay_out(config, {one, many});
+  ASSERT_EQ(batch.ids_BML.size(1), 16);
+  const at::Tensor expected = at::cat({at::tensor({0}, at::kLong), at::arange(16, 32), at::tensor({1}, at::kLong)});
+  EXPECT_TRUE(at::equal(batch.encoded_R, expected));
+  EXPECT_FALSE(lay_out(config, {many, many}).encoded_R.defined());
+  EXPECT_FALSE(lay_out(config, {none}).encoded_R.defined());
 }
 
 TEST(Batches, CutsWithinTheSizeOfPlainSamples) {
@@ -133,6 +147,7 @@ TEST(Batches, KeepsLongSamplesFromShortOnes) {
   config.chunk_length = 256;
   config.context_chunks = {100};
   config.micro_batch = 8;
+  config.chunk_length = 2048;  // what a padded chunk costs counts beside a batch
   const auto sample = [](size_t chunks) {
     return Sample{counted(0, static_cast<int64_t>(chunks) + 4), std::vector<int64_t>(chunks, 1), {}};
   };

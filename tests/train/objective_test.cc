@@ -71,7 +71,7 @@ TEST_F(ObjectiveTest, AMixedBatchIsTheSumOfItsSamples) {
   for (bool with_plain : {false, true}) {
     if (with_plain) samples.push_back(plain_sample(config_, tokens.data(), 3));
     const Batch batch = lay_out(config_, samples);
-    ASSERT_TRUE(batch.mask_BML.defined() && batch.scored_N.defined());
+    ASSERT_TRUE(batch.mask_BML.defined() && batch.encoded_R.defined() && batch.scored_N.defined());
     set_trainable(exact_, true);
     const at::Tensor together = NextToken().loss_sum(exact_, batch);
     const std::vector<at::Tensor> grads = gradients(exact_, together);
