@@ -66,8 +66,14 @@ else()
   target_include_directories(cepe_torch SYSTEM INTERFACE ${CEPE_TORCH_DIR}/include ${CEPE_TORCH_DIR}/include/torch/csrc/api/include)
 endif()
 # The wheel's libraries export a std::filesystem of their own, of an older libstdc++. Named first, the system's is found first
-# for everybody; a mixture of the two crashes in remove_all.
-target_link_options(cepe_torch INTERFACE -Wl,--push-state,--no-as-needed,-lstdc++,--pop-state)
+# for everybody; a mixture of the two crashes in remove_all. By its path, because where a compiler finds libstdc++.a before
+# it, nothing of the archive is taken that the wheel's libraries have too (tests/e2e/link_order.sh checks what came of it).
+execute_process(COMMAND ${CMAKE_CXX_COMPILER} -print-file-name=libstdc++.so
+  OUTPUT_VARIABLE CEPE_LIBSTDCXX OUTPUT_STRIP_TRAILING_WHITESPACE)
+if(NOT IS_ABSOLUTE "${CEPE_LIBSTDCXX}")
+  set(CEPE_LIBSTDCXX -lstdc++)
+endif()
+target_link_options(cepe_torch INTERFACE -Wl,--push-state,--no-as-needed,${CEPE_LIBSTDCXX},--pop-state)
 # libtorch_cpu finds cudart and cupti through its own run path; -rpath-link lets the linker see them too.
 target_link_options(cepe_torch INTERFACE -Wl,-rpath,${CEPE_TORCH_DIR}/lib -Wl,-rpath-link,${CEPE_NVIDIA_LIB_DIR} -Wl,-rpath-link,${CEPE_TORCH_DIR}/lib)
 # at::parallel_for runs its loop through OpenMP only where the including file is compiled with it. The wheel brings
