@@ -73,7 +73,7 @@ void add_train_command(CLI::App& app) {
   sub->allow_extras();
   sub->footer(
       "Any key of the TOML file can be given as --section.key=value, or as CEPE_SECTION_KEY in\nthe environment.\n"
-      "Several ranks: torchrun --no-python, mpirun or srun start this command as each of them.");
+      "Several ranks: torchrun --no-python ... --, mpirun or srun start this command as each of them.");
   sub->callback([command, sub] { run_train(*command, sub->remaining()); });
 }
 
