@@ -4,6 +4,7 @@
 #include <utf8proc.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "base/error.h"
@@ -15,6 +16,8 @@ namespace {
 
 constexpr int64_t kBlock = 32768;  // slots whose scores are in memory at once
 constexpr int64_t kQueries = 64;   // queries that a block is read for
+// Followed at once in the graph: docs/retrieval.md has what more and fewer find.
+constexpr int64_t kCandidates = 200;
 
 // unicode61's token characters: letters, numbers, private use; marks go on a word that has begun.
 bool is_word(char32_t c, bool begun) {
@@ -45,9 +48,10 @@ Database open_for_reading(const std::filesystem::path& index) {
   return database;
 }
 
-void sort_hits(std::vector<Hit>& hits) {
+void keep_best(std::vector<Hit>& hits, int64_t count) {
   std::sort(hits.begin(), hits.end(),
             [](const Hit& a, const Hit& b) { return a.score != b.score ? a.score > b.score : a.slot < b.slot; });
+  if (static_cast<int64_t>(hits.size()) > count) hits.resize(static_cast<size_t>(count));
 }
 
 }  // namespace
@@ -74,15 +78,19 @@ std::vector<std::string> query_words(std::string_view query) {
   return words;
 }
 
-IndexReader::IndexReader(const std::filesystem::path& index)
+IndexReader::IndexReader(const std::filesystem::path& index, VectorSearch search)
     : index_(index), description_(read_description(index)), database_(open_for_reading(index)) {
   // Between the state and the file that it names a compaction may end: the next look sees its result.
-  for (int attempt = 0; !map_vectors(); ++attempt) {
-    require(attempt < 3, "{}: the vectors of the index are missing", index.string());
+  for (int attempt = 0; !map_vectors(search); ++attempt) {
+    require(attempt < 3, "{}: the vectors of the index are missing{}", index.string(),
+            description_.graph ? ", or their graph is" : "");
   }
   passages_ = database_.integer("SELECT count(*) FROM passages");
   Statement dead(database_, "SELECT slot FROM dead ORDER BY slot");
   while (dead.step()) dead_.push_back(dead.integer(0));
+  for (const int64_t slot : dead_) {
+    if (graph_ && slot < graph_->rows()) graph_->forget(slot);
+  }
   // Their counts are of the last build or compaction. Since then each deleted passage may have taken one away: what
   // still stands in half of today's passages after that does so whatever was added.
   Statement common(database_, "SELECT word, passages FROM common");
@@ -92,7 +100,7 @@ IndexReader::IndexReader(const std::filesystem::path& index)
   }
 }
 
-bool IndexReader::map_vectors() {
+bool IndexReader::map_vectors(VectorSearch search) {
   snapshot_.reset();
   snapshot_ = std::make_unique<Transaction>(database_, false);
   slots_ = slots_of(database_, index_);
@@ -103,6 +111,11 @@ bool IndexReader::map_vectors() {
   if (!std::filesystem::exists(file, error)) return false;
   vectors_.emplace(file);
   check_vectors(*vectors_, description_.width, slots_);
+  if (!description_.graph || search == VectorSearch::exact) return true;
+  const std::filesystem::path links = graph_file(index_, generation);
+  if (!std::filesystem::exists(links, error)) return false;
+  graph_ = std::make_unique<VectorGraph>(links, recorded_graph(database_, index_, generation), *description_.graph,
+                                         vector_rows(*vectors_, description_.width, slots_));
   return true;
 }
 
@@ -130,6 +143,23 @@ std::vector<Hit> IndexReader::search_any_of(const std::vector<std::string>& word
 
 std::vector<std::vector<Hit>> IndexReader::search_vectors(const at::Tensor& queries_QD, int64_t count) const {
   require(vectors_.has_value(), "{}: the index has no vectors: it was built without an encoder", index_.string());
+  if (!graph_ || count > graph_->rows() / 8) return search_all(queries_QD, count, 0);
+  std::vector<std::vector<Hit>> hits = search_all(queries_QD, count, graph_->rows());
+  const at::Tensor rows_QD = queries_QD.contiguous();
+  for (size_t q = 0; q < hits.size(); ++q) {
+    const float* query = rows_QD.const_data_ptr<float>() + static_cast<int64_t>(q) * description_.width;
+    for (const auto& [slot, score] : graph_->nearest(query, count, kCandidates)) {
+      require(std::isfinite(score), "{}: the vectors of the index are damaged: the score of slot {} is not finite",
+              index_.string(), slot);
+      hits[q].push_back({slot, score});
+    }
+    keep_best(hits[q], count);
+  }
+  return hits;
+}
+
+std::vector<std::vector<Hit>> IndexReader::search_all(const at::Tensor& queries_QD, int64_t count,
+                                                      int64_t first_slot) const {
   const int64_t Q = queries_QD.size(0), D = description_.width;
   std::vector<std::vector<Hit>> hits(static_cast<size_t>(Q));
   auto* rows = const_cast<std::byte*>(vectors_->bytes().data() + kVectorHeader);  // only read
@@ -137,7 +167,7 @@ std::vector<std::vector<Hit>> IndexReader::search_vectors(const at::Tensor& quer
   const at::Tensor dead = at::tensor(at::ArrayRef<int64_t>(dead_));
   for (int64_t q = 0; q < Q; q += kQueries) {
     const at::Tensor some_QD = queries_QD.narrow(0, q, std::min(kQueries, Q - q));
-    for (int64_t begin = 0; begin < slots_; begin += kBlock) {
+    for (int64_t begin = first_slot; begin < slots_; begin += kBlock) {
       const int64_t N = std::min(kBlock, slots_ - begin);
       at::Tensor scores_QN = at::matmul(some_QD, all_ND.narrow(0, begin, N).t());
       require(at::isfinite(scores_QN).all().item<bool>(),
@@ -154,8 +184,7 @@ std::vector<std::vector<Hit>> IndexReader::search_vectors(const at::Tensor& quer
         for (int64_t i = 0; i < best.size(1); ++i) {
           if (score[row][i] != -INFINITY) mine.push_back({begin + place[row][i], score[row][i]});
         }
-        sort_hits(mine);
-        if (static_cast<int64_t>(mine.size()) > count) mine.resize(static_cast<size_t>(count));
+        keep_best(mine, count);
       }
     }
   }
