@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
 
 #include "base/error.h"
@@ -18,6 +19,9 @@ constexpr int64_t kBlock = 32768;  // slots whose scores are in memory at once
 constexpr int64_t kQueries = 64;   // queries that a block is read for
 // Followed at once in the graph: docs/retrieval.md has what more and fewer find.
 constexpr int64_t kCandidates = 200;
+// FTS5 scores a million passages in about a second.
+constexpr int64_t kLookedUp = 40'000;   // passages that the words of a query stand in together
+constexpr int64_t kScoredWhole = 1000;  // of those that the rarest words find, passages whose scores are of all words
 
 // unicode61's token characters: letters, numbers, private use; marks go on a word that has begun.
 bool is_word(char32_t c, bool begun) {
@@ -46,6 +50,15 @@ Database open_for_reading(const std::filesystem::path& index) {
   require(database.integer("PRAGMA application_id") == 1667592293 && database.integer("PRAGMA user_version") == 1,
           "{}: not the database of an index of version 1", file.string());
   return database;
+}
+
+// Words in double quotes are never FTS5 syntax; none holds a quote.
+std::string any_of(const std::vector<std::string>& words) {
+  std::string expression;
+  for (const std::string& word : words) {
+    expression += fmt::format("{}\"{}\"", expression.empty() ? "" : " OR ", word);
+  }
+  return expression;
 }
 
 void keep_best(std::vector<Hit>& hits, int64_t count) {
@@ -94,10 +107,8 @@ IndexReader::IndexReader(const std::filesystem::path& index, VectorSearch search
   // Their counts are of the last build or compaction. Since then each deleted passage may have taken one away: what
   // still stands in half of today's passages after that does so whatever was added.
   Statement common(database_, "SELECT word, passages FROM common");
-  while (common.step()) {
-    const int64_t least = common.integer(1) - static_cast<int64_t>(dead_.size());
-    if (2 * least >= passages_) weightless_.insert(common.text(0));
-  }
+  while (common.step()) common_[common.text(0)] = common.integer(1) - static_cast<int64_t>(dead_.size());
+  fts_words_ = std::make_unique<FtsWords>(database_, description_.words);
 }
 
 bool IndexReader::map_vectors(VectorSearch search) {
@@ -119,20 +130,86 @@ bool IndexReader::map_vectors(VectorSearch search) {
   return true;
 }
 
+struct IndexReader::QueryWord {
+  std::string word;      // as the query has it
+  std::string term;      // as the index has it
+  int64_t passages = 0;  // that it stands in; 0: few
+};
+
 std::vector<Hit> IndexReader::search_words(std::string_view query, int64_t count) const {
   const std::vector<std::string> words = query_words(query);
-  std::vector<std::string> weighty = words;
-  std::erase_if(weighty, [&](const std::string& word) { return weightless_.contains(lower_case(word)); });
-  std::vector<Hit> hits = search_any_of(weighty, count);
+  std::vector<QueryWord> weighty;
+  int64_t looked_up = 0;
+  for (const std::string& word : words) {
+    std::vector<std::string> terms = fts_words_->of(word);
+    QueryWord one{word, terms.empty() ? "" : std::move(terms[0]), 0};
+    const auto known = common_.find(one.term);
+    if (known != common_.end()) one.passages = std::max<int64_t>(known->second, 0);
+    if (one.passages > 0 && 2 * one.passages >= passages_) continue;
+    looked_up += one.passages;
+    weighty.push_back(std::move(one));
+  }
+  if (looked_up > kLookedUp && weighty.size() > 1) {
+    std::vector<Hit> hits = search_rarest(weighty, count);
+    if (static_cast<int64_t>(hits.size()) == count) return hits;
+  }
+  std::vector<std::string> found_by;
+  for (const QueryWord& one : weighty) found_by.push_back(one.word);
+  std::vector<Hit> hits = search_any_of(found_by, count);
   if (static_cast<int64_t>(hits.size()) == count || weighty.size() == words.size()) return hits;
   return search_any_of(words, count);
 }
 
-std::vector<Hit> IndexReader::search_any_of(const std::vector<std::string>& words, int64_t count) const {
-  std::string expression;  // words in double quotes are never FTS5 syntax; none holds a quote
-  for (const std::string& word : words) {
-    expression += fmt::format("{}\"{}\"", expression.empty() ? "" : " OR ", word);
+std::vector<Hit> IndexReader::search_rarest(const std::vector<QueryWord>& words, int64_t count) const {
+  std::vector<QueryWord> rest = words;
+  std::stable_sort(rest.begin(), rest.end(),
+                   [](const QueryWord& a, const QueryWord& b) { return a.passages < b.passages; });
+  std::vector<std::string> rarest;
+  int64_t looked_up = 0;
+  size_t taken = 0;
+  for (; taken < rest.size(); ++taken) {
+    looked_up += rest[taken].passages;
+    if (taken > 0 && looked_up > kLookedUp) break;
+    rarest.push_back(rest[taken].word);
   }
+  rest.erase(rest.begin(), rest.begin() + static_cast<int64_t>(taken));
+  std::vector<Hit> hits = search_any_of(rarest, std::max(kScoredWhole, 3 * count));
+  if (!hits.empty()) add_scores(rest, fts_words_->mean_count(any_of(rarest)), hits);
+  keep_best(hits, count);
+  return hits;
+}
+
+// What the words, which did not find the passages, add to their scores.
+void IndexReader::add_scores(const std::vector<QueryWord>& words, double mean_length, std::vector<Hit>& hits) const {
+  std::map<std::string, std::pair<double, int64_t>> terms;  // idf, and how often a passage has the word
+  const auto N = static_cast<double>(passages_);
+  for (const QueryWord& one : words) {
+    const auto n = static_cast<double>(one.passages);
+    terms[one.term] = {std::max(std::log((N - n + 0.5) / (n + 0.5)), 1e-6), 0};
+  }
+  Statement found(database_, "SELECT title, text FROM passages WHERE slot = ?1");
+  for (Hit& hit : hits) {
+    if (!found.bind(hit.slot).step())
+      fail("{}: the index is damaged: slot {} has no passage", index_.string(), hit.slot);
+    double length = 0;
+    for (auto& [term, weight] : terms) weight.second = 0;
+    for (int column = 0; column < 2; ++column) {
+      for (const std::string& word : fts_words_->of(found.text(column))) {
+        ++length;
+        const auto term = terms.find(word);
+        if (term != terms.end()) ++term->second.second;
+      }
+    }
+    constexpr double k1 = 1.2, b = 0.75;
+    for (const auto& [term, weight] : terms) {
+      const auto f = static_cast<double>(weight.second);
+      if (f > 0) hit.score += weight.first * f * (k1 + 1) / (f + k1 * (1 - b + b * length / mean_length));
+    }
+  }
+}
+
+std::vector<Hit> IndexReader::search_any_of(const std::vector<std::string>& words, int64_t count) const {
+  const std::string expression = any_of(words);
   std::vector<Hit> hits;
   if (expression.empty()) return hits;
   Statement found(database_, "SELECT rowid, rank FROM words WHERE words MATCH ?1 ORDER BY rank, rowid LIMIT ?2");

@@ -5,14 +5,15 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/file.h"
+#include "retrieval/fts_words.h"
 #include "retrieval/index_description.h"
 #include "retrieval/sqlite.h"
 
@@ -45,7 +46,9 @@ class IndexReader {
   //   idf f (k1 + 1) / (f + k1 (1 - b + b length / mean length)),   idf = max(ln((N - n + 0.5) / (n + 0.5)), 1e-6),
   // f: how often the word stands in title and text, n: passages with the word. Words are runs of letters and digits;
   // any text is a query. Words that stand in half of the passages or more, whose idf is 1e-6, cost the most to look up
-  // and weigh nothing: they are looked up where the others find fewer passages than asked for.
+  // and weigh nothing: they are looked up where the others find fewer passages than asked for. Where the others stand
+  // in more than 40,000 passages, the rarest of them, of as many passages at most but one word at least, find the 1,000
+  // best, or three times as many as asked for; their scores are of all words.
   std::vector<Hit> search_words(std::string_view query, int64_t count) const;
 
   // For each row of queries_QD (float32, CPU) the passages with the highest inner product, best first, in float32.
@@ -61,6 +64,9 @@ class IndexReader {
   // Of all passages from a slot on.
   std::vector<std::vector<Hit>> search_all(const at::Tensor& queries_QD, int64_t count, int64_t first_slot) const;
   std::vector<Hit> search_any_of(const std::vector<std::string>& words, int64_t count) const;
+  struct QueryWord;
+  std::vector<Hit> search_rarest(const std::vector<QueryWord>& words, int64_t count) const;
+  void add_scores(const std::vector<QueryWord>& words, double mean_length, std::vector<Hit>& hits) const;
 
   std::filesystem::path index_;
   IndexDescription description_;
@@ -69,8 +75,9 @@ class IndexReader {
   int64_t slots_ = 0, passages_ = 0;
   std::optional<MappedFile> vectors_;
   std::unique_ptr<VectorGraph> graph_;
-  std::vector<int64_t> dead_;         // slots without a passage, ascending
-  std::set<std::string> weightless_;  // words of half of the passages or more: their idf is 1e-6
+  std::vector<int64_t> dead_;              // slots without a passage, ascending
+  std::map<std::string, int64_t> common_;  // words of many passages, and of how many at least
+  std::unique_ptr<FtsWords> fts_words_;
 };
 
 // The words of a query as FTS5's unicode61 tells them apart, each once.
