@@ -26,15 +26,6 @@ void check(int status) {
   require(status == SQLITE_OK, "SQLite's tokenizer failed: {}", sqlite3_errstr(status));
 }
 
-int add_word(void* words, int /*flags*/, const char* word, int size, int /*start*/, int /*end*/) {
-  try {
-    static_cast<std::vector<std::string>*>(words)->emplace_back(word, static_cast<size_t>(size));
-    return SQLITE_OK;
-  } catch (const std::bad_alloc&) {
-    return SQLITE_NOMEM;
-  }
-}
-
 // An auxiliary function of FTS5: mean_words(table).
 void mean_words_function(const Fts5ExtensionApi* api, Fts5Context* context, sqlite3_context* result, int /*count*/,
                          sqlite3_value** /*values*/) {
@@ -70,8 +61,16 @@ FtsWords::~FtsWords() {
 
 std::vector<std::string> FtsWords::of(std::string_view text) const {
   std::vector<std::string> words;
+  const auto add = [](void* all, int, const char* word, int size, int, int) {
+    try {
+      static_cast<std::vector<std::string>*>(all)->emplace_back(word, static_cast<size_t>(size));
+      return SQLITE_OK;
+    } catch (const std::bad_alloc&) {
+      return SQLITE_NOMEM;
+    }
+  };
   check(tokenizer_->functions.xTokenize(tokenizer_->made, &words, FTS5_TOKENIZE_DOCUMENT, text.data(),
-                                        static_cast<int>(text.size()), add_word));
+                                        static_cast<int>(text.size()), add));
   return words;
 }
 
