@@ -144,7 +144,7 @@ TEST(Bm25, ScoresAreOfAllWordsWhereTheRarestFind) {
   const IndexReader reader(directory / "index");
   for (const char* query : {"often0 often1 often2 often3 often4 often5 rare17 rare1203",
                             "rare5 OFTEN0 often1. often2 "
-                            "often3, often4 often5 often0"}) {
+                            "often3 often4 often5 often0"}) {
     const std::vector<Hit> expected = formula(live, query), found = reader.search_words(query, 10);
     ASSERT_EQ(found.size(), 10u);
     for (size_t i = 0; i < found.size(); ++i) {
