@@ -155,8 +155,7 @@ void add_delete_command(CLI::App& index) {
 
 void add_compact_command(CLI::App& index) {
   auto directory = std::make_shared<std::string>();
-  CLI::App* sub = index.add_subcommand(
-      "compact", "Give back the space of deleted passages, and link the vectors of added ones (--hnsw)");
+  CLI::App* sub = index.add_subcommand("compact", "Give back the space of deleted passages; link added vectors");
   sub->add_option("index", *directory, "The index")->type_name("DIRECTORY")->required();
   sub->callback([directory] {
     IndexWriter writer(*directory, nullptr);
