@@ -39,31 +39,24 @@ void read_readers(RetrievalLmCommand& given) {
 
 nlohmann::json configuration(const RetrievalLmCommand& given, const OpenedModel& opened, const IndexReader& reader) {
   const RetrievalLmOptions& options = given.options;
-  nlohmann::json files = nlohmann::json::array();
-  for (const std::string& file : given.data)
-    files.push_back({{"file", recorded_path(file)}, {"sha256", sha256_file(file)}});
-  return {{"task", "retrieval-lm"},
-          {"version", CEPE_VERSION},
-          {"model", recorded_path(opened.path.string())},
-          {"model_sha256", hash_weights(opened.path)},
-          {"base_sha256", opened.base_sha256},
-          {"device", opened.model.device().is_cpu() ? "cpu" : "cuda"},
-          {"dtype", dtype_name(opened.model.dtype())},
-          {"weights", given.model.weights},
-          {"window", decoder_window(opened.model.config.decoder)},
-          {"index", recorded_path(given.index.index)},
-          {"index_passages", reader.passages()},
-          {"index_words", reader.description().words},
-          {"encoder_sha256", reader.description().encoder_sha256},
-          {"rank", given.rank},
-          {"data", files},
-          {"decoder_tokens", options.decoder_tokens},
-          {"query_tokens", options.query_tokens},
-          {"passage_tokens", options.passage_tokens},
-          {"passages", options.passages},
-          {"windows", options.windows},
-          {"stride", options.stride},
-          {"beside", given.readers}};
+  EvalOptions run;
+  run.model = given.model;
+  nlohmann::json recorded = model_configuration(run, opened);
+  recorded.update({{"command", "eval retrieval-lm"},
+                   {"index", recorded_path(given.index.index)},
+                   {"index_passages", reader.passages()},
+                   {"index_words", reader.description().words},
+                   {"encoder_sha256", reader.description().encoder_sha256},
+                   {"rank", given.rank},
+                   {"data", recorded_files(given.data)},
+                   {"decoder_tokens", options.decoder_tokens},
+                   {"query_tokens", options.query_tokens},
+                   {"passage_tokens", options.passage_tokens},
+                   {"passages", options.passages},
+                   {"windows", options.windows},
+                   {"stride", options.stride},
+                   {"beside", given.readers}});
+  return recorded;
 }
 
 FindPassages finder(const IndexReader& reader, const BertEncoder* encoder, Ranking ranking) {

@@ -23,6 +23,7 @@ struct FillCommand {
   IndexOptions index;
   Passages passages;
   std::string words = "unicode61";
+  bool graph = false;
 };
 
 void check_passages(const Passages& passages) {
@@ -52,6 +53,7 @@ void print_changes(const std::string& index, const IndexChanges& changes, double
 
 void build(const FillCommand& command) {
   const double start = seconds_now();
+  require(!command.graph || !command.index.encoder.empty(), "--hnsw links vectors: expected an --encoder beside it");
   check_index_words(command.words, "--words");
   check_passages(command.passages);
   IndexDescription description{.words = command.words};
@@ -61,9 +63,12 @@ void build(const FillCommand& command) {
     description.encoder_sha256 = encoder_sha256_of(description.encoder);
     encoder = std::make_unique<BertEncoder>(description.encoder, resolve_device({.device = command.index.device}));
     description.width = encoder->width();
+    if (command.graph) description.graph = GraphOptions{};
   }
-  const IndexChanges changes = build_index(command.index.index, description, encoder.get(),
-                                           [&](IndexWriter& writer) { add_passages(command.passages, writer); });
+  const IndexChanges changes = build_index(command.index.index, description, encoder.get(), [&](IndexWriter& writer) {
+    writer.on_linking(progress_bar("linking vectors"));
+    add_passages(command.passages, writer);
+  });
   print_changes(command.index.index, changes, start);
 }
 
@@ -121,6 +126,8 @@ void add_build_command(CLI::App& index) {
   sub->add_option("--words", command->words,
                   "How words are compared: unicode61 (lower case, no accents), or porter (English stems besides)")
       ->capture_default_str();
+  sub->add_flag("--hnsw", command->graph,
+                "Link near vectors to each other (HNSW), so that a search looks at few of millions");
   add_passage_options(*sub, command->passages);
   add_files(*sub, command->passages);
   sub->callback([command] { build(*command); });
@@ -148,10 +155,11 @@ void add_delete_command(CLI::App& index) {
 
 void add_compact_command(CLI::App& index) {
   auto directory = std::make_shared<std::string>();
-  CLI::App* sub = index.add_subcommand("compact", "Give back the space of deleted passages");
+  CLI::App* sub = index.add_subcommand("compact", "Give back the space of deleted passages; link added vectors");
   sub->add_option("index", *directory, "The index")->type_name("DIRECTORY")->required();
   sub->callback([directory] {
     IndexWriter writer(*directory, nullptr);
+    writer.on_linking(progress_bar("linking vectors"));
     writer.compact();
     writer.commit();
   });

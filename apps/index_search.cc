@@ -24,6 +24,7 @@ struct SearchCommand {
   IndexOptions index;
   std::string query, rank, json, queries, data_form = "auto", out;
   int64_t count = 10, limit = 0;
+  bool exact = false;
 };
 
 // The beginning of a text as one line.
@@ -117,7 +118,8 @@ void run_search(SearchCommand command) {
   require(!many || command.query.empty(), "--queries: expected no query beside a file of questions");
   require(many == !command.out.empty(), "--queries and --out: expected both or neither");
   require(!many || command.json.empty(), "--json: with --queries the result is the file of --out");
-  const IndexReader reader(command.index.index);
+  const bool by_graph = !command.exact && command.rank != "bm25";
+  const IndexReader reader(command.index.index, by_graph ? VectorSearch::graph : VectorSearch::exact);
   const bool vectors = reader.description().width > 0;
   if (command.rank.empty()) command.rank = vectors ? "fused" : "bm25";
   const Ranking ranking = ranking_from_name(command.rank, "--rank");
@@ -136,6 +138,7 @@ void add_index_search_command(CLI::App& index) {
   sub->add_option("--rank", command->rank,
                   "bm25 (words), dense (vectors) or fused (both, by reciprocal ranks); default: fused, or bm25 where "
                   "the index has no vectors");
+  sub->add_flag("--exact", command->exact, "Look at every vector, also where the index was built with --hnsw");
   sub->add_option("--count", command->count, "Passages for each query at most")->capture_default_str();
   add_json_option(*sub, command->json, "the passages found, their texts whole,");
   sub->add_option("--queries", command->queries,

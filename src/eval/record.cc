@@ -318,6 +318,7 @@ nlohmann::json to_json(const PerplexityRecord& record) {
                                                            {"perplexity", number_or_null(row.perplexity)},
                                                            {"seconds", scored.seconds},
                                                            {"peak_bytes", scored.peak_bytes},
+                                                           {"working_bytes", scored.working_bytes},
                                                            {"windows", scored.windows},
                                                            {"nll", nlohmann::json::array()}});
     for (const double nll : scored.nll) one["nll"].push_back(number_or_null(nll));
@@ -327,6 +328,7 @@ nlohmann::json to_json(const PerplexityRecord& record) {
     add_estimate(one, "against_full_attention", row.against_full_attention);
     add_estimate(one, "reading_gain_difference", row.reading_gain_difference);
     add_estimate(one, "same_source_gain_difference", row.same_source_gain_difference);
+    add_estimate(one, "against_cepe", row.against_cepe);
   }
   return {{"model", record.model},
           {"decoder_tokens", record.decoder_tokens},

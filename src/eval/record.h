@@ -54,6 +54,7 @@ struct ScoredRow {
   std::vector<double> nll;      // of each of them: mean loss of its scored tokens, nats
   double seconds = 0;           // encoding and decoding, all windows
   uint64_t peak_bytes = 0;      // of the process on a CPU, of tensors on a GPU
+  uint64_t working_bytes = 0;   // beyond what was held when the reader began: models, text, other readers' tables
 };
 
 // A comparison of rows, and what it is of: the windows that all of the rows have, and the documents of these.
@@ -77,6 +78,8 @@ struct PerplexityRow {
   std::optional<PairedEstimate> against_full_attention;       // perplexity against full attention's
   std::optional<PairedEstimate> reading_gain_difference;      // the gain less full attention's
   std::optional<PairedEstimate> same_source_gain_difference;  // the same-source gain less full attention's
+  // Of own text that another reader than cepe read: perplexity against cepe's over as many context tokens.
+  std::optional<PairedEstimate> against_cepe;
 };
 
 struct PerplexityRecord {

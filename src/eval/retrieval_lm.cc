@@ -15,7 +15,6 @@
 #include "context/encode_context.h"
 #include "eval/samples.h"
 #include "eval/windows.h"
-#include "io/json_file.h"
 #include "ops/ops.h"
 #include "speed/meter.h"
 #include "text/utf8.h"
@@ -306,19 +305,6 @@ void check(const Cepe& model, const RetrievalLmOptions& options) {
           "the counts of passages should ascend from 0, which the others are compared with");
 }
 
-// Error where the directory holds a run of another configuration.
-void claim_directory(const RetrievalLmOptions& options) {
-  std::filesystem::create_directories(options.directory);
-  const std::filesystem::path file = options.directory / "run.json";
-  if (!std::filesystem::exists(file)) {
-    write_file(file, json_text(options.configuration, 2) + "\n");
-  } else {
-    require(read_json(file) == options.configuration,
-            "{}: the directory holds a run of another configuration: choose another directory, or remove this one",
-            file.string());
-  }
-}
-
 json losses_of(const Measured& measured) {
   json losses = json::object();
   for (const auto& [reader, counts] : measured) {
@@ -393,7 +379,7 @@ RetrievalLmRun score_with_retrieval(const Cepe& model, const Tokenizer& tokenize
   const size_t count = windows.scenes().size();
   require(!options.other || count >= 2,
           "the control takes another window's passages, and the text has one window only");
-  claim_directory(options);
+  check_run_configuration(options.directory, options.configuration);
   SampleFile file(options.directory / "samples.jsonl");
   RetrievalLmRun run{.windows = static_cast<int64_t>(count),
                      .resumed = static_cast<int64_t>(file.records().size()),

@@ -124,6 +124,8 @@ PerplexityRow summary_of(const PerplexityScores& scores, const ScoredRow& scored
   if (scored.reading.control != Control::own) return row;
   row.reading_gain = compare.gain(Control::other_document, &ScoredWindow::other);
   row.same_source_gain = compare.gain(Control::same_source, &ScoredWindow::same_source);
+  const bool others = scored.reading.reader != kCepeReader && scored.context_tokens > 0;
+  if (others) row.against_cepe = compare.change({kCepeReader, Control::own}, scored.context_tokens);
   if (scored.reading.reader == kFullReader) return row;
   row.against_full_attention = compare.change({kFullReader, Control::own}, scored.context_tokens);
   row.reading_gain_difference = compare.gain_beyond_full_attention(Control::other_document, &ScoredWindow::other);

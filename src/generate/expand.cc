@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "generate/context_mass.h"
+#include "text/rank_fusion.h"
 
 namespace cepe {
 namespace {
@@ -18,17 +19,6 @@ std::vector<int64_t> in_order(const std::vector<double>& values) {
     return values[static_cast<size_t>(a)] > values[static_cast<size_t>(b)];
   });
   return order;
-}
-
-std::vector<int64_t> fused(const std::vector<std::vector<int64_t>>& rankings, size_t chunks) {
-  constexpr double kConstant = 60;
-  std::vector<double> scores(chunks, 0.0);
-  for (const std::vector<int64_t>& ranking : rankings) {
-    for (size_t rank = 0; rank < ranking.size(); ++rank) {
-      scores[static_cast<size_t>(ranking[rank])] += 1 / (kConstant + static_cast<double>(rank + 1));
-    }
-  }
-  return in_order(scores);
 }
 
 std::string trimmed(const std::string& text) {
@@ -113,7 +103,8 @@ std::vector<int64_t> Expander::best_chunks(const std::shared_ptr<const Context>&
   }
   if (options_.by != ExpandBy::words)
     rankings.push_back(in_order(chunk_masses(opened_.model, {prompt, *context, /*last=*/0})));
-  std::vector<int64_t> best = rankings.size() == 1 ? std::move(rankings[0]) : fused(rankings, all);
+  std::vector<int64_t> best;
+  for (const auto& [number, score] : fuse_rankings(rankings)) best.push_back(number);
   best.resize(std::min(best.size(), static_cast<size_t>(options_.chunks)));
   return best;
 }

@@ -17,7 +17,7 @@ using Runs = std::vector<size_t>;  // places in the list of runs, ascending
 
 // What a result is about, the same in every run that has it.
 struct ResultKey {
-  std::string command;
+  std::string command, data;
   RunTags tags;
   std::string score;
   auto operator<=>(const ResultKey&) const = default;
@@ -28,6 +28,18 @@ struct MergedRow {
   std::map<size_t, const RunResult*> of_run;
 };
 
+// Where no tag says what task a result is of, as in language modelling: the content of the files that the run read.
+std::string data_of(const nlohmann::json& configuration, const RunTags& tags) {
+  const auto data = configuration.find("data");
+  if (tags.contains("task") || data == configuration.end() || !data->is_array()) return "";
+  std::string hashes;
+  for (const nlohmann::json& file : *data) {
+    const auto hash = file.is_object() ? file.find("sha256") : file.end();
+    if (hash != file.end()) hashes += json_text(*hash);
+  }
+  return hashes;
+}
+
 // The results that two runs or more have, in the order in which they are first met.
 std::vector<MergedRow> shared_results(const std::vector<EvaluationRun>& runs) {
   std::vector<MergedRow> rows;
@@ -35,7 +47,8 @@ std::vector<MergedRow> shared_results(const std::vector<EvaluationRun>& runs) {
   for (size_t i = 0; i < runs.size(); ++i) {
     for (const RunResult& result : runs[i].results) {
       const auto command = runs[i].configuration.find("command");
-      const ResultKey key{command == runs[i].configuration.end() ? "" : json_text(*command), result.tags, result.score};
+      const ResultKey key{command == runs[i].configuration.end() ? "" : json_text(*command),
+                          data_of(runs[i].configuration, result.tags), result.tags, result.score};
       const auto [place, fresh] = places.try_emplace(key, rows.size());
       if (fresh) rows.push_back({key, {}});
       rows[place->second].of_run[i] = &result;

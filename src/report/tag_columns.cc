@@ -52,7 +52,8 @@ HtmlCell value_cell(const RunResult& result, bool several_units) {
     if (several_units) cell.text += " %";
     return cell;
   }
-  if (result.unit == "bytes") return {format_bytes(static_cast<uint64_t>(std::max(result.value, 0.0))), result.value};
+  const bool bytes = result.unit == "bytes" && result.value >= 0 && result.value < 0x1p63;  // no NaN is
+  if (bytes) return {format_bytes(static_cast<uint64_t>(result.value)), result.value};
   const bool large = std::abs(result.value) >= 1000;
   const std::string number = fmt::format("{:.{}f}", result.value, large ? 0 : result.value < 10 ? 3 : 2);
   return {result.unit == result.score ? number : number + " " + result.unit, result.value};

@@ -35,8 +35,23 @@ void write_description(const std::filesystem::path& index, const IndexDescriptio
                         {"sha256", description.encoder_sha256},
                         {"width", description.width}};
   }
+  if (description.graph) {
+    value["graph"] = {{"links", description.graph->links}, {"candidates", description.graph->candidates}};
+  }
   write_file(index / "index.json", json_text(value, 2) + "\n");
 }
+
+namespace {
+
+GraphOptions graph_of(const json& value, const std::string& where) {
+  const json& graph = json_member(value, "graph", json::value_t::object, where);
+  const GraphOptions options{json_member(graph, "links", json::value_t::number_unsigned, where).get<int64_t>(),
+                             json_member(graph, "candidates", json::value_t::number_unsigned, where).get<int64_t>()};
+  check_graph_options(options, where);
+  return options;
+}
+
+}  // namespace
 
 IndexDescription read_description(const std::filesystem::path& index) {
   std::error_code error;
@@ -59,6 +74,7 @@ IndexDescription read_description(const std::filesystem::path& index) {
   description.width = width.get<int64_t>();
   require(description.width >= 1 && description.width <= 65536, "{}: expected a width from 1 to 65536, found {}", where,
           width.dump());
+  if (value.contains("graph") && !value["graph"].is_null()) description.graph = graph_of(value, where);
   return description;
 }
 
@@ -101,6 +117,21 @@ std::string vectors_header(int64_t width) {
   std::memcpy(header.data(), "cepevec1", 8);
   std::memcpy(header.data() + 8, &width, sizeof width);
   return header;
+}
+
+VectorRows vector_rows(const MappedFile& file, int64_t width, int64_t slots) {
+  return {reinterpret_cast<const float*>(file.bytes().data() + kVectorHeader), width, slots};
+}
+
+std::filesystem::path graph_file(const std::filesystem::path& index, int64_t generation) {
+  return index / fmt::format("graph-{}.hnsw", generation);
+}
+
+GraphFile recorded_graph(const Database& database, const std::filesystem::path& index, int64_t generation) {
+  Statement found(database, "SELECT slots, bytes, sha256 FROM graph WHERE generation = ?1");
+  require(found.bind(generation).step(), "{}: the file is damaged: it says nothing of {}",
+          passages_file(index).string(), graph_file(index, generation).filename().string());
+  return {found.integer(0), found.integer(1), found.text(2)};
 }
 
 std::filesystem::path passages_file(const std::filesystem::path& index) { return index / "passages.sqlite"; }

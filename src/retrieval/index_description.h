@@ -3,6 +3,7 @@
 //   index.json         what the index is: written once, when it is built
 //   passages.sqlite    passages, their words (FTS5), and the state that a commit changes
 //   vectors-N.f32      a vector for each passage, where the index has an encoder; N: the state's generation
+//   graph-N.hnsw       links between near vectors, where the index was built with a graph
 //   lock               held (flock) by whoever writes
 #pragma once
 
@@ -11,7 +12,10 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
+
+#include "vectors/vector_graph.h"
 
 namespace at {
 using c10::Device;
@@ -27,9 +31,10 @@ struct IndexDescription {
   // How words are told apart and compared: "unicode61" (lower case, without accents), or "porter" (English word stems
   // besides).
   std::string words = "unicode61";
-  std::filesystem::path encoder;  // a directory; empty: words alone are searched
-  std::string encoder_sha256;     // encoder_sha256_of()
-  int64_t width = 0;              // numbers of a vector; 0: no encoder
+  std::filesystem::path encoder;                     // a directory; empty: words alone are searched
+  std::string encoder_sha256;                        // encoder_sha256_of()
+  int64_t width = 0;                                 // numbers of a vector; 0: no encoder
+  std::optional<GraphOptions> graph = std::nullopt;  // of the vectors
 };
 
 // Error where a word rule is unknown, naming the option.
@@ -53,6 +58,13 @@ std::unique_ptr<BertEncoder> open_encoder(const std::filesystem::path& index, co
 constexpr int64_t kVectorHeader = 64;
 std::filesystem::path vectors_file(const std::filesystem::path& index, int64_t generation);
 std::string vectors_header(int64_t width);
+// The rows of a file that check_vectors() has looked at; it must outlive them.
+VectorRows vector_rows(const MappedFile& file, int64_t width, int64_t slots);
+
+std::filesystem::path graph_file(const std::filesystem::path& index, int64_t generation);
+// What the state says of the graph of a generation: how many slots it links, from 0 on, and what its file is. Error
+// where it says nothing.
+GraphFile recorded_graph(const Database& database, const std::filesystem::path& index, int64_t generation);
 
 std::filesystem::path passages_file(const std::filesystem::path& index);
 

@@ -1,6 +1,7 @@
 #include "retrieval/index_writer.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -83,6 +84,11 @@ void make_empty_index(const std::filesystem::path& index, const IndexDescription
       "CREATE VIRTUAL TABLE words USING fts5(title, text, content='passages', content_rowid='slot', tokenize='" +
       words + "')");
   if (description.width > 0) write_file(vectors_file(index, 1), vectors_header(description.width));
+  if (description.graph) {
+    database.run(
+        "CREATE TABLE graph(generation INTEGER PRIMARY KEY, slots INTEGER NOT NULL, bytes INTEGER NOT NULL, sha256 "
+        "TEXT NOT NULL)");
+  }
   write_description(index, description);
 }
 
@@ -136,11 +142,13 @@ IndexWriter::~IndexWriter() {
 
 // Files of a compaction that was killed before its commit, or after it.
 void IndexWriter::remove_other_generations() const {
-  const std::filesystem::path mine = vectors_file(index_, generation_).filename();
+  const std::filesystem::path vectors = vectors_file(index_, generation_).filename(),
+                              graph = graph_file(index_, generation_).filename();
   std::error_code ignored;
   for (const auto& entry : std::filesystem::directory_iterator(index_)) {
-    const std::filesystem::path name = entry.path().filename();
-    if (name.string().starts_with("vectors-") && name != mine) std::filesystem::remove(entry.path(), ignored);
+    const std::string name = entry.path().filename().string();
+    const bool generated = name.starts_with("vectors-") || name.starts_with("graph-");
+    if (generated && name != vectors && name != graph) std::filesystem::remove(entry.path(), ignored);
   }
 }
 
@@ -218,7 +226,7 @@ int64_t IndexWriter::copy_vectors() {
 void IndexWriter::compact() {
   flush();
   compacted_ = true;
-  if (database_.integer("SELECT count(*) FROM dead") == 0) return;
+  if (database_.integer("SELECT count(*) FROM dead") == 0 && !has_unlinked_slots()) return;
   if (description_.width > 0) copy_vectors();
   // Slots move down in their order, so that the next one is always free.
   Statement slots(database_, "SELECT slot FROM passages ORDER BY slot");
@@ -235,12 +243,31 @@ void IndexWriter::compact() {
   count_common_words();
 }
 
-// Words that stand in half of the passages or more.
+bool IndexWriter::has_unlinked_slots() const {
+  return description_.graph && recorded_graph(database_, index_, generation_).rows < slots_;
+}
+
+// A graph of all vectors, in the file of this generation, which readers look at after the commit.
+void IndexWriter::link_vectors() {
+  const MappedFile vectors(vectors_file(index_, generation_));
+  check_vectors(vectors, description_.width, slots_);
+  const VectorGraph graph(vector_rows(vectors, description_.width, slots_), *description_.graph, at::get_num_threads(),
+                          linking_);
+  const std::filesystem::path file = graph_file(index_, generation_);
+  const GraphFile saved = graph.save(file);
+  if (!building_) sync_to_disk(file);
+  database_.run("DELETE FROM graph");
+  Statement record(database_, "INSERT INTO graph VALUES(?1, ?2, ?3, ?4)");
+  record.bind(generation_, saved.rows, saved.bytes, std::string_view(saved.sha256)).run();
+}
+
+// Words that stand in half of the passages or more, or in many: readers treat them apart.
 void IndexWriter::count_common_words() {
   database_.run("CREATE VIRTUAL TABLE temp.vocabulary USING fts5vocab(main, words, row)");
   database_.run("DELETE FROM common");
-  database_.run(
-      "INSERT INTO common SELECT term, doc FROM temp.vocabulary WHERE 2 * doc >= (SELECT count(*) FROM passages)");
+  const int64_t passages = database_.integer("SELECT count(*) FROM passages");
+  Statement insert(database_, "INSERT INTO common SELECT term, doc FROM temp.vocabulary WHERE doc >= ?1");
+  insert.bind(std::min((passages + 1) / 2, std::max<int64_t>(1000, passages / 200))).run();
   database_.run("DROP TABLE temp.vocabulary");
 }
 
@@ -252,6 +279,7 @@ IndexChanges IndexWriter::commit() {
     count_common_words();
   }
   if (vectors_ >= 0 && !building_) sync_vectors(vectors_);
+  if (description_.graph && (building_ || generation_ != old_generation_)) link_vectors();
   if (generation_ != old_generation_) sync_to_disk(index_);  // the name of the file that the state will name
   Statement set(database_, "UPDATE state SET value = ?2 WHERE name = ?1");
   set.bind(std::string_view("slots"), slots_).run();
@@ -261,6 +289,7 @@ IndexChanges IndexWriter::commit() {
   if (generation_ != old_generation_) {
     std::error_code ignored;  // a reader may hold the file open; it has its bytes until it ends
     std::filesystem::remove(vectors_file(index_, old_generation_), ignored);
+    std::filesystem::remove(graph_file(index_, old_generation_), ignored);
   }
   if (compacted_) database_.run("VACUUM");
   if (building_) database_.run("PRAGMA journal_mode = WAL");

@@ -3,11 +3,13 @@
 // What a writer does becomes visible with commit(), as a whole; a process that is killed before leaves the index as it
 // was. Vectors are appended behind the committed ones and synced to disk, then SQLite's commit makes rows, words and
 // the new count of slots visible at once. Bytes behind the committed slots belong to nobody and are cut off by the next
-// writer.
+// writer. A graph is made of all vectors when the index is built and when it is compacted; passages that are added
+// later are in none until then, and readers look at each of their vectors.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -50,8 +52,11 @@ class IndexWriter {
   void add(IndexedPassage passage);
   // False where no passage has the id. Its slot stays taken until the index is compacted.
   bool remove(const std::string& id);
-  // Slots without a passage go, from the vectors as well; the database gives its free pages back.
+  // Slots without a passage go, from the vectors as well; a graph links all that are left; the database gives its free
+  // pages back.
   void compact();
+  // Told how many vectors the graph links already, and of how many, while commit() makes it.
+  void on_linking(std::function<void(int64_t done, int64_t total)> progress) { linking_ = std::move(progress); }
   // The index as it is now becomes visible; the writer ends.
   IndexChanges commit();
 
@@ -61,6 +66,8 @@ class IndexWriter {
   void flush();
   void append_vectors(const std::vector<std::string>& texts);
   int64_t copy_vectors();
+  bool has_unlinked_slots() const;
+  void link_vectors();
   void remove_other_generations() const;
   void count_common_words();
   bool is_present(const IndexedPassage& passage);
@@ -70,6 +77,7 @@ class IndexWriter {
   IndexLock lock_;
   const BertEncoder* encoder_;
   bool building_, compacted_ = false;
+  std::function<void(int64_t, int64_t)> linking_;
   Database database_;
   std::unique_ptr<Transaction> transaction_;
   Statement find_, insert_, insert_words_, delete_, delete_words_, bury_;

@@ -1,18 +1,16 @@
 #include "retrieval/search.h"
 
 #include <algorithm>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "base/error.h"
 #include "base/json_text.h"
 #include "retrieval/passage_files.h"
+#include "text/rank_fusion.h"
 
 namespace cepe {
 namespace {
-
-constexpr double kFusionConstant = 60;
 
 std::set<std::string> gold_keys(const QuestionSet& set, const OpenQuestion& question) {
   std::set<std::string> keys;
@@ -32,16 +30,15 @@ Ranking ranking_from_name(std::string_view name, std::string_view option) {
 }
 
 std::vector<Hit> fuse_ranks(const std::vector<std::vector<Hit>>& rankings, int64_t count) {
-  std::map<int64_t, double> scores;
+  std::vector<std::vector<int64_t>> slots;
   for (const std::vector<Hit>& ranking : rankings) {
-    for (size_t i = 0; i < ranking.size(); ++i) {
-      scores[ranking[i].slot] += 1 / (kFusionConstant + static_cast<double>(i + 1));
-    }
+    slots.emplace_back();
+    for (const Hit& hit : ranking) slots.back().push_back(hit.slot);
   }
   std::vector<Hit> fused;
-  for (const auto& [slot, score] : scores) fused.push_back({slot, score});
-  std::stable_sort(fused.begin(), fused.end(), [](const Hit& a, const Hit& b) { return a.score > b.score; });
-  if (static_cast<int64_t>(fused.size()) > count) fused.resize(static_cast<size_t>(count));
+  for (const auto& [slot, score] : fuse_rankings(slots)) {
+    if (static_cast<int64_t>(fused.size()) < count) fused.push_back({slot, score});
+  }
   return fused;
 }
 

@@ -16,8 +16,7 @@ enum class Ranking { bm25, dense, fused };
 // Error naming the option where there is no such ranking.
 Ranking ranking_from_name(std::string_view name, std::string_view option);
 
-// Reciprocal rank fusion (Cormack, Clarke & Buettcher 2009): a passage's score is the sum of 1 / (60 + rank) over the
-// rankings that hold it, ranks from 1. Best first, ties by slot.
+// The first `count` by fuse_rankings() (text/rank_fusion.h).
 std::vector<Hit> fuse_ranks(const std::vector<std::vector<Hit>>& rankings, int64_t count);
 // How many passages of each ranking are fused, at least.
 constexpr int64_t kFusionDepth = 100;

@@ -7,6 +7,14 @@
 #include "base/report.h"
 
 namespace cepe {
+namespace {
+
+c10::CachingDeviceAllocator::Stat allocated(const c10::Device& device) {
+  const auto stats = c10::getDeviceAllocator(device.type())->getDeviceStats(device.index());
+  return stats.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)];
+}
+
+}  // namespace
 
 void wait_for(const c10::Device& device) {
   if (!device.is_cpu()) at::accelerator::synchronizeDevice(device.index());
@@ -17,23 +25,19 @@ void Meter::start() {
   if (device_.is_cpu()) {
     malloc_trim(0);  // else freed memory of the work before counts into this one's peak
     reset_peak_resident_bytes();
+    held_ = peak_resident_bytes();
   } else {
     c10::getDeviceAllocator(device_.type())->resetPeakStats(device_.index());
+    held_ = static_cast<uint64_t>(allocated(device_).current);
   }
   started_ = seconds_now();
 }
 
 Cost Meter::stop() {
   wait_for(device_);
-  Cost cost{seconds_now() - started_, 0};
-  if (device_.is_cpu()) {
-    cost.peak_bytes = peak_resident_bytes();
-  } else {
-    const auto stats = c10::getDeviceAllocator(device_.type())->getDeviceStats(device_.index());
-    cost.peak_bytes = static_cast<uint64_t>(
-        stats.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].peak);
-  }
-  return cost;
+  const double seconds = seconds_now() - started_;
+  const uint64_t peak = device_.is_cpu() ? peak_resident_bytes() : static_cast<uint64_t>(allocated(device_).peak);
+  return {seconds, peak, held_};
 }
 
 }  // namespace cepe

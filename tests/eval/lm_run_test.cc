@@ -259,7 +259,65 @@ TEST_F(LmRuns, TheTableHasALineForEachRowAndTheCostsAUnit) {
     perplexities += result.score == "perplexity" ? 1 : 0;
   }
   EXPECT_EQ(perplexities, record.rows.size());
-  EXPECT_EQ(lm_costs(record).size(), 3 * record.rows.size());
+  EXPECT_EQ(lm_costs(record).size(), 4 * record.rows.size());
+}
+
+// Each baseline beside cepe at every length that both read, also where full attention reads no more.
+TEST_F(LmRuns, EveryBaselineIsComparedWithCepe) {
+  const PerplexityRecord record = summarise(run("whole").scores, "tiny", options_);
+  const auto of = [&](const PerplexityRow& row, const char* reader) {
+    return std::find_if(record.rows.begin(), record.rows.end(), [&](const PerplexityRow& other) {
+      return other.scored.domain == row.scored.domain && other.scored.reading == Reading{reader, Control::own} &&
+             other.scored.context_tokens == row.scored.context_tokens;
+    });
+  };
+  std::set<std::string> beyond;
+  for (const PerplexityRow& row : record.rows) {
+    const Reading& reading = row.scored.reading;
+    const bool other =
+        reading.reader != kCepeReader && reading.control == Control::own && row.scored.context_tokens > 0;
+    ASSERT_EQ(row.against_cepe.has_value(), other) << reading_label(reading);
+    if (!other) continue;
+    EXPECT_NEAR(row.against_cepe->value, row.perplexity / of(row, kCepeReader)->perplexity - 1, 1e-9);
+    EXPECT_EQ(row.against_cepe->windows, static_cast<int64_t>(row.scored.windows.size()));
+    if (of(row, kFullReader) == record.rows.end()) beyond.insert(reading.reader);
+  }
+  EXPECT_EQ(beyond, (std::set<std::string>{"pi", "ntk", "dynamic", "yarn", "streaming", "replug"}));
+  EXPECT_THAT(lm_table(record), HasSubstr(" | against full attention | against cepe |"));
+}
+
+// A reader is prepared once for each of its lengths, before the first group is timed.
+TEST_F(LmRuns, ReadersArePreparedBeforeTheyAreTimed) {
+  struct Watched : LmReader {
+    mutable std::vector<int64_t> prepared;
+    mutable bool scored = false;
+    std::string why_not(int64_t n) const override { return n == 0 ? "that is the decoder alone" : ""; }
+    void prepare(int64_t n) const override {
+      EXPECT_FALSE(scored);
+      prepared.push_back(n);
+    }
+    void score(const WindowBatch& batch, std::span<const WantedRow> rows, const OnRowScores& on) const override {
+      scored = true;
+      for (const WantedRow& row : rows) {
+        on(row.row, {std::vector<double>(static_cast<size_t>(batch.size()), 1.0), {0.5, 3000, 1000}});
+      }
+    }
+  };
+  const auto watched = std::make_shared<Watched>();
+  std::vector<NamedReader> readers = this->readers();
+  readers.resize(1);
+  readers.push_back({"watched", watched, true});
+  const WindowScoring scoring(model_, documents_, options_, readers);
+  const LmRun run = run_lm(scoring, documents_, {directory_.path() / "watched", {{"seed", 1}}, {}});
+  EXPECT_EQ(watched->prepared, (std::vector<int64_t>{16, 48}));
+  int rows = 0;
+  for (const ScoredRow& row : run.scores.rows) {
+    if (row.reading.reader != "watched") continue;
+    EXPECT_EQ(row.peak_bytes, 3000u);
+    EXPECT_EQ(row.working_bytes, 2000u);
+    ++rows;
+  }
+  EXPECT_EQ(rows, 2 * 2 * 2);  // domains, lengths, own and another document's
 }
 
 // Document a1 names no source: a gain over the same source is of the other documents' windows, and says so.

@@ -61,10 +61,10 @@ TEST(Record, JsonHasTheKeysOfItsDescription) {
   const nlohmann::json json = to_json(record());
   EXPECT_EQ(keys_of(json),
             (std::set<std::string>{"model", "decoder_tokens", "scored_tokens", "interval_level", "windows", "rows"}));
-  std::set<std::string> expected{"domain", "context_tokens", "control", "spans",     "documents", "windows",
-                                 "nll",    "perplexity",     "seconds", "peak_bytes"};
+  std::set<std::string> expected{"domain", "context_tokens", "control", "spans",      "documents",    "windows",
+                                 "nll",    "perplexity",     "seconds", "peak_bytes", "working_bytes"};
   for (const std::string name : {"change", "reading_gain", "same_source_gain", "against_full_attention",
-                                 "reading_gain_difference", "same_source_gain_difference"}) {
+                                 "reading_gain_difference", "same_source_gain_difference", "against_cepe"}) {
     for (const char* suffix : {"", "_error", "_interval"}) expected.insert(name + suffix);
   }
   ASSERT_EQ(json["rows"].size(), 9u);

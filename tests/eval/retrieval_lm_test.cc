@@ -162,7 +162,7 @@ TEST_F(RetrievalLm, AnInterruptedRunEndsInTheSameFile) {
   EXPECT_EQ(read_file(directory_ / "run/samples.jsonl"), lines);
   EXPECT_EQ(resumed.rows.back().perplexity, whole.rows.back().perplexity);
   options_.configuration = {{"a", 2}};
-  EXPECT_THAT(error_of([&] { score(); }), HasSubstr("run.json: the directory holds a run of another configuration"));
+  EXPECT_THAT(error_of([&] { score(); }), HasSubstr("run.json: an evaluation with a = 1 was begun here, now it is 2"));
 }
 
 TEST_F(RetrievalLm, PassagesThatHoldTheWindowAreLeftOut) {

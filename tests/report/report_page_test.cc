@@ -176,10 +176,11 @@ TEST_F(ReportPageTest, WindowsHaveLossesAndResultsUnits) {
   const Tags tags = {{"domain", "books"}, {"reader", "yarn"}, {"context", "own"}, {"tokens", "6144"}};
   json perplexity = result(tags, "perplexity", 27.071), rate = result(tags, "tokens_per_second", 8192.4);
   json memory = result(tags, "peak_memory", 1.5e9);
-  perplexity["unit"] = "perplexity", rate["unit"] = "tokens/s", memory["unit"] = "bytes";
+  json odd = result(tags, "working_memory", -1e300);  // what a file says need not be a size
+  perplexity["unit"] = "perplexity", rate["unit"] = "tokens/s", memory["unit"] = odd["unit"] = "bytes";
   json values = results("tiny", {perplexity, result(tags, "change", -0.14)});
   values.erase("by_answerable");
-  values["costs"] = json::array({rate, memory});
+  values["costs"] = json::array({rate, memory, odd});
   json window = sample("book@100, yarn, own, 6144", tags, "", 0);
   window["scores"] = {{"loss", 3.31254}};
   for (const char* answer : {"prediction", "references", "stop_reason", "answer_tokens"}) window.erase(answer);
@@ -215,6 +216,23 @@ TEST_F(ReportPageTest, RunsThatShareResultsStandSideBySide) {
   EXPECT_THAT(part, HasSubstr("<tr><td>hotpot</td><td>em</td><td></td><td class=\"number\" data-value=\"0.222\">"));
   EXPECT_THAT(part, HasSubstr("<tr><td>model</td><td>&quot;one&quot;</td><td>&quot;two&quot;</td>"));
   for (const char* absent : {"99.9", "55.5", "66.6", "<td>seed</td>"}) EXPECT_THAT(part, Not(HasSubstr(absent)));
+}
+
+// Losses of one text say nothing beside another's; a task that is named is the same in whatever company it was asked.
+TEST_F(ReportPageTest, RunsOnDifferentTextsDoNotStandSideBySide) {
+  const auto run = [&](const std::string& name, const Tags& tags, const std::string& hash) {
+    json values = results(name, {result(tags, "perplexity", 20)});
+    values["configuration"]["data"] = json::array({{{"path", "text.jsonl"}, {"sha256", hash}}, "no object"});
+    return evaluation(name, values, {});
+  };
+  const auto shared = [&](const Tags& tags, const std::string& hash) {
+    const auto runs = {run("one", tags, "aa"), run("two", tags, hash)};
+    return count_of(make_report({runs, 50}).html, "<section id=\"side-by-side\">");
+  };
+  const Tags window = {{"reader", "cepe"}, {"tokens", "2048"}}, task = {{"task", "squad"}};
+  EXPECT_EQ(shared(window, "aa"), 1u);
+  EXPECT_EQ(shared(window, "bb"), 0u);
+  EXPECT_EQ(shared(task, "bb"), 1u);
 }
 
 TEST_F(ReportPageTest, ATrainingRunHasItsCurves) {

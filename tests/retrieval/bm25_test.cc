@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <map>
+#include <random>
 #include <set>
 #include <sstream>
 
@@ -122,6 +123,34 @@ TEST(Bm25, WordsWithoutWeightAreLookedUpWhereTheOthersFindTooLittle) {
   EXPECT_THAT(slots("THE lamp?", 1), ElementsAre(1));
   EXPECT_THAT(slots("the lamp", 9), ElementsAre(1, 0, 2));
   EXPECT_THAT(slots("the", 2), ElementsAre(0, 1));
+}
+
+// Where a query's words stand in very many passages, the rarest find them and all of its words score them.
+TEST(Bm25, ScoresAreOfAllWordsWhereTheRarestFind) {
+  const TemporaryDirectory directory;
+  std::vector<std::string> texts;
+  std::map<int64_t, std::string> live;
+  std::mt19937 random(5);
+  for (int64_t i = 0; i < 24'000; ++i) {
+    std::string text;
+    for (int word = 0; word < 6; ++word) {
+      for (unsigned draw = random() % 10; draw < 3; draw += 2) text += fmt::format("Often{} ", word);
+    }
+    for (int word = 0; word < 3; ++word) text += fmt::format("rare{} ", random() % 2000);
+    live[i] = text;
+    texts.push_back(std::move(text));
+  }
+  fill(directory / "index", texts);
+  const IndexReader reader(directory / "index");
+  for (const char* query : {"often0 often1 often2 often3 often4 often5 rare17 rare1203",
+                            "rare5 OFTEN0 often1. often2 "
+                            "often3 often4 often5 often0"}) {
+    const std::vector<Hit> expected = formula(live, query), found = reader.search_words(query, 10);
+    ASSERT_EQ(found.size(), 10u);
+    for (size_t i = 0; i < found.size(); ++i) {
+      EXPECT_NEAR(found[i].score, expected[i].score, 1e-6) << query << " rank " << i;
+    }
+  }
 }
 
 TEST(Bm25, AnyTextIsAQuery) {

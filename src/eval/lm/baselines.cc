@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numeric>
 
 #include "base/error.h"
@@ -37,16 +38,26 @@ class StretchedReader : public LmReader {
     return tokens <= options_.attention_tokens ? "" : beyond_attention(options_.attention_tokens);
   }
 
+  void prepare(int64_t context_tokens) const override {
+    make_rotary_table(of_length(context_tokens + options_.decoder_tokens), context_tokens + options_.decoder_tokens);
+  }
+
   void score(const WindowBatch& batch, std::span<const WantedRow> rows, const OnRowScores& scored) const override {
     for (const WantedRow& row : rows) {
       const int64_t tokens = row.context_tokens + options_.decoder_tokens;
-      const Cepe stretched = stretched_decoder(model_, name_, tokens);
-      window_reader(stretched, {.decoder_tokens = options_.decoder_tokens, .window = tokens})
+      window_reader(of_length(tokens), {.decoder_tokens = options_.decoder_tokens, .window = tokens})
           ->score(batch, std::span(&row, 1), scored);
     }
   }
 
  private:
+  const Cepe& of_length(int64_t tokens) const {
+    std::unique_ptr<Cepe>& stretched = stretched_[tokens];
+    if (!stretched) stretched = std::make_unique<Cepe>(stretched_decoder(model_, name_, tokens));
+    return *stretched;
+  }
+
+  mutable std::map<int64_t, std::unique_ptr<Cepe>> stretched_;  // each keeps its table of rotary positions
   const Cepe& model_;
   std::string name_;
   BaselineOptions options_;
@@ -55,7 +66,7 @@ class StretchedReader : public LmReader {
 class StreamingReader : public LmReader {
  public:
   StreamingReader(const Cepe& model, const BaselineOptions& options)
-      : model_(model), sinks_(options.sinks), recent_(options.recent) {
+      : model_(model), decoder_tokens_(options.decoder_tokens), sinks_(options.sinks), recent_(options.recent) {
     require(sinks_ >= 0, "streaming: expected 0 or more sinks, found {}", sinks_);
     if (recent_ == 0) recent_ = std::max<int64_t>(1, options.decoder_tokens - sinks_ - 1);
     require(recent_ >= 1, "streaming: expected 1 or more recent tokens, found {}", recent_);
@@ -69,6 +80,7 @@ class StreamingReader : public LmReader {
   }
 
   std::string why_not(int64_t context_tokens) const override { return context_tokens == 0 ? kAlone : ""; }
+  void prepare(int64_t context_tokens) const override { make_rotary_table(model_, context_tokens + decoder_tokens_); }
 
   void score(const WindowBatch& batch, std::span<const WantedRow> rows, const OnRowScores& scored) const override {
     Meter meter(model_.device());
@@ -86,7 +98,7 @@ class StreamingReader : public LmReader {
 
  private:
   const Cepe& model_;
-  int64_t sinks_, recent_;
+  int64_t decoder_tokens_, sinks_, recent_;
 };
 
 class ReplugReader : public LmReader {

@@ -20,6 +20,7 @@ struct NamedComparison {
 constexpr NamedComparison kComparisons[] = {
     {"change", &PerplexityRow::change},
     {"against_full_attention", &PerplexityRow::against_full_attention},
+    {"against_cepe", &PerplexityRow::against_cepe},
     {"reading_gain", &PerplexityRow::reading_gain},
     {"same_source_gain", &PerplexityRow::same_source_gain},
     {"reading_gain_difference", &PerplexityRow::reading_gain_difference},
@@ -45,6 +46,7 @@ struct Column {
 std::string gain_or_none(const std::optional<Estimate>& gain) { return gain ? gain_text(*gain) : "-"; }
 constexpr Column kColumns[] = {{"change", &PerplexityRow::change, change_text},
                                {"against full attention", &PerplexityRow::against_full_attention, change_text},
+                               {"against cepe", &PerplexityRow::against_cepe, change_text},
                                {"gain over other document", &PerplexityRow::reading_gain, gain_or_none},
                                {"gain over same source", &PerplexityRow::same_source_gain, gain_or_none}};
 
@@ -79,7 +81,7 @@ std::string table_of(const PerplexityRecord& record) {
   std::vector<std::string> header{"context", "tokens", "windows", "documents", "perplexity"};
   if (domains.size() > 1) header.insert(header.begin(), "domain");
   for (const Column& column : columns) header.emplace_back(column.name);
-  header.insert(header.end(), {"tokens/s", "seconds", "peak memory"});
+  header.insert(header.end(), {"tokens/s", "seconds", "memory"});
   Table table(header);
   for (const PerplexityRow& row : record.rows) {
     const ScoredRow& scored = row.scored;
@@ -92,7 +94,7 @@ std::string table_of(const PerplexityRecord& record) {
     for (const Column& column : columns) cells.push_back(comparison_text(row, column));
     cells.push_back(timed ? format_count(static_cast<uint64_t>(std::llround(tokens_a_second(record, row)))) : "-");
     cells.push_back(timed ? fmt::format("{:.1f}", scored.seconds) : "-");
-    cells.push_back(timed ? format_bytes(scored.peak_bytes) : "-");
+    cells.push_back(scored.working_bytes > 0 ? format_bytes(scored.working_bytes) : "-");
     table.add_row(std::move(cells));
   }
   return table.markdown();
@@ -119,6 +121,8 @@ std::vector<Result> lm_costs(const PerplexityRecord& record) {
     costs.push_back(result_of(row, "seconds", {.value = row.scored.seconds}, "s"));
     costs.push_back(result_of(row, "tokens_per_second", {.value = tokens_a_second(record, row)}, "tokens/s"));
     costs.push_back(result_of(row, "peak_memory", {.value = static_cast<double>(row.scored.peak_bytes)}, "bytes"));
+    costs.push_back(
+        result_of(row, "working_memory", {.value = static_cast<double>(row.scored.working_bytes)}, "bytes"));
   }
   return costs;
 }

@@ -79,6 +79,7 @@ class Runner {
       ScoredRow& row = scores_.rows[cell.row];
       row.seconds += cost->second->at("seconds").get<double>();
       row.peak_bytes = std::max(row.peak_bytes, cost->second->at("peak_memory_bytes").get<uint64_t>());
+      row.working_bytes = std::max(row.working_bytes, cost->second->value("working_memory_bytes", uint64_t{0}));
     }
     return std::move(scores_);
   }
@@ -137,7 +138,8 @@ class Runner {
       const RowScores& scores = found.at(cells_[i].row);
       costs.push_back({{"id", id_of(cells_[i])},
                        {"seconds", scores.cost.seconds / windows},
-                       {"peak_memory_bytes", scores.cost.peak_bytes}});
+                       {"peak_memory_bytes", scores.cost.peak_bytes},
+                       {"working_memory_bytes", scores.cost.working_bytes()}});
       samples.push_back(record_of(cells_[i], scores.nll[cells_[i].window - group.first]));
     }
     costs_.append_all(std::move(costs));
@@ -148,8 +150,9 @@ class Runner {
     for (size_t i = 0; i < costs_.records().size(); ++i) {
       const json& cost = costs_.records()[i];
       const json id = cost.value("id", json()), seconds = cost.value("seconds", json()),
-                 peak = cost.value("peak_memory_bytes", json());
-      require(id.is_string() && seconds.is_number() && peak.is_number_unsigned(),
+                 peak = cost.value("peak_memory_bytes", json()),
+                 working = cost.value("working_memory_bytes", json(0u));  // earlier versions have none
+      require(id.is_string() && seconds.is_number() && peak.is_number_unsigned() && working.is_number_unsigned(),
               "{}:{}: expected a cost with id, seconds and peak_memory_bytes, found {}",
               (options_.directory / "costs.jsonl").string(), i + 1, json_text(cost));
     }

@@ -53,7 +53,10 @@ Latents shuffled(const Latents& latents, int64_t chunk_length) {
   return select_tokens(latents, order);
 }
 
-Cost both(const Cost& a, const Cost& b) { return {a.seconds + b.seconds, std::max(a.peak_bytes, b.peak_bytes)}; }
+// What began with a's work and went on with b's.
+Cost both(const Cost& a, const Cost& b) {
+  return {a.seconds + b.seconds, std::max(a.peak_bytes, b.peak_bytes), a.held_bytes};
+}
 
 const WantedRow* find_row(std::span<const WantedRow> rows, Control control, int64_t context_tokens) {
   for (const WantedRow& row : rows) {
@@ -142,6 +145,12 @@ class WindowReader : public LmReader {
     return costly ? beyond_attention(options_.attention_tokens) : "";
   }
 
+  void prepare(int64_t context_tokens) const override {
+    const at::Tensor few = at::zeros({1, std::min<int64_t>(16, options_.decoder_tokens)}, at::kLong);
+    decode(model_, {.ids_BT = few.to(model_.device())});
+    make_rotary_table(model_, context_tokens + options_.decoder_tokens);
+  }
+
   void score(const WindowBatch& batch, std::span<const WantedRow> rows, const OnRowScores& scored) const override {
     Meter meter(model_.device());
     for (const WantedRow& row : rows) {
@@ -170,6 +179,11 @@ class WindowReader : public LmReader {
 };
 
 }  // namespace
+
+void make_rotary_table(const Cepe& model, int64_t tokens) {
+  const Stack& stack = model.decoder.stack;
+  stack.rotary.table(stack.config, tokens, stack.norm);
+}
 
 std::vector<double> row_means(const at::Tensor& losses_BT) {
   const at::Tensor means = losses_BT.to(at::kDouble).mean(1).cpu();

@@ -34,6 +34,9 @@ class LmReader {
   // Why it does not read a context of so many tokens before the decoder's, as the end of a sentence; empty: it does.
   virtual std::string why_not(int64_t context_tokens) const = 0;
   bool reads(int64_t context_tokens) const { return why_not(context_tokens).empty(); }
+  // Does once what no row should pay for: tables of rotary positions for a context of so many tokens, which it reads,
+  // and a first look at the weights.
+  virtual void prepare(int64_t context_tokens) const {}
   // Scores the batch in each of the rows, which it reads: control by control in the order of Control, contexts
   // ascending. Without gradients.
   virtual void score(const WindowBatch& batch, std::span<const WantedRow> rows, const OnRowScores& scored) const = 0;
@@ -41,6 +44,8 @@ class LmReader {
 
 // Losses of the batch's labels, of hidden states (B, scored, D) of a model: the mean of each window.
 std::vector<double> mean_losses(const Cepe& model, const at::Tensor& hidden_BTD, const at::Tensor& labels_BT);
+// Makes the decoder's table of rotary positions for so many tokens, which it keeps.
+void make_rotary_table(const Cepe& model, int64_t tokens);
 // The mean of each row of losses (B, scored).
 std::vector<double> row_means(const at::Tensor& losses_BT);
 

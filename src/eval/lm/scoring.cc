@@ -133,7 +133,7 @@ PerplexityScores WindowScoring::empty_scores() const {
   }
   for (const Row& row : rows_) {
     scores.rows.push_back(
-        {plan_.domains[row.domain].domain, row.context_tokens, {readers_[row.reader].name, row.control}, {}, {}, 0, 0});
+        {plan_.domains[row.domain].domain, row.context_tokens, {readers_[row.reader].name, row.control}, {}, {}});
   }
   scores.notes = notes_;
   return scores;
@@ -175,6 +175,13 @@ void WindowScoring::warm_up() const {
     latents = encode(model_, {batch.context(Control::own, L, 0).view({1, 1, L}), {}});
   }
   decode(model_, {batch.text().narrow(1, 0, std::min<int64_t>(64, options_.decoder_tokens)), &latents});
+  make_rotary_table(model_, options_.decoder_tokens);
+  std::set<std::pair<size_t, int64_t>> prepared;
+  for (const Row& row : rows_) {
+    if (prepared.emplace(row.reader, row.context_tokens).second) {
+      readers_[row.reader].reader->prepare(row.context_tokens);
+    }
+  }
 }
 
 void WindowScoring::score(const WindowGroup& group, const OnRowScores& scored) const {
@@ -195,6 +202,7 @@ void add_scores(ScoredRow& row, const WindowGroup& group, const RowScores& score
   for (size_t i = 0; i < group.size; ++i) row.windows.push_back(group.first + i);
   row.seconds += scores.cost.seconds;
   row.peak_bytes = std::max(row.peak_bytes, scores.cost.peak_bytes);
+  row.working_bytes = std::max(row.working_bytes, scores.cost.working_bytes());
 }
 
 }  // namespace cepe

@@ -48,7 +48,8 @@ class WindowScoring {
 
   // Tokens that the group's rows read, roughly; the unit of progress.
   int64_t work(const WindowGroup& group) const;
-  // Runs a first forward pass, which pays for threads, kernel choice and pages of the weights: no row should.
+  // Runs a first forward pass, which pays for threads, kernel choice and pages of the weights, and prepares each reader
+  // for each of its lengths: no row should pay for that.
   void warm_up() const;
   // Scores the group in all rows that it has; row: the index in empty_scores().
   void score(const WindowGroup& group, const OnRowScores& scored) const;
