@@ -52,7 +52,7 @@ TEST_F(Presets, OfThePaperAreOptionsOfTheirCommands) {
     commands.insert(preset.command);
     ++seen;
   }
-  EXPECT_EQ(seen, 6);
+  EXPECT_EQ(seen, 7);
   EXPECT_THAT(commands, testing::ElementsAre("eval icl", "eval lm", "eval qa", "eval retrieval-lm"));
 }
 
