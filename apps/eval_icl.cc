@@ -214,7 +214,7 @@ void add_eval_icl_command(CLI::App& eval) {
   command->add_option("--seeds", options.seeds, "Seeds of the demonstrations; each is a run of all asked texts")
       ->delimiter(',')
       ->type_name("SEED,...")
-      ->capture_default_str();
+      ->default_str("42,43,44");
   command->callback([given] { run_icl_command(*given); });
 }
 

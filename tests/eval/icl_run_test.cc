@@ -185,7 +185,7 @@ TEST_F(IclRunTest, RefusesOtherRunsAndOtherTexts) {
   options_.limit = 3;
   options_.encoder_shots = {0, 4};
   const std::string error = error_of([&] { run("run"); });
-  EXPECT_THAT(error, HasSubstr("samples.jsonl:21: expected the record of"));
+  EXPECT_THAT(error, HasSubstr("samples.jsonl:20: expected the record of"));
   EXPECT_THAT(error, HasSubstr("the data has changed"));
   const IclRunOptions other{.directory = directory_ / "run", .configuration = {{"a", 2}}};
   const std::vector<IclSource> sources = {source()};
