@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <map>
 
 #include "base/error_of.h"
 #include "base/temporary_directory.h"
@@ -31,17 +32,15 @@ TEST_F(PresetFile, HoldsOneCommandsOptions) {
   const Preset preset =
       read("# a comment\n[eval.icl]\nseeds = [42, 7]\nin-order = true\ntask = \"sst2\"\nscale = 0.5\n");
   EXPECT_EQ(preset.command, "eval icl");
-  std::vector<std::string> names;
-  for (const PresetOption& option : preset.options) names.push_back(option.name);
-  EXPECT_THAT(names, testing::UnorderedElementsAre("seeds", "in-order", "task", "scale"));
-  for (const PresetOption& option : preset.options) {
-    EXPECT_EQ(option.flag, option.name == "in-order");
-    if (option.name == "seeds") EXPECT_THAT(option.values, ElementsAre("42", "7"));
-    if (option.name == "in-order") EXPECT_THAT(option.values, ElementsAre("true"));
-    if (option.name == "task") EXPECT_THAT(option.values, ElementsAre("sst2"));
-    if (option.name == "scale") EXPECT_THAT(option.values, ElementsAre("0.5"));
-    if (option.name == "task") EXPECT_EQ(option.where, (directory_ / "p.toml").string() + ":5");
-  }
+  std::map<std::string, PresetOption> options;
+  for (const PresetOption& option : preset.options) options[option.name] = option;
+  ASSERT_EQ(options.size(), 4u);
+  EXPECT_THAT(options.at("seeds").values, ElementsAre("42", "7"));
+  EXPECT_THAT(options.at("in-order").values, ElementsAre("true"));
+  EXPECT_THAT(options.at("task").values, ElementsAre("sst2"));
+  EXPECT_THAT(options.at("scale").values, ElementsAre("0.5"));
+  EXPECT_EQ(options.at("task").where, (directory_ / "p.toml").string() + ":5");
+  for (const auto& [name, option] : options) EXPECT_EQ(option.flag, name == "in-order");
 }
 
 TEST_F(PresetFile, WhatIsNoPresetIsRefusedByLine) {
