@@ -66,8 +66,8 @@ using FitsWindow = std::function<bool(const std::string& prompt)>;
 // The scenes of one set. Immutable once made; threads may share it.
 class IclSource {
  public:
-  // Texts that do not fit the window in every setting are left out. Error where a label of the shown texts is missing
-  // altogether, where no text is left to be asked, and where there are too few texts to show.
+  // Texts that do not fit the window in every setting are left out. Error where there are fewer than two labels, where
+  // no text is left to be asked, and where there is no text to show that differs from the asked one.
   IclSource(LabelledTextSet set, const IclOptions& options, const FitsWindow& fits);
 
   const std::string& name() const { return set_.name; }
