@@ -11,6 +11,7 @@ void add_eval_command(CLI::App& app) {
   command->require_subcommand(1);
   add_eval_recall_command(*command);
   add_eval_qa_command(*command);
+  add_eval_icl_command(*command);
   add_eval_lm_command(*command);
   add_eval_retrieval_lm_command(*command);
 }

@@ -7,6 +7,7 @@
 #include "apps/index_commands.h"
 #include "apps/options.h"
 #include "apps/output.h"
+#include "apps/preset.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json_text.h"
@@ -123,6 +124,7 @@ void add_eval_retrieval_lm_command(CLI::App& eval) {
   command->add_option("--out", options.directory, "Directory of the results; a run that was interrupted goes on there")
       ->type_name("DIRECTORY")
       ->required();
+  add_preset_option(*command);
   command->add_option("--rank", given->rank,
                       "bm25, dense or fused; its scores weigh RePlug's passages (default: dense, or bm25 where the "
                       "index has no vectors)");

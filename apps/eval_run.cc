@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "apps/output.h"
+#include "apps/preset.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json_text.h"
@@ -17,6 +18,7 @@ void add_eval_model_options(CLI::App& command, EvalOptions& options) {
   command.add_option("--out", options.out, "Directory of the results; a run that was interrupted goes on there")
       ->type_name("DIRECTORY")
       ->required();
+  add_preset_option(command);
 }
 
 void add_eval_run_options(CLI::App& command, EvalOptions& options) {

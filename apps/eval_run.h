@@ -15,6 +15,7 @@ namespace cepe {
 // Each in a file of its own, apps/eval_<command>.cc.
 void add_eval_recall_command(CLI::App& eval);
 void add_eval_qa_command(CLI::App& eval);
+void add_eval_icl_command(CLI::App& eval);
 void add_eval_lm_command(CLI::App& eval);
 
 struct EvalOptions {

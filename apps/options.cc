@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "apps/preset.h"
 #include "base/error.h"
 #include "base/nearest.h"
 
@@ -295,6 +296,7 @@ std::vector<std::string> read_arguments(CLI::App& app, int argc, char** argv) {
           "{}: no command is given: the commands are {} ({} --help describes them)", path.substr(5),
           command_names(*command), path);
   for (CLI::Option* option : command->get_options()) option->allow_extra_args(is_positional_list(*option));
+  arguments = with_preset(*command, path.substr(5), arguments);
   for (std::string& argument : Reader(*command, path.substr(5), std::move(arguments)).read()) {
     read.push_back(std::move(argument));
   }

@@ -44,7 +44,7 @@ struct EvaluationRun {
   nlohmann::json configuration;    // an object
   bool finished = false;           // false: results.json is not there yet, and what follows of it is empty
   std::vector<RunResult> results;  // `results` of results.json
-  std::vector<RunResult> details;  // its `at_depths`, `by_answerable` or `costs`, of which `details_name` is the one
+  std::vector<RunResult> details;  // its `at_depths`, `by_answerable`, `by_seed` or `costs`: `details_name` says which
   std::string details_name;
   int64_t examples = 0;  // scored in all; of an unfinished run, recorded so far
   int64_t resumed = 0;

@@ -1,0 +1,122 @@
+// Scores of in-context learning beside scikit-learn's (tests/golden/icl), and likelihoods beside direct computations.
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error_of.h"
+#include "base/file.h"
+#include "eval/icl/continuation_scores.h"
+#include "eval/icl/icl_report.h"
+#include "eval/icl/label_rankings.h"
+#include "model/checkpoint/checkpoint.h"
+
+namespace cepe {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+
+std::vector<IclRecord> records_of(const json& one) {
+  std::vector<IclRecord> records;
+  for (size_t seed = 0; seed < one.at("right").size(); ++seed) {
+    for (size_t text = 0; text < one["right"][seed].size(); ++text) {
+      IclRecord record;
+      record.tags = {{"task", "t"}, {"setting", "decoder 2"}, {"decoder", "2"}, {"encoder", "0"}, {"labels", "own"}};
+      record.tags["seed"] = std::to_string(seed);
+      record.cluster = std::to_string(text);
+      record.label = one["right"][seed][text];
+      record.chosen["likelihood"] = one["chosen"][seed][text];
+      records.push_back(std::move(record));
+    }
+  }
+  return records;
+}
+
+TEST(IclScores, AreThoseOfScikitLearn) {
+  const json cases = json::parse(read_file(CEPE_TEST_DATA "/icl/scores.json"));
+  ASSERT_EQ(cases.size(), 6u);
+  for (const json& one : cases) {
+    const IclReport report = report_icl(records_of(one));
+    ASSERT_EQ(report.results.size(), 2u);
+    for (const auto& [name, golden] : {std::pair("accuracy", "accuracy"), {"macro_f1", "f1"}}) {
+      const auto found = std::find_if(report.results.begin(), report.results.end(),
+                                      [&](const Result& result) { return result.score == name; });
+      ASSERT_NE(found, report.results.end());
+      EXPECT_NEAR(found->value.value, one.at(golden).get<double>(), 1e-12);
+      EXPECT_NEAR(found->value.standard_error.value(), one.at(std::string(golden) + "_error").get<double>(), 1e-7);
+    }
+    EXPECT_EQ(report.by_seed.size(), 2 * one["right"].size());
+  }
+}
+
+TEST(IclScores, RankLabelsByFourRules) {
+  const auto ranked = rank_labels({{-4, -3, -6}, {-3, -1, -7}, {1, 1, 4}});
+  EXPECT_EQ(ranked.at("likelihood"), 1u);
+  EXPECT_EQ(ranked.at("per_token"), 2u);             // -4, -3, -1.5
+  EXPECT_EQ(ranked.at("calibrated"), 2u);            // -1, -2, 1
+  EXPECT_EQ(ranked.at("calibrated_per_token"), 2u);  // -1, -2, 0.25
+  const auto alone = rank_labels({{-1, -1}, {}, {1, 2}});
+  EXPECT_EQ(alone.at("likelihood"), 0u) << "of equal ones the earlier";
+  EXPECT_EQ(alone.at("per_token"), 1u);
+  EXPECT_FALSE(alone.contains("calibrated"));
+}
+
+class ContinuationScores : public testing::Test {
+ protected:
+  ContinuationScores() {
+    at::set_num_threads(1);
+    OpenOptions open;
+    open.dtype = at::kDouble;
+    opened_ = open_model(std::filesystem::path(CEPE_TEST_DATA) / "generate/published", open);
+  }
+  static at::Tensor ids(const std::vector<TokenId>& tokens) {
+    return at::tensor(std::vector<int64_t>(tokens.begin(), tokens.end())).unsqueeze(0);
+  }
+  // From all logits of prompt and continuation as one text.
+  double direct(const std::vector<TokenId>& continuation, const Latents* context) const {
+    std::vector<TokenId> text = prompt_;
+    text.insert(text.end(), continuation.begin(), continuation.end());
+    DecodeInput input{ids(text)};
+    input.context = context;
+    const at::Tensor log_p = logits(opened_.model, decode(opened_.model, input))[0].log_softmax(-1);
+    double sum = 0;
+    for (size_t i = 0; i < continuation.size(); ++i) {
+      sum += log_p[static_cast<int64_t>(prompt_.size() + i) - 1][continuation[i]].item<double>();
+    }
+    return sum;
+  }
+
+  OpenedModel opened_;
+  const std::vector<TokenId> prompt_ = {5, 60, 7, 8, 91, 12, 13};
+  const std::vector<std::vector<TokenId>> continuations_ = {{20, 21, 22}, {30}, {40, 41}, {20, 21, 22, 23, 24}, {31}};
+};
+
+TEST_F(ContinuationScores, AreThoseOfTheWholeText) {
+  const at::NoGradGuard no_gradients;
+  const Latents latents = encode(opened_.model, {at::arange(40, 60).view({1, 2, 10}), {}});
+  for (const Latents* context : std::vector<const Latents*>{nullptr, &latents}) {
+    for (const int64_t at_once : {1, 25, 8192}) {  // one by one, two together, all together
+      const std::vector<double> scores = continuation_scores(opened_.model, prompt_, continuations_, context, at_once);
+      ASSERT_EQ(scores.size(), continuations_.size());
+      for (size_t i = 0; i < scores.size(); ++i) {
+        EXPECT_NEAR(scores[i], direct(continuations_[i], context), 1e-9) << "continuation " << i;
+      }
+    }
+  }
+  EXPECT_GT(std::abs(direct(continuations_[0], nullptr) - direct(continuations_[0], &latents)), 1e-6);
+}
+
+TEST_F(ContinuationScores, NeedTokens) {
+  const auto refused = [&](const std::vector<TokenId>& prompt, const std::vector<std::vector<TokenId>>& all) {
+    EXPECT_THAT(error_of([&] { continuation_scores(opened_.model, prompt, all, nullptr); }),
+                HasSubstr("at least one token"));
+  };
+  refused({}, continuations_);
+  refused(prompt_, {{1}, {}});
+}
+
+}  // namespace
+}  // namespace cepe
