@@ -4,7 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "tasks/long/long_forms.h"
+#include "tasks/long/long_record.h"
+#include "tasks/long/long_set_builder.h"
 
 namespace cepe {
 
