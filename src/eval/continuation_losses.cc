@@ -18,7 +18,9 @@ std::vector<double> continuation_losses(const Cepe& model, const Context* contex
     sharing[{continuations[i].begin(), continuations[i].end() - 1}].push_back(i);
   }
   const at::NoGradGuard no_gradients;
-  const at::Tensor head_VD = head_weight(model);
+  // At least float32: in bfloat16 the logits of two letters are often the same number.
+  const at::ScalarType type = model.dtype() == at::kDouble ? at::kDouble : at::kFloat;
+  const at::Tensor head_VD = head_weight(model).to(type);
   std::vector<double> losses(continuations.size());
   for (const auto& [before, members] : sharing) {
     std::vector<int64_t> ids(prompt.begin(), prompt.end());
@@ -26,7 +28,7 @@ std::vector<double> continuation_losses(const Cepe& model, const Context* contex
     DecodeInput input{at::tensor(ids).unsqueeze(0).to(model.device())};
     if (context && context->tokens() > 0) input.context = &context->latents;
     input.last = static_cast<int64_t>(before.size()) + 1;
-    const at::Tensor hidden_ND = decode(model, input)[0];
+    const at::Tensor hidden_ND = decode(model, input)[0].to(type);
     for (const size_t member : members) {
       const std::vector<int64_t> labels(continuations[member].begin(), continuations[member].end());
       losses[member] = linear_cross_entropy(hidden_ND, head_VD, at::tensor(labels).to(model.device()))

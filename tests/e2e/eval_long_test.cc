@@ -21,9 +21,9 @@ class EvalLong : public testing::Test {
     std::string exam, reports;
     for (int i = 0; i < 3; ++i) {
       std::string text;
-      for (int word = 0; word < 40 + 20 * i; ++word) text += "the harbour " + std::to_string(i * 100 + word) + " ";
+      for (int word = 0; word < 12 + 6 * i; ++word) text += "the harbour " + std::to_string(i * 100 + word) + " ";
       exam += json({{"input", text},
-                    {"instructions", {"Which?\nA. sky\nB. rain", "Who?\nA. town\nB. road"}},
+                    {"instructions", {"Which harbour?\nA. sky\nB. rain", "Whose harbour?\nA. town\nB. road"}},
                     {"outputs", {"A", "B"}},
                     {"evaluation", "exam"}})
                   .dump() +
@@ -41,7 +41,7 @@ class EvalLong : public testing::Test {
                                           "--model",
                                           model,
                                           "--window",
-                                          "900",
+                                          "500",
                                           "--out",
                                           path(out),
                                           "--max-tokens",
@@ -140,7 +140,7 @@ TEST_F(EvalLong, APlainDecoderReadsTheTextItself) {
 
 TEST_F(EvalLong, PromptsComeFromAFile) {
   const std::string prompts =
-      directory_.write("prompts.json", R"({"exam": "{context} Now: {input}", "reports": "{context}"})");
+      directory_.write("prompts.json", R"({"exam": "{context} Now: {input}", "reports": "{context} So:"})");
   ASSERT_EQ(run_cepe(command("out", {"--prompts", prompts, "--limit", "1"})).status, 0);
   EXPECT_EQ(results_of("out").at("configuration").at("prompts").at(0).at("sha256"), sha256_file(prompts));
   fails(command("x", {"--prompts", directory_.write("bad.json", R"({"exam": "no place"})")}),

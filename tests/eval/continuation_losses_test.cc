@@ -14,7 +14,7 @@ namespace cepe {
 namespace {
 
 Context some_context(const Cepe& model) {
-  std::vector<TokenId> tokens(40);
+  std::vector<TokenId> tokens(20);
   std::iota(tokens.begin(), tokens.end(), 5);
   std::vector<TextChunk> chunks(1);
   chunks[0].tokens = tokens;

@@ -195,7 +195,8 @@ TEST(LongTasks, PromptsAreTheUsersOrTheFiles) {
                 .message,
             "Read: " + numbered("b", 40) + "\nQ: Why?");
   options.prompts["stories"] = "no place";
-  EXPECT_THAT(error_of([&] { examples_of(two_stories(), options); }), HasSubstr("expected {context} in it"));
+  EXPECT_THAT(error_of([&] { examples_of(two_stories(), options); }),
+              HasSubstr("expected {context} and words beside it, found \"no place\""));
 }
 
 TEST(LongTasks, LimitsAndWhatDoesNotFit) {

@@ -37,7 +37,6 @@ class LongSetBuilder {
   void add_classes(const std::string& set, const std::vector<std::string>& classes);
 
   std::vector<LongSet> finish() { return std::move(sets_); }
-  bool empty() const { return sets_.empty(); }
 
  private:
   struct Known {

@@ -263,8 +263,9 @@ void check_options(const LongTaskOptions& options) {
   require(options.questions >= 0, "questions: expected 1 or more, or 0 for all, found {}", options.questions);
   require(options.max_tokens >= 0, "tokens of an answer: expected 1 or more, or 0, found {}", options.max_tokens);
   for (const auto& [name, prompt] : options.prompts) {
-    require(prompt.find("{context}") != std::string::npos, "the prompt of {}: expected {{context}} in it, found none",
-            name);
+    const bool words =
+        prompt.find("{context}") != std::string::npos && prompt.size() > std::string_view("{context}").size();
+    require(words, "the prompt of {}: expected {{context}} and words beside it, found \"{}\"", name, prompt);
   }
 }
 
