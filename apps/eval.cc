@@ -1,5 +1,6 @@
 // cepe eval: what a model makes of long inputs (docs/eval.md).
 #include "apps/commands.h"
+#include "apps/eval_long.h"
 #include "apps/eval_retrieval_lm.h"
 #include "apps/eval_run.h"
 
@@ -12,6 +13,7 @@ void add_eval_command(CLI::App& app) {
   add_eval_recall_command(*command);
   add_eval_qa_command(*command);
   add_eval_icl_command(*command);
+  add_eval_long_command(*command);
   add_eval_lm_command(*command);
   add_eval_retrieval_lm_command(*command);
 }

@@ -17,7 +17,7 @@ struct QaCommand {
   EvalOptions run;
   std::vector<std::string> data, gold = {"always"}, readers, positions = {"random"},
                                  controls = {"no-passages", "other-passages"};
-  std::string data_form = "auto", distractors = "article";
+  std::string data_form = "auto", distractors = "article", evidence;
   QuestionTaskOptions options;
 };
 
@@ -70,10 +70,14 @@ void read_passages(QaCommand& given, bool encoder) {
 // Files of one name get their directory's before it.
 std::vector<std::shared_ptr<const QuestionSet>> read_sets(const QaCommand& given) {
   const QuestionForm form = question_form_from_name(given.data_form, "--data-form");
+  require(given.evidence.empty() || std::filesystem::is_directory(given.evidence),
+          "--evidence: expected a directory, found {}", given.evidence);
   std::vector<QuestionSet> sets;
   std::map<std::string, int> names;
   for (const std::string& file : given.data) {
-    sets.push_back(read_questions(file, form));
+    std::vector<std::string> faults;
+    sets.push_back(read_questions(file, form, {.faults = &faults, .evidence = given.evidence}));
+    tell_faults(file, faults);
     ++names[sets.back().name];
   }
   std::vector<std::shared_ptr<const QuestionSet>> shared;
@@ -92,22 +96,25 @@ nlohmann::json settings(const QaCommand& given) {
   const QuestionTaskOptions& options = given.options;
   std::vector<std::string> readers;
   for (const PassageReader reader : options.gold_readers) readers.emplace_back(passage_reader_name(reader));
-  return {{"command", "eval qa"},
-          {"data", recorded_files(given.data)},
-          {"data_form", given.data_form},
-          {"decoder_passages", options.decoder_passages},
-          {"encoder_passages", options.encoder_passages},
-          {"gold", given.gold},
-          {"gold_reader", readers},
-          {"gold_position", given.positions},
-          {"distractors", given.distractors},
-          {"controls", given.controls},
-          {"demonstrations", options.demonstrations},
-          {"demonstration_passages", options.demonstration_passages},
-          {"unanswerable", options.unanswerable},
-          {"limit", options.questions},
-          {"max_tokens", options.max_tokens},
-          {"seed", options.seed}};
+  nlohmann::json recorded = {{"command", "eval qa"},
+                             {"data", recorded_files(given.data)},
+                             {"data_form", given.data_form},
+                             {"decoder_passages", options.decoder_passages},
+                             {"encoder_passages", options.encoder_passages},
+                             {"gold", given.gold},
+                             {"gold_reader", readers},
+                             {"gold_position", given.positions},
+                             {"distractors", given.distractors},
+                             {"controls", given.controls},
+                             {"demonstrations", options.demonstrations},
+                             {"demonstration_passages", options.demonstration_passages},
+                             {"unanswerable", options.unanswerable},
+                             {"limit", options.questions},
+                             {"max_tokens", options.max_tokens},
+                             {"seed", options.seed}};
+  // Runs that were begun before there was such an option go on where it is off.
+  if (!given.evidence.empty()) recorded["evidence"] = recorded_path(given.evidence);
+  return recorded;
 }
 
 void write_report(const QaCommand& given, const TaskRun& run, const TaskRunOptions& options) {
@@ -180,9 +187,10 @@ void add_eval_qa_command(CLI::App& eval) {
   CLI::App* command = eval.add_subcommand(
       "qa", "Questions with passages in the decoder's window and in the encoder: EM, F1, has answer");
   add_eval_model_options(*command, given->run);
-  add_strings(*command, "--data", given->data, Strings::several,
-              "Files of questions, .json or .jsonl, plain or .zst: DPR, SQuAD, HotpotQA, NQ-open, TriviaQA, PopQA, "
-              "FlashRAG or plain records")
+  add_strings(
+      *command, "--data", given->data, Strings::several,
+      "Files of questions, .json or .jsonl, plain, .zst or .gz: DPR, SQuAD, HotpotQA, NQ-open, TriviaQA, PopQA, "
+      "FlashRAG or plain records")
       ->type_name("FILE ...")
       ->required();
   command
@@ -190,6 +198,11 @@ void add_eval_qa_command(CLI::App& eval) {
                    "Their form: auto (by content), dpr, squad, hotpotqa, triviaqa, popqa, nq-open, flashrag, plain or "
                    "answered")
       ->capture_default_str();
+  command
+      ->add_option(
+          "--evidence", given->evidence,
+          "TriviaQA's evidence, whose pages are its questions' passages: the directory with wikipedia/ and web/")
+      ->type_name("DIRECTORY");
   add_passage_options(*command, *given);
   command->add_option("--demonstrations", options.demonstrations, "Solved questions before the question")
       ->capture_default_str();

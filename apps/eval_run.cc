@@ -55,6 +55,12 @@ int64_t read_token_count(const std::string& text, const std::string& option) {
   return number * unit;
 }
 
+void tell_faults(const std::string& file, const std::vector<std::string>& faults) {
+  constexpr size_t kShown = 20;
+  for (size_t i = 0; i < faults.size() && i < kShown; ++i) tell("left out: " + faults[i]);
+  if (faults.size() > kShown) tell(fmt::format("{}: {} more were left out", file, faults.size() - kShown));
+}
+
 nlohmann::json recorded_config(const std::filesystem::path& model) {
   const std::filesystem::path config = model / "config.json";
   return std::filesystem::exists(config) ? nlohmann::json(sha256_file(config)) : nlohmann::json();

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/json_text.h"
 #include "context/encode_context.h"
+#include "eval/continuation_losses.h"
 #include "eval/made_ahead.h"
 #include "eval/samples.h"
 #include "generate/engine.h"
@@ -33,6 +34,7 @@ struct Prepared {
   std::shared_ptr<const Context> context = nullptr;  // null: no documents
   std::vector<ChunkPlace> expanded = {};
   Generation made = {};
+  std::vector<double> option_losses = {};  // where the example has options: nats
 };
 
 // Which example: the index counts through all tasks.
@@ -73,9 +75,11 @@ std::string documents_hash(const Example& example) {
   return sha256_bytes(joined(parts));
 }
 
-std::string input_hash(const Question& question, PromptForm form, const std::string& documents) {
-  const PromptText text = prompt_text(question, form);
-  return sha256_bytes(joined({documents, text.message, text.answer_prefix}));
+std::string input_hash(const Example& example, PromptForm form, const std::string& documents) {
+  const PromptText text = prompt_text(example.question, form);
+  std::vector<std::string_view> parts = {documents, text.message, text.answer_prefix};
+  parts.insert(parts.end(), example.options.begin(), example.options.end());
+  return sha256_bytes(joined(parts));
 }
 
 json record_of(const Prepared& work) {
@@ -93,6 +97,11 @@ json record_of(const Prepared& work) {
                  {"context_tokens", work.context ? work.context->tokens() : 0},
                  {"prompt_tokens", work.prompt.size()},
                  {"answer_tokens", work.made.tokens.size()}};
+  if (!work.option_losses.empty()) {
+    record["stop_reason"] = "chosen";
+    record["options"] = work.example.options;
+    record["option_losses"] = work.option_losses;
+  }
   for (const ChunkPlace& place : work.expanded) {
     record["expanded"].push_back(
         {{"source", place.source.document}, {"first_token", place.source.first_token}, {"tokens", place.tokens}});
@@ -152,7 +161,7 @@ class Runner {
     Prepared work{place.task, place.task->example(place.index)};
     work.prompt = prompts_.tokens(work.example.question);
     work.documents = documents_hash(work.example);
-    work.input = input_hash(work.example.question, options_.form, work.documents);
+    work.input = input_hash(work.example, options_.form, work.documents);
     if (opened_.model.encoder) work.chunks = chunks_of(work.example.documents);
     return work;
   }
@@ -221,8 +230,46 @@ class Runner {
   }
 
   void answer(std::vector<Prepared>& group) {
+    const bool written =
+        std::any_of(group.begin(), group.end(), [](const Prepared& w) { return w.example.options.empty(); });
+    if (written) write(group);
+    for (Prepared& work : group) {
+      if (!work.example.options.empty()) choose(work);
+    }
+  }
+
+  // The likeliest option. What follows the prompt is found by its tokens with each option: where a token of them spans
+  // the end of the prompt, it is scored as a whole.
+  void choose(Prepared& work) {
+    std::vector<std::vector<TokenId>> answered;
+    const std::vector<TokenId> alone = prompts_.tokens(work.example.question);
+    size_t common = alone.size();
+    for (const std::string& option : work.example.options) {
+      answered.push_back(prompts_.answered(work.example.question, option));
+      const auto [differs, ignored] =
+          std::mismatch(alone.begin(), alone.end(), answered.back().begin(), answered.back().end());
+      common = std::min(common, static_cast<size_t>(differs - alone.begin()));
+    }
+    for (std::vector<TokenId>& tokens : answered) {
+      tokens.erase(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(common));
+    }
+    const std::span<const TokenId> prompt(work.prompt);
+    const size_t before = prompt.size() - (alone.size() - common);
+    const int64_t window = decoder_window(opened_.model.config.decoder);
+    for (const std::vector<TokenId>& tokens : answered) {
+      require(static_cast<int64_t>(before + tokens.size()) <= window,
+              "{}: {} tokens of prompt and {} of an option exceed the decoder's window of {}", work.example.id, before,
+              tokens.size(), window);
+    }
+    work.option_losses = continuation_losses(opened_.model, work.context.get(), prompt.first(before), answered);
+    const auto best = std::min_element(work.option_losses.begin(), work.option_losses.end());
+    work.made.text = work.example.options[static_cast<size_t>(best - work.option_losses.begin())];
+  }
+
+  void write(std::vector<Prepared>& group) {
     Engine& engine = engine_for(group);
     for (Prepared& work : group) {
+      if (!work.example.options.empty()) continue;
       Request request{.prompt = work.prompt,
                       .context = work.context,
                       .max_tokens = work.example.max_tokens,
@@ -230,7 +277,9 @@ class Runner {
                       .stop = work.example.stop,
                       .continues_prompt = options_.form != PromptForm::chat,
                       .on_end = [&work](const Generation& made) { work.made = made; }};
-      if (request.stop.empty() && options_.form == PromptForm::question) request.stop = {"\nQuestion:"};
+      if (work.example.drop_leading_space) request.leading = LeadingSpace::dropped;
+      const bool goes_on = request.stop.empty() || work.example.drop_leading_space;
+      if (goes_on && options_.form == PromptForm::question) request.stop.emplace_back("\nQuestion:");
       engine.submit(std::move(request));
     }
     while (engine.step()) {
@@ -243,6 +292,7 @@ class Runner {
     const int64_t window = decoder_window(opened_.model.config.decoder);
     int64_t needed = 1;
     for (const Prepared& work : group) {
+      if (!work.example.options.empty()) continue;
       const int64_t tokens = static_cast<int64_t>(work.prompt.size()) + work.example.max_tokens;
       require(tokens <= window, "{}: {} tokens of prompt and {} of the answer exceed the decoder's window of {}",
               work.example.id, work.prompt.size(), work.example.max_tokens, window);
@@ -286,6 +336,23 @@ std::vector<TokenId> QuestionPrompts::tokens(const Question& question) const {
   }
   std::vector<TokenId> tokens = builder_.prompt(text.message).tokens;
   const std::vector<TokenId> prefix = builder_.tokenizer().encode(text.answer_prefix, {.parse_special_tokens = false});
+  tokens.insert(tokens.end(), prefix.begin(), prefix.end());
+  return tokens;
+}
+
+std::vector<TokenId> QuestionPrompts::answered(const Question& question, const std::string& answer) const {
+  const PromptText text = prompt_text(question, form_);
+  const auto spaced = [&](const std::string& before) {
+    const bool divided = before.empty() || before.back() == ' ' || before.back() == '\n';
+    return (divided ? "" : " ") + answer;
+  };
+  if (form_ != PromptForm::chat) {
+    return builder_.tokenizer().encode(text.message + spaced(text.message),
+                                       {.add_special_tokens = true, .parse_special_tokens = false});
+  }
+  std::vector<TokenId> tokens = builder_.prompt(text.message).tokens;
+  const std::vector<TokenId> prefix =
+      builder_.tokenizer().encode(text.answer_prefix + spaced(text.answer_prefix), {.parse_special_tokens = false});
   tokens.insert(tokens.end(), prefix.begin(), prefix.end());
   return tokens;
 }

@@ -50,16 +50,19 @@ class QuestionPrompts {
   std::vector<TokenId> tokens(const Question& question) const;
   // The same with a text before the decoder's part of the text; tokens() where it is empty.
   std::vector<TokenId> tokens(const Question& question, const std::string& text_before) const;
+  // tokens() of the question, followed by an answer.
+  std::vector<TokenId> answered(const Question& question, const std::string& answer) const;
 
  private:
   PromptForm form_;
   PromptBuilder builder_;
 };
 
-// Answers all examples of the tasks, greedily, and appends a record for each to samples.jsonl (docs/eval.md). An answer
-// ends at the example's stop strings; where it has none, in the form question at a line that begins with "Question:".
-// Goes on where an earlier run with the same configuration ended. Error where the directory holds a run of another
-// configuration, an example does not fit the decoder's window, needs an encoder that the model lacks, or fails.
+// Answers all examples of the tasks, greedily, or by the likeliest of an example's options, and appends a record for
+// each to samples.jsonl (docs/eval.md). An answer ends at the example's stop strings; where it has none, in the form
+// question at a line that begins with "Question:". Goes on where an earlier run with the same configuration ended.
+// Error where the directory holds a run of another configuration, an example does not fit the decoder's window, needs
+// an encoder that the model lacks, or fails.
 TaskRun run_tasks(const OpenedModel& opened, std::span<const Task> tasks, const TaskRunOptions& options);
 
 }  // namespace cepe

@@ -20,7 +20,7 @@ const char* stop_reason_name(StopReason reason) {
 }
 
 Answer::Answer(const Tokenizer& tokenizer, AnswerOptions options)
-    : options_(std::move(options)), decoder_(tokenizer.streaming_decoder()), filter_(options_.stop) {}
+    : options_(std::move(options)), decoder_(tokenizer.streaming_decoder()), filter_(options_.stop, options_.leading) {}
 
 // SentencePiece drops a text's first space: only a decoder that has seen the prompt knows that this is no beginning.
 void Answer::continue_from(std::span<const TokenId> prompt) {

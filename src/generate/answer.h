@@ -52,6 +52,7 @@ struct AnswerOptions {
   int64_t room = 256;        // tokens that fit in the window after the prompt
   std::vector<TokenId> end_tokens;
   std::vector<std::string> stop;  // stop strings; see StopFilter
+  LeadingSpace leading = LeadingSpace::kept;
   // Called with text as it is made: whole UTF-8 characters. What might be the beginning of a stop string waits.
   std::function<void(std::string_view)> on_text;
 };

@@ -45,6 +45,7 @@ struct Request {
   SamplerOptions sampling;
   std::vector<TokenId> end_tokens;
   std::vector<std::string> stop;  // stop strings; see StopFilter
+  LeadingSpace leading = LeadingSpace::kept;
   bool continues_prompt = false;  // the text goes on from the prompt's: a leading space is part of it
   // -1: none. n >= 0: of each chosen token, and of the n most probable beside it.
   int64_t log_probabilities = -1;

@@ -14,7 +14,8 @@ struct Sequence {
   Sequence(Request asked, const Tokenizer& tokenizer, int64_t room)
       : request(std::move(asked)),
         room(room),
-        answer(tokenizer, {request.max_tokens, room, request.end_tokens, request.stop, request.on_text}) {
+        answer(tokenizer,
+               {request.max_tokens, room, request.end_tokens, request.stop, request.leading, request.on_text}) {
     if (request.continues_prompt) answer.continue_from(request.prompt);
   }
 

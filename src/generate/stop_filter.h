@@ -7,10 +7,16 @@
 
 namespace cepe {
 
+// What becomes of white space before a text's first other character.
+enum class LeadingSpace {
+  kept,
+  dropped  // it is not shown, and a stop string of white space alone does not end the text there
+};
+
 class StopFilter {
  public:
   // Throws Error when a stop string is empty or not valid UTF-8.
-  explicit StopFilter(std::vector<std::string> stops);
+  explicit StopFilter(std::vector<std::string> stops, LeadingSpace leading = LeadingSpace::kept);
 
   // -> the text that can be shown now: all so far, less an end that might be the beginning of a stop string. The stop
   // string itself is not shown. Of several, the one that is complete first ends the text (the longest of those that end
@@ -21,10 +27,12 @@ class StopFilter {
   bool stopped() const { return stopped_; }
 
  private:
-  size_t held_back() const;  // bytes at the end of pending_
+  size_t held_back() const;             // bytes at the end of pending_
+  std::string shown(std::string text);  // without the leading space that is dropped
 
   std::vector<std::string> stops_;
   std::string pending_;
+  bool leading_ = false;  // so far there was white space alone, which is dropped
   bool stopped_ = false;
 };
 

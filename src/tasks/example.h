@@ -28,9 +28,13 @@ struct Example {
   std::string id;                          // unique among the examples of a run
   std::vector<ContextDocument> documents;  // for the encoder; may be empty
   Question question;
-  std::vector<std::string> references;      // right answers; what they mean is the scorer's (scorer.h)
-  int64_t max_tokens = 0;                   // of the answer
-  std::vector<std::string> stop;            // strings that end the answer, and are no part of it
+  std::vector<std::string> references;  // right answers; what they mean is the scorer's (scorer.h)
+  int64_t max_tokens = 0;               // of the answer
+  std::vector<std::string> stop;        // strings that end the answer, and are no part of it
+  // White space before the answer is no part of it, and a stop string of white space does not end it there.
+  bool drop_leading_space = false;
+  // Not empty: nothing is written, the answer is the one of these that is the likeliest after the prompt and a space.
+  std::vector<std::string> options = {};
   std::map<std::string, std::string> tags;  // what results are grouped by: {"length": "4096", ...}
   std::string cluster;  // examples of one cluster vary together (standard errors); empty: a cluster of its own
 };

@@ -24,4 +24,23 @@ const json& json_list_of(const json& object, const char* name, const std::string
   return json_member(object, name, json::value_t::array, where);
 }
 
+std::string json_optional_text(const json& object, const char* name, const std::string& where) {
+  const auto found = object.find(name);
+  if (found == object.end() || found->is_null()) return "";
+  require(found->is_string(), "{}: expected \"{}\" to be a JSON string, found a JSON {}", where, name,
+          found->type_name());
+  return found->get<std::string>();
+}
+
+std::vector<std::string> json_texts(const json& list, const char* name, const std::string& where) {
+  require(list.is_array(), "{}: expected \"{}\" to be a JSON array, found a JSON {}", where, name, list.type_name());
+  std::vector<std::string> texts;
+  for (const json& text : list) {
+    require(text.is_string(), "{}: expected \"{}\" to hold JSON strings, found a JSON {}", where, name,
+            text.type_name());
+    texts.push_back(text.get<std::string>());
+  }
+  return texts;
+}
+
 }  // namespace cepe

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 namespace cepe {
 
@@ -11,5 +12,9 @@ const nlohmann::json& json_member(const nlohmann::json& object, const char* name
                                   const std::string& where);
 std::string json_text_of(const nlohmann::json& object, const char* name, const std::string& where);
 const nlohmann::json& json_list_of(const nlohmann::json& object, const char* name, const std::string& where);
+// The text of a member that may be absent or null: empty then.
+std::string json_optional_text(const nlohmann::json& object, const char* name, const std::string& where);
+// The texts of a list, which the messages call by the name.
+std::vector<std::string> json_texts(const nlohmann::json& list, const char* name, const std::string& where);
 
 }  // namespace cepe

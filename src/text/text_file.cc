@@ -1,14 +1,10 @@
 #include "text/text_file.h"
 
-#include <zstd.h>
-
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "base/error.h"
+#include "text/compressed_file.h"
 #include "text/utf8.h"
 
 namespace cepe {
@@ -16,7 +12,7 @@ namespace {
 
 constexpr size_t kBlockBytes = 1 << 18;
 constexpr size_t kMaxLineBytes = size_t{1} << 30;
-constexpr std::string_view kCompressed = ".zst";
+constexpr std::string_view kCompressed[] = {".zst", ".gz"};
 
 // nlohmann's "[json.exception.parse_error.101] parse error at line 1, column 5: ..." without its own address.
 std::string reason_of(const nlohmann::json::exception& error) {
@@ -35,16 +31,19 @@ std::string in_lower_case(std::string text) {
 // Error for a name that promises a form which is not read.
 void require_known_form(const std::filesystem::path& path, TextNames names) {
   const std::string name = path.filename().string(), lower = in_lower_case(name);
-  for (const std::string_view packed : {".gz", ".bz2", ".xz", ".lz4", ".zip", ".7z", ".tar", ".zstd"}) {
-    require(!lower.ends_with(packed), "{}: files named {} are not read: give the text itself, or compressed as .zst",
-            path.string(), packed);
+  for (const std::string_view packed : {".bz2", ".xz", ".lz4", ".zip", ".7z", ".tar", ".zstd"}) {
+    require(!lower.ends_with(packed),
+            "{}: files named {} are not read: give the text itself, or compressed as .zst or .gz", path.string(),
+            packed);
   }
   for (const std::string_view other : {".parquet", ".arrow", ".pdf", ".docx", ".epub"}) {
     require(!lower.ends_with(other), "{}: files named {} are not read: give plain text, or records as .jsonl",
             path.string(), other);
   }
-  require(!lower.ends_with(kCompressed) || name.ends_with(kCompressed),
-          "{}: a compressed text file is named .zst, in small letters", path.string());
+  for (const std::string_view packed : kCompressed) {
+    require(!lower.ends_with(packed) || name.ends_with(packed),
+            "{}: a compressed text file is named {}, in small letters", path.string(), packed);
+  }
   if (names == TextNames::json) return;
   const std::string plain = plain_file_name(path), plain_lower = in_lower_case(plain);
   for (const std::string_view records : {".json", ".ndjson", ".jsonl"}) {
@@ -62,73 +61,22 @@ std::string_view without_byte_order_mark(std::string_view text) {
 
 std::string plain_file_name(const std::filesystem::path& path) {
   std::string name = path.filename().string();
-  if (name.ends_with(kCompressed)) name.resize(name.size() - kCompressed.size());
+  for (const std::string_view packed : kCompressed) {
+    if (!name.ends_with(packed)) continue;
+    name.resize(name.size() - packed.size());
+    break;
+  }
   return name;
 }
 
 bool is_json_lines(const std::filesystem::path& path) { return plain_file_name(path).ends_with(".jsonl"); }
 
-// The bytes of a file, decompressed where its name ends in .zst.
-class TextFile::Bytes {
- public:
-  Bytes(const std::filesystem::path& path, TextNames names) : name_(path.string()) {
-    std::error_code ignored;  // opening the file says what is wrong
-    require(!std::filesystem::is_directory(path, ignored), "{}: expected a text file, found a directory", name_);
-    require_known_form(path, names);
-    file_.reset(std::fopen(path.c_str(), "rbe"));
-    if (!file_) fail("{}: cannot open the file: {}", name_, std::strerror(errno));
-    if (!name_.ends_with(kCompressed)) return;
-    stream_.reset(ZSTD_createDStream());
-    require(stream_ != nullptr, "{}: no memory to decompress it", name_);
-    // Long windows are how corpora are packed; the default would refuse anything beyond 128 MiB.
-    ZSTD_DCtx_setParameter(stream_.get(), ZSTD_d_windowLogMax, ZSTD_cParam_getBounds(ZSTD_c_windowLog).upperBound);
-    stored_.resize(ZSTD_DStreamInSize());
-  }
-
-  // Up to `size` bytes; 0 at the end.
-  size_t read(char* out, size_t size) { return stream_ ? decompress(out, size) : read_stored(out, size); }
-
- private:
-  size_t read_stored(char* out, size_t size) {
-    const size_t count = std::fread(out, 1, size, file_.get());
-    if (count == 0 && std::ferror(file_.get())) fail("{}: cannot read the file: {}", name_, std::strerror(errno));
-    return count;
-  }
-
-  size_t decompress(char* out, size_t size) {
-    ZSTD_outBuffer output{out, size, 0};
-    while (output.pos == 0) {
-      if (input_.pos == input_.size && !output_pending_) {
-        input_ = {stored_.data(), read_stored(stored_.data(), stored_.size()), 0};
-        if (input_.size == 0) {
-          require(frame_done_, "{}: the zstd stream ends in the middle: the file is truncated", name_);
-          return 0;
-        }
-      }
-      const size_t status = ZSTD_decompressStream(stream_.get(), &output, &input_);
-      if (ZSTD_isError(status)) fail("{}: not a valid zstd stream: {}", name_, ZSTD_getErrorName(status));
-      frame_done_ = status == 0;
-      output_pending_ = output.pos == output.size;  // the decoder may hold more than fitted
-    }
-    return output.pos;
-  }
-
-  struct Close {
-    void operator()(std::FILE* file) const { std::fclose(file); }
-  };
-  struct Free {
-    void operator()(ZSTD_DStream* stream) const { ZSTD_freeDStream(stream); }
-  };
-  std::string name_;
-  std::unique_ptr<std::FILE, Close> file_;
-  std::unique_ptr<ZSTD_DStream, Free> stream_;
-  std::string stored_;
-  ZSTD_inBuffer input_{nullptr, 0, 0};
-  bool frame_done_ = true, output_pending_ = false;
-};
-
-TextFile::TextFile(const std::filesystem::path& path, TextNames names)
-    : name_(path.string()), bytes_(std::make_unique<Bytes>(path, names)) {}
+TextFile::TextFile(const std::filesystem::path& path, TextNames names) : name_(path.string()) {
+  std::error_code ignored;  // opening the file says what is wrong
+  require(!std::filesystem::is_directory(path, ignored), "{}: expected a text file, found a directory", name_);
+  require_known_form(path, names);
+  bytes_ = std::make_unique<CompressedFile>(path);
+}
 TextFile::~TextFile() = default;
 
 std::string TextFile::where() const { return fmt::format("{}:{}", name_, line_number_); }

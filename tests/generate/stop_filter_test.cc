@@ -35,6 +35,32 @@ TEST(StopFilter, WithoutStopStringsNothingWaits) {
   EXPECT_EQ(filter.push("caf\u00e9"), "caf\u00e9");
 }
 
+// All of a text, in pieces of one byte.
+std::string shown_of(const std::string& text, const std::vector<std::string>& stops, LeadingSpace leading) {
+  StopFilter filter(stops, leading);
+  std::string shown;
+  for (const char c : text) shown += filter.push(std::string(1, c));
+  return shown + filter.finish();
+}
+
+TEST(StopFilter, LeadingSpaceEndsNoTextWhereItIsDropped) {
+  const auto dropped = [](const std::string& text, const std::vector<std::string>& stops) {
+    const std::string shown = shown_of(text, stops, LeadingSpace::dropped);
+    StopFilter whole(stops, LeadingSpace::dropped);
+    EXPECT_EQ(whole.push(text) + whole.finish(), shown) << text;
+    return shown;
+  };
+  EXPECT_EQ(dropped("\n\n Paris\nLondon", {"\n"}), "Paris");
+  EXPECT_EQ(dropped("Paris \nLondon", {"\n"}), "Paris ");
+  EXPECT_EQ(dropped(" \n ", {"\n"}), "");
+  EXPECT_EQ(dropped("\n\na\nb\n\nc", {"\n\n"}), "a\nb");
+  EXPECT_EQ(dropped("\nQuestion: b", {"\n", "\nQuestion:"}), "")
+      << "no white space alone: it counts from the beginning";
+  EXPECT_EQ(dropped("\nQuestions\n", {"\n", "\nQuestion:"}), "Questions");
+  EXPECT_EQ(dropped(" a", {}), "a");
+  EXPECT_EQ(shown_of("\nParis", {"\n"}, LeadingSpace::kept), "");
+}
+
 TEST(StopFilter, RefusesWhatCannotBeAStopString) {
   EXPECT_THROW(StopFilter({""}), Error);
   EXPECT_THROW(StopFilter({"\xff"}), Error);

@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <zlib.h>
 #include <zstd.h>
 
 #include <filesystem>
@@ -122,6 +123,21 @@ TEST(ReadQuestions, PlainRecordsTakeWhatTheyHave) {
   EXPECT_THAT(set.questions[2].gold, ElementsAre(4));
 }
 
+// The text as one gzip member.
+std::string gzipped(const std::string& text) {
+  z_stream stream = {};
+  EXPECT_EQ(deflateInit2(&stream, 9, Z_DEFLATED, MAX_WBITS + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
+  std::string packed(text.size() + 100, '\0'), source = text;
+  stream.next_in = reinterpret_cast<Bytef*>(source.data());
+  stream.avail_in = static_cast<uInt>(source.size());
+  stream.next_out = reinterpret_cast<Bytef*>(packed.data());
+  stream.avail_out = static_cast<uInt>(packed.size());
+  EXPECT_EQ(deflate(&stream, Z_FINISH), Z_STREAM_END);
+  packed.resize(stream.total_out);
+  deflateEnd(&stream);
+  return packed;
+}
+
 class QuestionFiles : public testing::Test {
  protected:
   QuestionSet read(const std::string& name, const std::string& content,
@@ -150,6 +166,90 @@ TEST_F(QuestionFiles, MayBeLinesListsAndCompressed) {
     EXPECT_EQ(set.questions[1].question, "c?");
   }
   EXPECT_EQ(read("lines.jsonl.zst.jsonl", one).name, "lines.jsonl.zst");
+}
+
+TEST_F(QuestionFiles, AreReadFromGzip) {
+  const std::string text = R"({"question": "a?", "answer": ["b"]})"
+                           "\n"
+                           R"({"question": "c?", "answer": ["d"]})";
+  const std::string packed = gzipped(text);
+  for (const char* name : {"x.jsonl.gz", "x.json.gz", "by_its_bytes.jsonl"}) {
+    EXPECT_EQ(read(name, packed).questions.size(), 2u) << name;
+  }
+  EXPECT_EQ(read("x.jsonl.gz", packed).name, "x");
+  EXPECT_EQ(
+      read("two.jsonl.gz", gzipped(text + "\n") + gzipped(R"({"question": "e?", "answer": ["f"]})")).questions.size(),
+      3u)
+      << "members one after another";
+  for (const size_t size : {size_t{4}, packed.size() / 2, packed.size() - 1}) {
+    refuses("half.jsonl.gz", packed.substr(0, size), "half.jsonl.gz: the gzip stream ends in the middle");
+  }
+  std::string damaged = packed;
+  damaged[packed.size() - 5] ^= 1;  // of the checksum
+  refuses("damaged.jsonl.gz", damaged, "damaged.jsonl.gz: not a valid gzip stream: incorrect");
+  refuses("x.jsonl.GZ", packed, "a compressed text file is named .gz, in small letters");
+}
+
+TEST_F(QuestionFiles, WhatIsWrongIsLeftOutWhereThatIsAskedFor) {
+  std::vector<std::string> faults;
+  const QuestionChoice choice{.faults = &faults};
+  write_file(directory_.path() / "x.jsonl",
+             R"({"question": "a?", "answers": ["b"], "documents": ["b c", " ", "d"], "gold": [1, 2]})"
+             "\n{\"question\"\n"
+             R"({"question": "", "answers": ["b"]})"
+             "\n"
+             R"({"question": "c?", "answers": ["d"]})");
+  const QuestionSet lines = read_questions(directory_.path() / "x.jsonl", QuestionForm::automatic, choice);
+  ASSERT_EQ(lines.questions.size(), 2u);
+  EXPECT_THAT(lines.questions[0].passages, ElementsAre(0, 1));
+  EXPECT_EQ(lines.passages[lines.questions[0].gold.at(0)].text, "d") << "the blank one is gold no longer";
+  EXPECT_THAT(faults, ElementsAre(HasSubstr("x.jsonl:1: a passage has no text"), HasSubstr("x.jsonl:2: not valid JSON"),
+                                  HasSubstr("x.jsonl:3: the question is empty")));
+  faults.clear();
+  write_file(
+      directory_.path() / "squad.json",
+      R"({"data": [{"title": "t", "paragraphs": [{"context": " ", "qas": [{"question": "a?", "answers": []}]},)"
+      R"( {"context": "c", "qas": [{"question": "b?"}, {"question": "c?", "answers": [{"text": "c"}]}]}]}, 3]})");
+  const QuestionSet squad = read_questions(directory_.path() / "squad.json", QuestionForm::automatic, choice);
+  EXPECT_EQ(squad.questions.size(), 2u);
+  EXPECT_THAT(faults, ElementsAre(HasSubstr("data[0].paragraphs[0]: a passage has no text"),
+                                  HasSubstr("data[0].paragraphs[1]: \"answers\" is missing"),
+                                  HasSubstr("data[1]: expected a JSON object")));
+  faults.clear();
+  write_file(directory_.path() / "none.jsonl", "[1]\n[2]\n");
+  EXPECT_THAT(
+      error_of([&] { read_questions(directory_.path() / "none.jsonl", QuestionForm::automatic, choice); }),
+      HasSubstr("none.jsonl: expected questions, found none: " + (directory_.path() / "none.jsonl:1").string()));
+}
+
+TEST_F(QuestionFiles, TriviaQasPagesAreItsPassages) {
+  std::string page;
+  for (int i = 0; i < 150; ++i) page += "w" + std::to_string(i) + (i % 10 == 9 ? "\n" : " ");
+  std::filesystem::create_directories(directory_.path() / "evidence/wikipedia");
+  std::filesystem::create_directories(directory_.path() / "evidence/web/0");
+  write_file(directory_.path() / "evidence/wikipedia/Sea.txt", page);
+  write_file(directory_.path() / "evidence/web/0/1.txt", "Rivers end in the Ocean.");
+  write_file(
+      directory_.path() / "x.json",
+      R"({"Data": [{"Question": "Where?", "Answer": {"Value": "Ocean"}, "EntityPages": [)"
+      R"({"DocSource": "TagMe", "Filename": "Sea.txt", "Title": "Sea"}, {"Title": "not kept"}], "SearchResults": [)"
+      R"({"Filename": "0/1.txt", "Title": "Rivers"}, {"Filename": "0/2.txt"}, {"Filename": "../x.json"}]}]})");
+  std::vector<std::string> faults;
+  const QuestionChoice choice{.faults = &faults, .evidence = directory_.path() / "evidence"};
+  const QuestionSet set = read_questions(directory_.path() / "x.json", QuestionForm::automatic, choice);
+  ASSERT_EQ(set.questions.size(), 1u);
+  ASSERT_EQ(set.passages.size(), 3u);
+  EXPECT_THAT(set.passages[0].text, testing::StartsWith("w0 w1"));
+  EXPECT_THAT(set.passages[0].text, testing::EndsWith("w98 w99"));
+  EXPECT_THAT(set.passages[1].text, testing::StartsWith("w100 "));
+  EXPECT_THAT(set.passages[1].text, testing::EndsWith(" w149"));
+  EXPECT_EQ(set.passages[1].title, "Sea");
+  EXPECT_THAT(set.questions[0].gold, ElementsAre(2)) << "the one with an answer";
+  EXPECT_THAT(
+      faults,
+      ElementsAre(HasSubstr("web/0/2.txt: cannot open the file"),
+                  HasSubstr("x.json: Data[0]: expected a \"Filename\" below the evidence, found \"../x.json\"")));
+  EXPECT_THAT(read_questions(directory_.path() / "x.json").passages, IsEmpty()) << "without the evidence";
 }
 
 TEST_F(QuestionFiles, WhatIsWrongIsNamedWithItsPlace) {
@@ -186,7 +286,7 @@ TEST_F(QuestionFiles, WhatIsWrongIsNamedWithItsPlace) {
   refuses("x.json", "[]", "expected questions, found none");
   refuses("x.json", "3", "expected a JSON object with a question, found a JSON number");
   refuses("x.json", std::string(100'000, '['), "not valid JSON");
-  refuses("x.json.gz", "", "files named .gz are not read");
+  refuses("x.json.gz", good, "x.json.gz: not a valid gzip stream");
   EXPECT_THAT(error_of([&] { read_questions(directory_.path() / "none.json"); }), HasSubstr("none.json"));
   EXPECT_THAT(error_of([&] { read_questions(directory_.path()); }), HasSubstr("found a directory"));
 }

@@ -4,7 +4,9 @@
 
 #include "base/error.h"
 #include "tasks/json_members.h"
+#include "tasks/json_records.h"
 #include "tasks/questions/question_set.h"
+#include "tasks/questions/triviaqa.h"
 #include "text/text_file.h"
 
 namespace cepe {
@@ -12,22 +14,9 @@ namespace {
 
 using nlohmann::json;
 
-// Where a record stands: the file and the place, for errors, and the place alone, the id of a question without one.
-struct Place {
-  std::string where, short_name;
-};
-
 bool is_true(const json& object, const char* name) {
   const auto found = object.find(name);
   return found != object.end() && *found == json(true);
-}
-
-std::string optional_text(const json& object, const char* name, const std::string& where) {
-  const auto found = object.find(name);
-  if (found == object.end() || found->is_null()) return "";
-  require(found->is_string(), "{}: expected \"{}\" to be a JSON string, found a JSON {}", where, name,
-          found->type_name());
-  return found->get<std::string>();
 }
 
 // "id": a string or a number.
@@ -39,19 +28,8 @@ std::string id_of(const json& object, const std::string& where) {
   return found->is_string() ? found->get<std::string>() : found->dump();
 }
 
-std::vector<std::string> texts_of(const json& list, const char* name, const std::string& where) {
-  require(list.is_array(), "{}: expected \"{}\" to be a JSON array, found a JSON {}", where, name, list.type_name());
-  std::vector<std::string> texts;
-  for (const json& text : list) {
-    require(text.is_string(), "{}: expected \"{}\" to hold JSON strings, found a JSON {}", where, name,
-            text.type_name());
-    texts.push_back(text.get<std::string>());
-  }
-  return texts;
-}
-
 std::vector<std::string> answers_of(const json& object, const char* name, const std::string& where) {
-  std::vector<std::string> answers = texts_of(json_list_of(object, name, where), name, where);
+  std::vector<std::string> answers = json_texts(json_list_of(object, name, where), name, where);
   require(!answers.empty(), "{}: expected \"{}\" to hold an answer, found none", where, name);
   return answers;
 }
@@ -60,7 +38,7 @@ std::vector<std::string> answers_of(const json& object, const char* name, const 
 void add_passages(const json& list, const char* gold, const std::string& where, QuestionSetBuilder& set,
                   OpenQuestion& question) {
   for (const json& passage : list) {
-    std::string text = json_text_of(passage, "text", where), title = optional_text(passage, "title", where);
+    std::string text = json_text_of(passage, "text", where), title = json_optional_text(passage, "title", where);
     question.passages.push_back(set.add({title, std::move(text), title}, where));
     if (is_true(passage, gold)) question.gold.push_back(question.passages.back());
   }
@@ -68,7 +46,7 @@ void add_passages(const json& list, const char* gold, const std::string& where, 
 
 // ---- records: an object for each question
 
-void read_dpr(const json& record, const Place& place, QuestionSetBuilder& set) {
+void read_dpr(const json& record, const RecordPlace& place, QuestionSetBuilder& set) {
   OpenQuestion question{id_of(record, place.where), json_text_of(record, "question", place.where),
                         answers_of(record, "answers", place.where)};
   add_passages(json_list_of(record, "ctxs", place.where), "isgold", place.where, set, question);
@@ -97,7 +75,8 @@ std::set<std::string> supporting_titles(const json& record, const std::string& w
   return titles;
 }
 
-void read_hotpotqa(const json& record, const Place& place, QuestionChoice::HotpotQa part, QuestionSetBuilder& set) {
+void read_hotpotqa(const json& record, const RecordPlace& place, QuestionChoice::HotpotQa part,
+                   QuestionSetBuilder& set) {
   const std::string& where = place.where;
   const bool training = part == QuestionChoice::HotpotQa::training;
   if (training && divisible_by_five(json_text_of(record, "_id", where), where)) return;
@@ -120,7 +99,7 @@ void read_hotpotqa(const json& record, const Place& place, QuestionChoice::Hotpo
 }
 
 // The answers are a list, or in the original table's manner a list as a text.
-void read_popqa(const json& record, const Place& place, QuestionSetBuilder& set) {
+void read_popqa(const json& record, const RecordPlace& place, QuestionSetBuilder& set) {
   json object = record;
   if (const auto text = object.find("possible_answers"); text != object.end() && text->is_string()) {
     *text = json::parse(text->get<std::string>(), nullptr, false);
@@ -135,13 +114,13 @@ void read_popqa(const json& record, const Place& place, QuestionSetBuilder& set)
   set.add(std::move(question), place.short_name, place.where);
 }
 
-void read_nq_open(const json& record, const Place& place, QuestionSetBuilder& set) {
+void read_nq_open(const json& record, const RecordPlace& place, QuestionSetBuilder& set) {
   set.add({id_of(record, place.where), json_text_of(record, "question", place.where),
            answers_of(record, "answer", place.where)},
           place.short_name, place.where);
 }
 
-void read_flashrag(const json& record, const Place& place, QuestionSetBuilder& set) {
+void read_flashrag(const json& record, const RecordPlace& place, QuestionSetBuilder& set) {
   set.add({id_of(record, place.where), json_text_of(record, "question", place.where),
            answers_of(record, "golden_answers", place.where)},
           place.short_name, place.where);
@@ -153,14 +132,14 @@ std::vector<std::string> plain_answers(const json& record, const std::string& wh
   const auto found = record.find(name);
   require(found != record.end(), "{}: \"answers\" is missing", where);
   if (!several && found->is_string()) return {found->get<std::string>()};
-  return texts_of(*found, name, where);
+  return json_texts(*found, name, where);
 }
 
-void read_plain(const json& record, const Place& place, QuestionSetBuilder& set) {
+void read_plain(const json& record, const RecordPlace& place, QuestionSetBuilder& set) {
   const std::string& where = place.where;
   OpenQuestion question{id_of(record, where), json_text_of(record, "question", where), plain_answers(record, where)};
   // Files that gather several data sets number each by itself.
-  const std::string dataset = optional_text(record, "dataset", where);
+  const std::string dataset = json_optional_text(record, "dataset", where);
   if (!dataset.empty() && !question.id.empty()) question.id = dataset + "/" + question.id;
   if (record.contains("context")) {
     question.passages = question.gold = {set.add({"", json_text_of(record, "context", where), ""}, where)};
@@ -170,7 +149,7 @@ void read_plain(const json& record, const Place& place, QuestionSetBuilder& set)
   if (record.contains(name)) {
     for (const json& passage : json_list_of(record, name, where)) {
       const bool text = passage.is_string();
-      const std::string title = text ? "" : optional_text(passage, "title", where);
+      const std::string title = text ? "" : json_optional_text(passage, "title", where);
       documents.push_back(
           set.add({title, text ? passage.get<std::string>() : json_text_of(passage, "text", where), title}, where));
     }
@@ -188,7 +167,7 @@ void read_plain(const json& record, const Place& place, QuestionSetBuilder& set)
 }
 
 // An answer that a model wrote by itself: all of it, or nothing.
-void read_answered(const json& record, const Place& place, QuestionSetBuilder& set) {
+void read_answered(const json& record, const RecordPlace& place, QuestionSetBuilder& set) {
   const std::string& where = place.where;
   const json& asked = json_member(record, "id", json::value_t::object, where);
   if (record.contains("error")) return;
@@ -199,7 +178,7 @@ void read_answered(const json& record, const Place& place, QuestionSetBuilder& s
   OpenQuestion question{"", json_text_of(asked, "question", where), {answer}};
   add_passages(json_list_of(asked, "passages", where), "", where, set, question);
   question.gold = question.passages;
-  question.instruction = optional_text(asked, "instruction", where);
+  question.instruction = json_optional_text(asked, "instruction", where);
   set.add(std::move(question), place.short_name, where);
 }
 
@@ -209,13 +188,15 @@ void read_squad_paragraph(const json& paragraph, const std::string& article, con
                           QuestionSetBuilder& set) {
   const size_t passage = set.add({"", json_text_of(paragraph, "context", where), article}, where);
   for (const json& qa : json_list_of(paragraph, "qas", where)) {
-    OpenQuestion question{id_of(qa, where), json_text_of(qa, "question", where)};
-    for (const json& answer : json_list_of(qa, "answers", where)) {
-      question.answers.push_back(json_text_of(answer, "text", where));
-    }
-    if (is_true(qa, "is_impossible")) question.answers.clear();
-    question.passages = question.gold = {passage};
-    set.add(std::move(question), fmt::format("qas {}", set.questions()), where);
+    set.guarded([&] {
+      OpenQuestion question{id_of(qa, where), json_text_of(qa, "question", where)};
+      for (const json& answer : json_list_of(qa, "answers", where)) {
+        question.answers.push_back(json_text_of(answer, "text", where));
+      }
+      if (is_true(qa, "is_impossible")) question.answers.clear();
+      question.passages = question.gold = {passage};
+      set.add(std::move(question), fmt::format("qas {}", set.questions()), where);
+    });
   }
 }
 
@@ -223,27 +204,15 @@ void read_squad(const json& file, const std::string& path, QuestionSetBuilder& s
   const json& articles = json_list_of(file, "data", path);
   for (size_t a = 0; a < articles.size(); ++a) {
     const std::string where = fmt::format("{}: data[{}]", path, a);
-    const json& paragraphs = json_list_of(articles[a], "paragraphs", where);
-    const std::string title = optional_text(articles[a], "title", where);
-    for (size_t p = 0; p < paragraphs.size(); ++p) {
-      read_squad_paragraph(paragraphs[p], title.empty() ? fmt::format("article {}", a) : title,
-                           fmt::format("{}.paragraphs[{}]", where, p), set);
-    }
-  }
-}
-
-void read_triviaqa(const json& file, const std::string& path, QuestionSetBuilder& set) {
-  const json& records = json_list_of(file, "Data", path);
-  for (size_t i = 0; i < records.size(); ++i) {
-    const std::string where = fmt::format("{}: Data[{}]", path, i);
-    const json& answer = json_member(records[i], "Answer", json::value_t::object, where);
-    OpenQuestion question{optional_text(records[i], "QuestionId", where), json_text_of(records[i], "Question", where)};
-    question.answers.push_back(json_text_of(answer, "Value", where));
-    for (const char* more : {"Aliases", "HumanAnswers"}) {
-      if (!answer.contains(more)) continue;
-      for (std::string& text : texts_of(answer.at(more), more, where)) question.answers.push_back(std::move(text));
-    }
-    set.add(std::move(question), fmt::format("Data[{}]", i), where);
+    set.guarded([&] {
+      const json& paragraphs = json_list_of(articles[a], "paragraphs", where);
+      const std::string title = json_optional_text(articles[a], "title", where);
+      for (size_t p = 0; p < paragraphs.size(); ++p) {
+        const std::string article = title.empty() ? fmt::format("article {}", a) : title;
+        set.guarded(
+            [&] { read_squad_paragraph(paragraphs[p], article, fmt::format("{}.paragraphs[{}]", where, p), set); });
+      }
+    });
   }
 }
 
@@ -278,7 +247,7 @@ QuestionForm form_of(const json& record, const std::string& where) {
 
 bool is_one_object(QuestionForm form) { return form == QuestionForm::squad || form == QuestionForm::triviaqa; }
 
-void read_record(QuestionForm form, const json& record, const Place& place, QuestionSetBuilder& set) {
+void read_record(QuestionForm form, const json& record, const RecordPlace& place, QuestionSetBuilder& set) {
   require(record.is_object(), "{}: expected a JSON object with a question, found a JSON {}", place.where,
           record.type_name());
   switch (form) {
@@ -296,7 +265,7 @@ class RecordReader {
  public:
   RecordReader(QuestionForm form, const QuestionChoice& choice, QuestionSetBuilder& set)
       : form_(form), choice_(choice), set_(set) {}
-  void read(const json& record, const Place& place) {
+  void read(const json& record, const RecordPlace& place) {
     if (form_ == QuestionForm::automatic) form_ = form_of(record, place.where);
     require(!is_one_object(form_), "{}: expected a file of the form {} to be one JSON object, found a list of them",
             place.where, question_form_name(form_));
@@ -307,22 +276,13 @@ class RecordReader {
     }
   }
   QuestionForm form() const { return form_; }
+  const QuestionChoice& choice() const { return choice_; }
 
  private:
   QuestionForm form_;
   const QuestionChoice& choice_;
   QuestionSetBuilder& set_;
 };
-
-json parse(std::string_view text, const std::string& where) {
-  try {
-    return json::parse(text);
-  } catch (const json::parse_error& error) {
-    fail("{}: not valid JSON in UTF-8: it breaks off or goes wrong at byte {}", where, error.byte);
-  } catch (const json::out_of_range&) {
-    fail("{}: holds a number beyond the range of a double", where);
-  }
-}
 
 QuestionForm read_lines(TextFile& file, QuestionForm form, const QuestionChoice& choice, QuestionSetBuilder& set) {
   using Lines = QuestionChoice::Lines;
@@ -331,7 +291,7 @@ QuestionForm read_lines(TextFile& file, QuestionForm form, const QuestionChoice&
     const std::string where = file.where(), number = where.substr(where.rfind(':') + 1);
     const Lines parity = (number.back() - '0') % 2 == 1 ? Lines::odd : Lines::even;
     if (choice.lines != Lines::all && choice.lines != parity) continue;
-    reader.read(parse(line, where), {where, "line " + number});
+    set.guarded([&] { reader.read(parse_json_text(line, where), {where, "line " + number}); });
   }
   return reader.form();
 }
@@ -340,31 +300,21 @@ QuestionForm read_value(const json& file, const std::string& path, RecordReader 
   const QuestionForm form = reader.form();
   if (file.is_array() && !is_one_object(form)) {
     for (size_t i = 0; i < file.size(); ++i) {
-      reader.read(file[i], {fmt::format("{}: [{}]", path, i), fmt::format("[{}]", i)});
+      set.guarded([&] { reader.read(file[i], {fmt::format("{}: [{}]", path, i), fmt::format("[{}]", i)}); });
     }
     return reader.form();
   }
   const QuestionForm found = form == QuestionForm::automatic ? form_of(file, path) : form;
   if (found == QuestionForm::squad) read_squad(file, path, set);
-  if (found == QuestionForm::triviaqa) read_triviaqa(file, path, set);
+  if (found == QuestionForm::triviaqa) read_triviaqa(file, path, reader.choice().evidence, set);
   require(is_one_object(found), "{}: expected a JSON array of questions, found a JSON {}", path, file.type_name());
   return found;
-}
-
-// Whether a file holds an object a line, whatever its name: its first line is a whole one, and more follow.
-bool has_object_lines(const std::filesystem::path& path) {
-  const std::string name = plain_file_name(path);
-  if (name.ends_with(".jsonl") || name.ends_with(".ndjson")) return true;
-  TextFile file(path, TextNames::json);
-  std::string first, second;
-  if (!file.next_line(first) || first.find_first_not_of(" \t") != first.find('{') || !json::accept(first)) return false;
-  return file.next_line(second);
 }
 
 }  // namespace
 
 QuestionSet read_questions(const std::filesystem::path& path, QuestionForm form, const QuestionChoice& choice) {
-  QuestionSetBuilder set;
+  QuestionSetBuilder set(choice.faults);
   QuestionForm found = form;
   if (has_object_lines(path)) {
     TextFile file(path, TextNames::json);
@@ -373,7 +323,7 @@ QuestionSet read_questions(const std::filesystem::path& path, QuestionForm form,
     const std::string name = path.string();
     require(choice.lines == QuestionChoice::Lines::all,
             "{}: expected an object a line, of which odd or even ones can be taken, found one JSON value", name);
-    found = read_value(parse(TextFile(path, TextNames::json).rest(), name), name, {form, choice, set}, set);
+    found = read_value(parse_json_text(TextFile(path, TextNames::json).rest(), name), name, {form, choice, set}, set);
   }
   return set.finish(path, found);
 }

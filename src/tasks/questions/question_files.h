@@ -2,6 +2,8 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
+#include <vector>
 
 #include "tasks/questions/questions.h"
 
@@ -16,15 +18,21 @@ struct QuestionChoice {
   enum class HotpotQa { measuring, training };
   Lines lines = Lines::all;
   HotpotQa hotpotqa = HotpotQa::measuring;
+  // Where given: a record that is wrong is left out, and so is a passage without text, and the sentence about it is
+  // added here. Else it is thrown as Error.
+  std::vector<std::string>* faults = nullptr;
+  // TriviaQA's evidence, a directory with wikipedia/ and web/ in it; empty: its questions have no passages.
+  std::filesystem::path evidence = {};
 };
 
-// Reads .json, .jsonl (.ndjson) and either as .zst. A file named .json may hold one JSON value or an object a line.
+// Reads .json, .jsonl (.ndjson) and either as .zst or .gz. A file named .json may hold one JSON value or an object a
+// line.
 //
 //   form      what it looks like                                            passages    gold passages
 //   dpr       {"question", "answers", "ctxs": [{"title", "text"}]}          ctxs        "isgold": true
 //   squad     {"data": [{"title", "paragraphs": [{"context", "qas"}]}]}     context     context
 //   hotpotqa  {"_id", "question", "answer", "context", "supporting_facts"}  context     supporting_facts
-//   triviaqa  {"Data": [{"QuestionId", "Question", "Answer"}]}              none
+//   triviaqa  {"Data": [{"QuestionId", "Question", "Answer"}]}              evidence    none
 //   popqa     {"question", "possible_answers", "paragraphs"?}               paragraphs  "is_supporting": true
 //   nq_open   {"question", "answer": [...]}                                 none
 //   flashrag  {"id", "question", "golden_answers": [...]}                   none
@@ -35,7 +43,8 @@ struct QuestionChoice {
 // the question, which it read with its passages, behind the "instruction" where the id has one. Left out are prompts
 // that failed and answers that are empty or were cut off (stop_reason max_tokens or window). plain: perhaps also
 // "documents" or "passages", texts or {"title", "text"}; "gold", their indices from 0; "context", one gold passage;
-// "id", unique in its "dataset". An empty list of answers: it cannot be answered. dpr is the form of retrieval results
+// "id", unique in its "dataset". triviaqa: with `evidence` the texts of EntityPages and SearchResults that are there,
+// each in passages of 100 words. An empty list of answers: it cannot be answered. dpr is the form of retrieval results
 // (DPR, FiD, Atlas) and of "Lost in the middle"; squad is 1.1 and 2.0. Where none of a question's passages is marked as
 // gold, the first whose text contains an answer (AnswerFinder) is. Line breaks in questions become spaces.
 //

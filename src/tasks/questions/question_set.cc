@@ -35,7 +35,10 @@ void keep_different(std::vector<T>& values) {
 }  // namespace
 
 size_t QuestionSetBuilder::add(Passage passage, const std::string& where) {
-  require(!is_blank(passage.text), "{}: a passage has no text", where);
+  if (is_blank(passage.text)) {
+    guarded([&] { fail("{}: a passage has no text", where); });
+    return kNoPassage;
+  }
   const auto [place, fresh] = indices_.try_emplace(passage.title + '\0' + passage.text, set_.passages.size());
   if (fresh) set_.passages.push_back(std::move(passage));
   return place->second;
@@ -45,6 +48,8 @@ void QuestionSetBuilder::add(OpenQuestion question, const std::string& place, co
   question.question = one_line(question.question);
   require(!question.question.empty(), "{}: the question is empty", where);
   for (const std::string& answer : question.answers) require(!is_blank(answer), "{}: an answer is empty", where);
+  std::erase(question.passages, kNoPassage);
+  std::erase(question.gold, kNoPassage);
   if (question.id.empty()) question.id = place;
   require(ids_.insert(question.id).second, "{}: the id \"{}\" is another question's", where, question.id);
   keep_different(question.answers);
@@ -62,8 +67,10 @@ void QuestionSetBuilder::add(OpenQuestion question, const std::string& place, co
 }
 
 QuestionSet QuestionSetBuilder::finish(const std::filesystem::path& path, QuestionForm form) {
-  require(!set_.questions.empty(), "{}: expected questions{}, found none", path.string(),
-          form == QuestionForm::hotpotqa ? " whose _id is divisible by five" : "");
+  const bool faulty = faults_ && !faults_->empty();
+  require(!set_.questions.empty(), "{}: expected questions{}, found none{}", path.string(),
+          form == QuestionForm::hotpotqa ? " whose _id is divisible by five" : "",
+          faulty ? ": " + faults_->front() : "");
   set_.form = form;
   set_.name = plain_file_name(path);
   for (const std::string_view ending : {".json", ".jsonl", ".ndjson"}) {

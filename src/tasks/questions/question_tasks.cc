@@ -297,6 +297,7 @@ Example QuestionSource::make(size_t question, const QuestionSetting& setting) co
   example.references = asked.answers;
   example.max_tokens = options_.max_tokens;
   example.stop = {"\n"};
+  example.drop_leading_space = true;
   example.cluster = asked.cluster;
   const char* gold = gold_passage_name(setting.gold);
   if (setting.other) gold = "other";

@@ -22,7 +22,7 @@ struct QuestionTasks {
 
 // Examples have the tags task (the set's name), setting (the column: "decoder 10 + encoder 5, gold in the encoder,
 // first"), decoder, encoder (numbers of passages), gold (always, never, retrieved, none or other), reader, position and
-// answerable (yes or no). An answer ends at its first line break.
+// answerable (yes or no). White space before an answer is dropped; the answer ends at its first line break.
 //
 // Passages: the decoder reads the first of the list, the encoder those that follow, so that more passages add to fewer.
 // Beside the gold ones stand passages without an answer: the question's own, then (same_article) others of the same
