@@ -153,8 +153,8 @@ void fill_scores(Batch& batch, const std::vector<const Sample*>& samples, int64_
 template <typename Change>
 Batch changed(const Batch& batch, Change change) {
   Batch out = batch;
-  for (at::Tensor* tensor : {&out.ids_BML, &out.mask_BML, &out.encoded_R, &out.decoder_BT1, &out.scored_N,
-                             &out.weight_N}) {
+  for (at::Tensor* tensor :
+       {&out.ids_BML, &out.mask_BML, &out.encoded_R, &out.decoder_BT1, &out.scored_N, &out.weight_N}) {
     if (tensor->defined()) *tensor = change(*tensor);
   }
   return out;
