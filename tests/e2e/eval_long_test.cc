@@ -41,7 +41,7 @@ class EvalLong : public testing::Test {
                                           "--model",
                                           model,
                                           "--window",
-                                          "500",
+                                          "340",
                                           "--out",
                                           path(out),
                                           "--max-tokens",
@@ -103,7 +103,7 @@ TEST_F(EvalLong, EachPlacementIsAColumnWithItsControls) {
 }
 
 TEST_F(EvalLong, AKilledRunGoesOnToTheSameFile) {
-  const std::vector<std::string> more = {"--placement", "encoder,decoder", "--batch", "4"};
+  const std::vector<std::string> more = {"--placement", "encoder,decoder", "--batch", "4", "--controls", "none"};
   ASSERT_EQ(run_cepe(command("whole", more)).status, 0);
   const std::string expected = read_file(path("whole") + "/samples.jsonl"), file = path("killed") + "/samples.jsonl";
   const CommandResult killed =
