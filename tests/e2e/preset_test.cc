@@ -35,7 +35,7 @@ class Presets : public testing::Test {
 
 // All options are read and checked before the model or the index is looked for, which is not there.
 TEST_F(Presets, OfThePaperAreOptionsOfTheirCommands) {
-  const std::string questions = directory_.write("q.jsonl", "{\"question\": \"who?\", \"answers\": [\"me\"]}\n");
+  const std::string questions = directory_.write("q.jsonl", "{\"question\": \"who?\", \"answers\": [\"me\"], \"document\": \"A text.\"}\n");
   std::set<std::string> commands;
   int seen = 0;
   for (const auto& entry : std::filesystem::directory_iterator(kPaper)) {
@@ -52,8 +52,8 @@ TEST_F(Presets, OfThePaperAreOptionsOfTheirCommands) {
     commands.insert(preset.command);
     ++seen;
   }
-  EXPECT_EQ(seen, 7);
-  EXPECT_THAT(commands, testing::ElementsAre("eval icl", "eval lm", "eval qa", "eval retrieval-lm"));
+  EXPECT_EQ(seen, 8);
+  EXPECT_THAT(commands, testing::ElementsAre("eval icl", "eval lm", "eval long", "eval qa", "eval retrieval-lm"));
 }
 
 TEST_F(Presets, SetWhatWasNotTyped) {
