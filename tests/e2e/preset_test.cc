@@ -35,7 +35,8 @@ class Presets : public testing::Test {
 
 // All options are read and checked before the model or the index is looked for, which is not there.
 TEST_F(Presets, OfThePaperAreOptionsOfTheirCommands) {
-  const std::string questions = directory_.write("q.jsonl", "{\"question\": \"who?\", \"answers\": [\"me\"], \"document\": \"A text.\"}\n");
+  const std::string questions =
+      directory_.write("q.jsonl", "{\"question\": \"who?\", \"answers\": [\"me\"], \"document\": \"A text.\"}\n");
   std::set<std::string> commands;
   int seen = 0;
   for (const auto& entry : std::filesystem::directory_iterator(kPaper)) {
