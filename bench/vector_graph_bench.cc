@@ -16,6 +16,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/report.h"
 #include "retrieval/index_description.h"
 #include "vectors/vector_graph.h"
