@@ -177,14 +177,16 @@ Generation ChatSession::write(const ConversationPrompt& prompt) {
                                  EngineOptions{.sequences = 1, .capacity = capacity_, .reading = settings_.reading});
   }
   Generation made;
-  const SequenceId sequence = engine_->submit({.prompt = prompt.tokens,
-                                               .context = context_.context(),
-                                               .max_tokens = settings_.max_tokens,
-                                               .sampling = settings_.sampling,
-                                               .end_tokens = end_tokens_,
-                                               .stop = settings_.stop,
-                                               .on_text = print,
-                                               .on_end = [&made](const Generation& ended) { made = ended; }});
+  Request request{.prompt = prompt.tokens,
+                  .context = context_.context(),
+                  .max_tokens = settings_.max_tokens,
+                  .sampling = settings_.sampling,
+                  .end_tokens = end_tokens_,
+                  .stop = settings_.stop,
+                  .on_text = print,
+                  .on_end = [&made](const Generation& ended) { made = ended; }};
+  if (builder_.one_line_answers()) end_at_line_break(request);
+  const SequenceId sequence = engine_->submit(std::move(request));
   while (engine_->step()) {
     if (interrupt_.take()) engine_->cancel(sequence);
   }

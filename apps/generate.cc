@@ -61,6 +61,7 @@ constexpr const char* kTemplateHint = "--raw does without the template, --chat-t
 TemplateChoice read_chat_template(const CLI::App& command, const GenerateCommand& given) {
   if (!given.raw)
     return with_template_hint(kTemplateHint, [&] { return find_template(command, given.options, given.model); });
+  require(command.count("--form") == 0, "--form: --raw takes the prompt as it is: give one of the two");
   require(command.count("--system") == 0, "--system: a system message needs a chat template, and --raw leaves it out");
   require(command.count("--chat-template") == 0,
           "--chat-template: --raw leaves the chat template out: give one of the two");
@@ -134,10 +135,10 @@ void run_many(const CLI::App& command, GenerateCommand& given) {
   with_template_hint(kTemplateHint, [&] { generate_many(command, given.many, given.options, given.model); });
 }
 
-// The user's text, and how a prompt is made of a message.
+// The user's text, and how a prompt is made of it with another text before it.
 struct MakePrompt {
   const std::string& text;
-  std::function<Prompt(const std::string& message)> build;
+  std::function<Prompt(const std::string& text_before)> build;
 };
 
 // Puts chunks of the context before the prompt as --expand asks. -> which
@@ -148,8 +149,7 @@ std::vector<ChunkPlace> expand(const OpenedModel& opened, const GenerationOption
   ExpandedPrompt expanded =
       Expander(opened, expand_of(options.expand))
           .expand(context,
-                  {make.text,
-                   [&](const std::string& before) { return make.build(with_text_before(before, make.text)).tokens; },
+                  {make.text, [&](const std::string& before) { return make.build(before).tokens; },
                    room.prompt_tokens()});
   prompt.tokens = std::move(expanded.tokens);
   if (expanded.chunks.empty()) {
@@ -181,11 +181,12 @@ void run(const CLI::App& command, GenerateCommand& given) {
   const bool json_shown = !given.json.empty() && is_standard_output(given.json);  // instead of the text
 
   const OpenedModel opened = open_model(given.model);
-  const auto build = [&](const std::string& message) {
-    return with_template_hint(
-        kTemplateHint, [&] { return build_prompt(opened, {message, system_of(command, given.options), choice}); });
+  const auto build = [&](const std::string& before) {
+    return with_template_hint(kTemplateHint, [&] {
+      return build_prompt(opened, {text, system_of(command, given.options), choice, before});
+    });
   };
-  Prompt prompt = build(text);
+  Prompt prompt = build("");
   if (!prompt.templated && !given.raw) {
     tell(given.model.model + " has no chat template, so the prompt is continued as it is (as with --raw)");
   }
@@ -201,6 +202,7 @@ void run(const CLI::App& command, GenerateCommand& given) {
                           .stop = given.options.stop,
                           .context = context_reading(given.options),
                           .continues_prompt = !prompt.templated};
+  if (prompt.one_line) end_at_line_break(options);
   if (!json_shown) options.on_text = print;
   const Generation made = generate({opened.model, *opened.tokenizer, prompt.tokens, &context.latents}, options);
   std::vector<ChunkMass> most;

@@ -14,6 +14,11 @@ namespace cepe {
 
 void add_prompt_options(CLI::App& command, GenerationOptions& options) {
   add_strings(command, "--context", options.context, Strings::several, "Text files that the encoder reads");
+  command
+      .add_option("--form", options.prompt_form,
+                  "How a prompt is put: chat (the chat template), or question (\"Question: ... Answer:\", answers of one "
+                  "line), as models are asked that stage ask trained")
+      ->capture_default_str();
   command.add_option("--system", options.system, "A system message for the chat template")->type_name("TEXT");
   command
       .add_option("--chat-template", options.chat_template,
@@ -141,6 +146,12 @@ ContextReading context_reading(const GenerationOptions& options) {
 }
 
 TemplateChoice find_template(const CLI::App& command, const GenerationOptions& options, const ModelOptions& model) {
+  require(options.prompt_form == "chat" || options.prompt_form == "question",
+          "--form: expected chat or question, found \"{}\"", options.prompt_form);
+  if (options.prompt_form == "question") {
+    require(command.count("--chat-template") == 0, "--chat-template: --form question has none: give one of the two");
+    return {.question = true};
+  }
   if (command.count("--chat-template") > 0) {
     const std::string source = read_file(options.chat_template);
     TemplateChoice choice{.text = std::string(without_byte_order_mark(source)), .file = options.chat_template};

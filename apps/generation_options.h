@@ -31,6 +31,7 @@ nlohmann::json places_as_json(const std::vector<ChunkPlace>& chunks);
 
 struct GenerationOptions {
   std::vector<std::string> context;   // files
+  std::string prompt_form = "chat";
   std::string system, chat_template;  // a text; a file
   std::string form = "automatic", latents = "stored";
   double context_cache = 4;  // GB
@@ -40,7 +41,7 @@ struct GenerationOptions {
   std::vector<std::string> stop;
   ExpandCommandOptions expand;
 };
-// What a prompt is put into and what the encoder reads: --context, --system, --chat-template, --context-cache,
+// What a prompt is put into and what the encoder reads: --context, --form, --system, --chat-template, --context-cache,
 // --exclusive-gpu, --latents, --cross-attention, --expand, --expand-by.
 void add_prompt_options(CLI::App& command, GenerationOptions& options);
 // How tokens are chosen and where a text ends: --max-tokens, --temperature, ..., --stop.
@@ -58,7 +59,8 @@ std::optional<std::string> system_of(const CLI::App& command, const GenerationOp
 // --cross-attention, --context-cache and --exclusive-gpu.
 ContextReading context_reading(const GenerationOptions& options);
 
-// The template that --chat-template names; else the model's own, of which the choice says nothing. Either is found and
+// The form that --form names; the template that --chat-template names; else the model's own, of which the choice says
+// nothing. Either is found and
 // parsed without the weights being read, so that a refused one is told at once, as ChatTemplateError.
 TemplateChoice find_template(const CLI::App& command, const GenerationOptions& options, const ModelOptions& model);
 

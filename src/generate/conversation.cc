@@ -4,7 +4,6 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "generate/expand.h"
 
 namespace cepe {
 namespace {
@@ -43,12 +42,11 @@ const std::string& Conversation::question() const {
   return turns_.back().question;
 }
 
-std::vector<ChatMessage> Conversation::messages(int64_t turns_left_out, const std::string& text_before) const {
+std::vector<ChatMessage> Conversation::messages(int64_t turns_left_out) const {
   std::vector<ChatMessage> list;
   if (system_) list.push_back({kSystem, *system_});
   for (size_t i = static_cast<size_t>(turns_left_out); i < turns_.size(); ++i) {
-    const std::string& question = turns_[i].question;
-    list.push_back({kUser, turns_[i].answer ? question : with_text_before(text_before, question)});
+    list.push_back({kUser, turns_[i].question});
     if (turns_[i].answer) list.push_back({kAssistant, *turns_[i].answer});
   }
   return list;
@@ -59,7 +57,7 @@ ConversationPrompt Conversation::prompt(const PromptBuilder& builder, const Conv
   static_cast<void>(question());
   const int64_t limit = room.prompt_tokens();
   const auto render = [&](int64_t left_out) {
-    return ConversationPrompt{builder.chat(messages(left_out, text_before)), left_out};
+    return ConversationPrompt{builder.chat(messages(left_out), text_before), left_out};
   };
   ConversationPrompt best = render(0);
   const auto size = [](const ConversationPrompt& prompt) { return static_cast<int64_t>(prompt.tokens.size()); };

@@ -51,7 +51,7 @@ class Conversation {
   int64_t turns() const { return static_cast<int64_t>(turns_.size()); }
 
   // The system message, questions and answers, in order: roles "system", "user" and "assistant".
-  std::vector<ChatMessage> messages() const { return messages(0, {}); }
+  std::vector<ChatMessage> messages() const { return messages(0); }
 
   // The tokens of the conversation up to the beginning of the answer that is due. Whole turns are left out, the oldest
   // first and as few as possible, until prompt and answer fit; the system message and the last question always stay.
@@ -65,7 +65,7 @@ class Conversation {
   const std::string& question() const;
 
  private:
-  std::vector<ChatMessage> messages(int64_t turns_left_out, const std::string& text_before) const;
+  std::vector<ChatMessage> messages(int64_t turns_left_out) const;
 
   struct Turn {
     std::string question;

@@ -144,8 +144,4 @@ std::string text_of_chunks(const Tokenizer& tokenizer, const Context& context, s
   return without_special_tokens(tokenizer, std::move(text));
 }
 
-std::string with_text_before(const std::string& text, const std::string& message) {
-  return text.empty() ? message : text + "\n\n" + message;
-}
-
 }  // namespace cepe

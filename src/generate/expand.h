@@ -81,7 +81,4 @@ class Expander {
 // a document must not end the user's message.
 std::string text_of_chunks(const Tokenizer& tokenizer, const Context& context, std::span<const int64_t> chunks);
 
-// The message with the text before it; the message alone where there is no text.
-std::string with_text_before(const std::string& text, const std::string& message);
-
 }  // namespace cepe

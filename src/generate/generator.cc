@@ -19,6 +19,7 @@ Generation generate(const GenerateInput& input, const GenerateOptions& options) 
                   .sampling = options.sampling,
                   .end_tokens = options.end_tokens,
                   .stop = options.stop,
+                  .leading = options.leading,
                   .continues_prompt = options.continues_prompt,
                   .log_probabilities = options.log_probabilities,
                   .on_end = [&](const Generation& complete) { made = complete; }};

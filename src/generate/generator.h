@@ -28,6 +28,7 @@ struct GenerateOptions {
   SamplerOptions sampling;
   std::vector<TokenId> end_tokens;
   std::vector<std::string> stop;
+  LeadingSpace leading = LeadingSpace::kept;
   ContextReading context;
   bool continues_prompt = false;
   int64_t log_probabilities = -1;

@@ -13,6 +13,14 @@ enum class LeadingSpace {
   dropped  // it is not shown, and a stop string of white space alone does not end the text there
 };
 
+// Makes the answer one line: it ends at its first line break, white space before it aside. Options: Request,
+// GenerateOptions.
+template <typename Options>
+void end_at_line_break(Options& options) {
+  options.stop.emplace_back("\n");
+  options.leading = LeadingSpace::dropped;
+}
+
 class StopFilter {
  public:
   // Throws Error when a stop string is empty or not valid UTF-8.

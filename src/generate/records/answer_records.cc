@@ -69,8 +69,7 @@ class Work {
     const PromptRecord& record = records_[i];
     return expander_.expand(context, {record.prompt,
                                       [&](const std::string& text) {
-                                        const std::string message = with_text_before(text, record.prompt);
-                                        return options_.builder->prompt(message, record.system).tokens;
+                                        return options_.builder->prompt(record.prompt, record.system, text).tokens;
                                       },
                                       capacity_ - std::min(record.max_tokens, capacity_ / 2)});
   }
@@ -101,6 +100,7 @@ class Work {
                       .end_tokens = end_tokens_,
                       .stop = record.stop,
                       .continues_prompt = !prompts_[i].templated};
+      if (prompts_[i].one_line) end_at_line_break(request);
       request.on_end = [this, i, answer](const Generation& made) mutable {
         --at_work_;
         answer.generation = made;
