@@ -59,19 +59,20 @@ def record_goldens():
 
 
 def check(run):
-    accumulator = EventAccumulator(str(run), size_guidance={"tensors": 0, "scalars": 0})
+    accumulator = EventAccumulator(str(run), size_guidance={"scalars": 0})
     accumulator.Reload()
     found = {}
-    for tag in accumulator.Tags()["tensors"]:
-        for event in accumulator.Tensors(tag):
+    for tag in accumulator.Tags()["scalars"]:
+        for event in accumulator.Scalars(tag):
             assert (tag, event.step) not in found, f"{tag}: step {event.step} twice"
-            found[tag, event.step] = event.tensor_proto.float_val[0]
+            found[tag, event.step] = event.value
     wanted = {}
-    for line in (run / "log.jsonl").read_text().splitlines():
+    for line in (run / "log.jsonl").read_text().split("\n")[:-1]:  # without a line that was cut off
         record = json.loads(line)
         for tag, value in scalars(record):
             wanted[tag, record["step"]] = as_float(value)
-    assert found.keys() == wanted.keys(), found.keys() ^ wanted.keys()
+    differ = found.keys() ^ wanted.keys()
+    assert not differ, f"{len(differ)} scalars are in one of them alone, the first {min(differ)}"
     for key, value in wanted.items():
         assert found[key] == value or math.isnan(found[key]) and math.isnan(value), (key, found[key], value)
     print(f"{run}: {len(wanted)} scalars of {len({step for _, step in wanted})} steps, all as in log.jsonl")
