@@ -87,8 +87,8 @@ std::string summary(const Runs& runs) {
     }
     evaluations.add_row(std::move(row));
   }
-  HtmlTable trainings(
-      {"training run", "steps", "of", "tokens", "time of steps", "last loss", "reading gain (%)", "exact (%)"});
+  HtmlTable trainings({"training run", "steps done", "in all", "tokens", "time of steps", "last loss",
+                       "reading gain (%)", "exact (%)"});
   for (const TrainingRun& run : runs.trainings) {
     const bool begun = !run.loss.steps.empty();
     trainings.add_row(

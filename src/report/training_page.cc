@@ -77,7 +77,7 @@ HtmlCell count_cell(int64_t count) { return {fmt::format("{}", count), static_ca
 std::string validation_heading(const std::string& title, const Curve& curve) {
   if (curve.steps.empty()) return "<h3>" + title + "</h3>\n";
   const std::string others = curve.steps.size() > 1 ? fmt::format(", the last of {}", curve.steps.size()) : "";
-  return fmt::format("<h3>{}</h3>\n<p>After step {:.0f}{}:</p>\n", title, curve.steps.back(), others);
+  return fmt::format("<h3>{}</h3>\n<p>After step {:.0f}{}.</p>\n", title, curve.steps.back(), others);
 }
 
 std::string validation_part(const TrainingRun& run) {
@@ -142,7 +142,8 @@ std::string ask_validation_part(const TrainingRun& run) {
   }
   for (const auto& [chunks, curve] : by_size) exact_of_size.push_back(series_of(size_label(chunks), curve, 100));
   return validation_heading("Validation on samples", run.ask_validation.rbegin()->second.loss) +
-         "<p>Exact: each token of the answer is the most likely one, so that greedy decoding would write it.</p>\n" +
+         "<p>Exact are samples of which each token of the answer is the most likely one: greedy decoding would write "
+         "it.</p>\n" +
          table.str() + plot_over_validations("Samples answered exactly, by kind", "percent", exact) +
          plot_over_validations("Samples answered exactly, by chunks of context", "percent", exact_of_size);
 }
@@ -217,7 +218,7 @@ std::string training_section(const TrainingRun& run) {
   html += loss_plots(run);
   html += validation_part(run) + ask_validation_part(run) + text_validation_part(run);
   if (run.validation.empty() && run.ask_validation.empty() && run.text_validation.empty()) {
-    html += "<p>No validation yet.</p>\n";
+    html += "<p>The log holds no validation.</p>\n";
   }
   if (!run.loss.steps.empty()) html += step_plots(run);
   return html + html_folded("Configuration", "<pre>" + html_text(run.configuration) + "</pre>\n") + "</section>\n";

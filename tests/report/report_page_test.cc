@@ -259,16 +259,25 @@ TEST_F(ReportPageTest, ATrainingRunHasItsCurves) {
   EXPECT_THAT(page.html, HasSubstr("<td>books</td><td class=\"number\" data-value=\"64\">64</td>"));
   EXPECT_THAT(page.html, HasSubstr("data-value=\"12.5\">12.50</td>"));
   EXPECT_THAT(page.html, HasSubstr("data-value=\"82.5\">82.5</td>"));
-  EXPECT_THAT(page.html, HasSubstr("<p>After step 200, the last of 2:</p>"));
+  EXPECT_THAT(page.html, HasSubstr("<p>After step 200, the last of 2.</p>"));
   EXPECT_THAT(page.html, HasSubstr("data-value=\"60\">60.0 (10)</td>"));
   EXPECT_THAT(page.html, HasSubstr(">5 to 16 chunks</text>"));
   EXPECT_LT(page.html.find("<td>needle</td>"), page.html.find("<td>all</td>"));  // after all kinds
   EXPECT_THAT(page.html, HasSubstr("<pre>[train]\nsteps = 250\n</pre>"));
   EXPECT_THAT(page.html, Not(HasSubstr("Training runs together")));
+  // Shares that are all zero stand on an axis that has no negative ones.
+  json never = needle;
+  never["exact"] = 0.0;
+  std::string zeros = step(1, 1.0).dump() + "\n";
+  for (const int at : {1, 2}) zeros += json({{"step", at}, {"seconds", 1}, {"ask_validation", {never}}}).dump() + "\n";
+  const std::string flat = make_report({{training("flat", zeros, "")}, 50}).html;
+  const size_t plot = flat.find(">Samples answered exactly, by kind</text>");
+  ASSERT_NE(plot, std::string::npos);
+  EXPECT_THAT(flat.substr(plot, flat.find("</svg>", plot) - plot), Not(HasSubstr(">-")));
   // Neither a run without a step nor one of nothing but NaN has a plot to draw.
   const std::string none = make_report({{training("none", "", "")}, 50}).html;
   EXPECT_THAT(none, HasSubstr("cepe train: no step yet."));
-  EXPECT_THAT(none, HasSubstr("No validation yet."));
+  EXPECT_THAT(none, HasSubstr("The log holds no validation."));
   const std::string lost = make_report({{training("lost", step(1, nullptr).dump() + "\n", "")}, 50}).html;
   EXPECT_THAT(lost, Not(HasSubstr(">Training loss</text>")));
   EXPECT_THAT(lost, HasSubstr(">Speed</text>"));
