@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
+#include <set>
 
 #include "base/error.h"
 #include "base/report.h"
@@ -103,36 +103,20 @@ std::string size_label(int64_t chunks) {
   return chunks <= 1 ? "1 chunk" : fmt::format("{} to {} chunks", chunks / 4 + 1, chunks);
 }
 
-// Over all kinds whose contexts are of several sizes: the share of their samples of a size that were answered exactly.
-std::map<int64_t, Curve> exact_by_size(const TrainingRun& run) {
-  std::map<int64_t, std::map<double, std::pair<double, double>>> sums;  // size, step: samples and exact ones
-  for (const auto& [kind, values] : run.ask_validation) {
-    for (const auto& [chunks, of_size] : values.by_chunks) {
-      for (size_t i = 0; i < of_size.exact.steps.size(); ++i) {
-        auto& [samples, exact] = sums[chunks][of_size.exact.steps[i]];
-        samples += static_cast<double>(of_size.samples);
-        exact += static_cast<double>(of_size.samples) * of_size.exact.values[i];
-      }
-    }
-  }
-  std::map<int64_t, Curve> curves;
-  for (const auto& [chunks, steps] : sums) {
-    for (const auto& [step, sum] : steps) curves[chunks].add(step, sum.first > 0 ? sum.second / sum.first : 0);
-  }
-  return curves;
-}
-
 std::string ask_validation_part(const TrainingRun& run) {
   if (run.ask_validation.empty()) return "";
-  const std::map<int64_t, Curve> by_size = exact_by_size(run);
+  std::set<int64_t> sizes;
+  for (const auto& [kind, values] : run.ask_validation) {
+    for (const auto& [chunks, of_size] : values.by_chunks) sizes.insert(chunks);
+  }
   std::vector<std::string> header = {"kind", "samples", "loss", "exact (%)"};
-  for (const auto& [chunks, curve] : by_size) header.push_back(size_label(chunks) + ": exact (%), samples");
+  for (const int64_t chunks : sizes) header.push_back(size_label(chunks) + ": exact (%), samples");
   HtmlTable table(header);
   std::vector<PlotSeries> exact, exact_of_size;
   for (const auto& [kind, values] : run.ask_validation) {
     std::vector<HtmlCell> row = {
         {kind}, count_cell(values.samples), number_cell(values.loss, 4), number_cell(values.exact, 1, 100)};
-    for (const auto& [chunks, curve] : by_size) {
+    for (const int64_t chunks : sizes) {
       const auto found = values.by_chunks.find(chunks);
       row.push_back(found == values.by_chunks.end() ? HtmlCell{""} : number_cell(found->second.exact, 1, 100));
       if (row.back().number) row.back().text += fmt::format(" ({})", found->second.samples);
@@ -140,7 +124,11 @@ std::string ask_validation_part(const TrainingRun& run) {
     table.add_row(std::move(row));
     exact.push_back(series_of(kind, values.exact, 100));
   }
-  for (const auto& [chunks, curve] : by_size) exact_of_size.push_back(series_of(size_label(chunks), curve, 100));
+  if (const auto all = run.ask_validation.find("all"); all != run.ask_validation.end()) {
+    for (const auto& [chunks, of_size] : all->second.by_chunks) {
+      exact_of_size.push_back(series_of(size_label(chunks), of_size.exact, 100));
+    }
+  }
   return validation_heading("Validation on samples", run.ask_validation.rbegin()->second.loss) +
          "<p>Exact are samples of which each token of the answer is the most likely one: greedy decoding would write "
          "it.</p>\n" +

@@ -234,7 +234,8 @@ TEST_F(ReportPageTest, ATrainingRunHasItsCurves) {
     row.update({{"chunks", chunks}, {"samples", samples}, {"exact", exact}});
     return row;
   };
-  const json sizes = {of_size(needle, 1, 30, 0.9), of_size(needle, 16, 10, 0.6), of_size(cloze, 16, 15, 0.4)};
+  const json sizes = {of_size(needle, 1, 30, 0.9), of_size(needle, 16, 10, 0.6), of_size(cloze, 16, 15, 0.4),
+                      of_size(all, 1, 35, 0.8), of_size(all, 16, 25, 0.48)};
   for (const int at : {100, 200}) {
     log += json({{"step", at},
                  {"seconds", 1},
