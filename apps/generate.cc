@@ -148,9 +148,8 @@ std::vector<ChunkPlace> expand(const OpenedModel& opened, const GenerationOption
   const ConversationRoom room{decoder_window(opened.model.config.decoder), options.max_tokens};
   ExpandedPrompt expanded =
       Expander(opened, expand_of(options.expand))
-          .expand(context,
-                  {make.text, [&](const std::string& before) { return make.build(before).tokens; },
-                   room.prompt_tokens()});
+          .expand(context, {make.text, [&](const std::string& before) { return make.build(before).tokens; },
+                            room.prompt_tokens()});
   prompt.tokens = std::move(expanded.tokens);
   if (expanded.chunks.empty()) {
     tell("--expand: no chunk of the context has a word of the prompt's and fits: nothing is read again");
@@ -182,9 +181,8 @@ void run(const CLI::App& command, GenerateCommand& given) {
 
   const OpenedModel opened = open_model(given.model);
   const auto build = [&](const std::string& before) {
-    return with_template_hint(kTemplateHint, [&] {
-      return build_prompt(opened, {text, system_of(command, given.options), choice, before});
-    });
+    return with_template_hint(
+        kTemplateHint, [&] { return build_prompt(opened, {text, system_of(command, given.options), choice, before}); });
   };
   Prompt prompt = build("");
   if (!prompt.templated && !given.raw) {

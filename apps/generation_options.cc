@@ -15,9 +15,10 @@ namespace cepe {
 void add_prompt_options(CLI::App& command, GenerationOptions& options) {
   add_strings(command, "--context", options.context, Strings::several, "Text files that the encoder reads");
   command
-      .add_option("--form", options.prompt_form,
-                  "How a prompt is put: chat (the chat template), or question (\"Question: ... Answer:\", answers of one "
-                  "line), as models are asked that stage ask trained")
+      .add_option(
+          "--form", options.prompt_form,
+          "How a prompt is put: chat (the chat template), or question (\"Question: ... Answer:\", answers of one "
+          "line), as models are asked that stage ask trained")
       ->capture_default_str();
   command.add_option("--system", options.system, "A system message for the chat template")->type_name("TEXT");
   command

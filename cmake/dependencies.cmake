@@ -13,6 +13,7 @@ pkg_check_modules(ZLIB REQUIRED IMPORTED_TARGET zlib)
 pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
 find_path(TOMLPLUSPLUS_INCLUDE_DIR toml++/toml.h REQUIRED)
 find_path(HNSWLIB_INCLUDE_DIR hnswlib/hnswlib.h REQUIRED)
+find_path(PROTOZERO_INCLUDE_DIR protozero/pbf_writer.hpp REQUIRED)
 # What the ranks of a training run meet through: Open MPI on a CPU, NCCL (below LibTorch's c10d) on GPUs.
 add_library(cepe_ranks INTERFACE)
 add_library(cepe::ranks ALIAS cepe_ranks)

@@ -38,7 +38,11 @@ struct Range {
   }
   void widen_if_empty() {
     if (high > low) return;
-    double margin = low == 0 ? 1 : std::abs(low) * 0.05;
+    if (low == 0) {  // shares and counts are not negative
+      high = 1;
+      return;
+    }
+    double margin = std::abs(low) * 0.05;
     low -= margin;
     high += margin;
   }

@@ -61,6 +61,15 @@ HtmlCell count_cell(int64_t count) {
   return {format_count(static_cast<uint64_t>(std::max<int64_t>(count, 0))), static_cast<double>(count)};
 }
 
+// The newest value, over all domains, as a percentage; empty where there is none.
+template <typename Values, typename Member>
+HtmlCell last_of_all(const ByDomain<Values>& domains, Member curve) {
+  const auto all = domains.find("all");
+  if (all == domains.end() || (all->second.*curve).values.empty()) return {""};
+  const double percent = 100 * (all->second.*curve).values.back();
+  return {fmt::format("{:.2f}", percent), percent};
+}
+
 std::string summary(const Runs& runs) {
   HtmlTable evaluations({"evaluation", "command", "model", "examples", "time", "memory"});
   for (const EvaluationRun& run : runs.evaluations) {
@@ -78,15 +87,19 @@ std::string summary(const Runs& runs) {
     }
     evaluations.add_row(std::move(row));
   }
-  HtmlTable trainings({"training run", "steps", "tokens", "time of steps", "last loss"});
+  HtmlTable trainings({"training run", "steps done", "in all", "tokens", "time of steps", "last loss",
+                       "reading gain (%)", "exact (%)"});
   for (const TrainingRun& run : runs.trainings) {
     const bool begun = !run.loss.steps.empty();
     trainings.add_row(
         {{run.name, {}, run.anchor},
          count_cell(begun ? static_cast<int64_t>(run.loss.steps.back()) : 0),
+         run.of_steps > 0 ? count_cell(run.of_steps) : HtmlCell{""},
          count_cell(run.tokens),
          {format_seconds(run.seconds), run.seconds},
-         begun ? HtmlCell{fmt::format("{:.4f}", run.loss.values.back()), run.loss.values.back()} : HtmlCell{""}});
+         begun ? HtmlCell{fmt::format("{:.4f}", run.loss.values.back()), run.loss.values.back()} : HtmlCell{""},
+         last_of_all(run.validation, &DomainValidation::reading_gain),
+         last_of_all(run.ask_validation, &AskValidation::exact)});
   }
   return (evaluations.empty() ? "" : evaluations.str()) + (trainings.empty() ? "" : trainings.str());
 }
@@ -134,6 +147,7 @@ ReportPage make_report(const ReportOptions& options) {
     page.html += evaluation_section(run);
     page.examples += run.samples.size();
   }
+  page.html += trainings_together(runs.trainings);
   for (const TrainingRun& run : runs.trainings) page.html += training_section(run);
   page.html += fmt::format("<script>{}</script>\n</body></html>\n", kPageScript);
   return page;

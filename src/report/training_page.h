@@ -2,12 +2,16 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "report/training_run.h"
 
 namespace cepe {
 
-// Curves of loss, learning rate and speed, validation on documents and on samples, and the configuration.
+// Of several runs: the loss and each kind of validation, a picture of all runs each. Of a single one nothing.
+std::string trainings_together(const std::vector<TrainingRun>& runs);
+
+// How far the run is, its loss, its validations, learning rate, gradient and speed, and the configuration.
 std::string training_section(const TrainingRun& run);
 
 }  // namespace cepe

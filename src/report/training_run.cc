@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
+#include <sstream>
 
 #include "base/file.h"
 #include "report/json_lines.h"
@@ -22,8 +24,12 @@ void add_step(TrainingRun& run, double step, const json& record) {
   run.loss.add(step, number(record, "loss"));
   if (record.contains("loss_text")) run.loss_text.add(step, number(record, "loss_text"));
   if (record.contains("loss_answers")) run.loss_answers.add(step, number(record, "loss_answers"));
+  run.gradient_norm.add(step, number(record, "gradient_norm"));
   run.learning_rate.add(step, number(record, "learning_rate"));
   run.tokens_per_second.add(step, number(record, "tokens_per_second"));
+  if (record.contains("mfu")) run.mfu.add(step, number(record, "mfu"));
+  if (record.contains("seconds_left")) run.seconds_left = number(record, "seconds_left");
+  if (!std::isfinite(run.loss.values.back()) || !std::isfinite(run.gradient_norm.values.back())) ++run.not_finite;
   run.seconds += number(record, "milliseconds") / 1e3;
   run.tokens += record.at("tokens").get<int64_t>();
 }
@@ -36,11 +42,19 @@ void add_validation(TrainingRun& run, double step, const json& row) {
   if (row.contains("reading_gain")) domain.reading_gain.add(step, number(row, "reading_gain"));
 }
 
+void add_sample_values(SampleValues& values, double step, const json& row) {
+  values.samples = row.at("samples").get<int64_t>();
+  values.loss.add(step, number(row, "loss"));
+  values.exact.add(step, number(row, "exact"));
+}
+
 void add_ask_validation(TrainingRun& run, double step, const json& row) {
-  AskValidation& domain = run.ask_validation[row.at("domain").get<std::string>()];
-  domain.samples = row.at("samples").get<int64_t>();
-  domain.loss.add(step, number(row, "loss"));
-  domain.exact.add(step, number(row, "exact"));
+  add_sample_values(run.ask_validation[row.at("domain").get<std::string>()], step, row);
+}
+
+void add_ask_validation_by_chunks(TrainingRun& run, double step, const json& row) {
+  AskValidation& kind = run.ask_validation[row.at("domain").get<std::string>()];
+  add_sample_values(kind.by_chunks[row.at("chunks").get<int64_t>()], step, row);
 }
 
 void add_text_validation(TrainingRun& run, double step, const json& row) {
@@ -48,6 +62,17 @@ void add_text_validation(TrainingRun& run, double step, const json& row) {
   domain.samples = row.at("samples").get<int64_t>();
   domain.loss.add(step, number(row, "loss"));
   if (row.contains("accuracy")) domain.accuracy.add(step, number(row, "accuracy"));
+}
+
+// train.steps of the settings as a run writes them; 0 where they do not say. The page shows them whatever they hold.
+int64_t steps_of(const std::string& configuration) {
+  std::istringstream lines(configuration);
+  std::string section;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("[")) section = line;
+    if (section == "[train]" && line.starts_with("steps = ")) return std::strtoll(line.c_str() + 8, nullptr, 10);
+  }
+  return 0;
 }
 
 }  // namespace
@@ -65,11 +90,15 @@ TrainingRun read_training(const std::filesystem::path& directory) {
   TrainingRun run;
   run.directory = directory;
   run.configuration = read_file(directory / "config.toml");
+  run.of_steps = steps_of(run.configuration);
   for_each_record(directory / "log.jsonl", [&](const json& record) {
     const auto step = static_cast<double>(record.at("step").get<int64_t>());
     if (record.contains("loss")) add_step(run, step, record);
     for (const json& row : record.value("validation", json::array())) add_validation(run, step, row);
     for (const json& row : record.value("ask_validation", json::array())) add_ask_validation(run, step, row);
+    for (const json& row : record.value("ask_validation_by_chunks", json::array())) {
+      add_ask_validation_by_chunks(run, step, row);
+    }
     for (const json& row : record.value("text_validation", json::array())) add_text_validation(run, step, row);
   });
   return run;

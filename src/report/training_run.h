@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace cepe {
@@ -21,10 +23,14 @@ struct DomainValidation {
   Curve loss, no_context, reading_gain;  // reading_gain: empty where no other document's context was read
 };
 
-// Validation on the samples of one kind of question.
-struct AskValidation {
+// Validation on the samples of one kind of question, or on those of it whose contexts have about as many chunks.
+struct SampleValues {
   int64_t samples = 0;
   Curve loss, exact;
+};
+struct AskValidation : SampleValues {
+  // By the most chunks that a context has: 1, 4, 16, ...; empty where all contexts are of one size.
+  std::map<int64_t, SampleValues> by_chunks;
 };
 
 // Validation of a model that reads text alone (stages mlm and window), of one domain.
@@ -33,17 +39,30 @@ struct TextDomainValidation {
   Curve loss, accuracy;  // accuracy: of masked tokens; empty in stage window
 };
 
+// Domains and kinds by name, and after them "all".
+struct AllLast {
+  bool operator()(const std::string& a, const std::string& b) const {
+    return std::pair(a == "all", a) < std::pair(b == "all", b);
+  }
+};
+template <typename Values>
+using ByDomain = std::map<std::string, Values, AllLast>;
+
 struct TrainingRun {
   std::filesystem::path directory;
   std::string name, anchor;   // on the page: what the run is called, and the id of its part
   std::string configuration;  // config.toml
-  Curve loss, learning_rate, tokens_per_second;
-  Curve loss_text, loss_answers;  // the parts of the loss in stage `ask`; else empty
-  double seconds = 0;             // of all steps
-  int64_t tokens = 0;             // of all steps: context and decoder
-  std::map<std::string, DomainValidation> validation;
-  std::map<std::string, AskValidation> ask_validation;
-  std::map<std::string, TextDomainValidation> text_validation;
+  int64_t of_steps = 0;       // train.steps; 0: config.toml does not say
+  Curve loss, gradient_norm, learning_rate, tokens_per_second;
+  Curve mfu;                           // a fraction; empty where the device's peak is not known
+  Curve loss_text, loss_answers;       // the parts of the loss in stage `ask`; else empty
+  double seconds = 0;                  // of all steps
+  int64_t tokens = 0;                  // of all steps: context and decoder
+  int64_t not_finite = 0;              // steps whose loss or gradient was not finite
+  std::optional<double> seconds_left;  // as the last step's line said
+  ByDomain<DomainValidation> validation;
+  ByDomain<AskValidation> ask_validation;
+  ByDomain<TextDomainValidation> text_validation;
 };
 
 // True where the directory has log.jsonl and config.toml.

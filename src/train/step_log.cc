@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <map>
 #include <sstream>
 
 #include "base/error.h"
@@ -15,18 +16,29 @@
 namespace cepe {
 namespace {
 
+struct KeptLines {
+  std::string text;
+  std::vector<nlohmann::json> records;
+};
+
 // The lines of a log up to a step; a last line that was cut by a crash is dropped.
-std::string lines_up_to(const std::filesystem::path& file, int64_t step) {
+KeptLines lines_up_to(const std::filesystem::path& file, int64_t step) {
   std::istringstream lines(read_file(file));
-  std::string kept;
+  KeptLines kept;
   for (std::string line; std::getline(lines, line);) {
-    const nlohmann::json record = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    nlohmann::json record = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
     if (record.is_object() && record.contains("step") && record["step"].is_number_integer() &&
         record["step"].get<int64_t>() <= step) {
-      kept += line + "\n";
+      kept.text += line + "\n";
+      kept.records.push_back(std::move(record));
     }
   }
   return kept;
+}
+
+// Contexts of more than a quarter of so many chunks, and no more.
+std::string size_label(int64_t chunks) {
+  return chunks <= 1 ? "1 chunk" : fmt::format("{} to {} chunks", chunks / 4 + 1, chunks);
 }
 
 std::string percent(double fraction) { return fmt::format("{:+.2f} %", 100 * fraction); }
@@ -34,11 +46,20 @@ std::string percent(double fraction) { return fmt::format("{:+.2f} %", 100 * fra
 }  // namespace
 
 StepLog::StepLog(const StepLogOptions& options, int64_t resumed_step)
-    : options_(options), clock_(DeviceMoment(options.device)) {
+    : options_(options), first_step_(resumed_step + 1), clock_(DeviceMoment(options.device)) {
   if (options.file.empty()) return;
-  if (std::filesystem::exists(options.file)) write_file(options.file, lines_up_to(options.file, resumed_step));
+  KeptLines kept;
+  if (std::filesystem::exists(options.file)) {
+    kept = lines_up_to(options.file, resumed_step);
+    write_file(options.file, kept.text);
+  }
   file_ = std::fopen(options.file.c_str(), "ae");
   require(file_ != nullptr, "{}: cannot open the log: {}", options.file.string(), std::strerror(errno));
+  for (const nlohmann::json& record : kept.records) {
+    if (!record.contains("loss")) kept_validation_ = record["step"].get<int64_t>();
+  }
+  if (has_event_file(options.file.parent_path())) return;
+  for (const nlohmann::json& record : kept.records) write_event(record);
 }
 
 StepLog::~StepLog() {
@@ -82,10 +103,12 @@ void StepLog::print(Pending pending) {
   if (file_) print_line(pending);
 }
 
-// What the steps that are left take at the speed of the last ones; a restarted run or one slow step weighs little.
+// What the steps that are left take at the speed of the last ones; one slow step weighs little, and the first of a
+// sitting, in which libraries prepare themselves, nothing once there is another.
 double StepLog::seconds_left(int64_t step, double seconds) {
   constexpr double kNewest = 0.1;
-  usual_seconds_ = usual_seconds_ == 0 ? seconds : (1 - kNewest) * usual_seconds_ + kNewest * seconds;
+  const bool settled = step > first_step_ + 1;
+  usual_seconds_ = settled ? (1 - kNewest) * usual_seconds_ + kNewest * seconds : seconds;
   return usual_seconds_ * static_cast<double>(options_.total_steps - step);
 }
 
@@ -158,14 +181,32 @@ void StepLog::validation(int64_t step, const ValidationResult& result, double se
     record["text_validation"].push_back(entry);
   }
   for (const SampleRow& row : result.samples) {
-    const std::string size = row.chunks ? fmt::format(", to {} chunks", *row.chunks) : "";
-    note(fmt::format("validation {}  ask {}{}  {} samples  loss {:.4f}  exact {:.1f} %", step, row.domain, size,
-                     row.samples, row.loss, 100 * row.exact));
     nlohmann::json entry = {{"domain", row.domain}, {"samples", row.samples}, {"loss", row.loss}, {"exact", row.exact}};
     if (row.chunks) entry["chunks"] = *row.chunks;
     record[row.chunks ? "ask_validation_by_chunks" : "ask_validation"].push_back(entry);
   }
+  if (!result.samples.empty()) note_samples(step, result.samples);
   write(record);
+}
+
+// A table: a row a kind, and where contexts are of several sizes a column a size.
+void StepLog::note_samples(int64_t step, const std::vector<SampleRow>& rows) {
+  std::map<int64_t, std::map<std::string, std::string>> by_size;
+  for (const SampleRow& row : rows) {
+    if (row.chunks) by_size[*row.chunks][row.domain] = fmt::format("{:.1f}", 100 * row.exact);
+  }
+  std::vector<std::string> header = {"kind", "samples", "loss", "exact %"};
+  for (const auto& [chunks, kinds] : by_size) header.push_back(size_label(chunks));
+  Table table(header);
+  for (const SampleRow& row : rows) {
+    if (row.chunks) continue;
+    std::vector<std::string> cells = {row.domain, fmt::format("{}", row.samples), fmt::format("{:.4f}", row.loss),
+                                      fmt::format("{:.1f}", 100 * row.exact)};
+    for (auto& [chunks, kinds] : by_size) cells.push_back(kinds[row.domain]);
+    table.add_row(std::move(cells));
+  }
+  std::istringstream lines(table.str());
+  for (std::string line; std::getline(lines, line);) note(fmt::format("validation {}  {}", step, line));
 }
 
 void StepLog::note(const std::string& text) {
@@ -178,6 +219,12 @@ void StepLog::write(const nlohmann::json& record) {
   const std::string line = json_text(record) + "\n";
   const bool written = std::fwrite(line.data(), 1, line.size(), file_) == line.size() && std::fflush(file_) == 0;
   require(written, "{}: cannot write the log: {}", options_.file.string(), std::strerror(errno));
+  write_event(record);
+}
+
+void StepLog::write_event(const nlohmann::json& record) {
+  if (!events_) events_.emplace(options_.file.parent_path(), first_step_);
+  events_->write(record);
 }
 
 }  // namespace cepe

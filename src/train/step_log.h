@@ -1,4 +1,5 @@
-// What a run says while it goes: a line a step on standard output, and the same as JSON lines in run/log.jsonl.
+// What a run says while it goes: a line a step on standard output, the same as JSON lines in run/log.jsonl, and as
+// scalars for TensorBoard in an event file beside it.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -10,13 +11,15 @@
 #include <string>
 #include <vector>
 
+#include "train/run/event_file.h"
 #include "train/step_clock.h"
 #include "train/validation/validation_result.h"
 
 namespace cepe {
 
 struct StepLogOptions {
-  std::filesystem::path file;  // log.jsonl; empty: nothing is written or printed, as on all ranks but the first
+  std::filesystem::path
+      file;  // log.jsonl, in the run's directory; empty: nothing is written or printed, as on all ranks but the first
   at::Device device = at::kCPU;
   int64_t total_steps = 0;
   double peak_flops = 0;  // a second, for MFU; 0: not shown
@@ -40,7 +43,8 @@ struct StepLosses {
 
 class StepLog {
  public:
-  // Drops lines of the file beyond `resumed_step`: those steps are about to be done again.
+  // Drops lines of the file beyond `resumed_step`: those steps are about to be done again. Where the directory
+  // has no event file, the lines that are kept are written into one; a new one begins with the first new line.
   StepLog(const StepLogOptions& options, int64_t resumed_step);
   ~StepLog();
 
@@ -50,6 +54,8 @@ class StepLog {
   void submit(const StepInfo& info, const StepLosses& losses, const at::Tensor& gradient_norm);
   void flush();          // prints the step that is still waiting
   void restart_clock();  // what happened until now is not part of the next step's time
+  // True where an earlier sitting's log holds a validation after this step.
+  bool has_validation(int64_t step) const { return step == kept_validation_; }
   void validation(int64_t step, const ValidationResult& result, double seconds);
   void note(const std::string& text);  // a line on standard output only
 
@@ -71,14 +77,19 @@ class StepLog {
   void print(Pending pending);
   void print_line(const Pending& pending);
   double seconds_left(int64_t step, double seconds);
+  void note_samples(int64_t step, const std::vector<SampleRow>& rows);
   void write(const nlohmann::json& record);
+  void write_event(const nlohmann::json& record);
 
   StepLogOptions options_;
   std::FILE* file_ = nullptr;
+  int64_t first_step_ = 1;           // of this sitting
+  std::optional<EventFile> events_;  // of this sitting, from its first line on
+  int64_t kept_validation_ = 0;      // the last step that was validated before this sitting; 0: none
   std::optional<Pending> pending_;
   StepClock<DeviceMoment> clock_;
   double last_loss_ = 0;
-  double usual_seconds_ = 0;  // of a step; 0: none was timed
+  double usual_seconds_ = 0;  // of a step
   int64_t not_finite_ = 0;
   std::vector<float> votes_;
 };

@@ -347,7 +347,7 @@ void Trainer::validate() {
   validated_step_ = step_;
   together(ranks_, [&] {
     log_->flush();
-    if (!ranks_.first()) return;
+    if (!ranks_.first() || log_->has_validation(step_)) return;
     const double start = seconds_now();
     const ValidationResult result = model_->validate();
     log_->validation(step_, result, seconds_now() - start);

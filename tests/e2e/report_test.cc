@@ -58,7 +58,7 @@ TEST(Report, ShowsAnEvaluationAndATrainingRun) {
   EXPECT_THAT(page, HasSubstr("cepe eval qa of " + model + ", cpu, float32: " + results.at("examples").dump()));
   EXPECT_THAT(page, HasSubstr("Examples: 4 of " + results.at("examples").dump()));
   EXPECT_THAT(page, HasSubstr("cepe train: 3 steps, "));
-  EXPECT_THAT(page, HasSubstr(">Validation loss with context</text>"));
+  EXPECT_THAT(page, HasSubstr("<h3>Validation on documents</h3>"));
   EXPECT_THAT(page, HasSubstr("steps = 3\n"));
 
   // On standard output the page stands alone.

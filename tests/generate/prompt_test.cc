@@ -31,7 +31,8 @@ TEST(Prompt, TokensEqualTheReference) {
   EXPECT_EQ(end_tokens(opened), std::vector<TokenId>{2});
 }
 
-// "Question: ...", "Answer:", as stage ask trains; the chunks of a context that are read again stand before the question.
+// "Question: ...", "Answer:", as stage ask trains; the chunks of a context that are read again stand before the
+// question.
 TEST(Prompt, MayBeAQuestionOfOneLine) {
   const OpenedModel opened = open_model(kGolden / "plain");
   const PromptBuilder builder(opened, {.question = true});

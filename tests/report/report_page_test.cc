@@ -246,14 +246,31 @@ TEST_F(ReportPageTest, ATrainingRunHasItsCurves) {
   const json books = {
       {"domain", "books"}, {"samples", 64}, {"loss_context", 2.5}, {"loss_no_context", 2.75}, {"reading_gain", 0.125}};
   const json needle = {{"domain", "needle"}, {"samples", 40}, {"loss", 0.3}, {"exact", 0.825}};
+  const json cloze = {{"domain", "cloze"}, {"samples", 20}, {"loss", 0.3}, {"exact", 0.5}};
+  const json all = {{"domain", "all"}, {"samples", 60}, {"loss", 0.3}, {"exact", 0.7}};
+  const auto of_size = [](json row, int chunks, int samples, double exact) {
+    row.update({{"chunks", chunks}, {"samples", samples}, {"exact", exact}});
+    return row;
+  };
+  const json sizes = {of_size(needle, 1, 30, 0.9), of_size(needle, 16, 10, 0.6), of_size(cloze, 16, 15, 0.4),
+                      of_size(all, 1, 35, 0.8), of_size(all, 16, 25, 0.48)};
   for (const int at : {100, 200}) {
-    log += json({{"step", at}, {"seconds", 1}, {"validation", {books}}, {"ask_validation", {needle}}}).dump() + "\n";
+    log += json({{"step", at},
+                 {"seconds", 1},
+                 {"validation", {books}},
+                 {"ask_validation", {needle, cloze, all}},
+                 {"ask_validation_by_chunks", sizes}})
+               .dump() +
+           "\n";
   }
-  const ReportPage page = make_report({{training("run", log, "[train]\nsteps = 200\n")}, 50});
+  const ReportPage page = make_report({{training("run", log, "[train]\nsteps = 250\n")}, 50});
   EXPECT_EQ(page.trainings, 1u);
-  EXPECT_THAT(page.html, HasSubstr("cepe train: 200 steps, 819,200 tokens, 100 s of steps; last loss 0.0550."));
-  for (const char* title : {"Loss", "Loss of text and of answers", "Learning rate", "Speed",
-                            "Validation loss with context", "Reading gain", "Samples answered exactly"}) {
+  EXPECT_THAT(page.html, HasSubstr("cepe train: 200 of 250 steps, 819,200 tokens, 100 s of steps; last loss 0.0550. "
+                                   "Steps left out, whose loss or gradient was not finite: 1."));
+  for (const char* title :
+       {"Training loss", "Training loss of text and of answers", "Learning rate", "Gradient norm, before clipping",
+        "Speed", "Validation loss with context", "Reading gain over another document's context",
+        "Samples answered exactly, by kind", "Samples answered exactly, by chunks of context"}) {
     EXPECT_THAT(page.html, HasSubstr(std::string("text-anchor=\"middle\">") + title + "</text>"));
   }
   EXPECT_THAT(page.html, HasSubstr(">mean of 4 steps</text>"));
@@ -261,13 +278,57 @@ TEST_F(ReportPageTest, ATrainingRunHasItsCurves) {
   EXPECT_THAT(page.html, HasSubstr("<td>books</td><td class=\"number\" data-value=\"64\">64</td>"));
   EXPECT_THAT(page.html, HasSubstr("data-value=\"12.5\">12.50</td>"));
   EXPECT_THAT(page.html, HasSubstr("data-value=\"82.5\">82.5</td>"));
-  EXPECT_THAT(page.html, HasSubstr("<pre>[train]\nsteps = 200\n</pre>"));
+  EXPECT_THAT(page.html, HasSubstr("<p>After step 200, the last of 2.</p>"));
+  EXPECT_THAT(page.html, HasSubstr("data-value=\"60\">60.0 (10)</td>"));
+  EXPECT_THAT(page.html, HasSubstr(">5 to 16 chunks</text>"));
+  EXPECT_LT(page.html.find("<td>needle</td>"), page.html.find("<td>all</td>"));  // after all kinds
+  EXPECT_THAT(page.html, HasSubstr("<pre>[train]\nsteps = 250\n</pre>"));
+  EXPECT_THAT(page.html, Not(HasSubstr("Training runs together")));
+  // Shares that are all zero stand on an axis that has no negative ones.
+  json never = needle;
+  never["exact"] = 0.0;
+  std::string zeros = step(1, 1.0).dump() + "\n";
+  for (const int at : {1, 2}) zeros += json({{"step", at}, {"seconds", 1}, {"ask_validation", {never}}}).dump() + "\n";
+  const std::string flat = make_report({{training("flat", zeros, "")}, 50}).html;
+  const size_t plot = flat.find(">Samples answered exactly, by kind</text>");
+  ASSERT_NE(plot, std::string::npos);
+  EXPECT_THAT(flat.substr(plot, flat.find("</svg>", plot) - plot), Not(HasSubstr(">-")));
   // Neither a run without a step nor one of nothing but NaN has a plot to draw.
   const std::string none = make_report({{training("none", "", "")}, 50}).html;
   EXPECT_THAT(none, HasSubstr("cepe train: no step yet."));
+  EXPECT_THAT(none, HasSubstr("The log holds no validation."));
   const std::string lost = make_report({{training("lost", step(1, nullptr).dump() + "\n", "")}, 50}).html;
-  EXPECT_THAT(lost, Not(HasSubstr(">Loss</text>")));
+  EXPECT_THAT(lost, Not(HasSubstr(">Training loss</text>")));
   EXPECT_THAT(lost, HasSubstr(">Speed</text>"));
+}
+
+TEST_F(ReportPageTest, SeveralTrainingRunsStandInOnePicture) {
+  const auto log = [](double gain) {
+    std::string lines;
+    for (int i = 1; i <= 20; ++i) {
+      json record = step(i, 5.0 / i);
+      record["seconds_left"] = 30.0 * (20 - i);
+      lines += record.dump() + "\n";
+    }
+    json all = {{"domain", "all"}, {"samples", 8}, {"loss_context", 2}, {"loss_no_context", 3}, {"reading_gain", gain}};
+    return lines + json({{"step", 20}, {"seconds", 1}, {"validation", {all}}}).dump() + "\n";
+  };
+  const auto a = training("x/a", log(0.111), ""),
+             b = training("x/b", log(0.222), "[run]\nsteps = 9\n[train]\nsteps = 20\n"),
+             c = training("x/c", step(5, 1.0).dump() + "\n", "[train]\nsteps = 20\n");
+  const std::string html = make_report({{a, b, c}, 50}).html;
+  const size_t begin = html.find("<section id=\"trainings-together\">");
+  ASSERT_NE(begin, std::string::npos);
+  const std::string part = html.substr(begin, html.find("</section>", begin) - begin);
+  EXPECT_EQ(count_of(part, "<svg"), 2u);  // loss and reading gain
+  EXPECT_EQ(count_of(part, ">a</text>"), 2u);
+  EXPECT_EQ(count_of(part, ">c</text>"), 1u);
+  EXPECT_THAT(html, HasSubstr("data-value=\"11.1\">11.10</td>"));
+  EXPECT_THAT(html, HasSubstr("data-value=\"22.2\">22.20</td>"));
+  EXPECT_EQ(count_of(html, "<td class=\"number\" data-value=\"20\">20</td><td class=\"number\" data-value=\"20\">"),
+            1u);
+  EXPECT_EQ(count_of(html, ">Reading gain over"), 0u);  // of one validation the table is enough
+  EXPECT_THAT(html, HasSubstr("5 of 20 steps"));
 }
 
 TEST_F(ReportPageTest, RefusesOtherDirectories) {

@@ -134,7 +134,16 @@ TEST(ReadTraining, TakesStepsAndValidations) {
   const json asked = {{"domain", "needle"}, {"samples", 40}, {"loss", 0.3}, {"exact", 0.825}};
   std::string log = step(1, 11.5).dump() + "\n" + step(2, nullptr).dump() + "\n";
   log += json({{"step", 2}, {"seconds", 1.0}, {"validation", {documents}}}).dump() + "\n";
-  log += json({{"step", 4}, {"seconds", 1.0}, {"validation", {last}}, {"ask_validation", {asked}}}).dump() + "\n";
+  json of_size = asked;
+  of_size["chunks"] = 16;
+  of_size["exact"] = 0.75;
+  log += json({{"step", 4},
+               {"seconds", 1.0},
+               {"validation", {last}},
+               {"ask_validation", {asked}},
+               {"ask_validation_by_chunks", {of_size}}})
+             .dump() +
+         "\n";
   const json text = {{"domain", "code"}, {"samples", 8}, {"loss", 1.5}, {"accuracy", 0.625}};
   log += json({{"step", 5}, {"seconds", 1.0}, {"text_validation", {text}}}).dump() + "\n";
   log += step(5, 1.0).dump().substr(0, 20);  // cut off by a crash
@@ -149,11 +158,15 @@ TEST(ReadTraining, TakesStepsAndValidations) {
   EXPECT_TRUE(std::isnan(run.loss.values[1]));
   EXPECT_EQ(run.tokens, 8192);
   EXPECT_DOUBLE_EQ(run.seconds, 1.0);
+  EXPECT_EQ(run.of_steps, 4);
+  EXPECT_EQ(run.not_finite, 1);
+  EXPECT_FALSE(run.seconds_left);
   const DomainValidation& books = run.validation.at("books");
   EXPECT_THAT(books.loss.steps, ElementsAre(2, 4));
   EXPECT_THAT(books.loss.values, ElementsAre(2.5, 2.25));
   EXPECT_THAT(books.reading_gain.values, ElementsAre(0.25, 0.25));
   EXPECT_THAT(run.ask_validation.at("needle").exact.values, ElementsAre(0.825));
+  EXPECT_THAT(run.ask_validation.at("needle").by_chunks.at(16).exact.values, ElementsAre(0.75));
   EXPECT_THAT(run.text_validation.at("code").loss.values, ElementsAre(1.5));
   EXPECT_THAT(run.text_validation.at("code").accuracy.values, ElementsAre(0.625));
   write_text(directory / "run/log.jsonl", step(1, 1.0).dump() + "\n{\"step\": \"one\"}\n");

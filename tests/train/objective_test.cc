@@ -113,6 +113,7 @@ TEST_F(ObjectiveTest, SampleValidationIsWhatTheLogitsSay) {
   const at::NoGradGuard no_grad;
   double all_loss = 0;
   int64_t all_tokens = 0;
+  std::map<int64_t, int64_t> all_sizes, exact_of_all;
   for (int64_t d = 0; d < 2; ++d) {
     int64_t left = d == 0 ? 4 : 3, tokens = 0, exact = 0;
     double loss = 0;
@@ -135,6 +136,8 @@ TEST_F(ObjectiveTest, SampleValidationIsWhatTheLogitsSay) {
       const int64_t size = chunks <= 1 ? 1 : chunks <= 4 ? 4 : 16;
       ++sizes[size];
       exact_of_size[size] += right;
+      ++all_sizes[size];
+      exact_of_all[size] += right;
     }
     for (const SampleRow& row : rows) {
       if (!row.chunks || row.domain != rows[static_cast<size_t>(d)].domain) continue;
@@ -151,7 +154,14 @@ TEST_F(ObjectiveTest, SampleValidationIsWhatTheLogitsSay) {
     all_tokens += tokens;
   }
   EXPECT_GE(of_sizes, 2u);
-  EXPECT_EQ(rows.size(), 3 + of_sizes);
+  EXPECT_EQ(rows.size(), 3 + of_sizes + all_sizes.size());
+  for (const SampleRow& row : rows) {
+    if (!row.chunks || row.domain != "all") continue;
+    EXPECT_EQ(row.samples, all_sizes[*row.chunks]);
+    EXPECT_EQ(row.exact, static_cast<double>(exact_of_all[*row.chunks]) / static_cast<double>(row.samples));
+    all_sizes.erase(*row.chunks);
+  }
+  EXPECT_TRUE(all_sizes.empty());
   EXPECT_NEAR(rows.back().loss, all_loss / static_cast<double>(all_tokens), 1e-5);
 }
 

@@ -66,7 +66,8 @@ TEST_F(TrainerTest, AStoppedRunGoesOnBitForBit) {
     EXPECT_EQ(a[i].value("loss", nlohmann::json()), b[i].value("loss", nlohmann::json()));
     EXPECT_EQ(a[i].value("validation", nlohmann::json()), b[i].value("validation", nlohmann::json()));
   }
-  EXPECT_TRUE(train(stopped).finished);  // once more: nothing left to do
+  EXPECT_TRUE(train(stopped).finished);  // once more: nothing left to do, and nothing to say
+  EXPECT_EQ(log(stopped), b);
   EXPECT_EQ(final_hash(stopped), final_hash(whole));
 }
 
@@ -79,6 +80,8 @@ TEST_F(TrainerTest, KeepsTheNewestCheckpointsAndAMarker) {
   std::vector<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(run.run))
     names.push_back(entry.path().filename().string());
+  const auto events = [](const std::string& name) { return name.starts_with("events.out.tfevents."); };
+  EXPECT_EQ(std::erase_if(names, events), 1u);
   std::sort(names.begin(), names.end());
   EXPECT_EQ(names, (std::vector<std::string>{".lock", "config.toml", "final", "latest", "log.jsonl", "step-000006",
                                              "step-000008", "step-000010"}));

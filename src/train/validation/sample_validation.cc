@@ -67,7 +67,7 @@ SampleValidation::SampleValidation(const TrainConfig& config, const Corpus& corp
 std::vector<SampleRow> SampleValidation::run(const Cepe& model) const {
   const at::NoGradGuard no_grad;
   std::vector<Sums> sums(corpus_.domains.size());
-  std::vector<std::map<int64_t, Sums>> sizes(corpus_.domains.size());
+  std::vector<std::map<int64_t, Sums>> sizes(corpus_.domains.size() + 1);  // the last: of all domains
   Sums all;
   std::vector<size_t> order(samples_.size());
   std::iota(order.begin(), order.end(), 0);
@@ -82,7 +82,8 @@ std::vector<SampleRow> SampleValidation::run(const Cepe& model) const {
       next += count;
       const Corpus::Document& document = corpus_.documents[static_cast<size_t>(documents_[indices[k]])];
       const auto domain = static_cast<size_t>(document.domain);
-      for (Sums* s : {&sums[domain], &sizes[domain][size_class(samples_[indices[k]])], &all}) {
+      const int64_t size = size_class(samples_[indices[k]]);
+      for (Sums* s : {&sums[domain], &sizes[domain][size], &sizes.back()[size], &all}) {
         ++s->samples;
         s->tokens += count;
         s->loss += loss;
@@ -96,7 +97,8 @@ std::vector<SampleRow> SampleValidation::run(const Cepe& model) const {
   }
   for (size_t d = 0; d < sizes.size(); ++d) {
     if (sizes[d].size() < 2) continue;
-    for (const auto& [chunks, of_size] : sizes[d]) rows.push_back(of_size.row(corpus_.domains[d], chunks));
+    const std::string name = d < corpus_.domains.size() ? corpus_.domains[d] : "all";
+    for (const auto& [chunks, of_size] : sizes[d]) rows.push_back(of_size.row(name, chunks));
   }
   rows.push_back(all.row("all"));
   return rows;

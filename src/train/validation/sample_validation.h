@@ -28,7 +28,8 @@ class SampleValidation {
   // outlive the object.
   SampleValidation(const TrainConfig& config, const Corpus& corpus);
 
-  // One row a domain and, last, "all"; of each domain that has contexts of several sizes, before "all", a row a size.
+  // One row a domain and, last, "all"; before "all", of each domain that has contexts of several sizes and of all
+  // domains together, a row a size.
   // No gradients.
   std::vector<SampleRow> run(const Cepe& model) const;
 
