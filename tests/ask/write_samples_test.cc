@@ -78,7 +78,7 @@ TEST(WriteSamples, SamplesKeepTheRules) {
       EXPECT_LE(decoder, config.decoder_tokens);
     }
   }
-  EXPECT_EQ(samples, 90 + 3 * 9);
+  EXPECT_EQ(samples, 90 + 3 * 10);
   int64_t counted = 0;
   for (const auto& [kind, counts] : written.training) counted += counts.samples;
   EXPECT_EQ(counted, 90);
