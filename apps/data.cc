@@ -40,11 +40,8 @@ OpenedTokenizer open_tokenizer(const std::string& model, const std::string& base
   require(!tokenizer_file || base.empty(), "--base {}: {} is a tokenizer and has no base", base, model);
   if (path.extension() == ".json") return {load_tokenizer_json(path), {}};
   if (path.extension() == ".model") return {load_sentencepiece(path), {}};
-  ModelOptions options;
-  options.model = model;
-  options.base = base;
-  options.device = "cpu";
-  OpenedModel opened = open_model(options);
+  // All of a model is checked, and none of its weights kept: tensors of the device meta have a shape alone.
+  const OpenedModel opened = open_model(model, base, {.device = at::kMeta});
   require(opened.tokenizer != nullptr, "{}: the model has no tokenizer", model);
   OpenedTokenizer found{opened.tokenizer, {}};
   if (!opened.chat_template.empty()) {

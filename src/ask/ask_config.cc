@@ -40,6 +40,8 @@ void check(const AskConfig& c) {
   check_range("samples.chunk_length", c.chunk_length, 16, 1 << 16);
   check_range("samples.decoder_tokens", c.decoder_tokens, 64, 1 << 20);
   check_range("samples.passages", c.passages, 0, 10000);
+  check_range("samples.query_tokens", c.query_tokens, 1, 1 << 20);
+  check_range("samples.indexed", c.indexed, 1, int64_t{1} << 31);
   check_range("samples.shard_samples", c.shard_samples, 1, int64_t{1} << 31);
   check_range("samples.seed", c.seed, 0, INT64_MAX);
   check_range("refuse.max_shared", c.max_shared, 0, INT64_MAX);
@@ -65,6 +67,9 @@ void check(const AskConfig& c) {
     kinds += share;
   }
   require(kinds > 0, "kinds: all shares are 0");
+  require(c.kinds.at("retrieved") == 0 || c.query_tokens < c.decoder_tokens,
+          "samples.query_tokens: expected fewer than samples.decoder_tokens, which is {}, found {}", c.decoder_tokens,
+          c.query_tokens);
 }
 
 // Shares of the kinds; those whose source is not given have none.
@@ -92,7 +97,7 @@ AskConfig read_ask_config(Config& config, const std::filesystem::path& directory
   std::vector<std::string> domains;
   std::string words, forms;
   Reader(config, "sources")("texts", c.texts)("questions", c.questions)("domains", domains)(
-      "encyclopaedic", c.encyclopaedic)("words", words)("forms", forms);
+      "encyclopaedic", c.encyclopaedic)("scratch", c.scratch)("words", words)("forms", forms);
   c.words = words.empty() ? directory / "words.txt" : std::filesystem::path(words);
   c.forms = forms.empty() ? directory / "forms.txt" : std::filesystem::path(forms);
   for (const std::string& entry : domains) {
@@ -108,7 +113,7 @@ AskConfig read_ask_config(Config& config, const std::filesystem::path& directory
       "chunk_length", c.chunk_length)("chunks", c.chunks)("chunk_weights", c.chunk_weights)(
       "decoder_tokens", c.decoder_tokens)("answer_weight", c.answer_weight)("question_weight", c.question_weight)(
       "chat", c.chat)("single", c.single)("unanswerable", c.unanswerable)("passages", c.passages)(
-      "shard_samples", c.shard_samples)("seed", c.seed);
+      "query_tokens", c.query_tokens)("indexed", c.indexed)("shard_samples", c.shard_samples)("seed", c.seed);
   Reader(config, "refuse")("files", c.refuse)("max_shared", c.max_shared);
   config.refuse_unknown_keys();
   check(c);

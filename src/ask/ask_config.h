@@ -18,6 +18,7 @@ struct AskConfig {
   std::map<std::string, double> domains;   // shares of the texts' domains, written as ["books=2", ...]; others have 1
   std::vector<std::string> encyclopaedic;  // domains whose documents are articles about what they are called
   std::filesystem::path words, forms;      // words.txt and forms.txt beside the configuration
+  std::string scratch;                     // a directory for the texts in a temporary file; empty: in memory
 
   // [kinds]: the share of each kind of ask_kinds(), in samples
   std::map<std::string, double> kinds;
@@ -36,6 +37,8 @@ struct AskConfig {
   double single = 0.2;                                        // share of samples with one question only
   double unanswerable = 0.05;                                 // of questions of files, without their passages
   int64_t passages = 40;                                      // at most, beside the right ones
+  int64_t query_tokens = 256;                                 // of kind retrieved: what passages are found by, at most
+  int64_t indexed = 400000;                                   // of kind retrieved: passages that are searched, at most
   int64_t shard_samples = 20000;                              // in one shard
   int64_t seed = 1;
 

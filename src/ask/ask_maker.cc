@@ -76,6 +76,12 @@ QuestionPool read_pool(const AskConfig& config, const ShingleSet& refused) {
   return QuestionPool(std::move(files), refused, config.max_shared);
 }
 
+// How many of the corpus's passages are searched: none where nothing asks for them.
+int64_t indexed(const AskConfig& config) {
+  const auto share = config.kinds.find("retrieved");
+  return share != config.kinds.end() && share->second > 0 ? config.indexed : 0;
+}
+
 }  // namespace
 
 struct AskMaker::Part {
@@ -86,22 +92,25 @@ struct AskMaker::Part {
         corpus({.files = list_texts(config.texts),
                 .domain_shares = config.domains,
                 .encyclopaedic = config.encyclopaedic,
-                .max_shared = config.max_shared},
+                .max_shared = config.max_shared,
+                .scratch = config.scratch},
                refused, tokenizer),
         questions(read_pool(config, refused)),
+        passages(corpus, {.passage_tokens = config.chunk_length, .most = indexed(config)}),
         layout(tokenizer, config.chat > 0 ? chat : nullptr,
                {.chunk_length = config.chunk_length,
                 .most_chunks = config.most_chunks(),
                 .decoder_tokens = config.decoder_tokens,
                 .answer_weight = config.answer_weight,
                 .question_weight = config.question_weight}),
-        sources{words, forms, corpus, questions} {}
+        sources{words, forms, corpus, questions, passages} {}
 
   AskWords words;
   AskForms forms;
   ShingleSet refused;
   AskCorpus corpus;
   QuestionPool questions;
+  AskPassages passages;
   AskLayout layout;
   AskSources sources;
 };
@@ -197,7 +206,8 @@ AskMaker::Drawn AskMaker::draw(AskSplit split, int64_t i) const {
                        .validation = split != AskSplit::training,
                        .held_forms = kind == kHeldKind,
                        .unanswerable = config_.unanswerable,
-                       .max_passages = config_.passages};
+                       .max_passages = config_.passages,
+                       .query_tokens = config_.query_tokens};
     Drawn drawn;
     const auto found =
         std::find_if(ask_kinds().begin(), ask_kinds().end(), [&](const AskKind& k) { return k.name == kind; });
@@ -243,7 +253,7 @@ AskSourceCounts AskMaker::counts() const {
           .questions = part_->questions.questions(),
           .passages = static_cast<int64_t>(part_->questions.passages().size()),
           .shingles = static_cast<int64_t>(part_->refused.size()),
-          .refused_passages = part_->questions.refused_passages(),
+          .refused_passages = part_->questions.refused_passages() + part_->passages.refused(),
           .refused_questions = part_->questions.refused_questions(),
           .refused_excerpts = part_->corpus.refused()};
 }

@@ -23,9 +23,10 @@ struct AskSourceCounts {
 
 class AskMaker {
  public:
-  // Reads all sources into memory: the texts take as many bytes as they have, passages and their index some six times
-  // theirs. tokenizer and chat (null: none) must outlive the maker. Error where chats are asked for without a template,
-  // and where a kind with a share has no source, or none kept for validation.
+  // Reads all sources into memory: the texts take as many bytes as they have (with sources.scratch none: they stand in
+  // a file), passages of question files and their index some six times theirs, the index of the texts' passages (kind
+  // retrieved) some 1 kB a passage. tokenizer and chat (null: none) must outlive the maker. Error where chats are asked
+  // for without a template, and where a kind with a share has no source, or none kept for validation.
   AskMaker(const AskConfig& config, const Tokenizer& tokenizer, const AskChat* chat);
   ~AskMaker();
 

@@ -107,7 +107,10 @@ void AskLayout::add_piece(std::span<const TokenId> tokens, double weight, AskSam
 void AskLayout::add_context(const AskDraft& draft, AskRandom& random, AskSample& sample) const {
   std::vector<TextChunk> chunks;
   for (const std::string& text : document_texts(draft, random)) {
-    append_chunks(tokenizer_.encode(text, {.parse_special_tokens = false}), "", options_.chunk_length, chunks);
+    std::vector<TokenId> tokens = tokenizer_.encode(text, {.parse_special_tokens = false});
+    const auto most = static_cast<size_t>(options_.chunk_length);
+    if (draft.passages && tokens.size() > most) tokens.resize(most);
+    append_chunks(std::move(tokens), "", options_.chunk_length, chunks);
   }
   for (const TextChunk& chunk : chunks) {
     sample.tokens.insert(sample.tokens.end(), chunk.tokens.begin(), chunk.tokens.end());
@@ -144,8 +147,14 @@ void AskLayout::add_questions(const AskDraft& draft, AskRandom& random, AskSampl
     const bool question = scores_question(turn) && (t > 0 || draft.decoder_text.empty());
     const auto prompt = encode_after(done, text, false);
     done += text;
-    const auto answer = encode_after(done, " " + turn.answer, false);
-    done += " " + turn.answer;
+    const std::string answer_text = (turn.joined ? "" : " ") + turn.answer;
+    auto answer = encode_after(done, answer_text, false);
+    done += answer_text;
+    if (draft.passages && prompt && answer) {
+      const auto read = decoder_length(sample) + static_cast<int64_t>(prompt->size()) + 1;
+      const auto room = static_cast<size_t>(std::max<int64_t>(options_.decoder_tokens - read, 0));
+      if (answer->size() > room) answer->resize(room);
+    }
     const bool added = prompt && answer && add_turn(*prompt, *answer, question, sample);
     if (!added) break;
     closed = !turn.open;

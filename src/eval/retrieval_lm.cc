@@ -17,74 +17,23 @@
 #include "eval/windows.h"
 #include "ops/ops.h"
 #include "speed/meter.h"
-#include "text/utf8.h"
+#include "text/word_runs.h"
 
 namespace cepe {
 namespace {
 
 using nlohmann::json;
 
-// A character of a script without spaces between words: such a text has no words to compare, but characters.
-bool stands_alone(char32_t c) {
-  constexpr std::pair<char32_t, char32_t> kRanges[] = {{0x0E00, 0x0EFF}, {0x1000, 0x109F}, {0x1780, 0x17FF},
-                                                       {0x3040, 0x30FF}, {0x3400, 0x4DBF}, {0x4E00, 0x9FFF},
-                                                       {0xF900, 0xFAFF}, {0xFF66, 0xFF9F}, {0x20000, 0x3FFFF}};
-  return std::any_of(std::begin(kRanges), std::end(kRanges),
-                     [c](const auto& range) { return range.first <= c && c <= range.second; });
-}
-
-// A text for comparing: words in lower case without punctuation, as hashes.
-class Folded {
- public:
-  Folded() = default;
-  explicit Folded(std::string_view text) {
-    std::string word;
-    const auto end_word = [&](size_t weight) {
-      if (!word.empty()) words_.push_back({std::hash<std::string>{}(lower_case(word)), weight});
-      word.clear();
-    };
-    for (size_t at = 0; at < text.size();) {
-      const CodePoint c = code_point_at(text, at);
-      const bool alone = stands_alone(c.value);
-      if (alone || !is_word_character(c.value)) end_word(2);
-      if (is_word_character(c.value)) word += text.substr(at, c.size);
-      if (alone) end_word(1);
-      at += c.size;
-    }
-    end_word(2);
-    for (size_t i = 0; i < words_.size(); ++i) {
-      size_t hash = 0, weight = 0;
-      for (size_t j = i; j < words_.size() && weight < kSharedWeight; ++j) {
-        hash = hash * 1099511628211u + words_[j].first;
-        weight += words_[j].second;
-      }
-      if (weight >= kSharedWeight) runs_.insert(hash);
-    }
-  }
-
-  // Whether they share a run of eight words or sixteen characters, or the other one as a whole, however short.
-  bool holds_part_of(const Folded& other) const {
-    if (other.words_.empty()) return false;
-    return std::any_of(other.runs_.begin(), other.runs_.end(), [&](size_t run) { return runs_.contains(run); }) ||
-           std::search(words_.begin(), words_.end(), other.words_.begin(), other.words_.end()) != words_.end();
-  }
-
- private:
-  static constexpr size_t kSharedWeight = 16;
-  std::vector<std::pair<size_t, size_t>> words_;  // hash and weight: 2, or 1 for a character that stands alone
-  std::set<size_t> runs_;
-};
-
-bool holds_part_of(const Folded& window, const RetrievedPassage& passage) {
-  if (window.holds_part_of(Folded(passage.text))) return true;
-  return passage.title_size > 0 && window.holds_part_of(Folded(passage.text.substr(passage.title_size)));
+bool holds_part_of(const WordRuns& window, const RetrievedPassage& passage) {
+  if (window.holds_part_of(WordRuns(passage.text))) return true;
+  return passage.title_size > 0 && window.holds_part_of(WordRuns(passage.text.substr(passage.title_size)));
 }
 
 // A window's text and what was found for its query.
 struct Scene {
   Window window;
   std::string domain;
-  Folded text;
+  WordRuns text;
   std::vector<RetrievedPassage> found;  // best first; more than are read: the control reads what another window may
   int64_t left_out = 0;
   double search_seconds = 0;
@@ -114,7 +63,7 @@ class Windows {
     for (Scene& scene : scenes_) {
       const double start = seconds_now();
       const auto tokens = tokens_of(scene);
-      scene.text = Folded(tokenizer_.decode(tokens));
+      scene.text = WordRuns(tokenizer_.decode(tokens));
       const std::string query = tokenizer_.decode(tokens.first(static_cast<size_t>(options_.query_tokens)));
       const size_t most = most_passages();
       for (size_t count = most + 16;; count *= 2) {  // until enough are left, or no more are found

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 
 #include "text/word_hashes.h"
 
@@ -10,10 +9,13 @@ namespace cepe {
 
 void Bm25Index::add(std::string_view passage) {
   const auto number = static_cast<uint32_t>(lengths_.size());
-  std::map<uint64_t, uint32_t> counts;
-  const std::vector<uint64_t> words = word_hashes(passage);
-  for (const uint64_t word : words) ++counts[word];
-  for (const auto& [word, count] : counts) postings_[word].push_back({number, count});
+  std::vector<uint64_t> words = word_hashes(passage);
+  std::sort(words.begin(), words.end());
+  for (auto word = words.begin(); word != words.end();) {
+    const auto next = std::find_if(word, words.end(), [&](uint64_t other) { return other != *word; });
+    postings_[*word].push_back({number, static_cast<uint32_t>(next - word)});
+    word = next;
+  }
   lengths_.push_back(static_cast<uint32_t>(words.size()));
   total_length_ += words.size();
 }
@@ -56,12 +58,14 @@ std::vector<size_t> Bm25Index::search(std::string_view query, size_t count) cons
   for (const Postings* postings : postings_of(query)) {
     (static_cast<double>(postings->size()) > n / 10 ? common : rare).push_back(postings);
   }
-  std::unordered_map<uint32_t, double> scores;
+  std::vector<double> scores(lengths_.size(), 0.0);
   for (const Postings* postings : rare.empty() ? common : rare) {
     add_word(*postings, [&](uint32_t passage, double part) { scores[passage] += part; });
   }
   std::vector<std::pair<double, size_t>> ranked;
-  for (const auto& [passage, score] : scores) ranked.emplace_back(-score, passage);
+  for (size_t passage = 0; passage < scores.size(); ++passage) {
+    if (scores[passage] > 0) ranked.emplace_back(-scores[passage], passage);  // each common word adds more than 0
+  }
   count = std::min(count, ranked.size());
   std::partial_sort(ranked.begin(), ranked.begin() + static_cast<std::ptrdiff_t>(count), ranked.end());
   std::vector<size_t> best;

@@ -112,7 +112,8 @@ Sources::Sources(int64_t max_shared, const std::string& refused_text)
             return files;
           }(),
           refused_, max_shared),
-      sources_{words_, forms_, corpus_, questions_} {}
+      passages_(corpus_, {.passage_tokens = 256, .most = 10000}),
+      sources_{words_, forms_, corpus_, questions_, passages_} {}
 
 AskRequest Sources::request(uint64_t seed, int64_t chunks) const {
   return {.random = AskRandom{seed}, .chunks = chunks};

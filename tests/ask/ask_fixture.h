@@ -38,6 +38,7 @@ class Sources {
   AskForms forms_;
   AskCorpus corpus_;
   QuestionPool questions_;
+  AskPassages passages_;
   AskSources sources_;
 };
 

@@ -32,6 +32,9 @@ TEST(AskConfig, ReadsAndRefuses) {
   EXPECT_EQ(refused("[samples]\nchunks = [4, 4]\nchunk_weights = [1, 1]\n"),
             "samples.chunks: expected ascending numbers of at least 1, found 4 in place 1");
   EXPECT_EQ(refused("[samples]\nchunk_weights = [1]\n"), "samples.chunks: 5 classes, but samples.chunk_weights has 1");
+  EXPECT_EQ(refused("[kinds]\nretrieved = 1\n[samples]\nquery_tokens = 256\ndecoder_tokens = 256\n"),
+            "samples.query_tokens: expected fewer than samples.decoder_tokens, which is 256, found 256");
+  EXPECT_EQ(refused("[samples]\nindexed = 0\n"), "samples.indexed: expected 1 to 2147483648, found 0");
   EXPECT_EQ(refused("domains = [\"books\"]\n"), "sources.domains: expected NAME=SHARE, found \"books\"");
   EXPECT_EQ(error_of([&] { read(directory, "[samples]\nseed = 1\n"); }), "sources.texts: no texts given");
 }

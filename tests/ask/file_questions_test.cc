@@ -81,7 +81,7 @@ TEST(FileQuestions, AModelsOwnAnswersKeepTheirInstruction) {
     }
     if (!mixed) files.pop_back();
     const QuestionPool pool(std::move(files), ShingleSet(), 8);
-    const AskSources own{sources.get().words, sources.get().forms, sources.get().corpus, pool};
+    const AskSources own{sources.get().words, sources.get().forms, sources.get().corpus, pool, sources.get().passages};
     size_t unanswered = 0, together = 0, worded = 0;
     for (uint64_t seed = 0; seed < 300; ++seed) {
       AskRequest request = sources.request(seed, 1 + static_cast<int64_t>(seed % 20));

@@ -303,7 +303,8 @@ TEST(Cloze, AGapThatTwoSentencesFitIsNotAskedFor) {
   const std::string line = nlohmann::json{{"text", text}}.dump() + "\n";
   const ShingleSet refused;
   const AskCorpus corpus({.files = {ask_test::write(directory, "towers.jsonl", line)}}, refused, ask_test::smollm2());
-  const AskSources towers{sources.get().words, sources.get().forms, corpus, sources.get().questions};
+  const AskSources towers{sources.get().words, sources.get().forms, corpus, sources.get().questions,
+                          sources.get().passages};
   size_t asked = 0;
   for (uint64_t seed = 0; seed < 60; ++seed) {
     AskRequest request = sources.request(seed, 1);

@@ -78,7 +78,7 @@ TEST(WriteSamples, SamplesKeepTheRules) {
       EXPECT_LE(decoder, config.decoder_tokens);
     }
   }
-  EXPECT_EQ(samples, 90 + 3 * 9);
+  EXPECT_EQ(samples, 90 + 3 * 10);
   int64_t counted = 0;
   for (const auto& [kind, counts] : written.training) counted += counts.samples;
   EXPECT_EQ(counted, 90);
@@ -87,6 +87,22 @@ TEST(WriteSamples, SamplesKeepTheRules) {
   EXPECT_EQ(domains.size(), ask_kinds().size() + 1);
   EXPECT_TRUE(written.validation.contains("held"));
   EXPECT_FALSE(written.training.contains("held"));
+}
+
+// Texts in a temporary file are the same texts, and leave nothing.
+TEST(WriteSamples, TextsInAFileGiveTheSameBytes) {
+  const TemporaryDirectory directory, scratch;
+  AskConfig config = small(directory);
+  config.validation = 0;
+  const AskWritten held = write_to(config, directory / "held", 2);
+  config.scratch = scratch.path().string();
+  const AskWritten mapped = write_to(config, directory / "mapped", 2);
+  ASSERT_EQ(held.files.size(), mapped.files.size());
+  for (size_t i = 0; i < held.files.size(); ++i) EXPECT_EQ(sha256_file(held.files[i]), sha256_file(mapped.files[i]));
+  EXPECT_EQ(scratch.entries(), 0u);
+  config.scratch = (scratch / "none").string();
+  EXPECT_EQ(error_of([&] { AskMaker(config, smollm2(), nullptr); }),
+            config.scratch + ": cannot make a temporary file there: No such file or directory");
 }
 
 // Training takes directories: a shard that an earlier, longer run left would be trained on.

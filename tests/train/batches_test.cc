@@ -311,6 +311,31 @@ TEST_F(BuilderTest, RanksShareTheSamplesOfAStep) {
   }
 }
 
+// A run that is stopped within an epoch and goes on with another number of ranks, opened anew: every step has the
+// samples that one rank would have had without a stop. (SampleSamplerTest: an epoch has each once.)
+TEST_F(BuilderTest, AStopWithinAnEpochAndOtherRanksChangeNoSample) {
+  constexpr int64_t kSteps = 24, kStop = 8;  // 3.2 of 17 samples a step: the stop is within the second epoch
+  const auto rows_of = [&](const BatchBuilder& builder, int64_t step) {
+    std::multiset<std::vector<double>> rows;
+    for (const Batch& batch : builder.build(step).batches) add_rows(batch, rows);
+    return rows;
+  };
+  const BatchBuilder whole(config_, plain_, ask_);
+  for (const auto& [before, after] : std::vector<std::pair<int64_t, int64_t>>{{1, 2}, {2, 1}, {1, 1}}) {
+    for (int64_t step = 0; step < kSteps; ++step) {
+      const int64_t size = step < kStop ? before : after;
+      std::multiset<std::vector<double>> shared;
+      for (int64_t rank = 0; rank < size; ++rank) {
+        const Corpus plain = open_corpus({(directory_ / "plain.tokens").string()});
+        const Corpus ask = open_corpus({(directory_ / "ask.tokens").string()}, ShardKind::samples);
+        const BatchBuilder builder(config_, plain, ask, {0, {rank, size}});
+        shared.merge(rows_of(builder, step));
+      }
+      EXPECT_EQ(shared, rows_of(whole, step)) << step << " of " << before << " and " << after;
+    }
+  }
+}
+
 TEST_F(BuilderTest, EverySampleMayBeAsked) {
   config_.ask_share = 1;
   const BatchBuilder builder(config_, {}, ask_);

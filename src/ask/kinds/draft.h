@@ -9,6 +9,7 @@
 #include "ask/random.h"
 #include "ask/sources/corpus.h"
 #include "ask/sources/forms.h"
+#include "ask/sources/passages.h"
 #include "ask/sources/question_pool.h"
 #include "ask/sources/words.h"
 
@@ -21,6 +22,7 @@ struct AskTurn {
   // A wording of its own instead of "Question: ...", with how the answer begins (as Question of tasks/example.h);
   // in a chat the wording is the message.
   std::string wording = {}, answer_prefix = {};
+  bool joined = false;                  // the answer follows its wording as it is, without a space between
   bool open = false;                    // the answer ends anywhere: no end is scored, and no turn follows
   std::optional<size_t> document = {};  // of facts: the place of the document that has the statement
 };
@@ -31,6 +33,9 @@ struct AskDraft {
   std::string decoder_text;  // what the decoder itself reads before the first question; may be empty
   bool titles = false;       // questions need the documents' titles, so that they must be shown
   bool plain = false;        // the turn is no question but a text to go on with: its wording, then its answer
+  // The documents are passages, each one chunk: what is longer than a chunk is cut, and so is an answer that is longer
+  // than the decoder's part.
+  bool passages = false;
 };
 
 // What a sample is made from.
@@ -39,6 +44,7 @@ struct AskSources {
   const AskForms& forms;
   const AskCorpus& corpus;
   const QuestionPool& questions;
+  const AskPassages& passages;  // of the corpus
 };
 
 // What a kind is asked for.
@@ -47,10 +53,11 @@ struct AskRequest {
   int64_t chunks = 1;  // wanted, about
   int64_t chunk_length = 256;
   int64_t decoder_tokens = 1024;
-  bool validation = false;    // from the documents and questions that are for validation alone
-  bool held_forms = false;    // facts in forms that are kept out of training, and in no others
-  double unanswerable = 0;    // share of questions of files whose passage is left out
-  int64_t max_passages = 40;  // beside the right ones
+  bool validation = false;     // from the documents and questions that are for validation alone
+  bool held_forms = false;     // facts in forms that are kept out of training, and in no others
+  double unanswerable = 0;     // share of questions of files whose passage is left out
+  int64_t max_passages = 40;   // beside the right ones
+  int64_t query_tokens = 256;  // what passages are found by, at most
 
   int64_t tokens() const { return chunks * chunk_length; }
 };
@@ -70,8 +77,9 @@ AskDraft make_recall(const AskSources& sources, AskRequest& request);
 AskDraft make_cloze(const AskSources& sources, AskRequest& request);
 AskDraft make_natural(const AskSources& sources, AskRequest& request);
 AskDraft make_file_questions(const AskSources& sources, AskRequest& request);
+AskDraft make_retrieved(const AskSources& sources, AskRequest& request);
 
-// All kinds: facts, needles, pairs, variables, recall, cloze, natural, questions.
+// All kinds: facts, needles, pairs, variables, recall, cloze, natural, questions, retrieved.
 const std::vector<AskKind>& ask_kinds();
 
 // ---- what kinds share

@@ -96,10 +96,10 @@ std::string join_list(const std::vector<std::string>& items, const std::string& 
 }
 
 const std::vector<AskKind>& ask_kinds() {
-  static const std::vector<AskKind> kinds = {{"facts", 5, make_facts},       {"needles", 2.5, make_needles},
-                                             {"pairs", 2, make_pairs},       {"variables", 1, make_variables},
-                                             {"recall", 2.5, make_recall},   {"cloze", 1, make_cloze},
-                                             {"natural", 2.5, make_natural}, {"questions", 5, make_file_questions}};
+  static const std::vector<AskKind> kinds = {
+      {"facts", 5, make_facts},         {"needles", 2.5, make_needles},        {"pairs", 2, make_pairs},
+      {"variables", 1, make_variables}, {"recall", 2.5, make_recall},          {"cloze", 1, make_cloze},
+      {"natural", 2.5, make_natural},   {"questions", 5, make_file_questions}, {"retrieved", 0, make_retrieved}};
   return kinds;
 }
 

@@ -34,7 +34,9 @@ size_t next_beginning(std::string_view text, size_t at) {
 
 AskCorpus::AskCorpus(const Options& options, const ShingleSet& refused, const Tokenizer& tokenizer)
     : refused_(refused), max_shared_(options.max_shared) {
+  if (!options.scratch.empty()) scratch_.emplace(options.scratch);
   for (const auto& file : options.files) read(file, tokenizer);
+  keep_whole();
   for (const auto& [name, share] : options.domain_shares) {
     const auto found = domain_index_.find(name);
     require(found != domain_index_.end(), "sources.domains: no text is of the domain \"{}\"", name);
@@ -52,17 +54,39 @@ void AskCorpus::read(const std::filesystem::path& path, const Tokenizer& tokeniz
     const auto [entry, fresh] = domain_index_.try_emplace(document.domain, domains_.size());
     if (fresh) domains_.push_back({document.domain});
     Domain& domain = domains_[entry->second];
-    Text text{title_of(document.text), std::move(document.text)};
-    bytes_ += static_cast<int64_t>(text.text.size());
-    const std::string_view probe = first_words(std::string_view(text.text).substr(0), kProbeBytes);
+    Text text{title_of(document.text), {}};
+    bytes_ += static_cast<int64_t>(document.text.size());
+    const std::string_view probe = first_words(document.text, kProbeBytes);
     const size_t tokens = tokenizer.encode(probe, {.parse_special_tokens = false}).size();
     text.bytes_a_token = static_cast<double>(probe.size()) / static_cast<double>(std::max<size_t>(tokens, 1));
-    const size_t index = texts_.size();
     // The first documents of a domain: one for each use, so that small corpora have both.
     const size_t place = domain.training.size() + domain.validation.size();
-    (place % kValidationPart == 1 ? domain.validation : domain.training).push_back(index);
+    text.domain = entry->second;
+    text.validation = place % kValidationPart == 1;
+    (text.validation ? domain.validation : domain.training).push_back(texts_.size());
     texts_.push_back(std::move(text));
+    keep(std::move(document.text));
   });
+}
+
+void AskCorpus::keep(std::string text) {
+  if (scratch_) {
+    scratch_->write(text);
+    sizes_.push_back(text.size());
+  } else {
+    held_.push_back(std::move(text));
+    texts_.back().text = held_.back();
+  }
+}
+
+// The texts of the file, now that it can be mapped.
+void AskCorpus::keep_whole() {
+  if (!scratch_) return;
+  std::string_view rest = scratch_->map();
+  for (size_t i = 0; i < texts_.size(); ++i) {
+    texts_[i].text = rest.substr(0, sizes_[i]);
+    rest.remove_prefix(sizes_[i]);
+  }
 }
 
 bool AskCorpus::has(const AskDraw& wanted) const {
@@ -72,7 +96,7 @@ bool AskCorpus::has(const AskDraw& wanted) const {
   });
 }
 
-const AskCorpus::Text* AskCorpus::draw_text(AskRandom& random, const AskDraw& wanted) const {
+size_t AskCorpus::draw_text(AskRandom& random, const AskDraw& wanted) const {
   std::vector<double> shares;
   for (const Domain& domain : domains_) {
     const bool there = !(wanted.validation ? domain.validation : domain.training).empty();
@@ -80,10 +104,11 @@ const AskCorpus::Text* AskCorpus::draw_text(AskRandom& random, const AskDraw& wa
   }
   const Domain& domain = domains_[random.weighted(shares)];
   const auto& texts = wanted.validation ? domain.validation : domain.training;
-  return &texts_[random.pick(texts)];
+  return random.pick(texts);
 }
 
-AskDocument AskCorpus::excerpt(const Text& text, AskRandom& random, const AskDraw& wanted) const {
+AskPlace AskCorpus::excerpt(size_t number, AskRandom& random, const AskDraw& wanted) const {
+  const Text& text = texts_[number];
   const std::string_view all = text.text;
   const auto bytes = static_cast<size_t>(static_cast<double>(wanted.tokens) * text.bytes_a_token);
   size_t begin = 0;
@@ -102,7 +127,19 @@ AskDocument AskCorpus::excerpt(const Text& text, AskRandom& random, const AskDra
   while (!piece.empty() && std::string_view(" \n\t").find(piece.back()) != std::string_view::npos) {
     piece.remove_suffix(1);
   }
-  return {text.title, std::string(piece)};
+  return {number, static_cast<size_t>(piece.data() - all.data()), piece.size()};
+}
+
+std::optional<AskPlace> AskCorpus::draw_place(AskRandom& random, const AskDraw& wanted) const {
+  if (!has(wanted)) return std::nullopt;
+  const size_t number = draw_text(random, wanted);
+  const AskPlace place = excerpt(number, random, wanted);
+  if (place.size == 0) return std::nullopt;
+  if (is_refused(text(place))) {
+    ++refused_count_;
+    return std::nullopt;
+  }
+  return place;
 }
 
 std::vector<AskDocument> AskCorpus::draw(AskRandom& random, const AskDraw& wanted) const {
@@ -112,17 +149,12 @@ std::vector<AskDocument> AskCorpus::draw(AskRandom& random, const AskDraw& wante
   int64_t left = wanted.tokens;
   const int64_t enough = std::max<int64_t>(wanted.tokens / 10, 24);
   for (int tries = 0; tries < kTries && left > enough; ++tries) {
-    const Text* text = draw_text(random, wanted);
     AskDraw part = wanted;
     part.tokens = left;
-    AskDocument document = excerpt(*text, random, part);
-    if (document.text.empty()) continue;
-    if (refused_.shared(document.text) > max_shared_) {
-      ++refused_count_;
-      continue;
-    }
-    left -= static_cast<int64_t>(static_cast<double>(document.text.size()) / text->bytes_a_token) + 1;
-    documents.push_back(std::move(document));
+    const std::optional<AskPlace> place = draw_place(random, part);
+    if (!place) continue;
+    left -= static_cast<int64_t>(static_cast<double>(place->size) / bytes_a_token(place->text)) + 1;
+    documents.push_back({texts_[place->text].title, std::string(text(*place))});
   }
   return documents;
 }
