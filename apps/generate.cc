@@ -181,8 +181,8 @@ void run(const CLI::App& command, GenerateCommand& given) {
 
   const OpenedModel opened = open_model(given.model);
   const auto build = [&](const std::string& before) {
-    return with_template_hint(
-        kTemplateHint, [&] { return build_prompt(opened, {text, system_of(command, given.options), choice, before}); });
+    const PromptInput input{text, system_of(command, given.options), choice, before};
+    return with_template_hint(kTemplateHint, [&] { return build_prompt(opened, input); });
   };
   Prompt prompt = build("");
   if (!prompt.templated && !given.raw) {

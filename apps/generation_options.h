@@ -30,7 +30,7 @@ std::string places_as_text(const std::vector<ChunkPlace>& chunks);
 nlohmann::json places_as_json(const std::vector<ChunkPlace>& chunks);
 
 struct GenerationOptions {
-  std::vector<std::string> context;   // files
+  std::vector<std::string> context;  // files
   std::string prompt_form = "chat";
   std::string system, chat_template;  // a text; a file
   std::string form = "automatic", latents = "stored";

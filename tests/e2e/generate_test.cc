@@ -279,6 +279,26 @@ TEST(GenerateCommand, TheRealModelAnswers) {
   EXPECT_EQ(made["stop_reason"], "end_token");
 }
 
+// What stage ask trained, asked as it trained: the encoder alone read the passages.
+TEST(GenerateCommand, TheShippedModelAnswersFromItsContext) {
+  const TemporaryDirectory directory;
+  const std::string passages =
+      directory.write("passages.jsonl",
+                      "{\"text\": \"The harbour of Vellin freezes every January. Ships wait at the outer pier.\"}\n"
+                      "{\"text\": \"The train to Brask leaves at seven in the morning and again at noon. Tickets are "
+                      "sold by the baker.\"}\n");
+  const Words words = {
+      "generate", "--model", "models/smollm2-135m-cepe", "--context", passages, "--form", "question", "--dtype",
+      "float32",  "--prompt"};
+  const CommandResult result = run_cepe(with(words, {"When does the train to Brask leave?"}));
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_EQ(result.out, "seven in the morning and again at noon\n");
+  expect_refused(with(words, {"Who?", "--raw"}), "--form: --raw takes the prompt as it is");
+  expect_refused(with(words, {"Who?", "--chat-template", "t.jinja"}), "--form question has none");
+  expect_refused({"generate", "--model", golden("plain"), "--prompt", "a", "--form", "x"},
+                 "--form: expected chat or question, found \"x\"");
+}
+
 // The tiny model's window is 128 positions; a prompt of some 300 tokens is read where the rotary scaling stretches it.
 TEST(GenerateCommand, TheWindowIsWhatTheScalingGivesOrTheUserSets) {
   const TemporaryDirectory directory;

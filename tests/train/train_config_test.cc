@@ -195,7 +195,8 @@ TEST(TrainConfig, ShippedRecipesAreRead) {
   for (const auto& entry : std::filesystem::recursive_directory_iterator("configs")) {
     if (entry.path().extension() != ".toml") continue;
     const std::string folder = entry.path().parent_path().filename();
-    EXPECT_TRUE(folder == "llama-2-7b" || folder == "smollm2-135m" || folder == "ask" || folder == "paper") << entry.path();
+    EXPECT_TRUE(folder == "llama-2-7b" || folder == "smollm2-135m" || folder == "ask" || folder == "paper")
+        << entry.path();
   }
 }
 
