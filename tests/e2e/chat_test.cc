@@ -68,6 +68,22 @@ TEST_F(ChatCommand, AnswersWithWhatWasSaidBefore) {
   }
 }
 
+// What stage ask trained, asked as it trained, turn after turn.
+TEST_F(ChatCommand, TheShippedModelAnswersQuestions) {
+  const std::string text = directory_.write(
+      "text.txt",
+      "The harbour of Vellin freezes every January. Ships wait at the outer pier.\n\n"
+      "The train to Brask leaves at seven in the morning and again at noon. Tickets are sold by the baker.\n");
+  const std::string said = directory_.write("said.txt",
+                                            "When does the train to Brask leave?\nWho sells the tickets?\n"
+                                            "When does the harbour freeze?\n");
+  const CommandResult result = run_cepe(
+      {"chat", "--model", "models/smollm2-135m-cepe", "--context", text, "--form", "question", "--dtype", "float32"},
+      {.shell = "exec < '" + said + "'"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_EQ(result.out, "seven in the morning and again at noon.\nthe baker\nJanuary\n");
+}
+
 TEST_F(ChatCommand, ForgetsAndTakesAnotherSystemMessage) {
   const std::string plain = answer_to("plain", turn("user", "Who goes there?")),
                     brief = answer_to("plain", turn("system", "Be brief.") + turn("user", "Who goes there?"));
