@@ -292,7 +292,7 @@ TEST(GenerateCommand, TheShippedModelAnswersFromItsContext) {
       "float32",  "--prompt"};
   const CommandResult result = run_cepe(with(words, {"When does the train to Brask leave?"}));
   ASSERT_EQ(result.status, 0) << result.err;
-  EXPECT_EQ(result.out, "seven in the morning and again at noon\n");
+  EXPECT_EQ(result.out, "seven in the morning and again at noon.\n");
   expect_refused(with(words, {"Who?", "--raw"}), "--form: --raw takes the prompt as it is");
   expect_refused(with(words, {"Who?", "--chat-template", "t.jinja"}), "--form question has none");
   expect_refused({"generate", "--model", golden("plain"), "--prompt", "a", "--form", "x"},
