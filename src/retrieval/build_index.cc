@@ -101,7 +101,10 @@ IndexChanges build_index(const fs::path& index, const IndexDescription& descript
   const fs::path place = index.has_filename() ? index : index.parent_path();  // "name/" is "name"
   std::error_code error;
   require(!fs::exists(place, error), "{}: there is something in the index's place already", place.string());
-  TemporaryIndex temporary(place.has_parent_path() ? place.parent_path() : fs::path("."));
+  const fs::path parent = place.has_parent_path() ? place.parent_path() : fs::path(".");
+  require(fs::is_directory(parent, error), "{}: the index cannot be built: there is no directory {}", place.string(),
+          parent.string());
+  TemporaryIndex temporary(parent);
   make_empty_index(temporary.path(), description);
   IndexChanges changes;
   {

@@ -53,6 +53,8 @@ FtsWords::FtsWords(const Database& database, const std::string& rule)
   const char* arguments[] = {"unicode61", "remove_diacritics", "2"};
   const int first = porter ? 0 : 1;  // porter is told what it stands on
   check(tokenizer_->functions.xCreate(user, arguments + first, 3 - first, &tokenizer_->made));
+  database.run("CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary USING fts5vocab(main, words, row)");
+  count_ = std::make_unique<Statement>(database, "SELECT doc FROM temp.vocabulary WHERE term = ?1");
 }
 
 FtsWords::~FtsWords() {
@@ -72,6 +74,14 @@ std::vector<std::string> FtsWords::of(std::string_view text) const {
   check(tokenizer_->functions.xTokenize(tokenizer_->made, &words, FTS5_TOKENIZE_DOCUMENT, text.data(),
                                         static_cast<int>(text.size()), add));
   return words;
+}
+
+int64_t FtsWords::passages_with(const std::string& word) const {
+  const auto [known, fresh] = counted_.try_emplace(word, 0);
+  if (!fresh) return known->second;
+  if (count_->bind(std::string_view(word)).step()) known->second = count_->integer(0);
+  count_->reset();
+  return known->second;
 }
 
 double FtsWords::mean_count(std::string_view expression) const {

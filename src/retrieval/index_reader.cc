@@ -5,8 +5,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <map>
-#include <set>
 
 #include "base/error.h"
 #include "text/utf8.h"
@@ -61,6 +61,19 @@ std::string any_of(const std::vector<std::string>& words) {
   return expression;
 }
 
+// False where the file is gone, or goes while it is opened.
+bool open_if_there(const std::filesystem::path& file, const std::function<void()>& open) {
+  std::error_code error;
+  if (!std::filesystem::exists(file, error)) return false;
+  try {
+    open();
+  } catch (const Error&) {
+    if (std::filesystem::exists(file, error)) throw;
+    return false;
+  }
+  return true;
+}
+
 void keep_best(std::vector<Hit>& hits, int64_t count) {
   std::sort(hits.begin(), hits.end(),
             [](const Hit& a, const Hit& b) { return a.score != b.score ? a.score > b.score : a.slot < b.slot; });
@@ -104,10 +117,11 @@ IndexReader::IndexReader(const std::filesystem::path& index, VectorSearch search
   for (const int64_t slot : dead_) {
     if (graph_ && slot < graph_->rows()) graph_->forget(slot);
   }
-  // Their counts are of the last build or compaction. Since then each deleted passage may have taken one away: what
-  // still stands in half of today's passages after that does so whatever was added.
-  Statement common(database_, "SELECT word, passages FROM common");
-  while (common.step()) common_[common.text(0)] = common.integer(1) - static_cast<int64_t>(dead_.size());
+  // Counted at the last build or compaction. Since then each deleted passage may have taken one away: what still stands
+  // in half of today's passages after that does so whatever was added, and need not be counted.
+  Statement common(database_, "SELECT word FROM common WHERE 2 * (passages - ?1) >= ?2");
+  common.bind(static_cast<int64_t>(dead_.size()), passages_);
+  while (common.step()) weightless_.insert(common.text(0));
   fts_words_ = std::make_unique<FtsWords>(database_, description_.words);
 }
 
@@ -118,22 +132,22 @@ bool IndexReader::map_vectors(VectorSearch search) {
   const int64_t generation = database_.integer("SELECT value FROM state WHERE name = 'generation'");
   if (description_.width == 0) return true;
   const std::filesystem::path file = vectors_file(index_, generation);
-  std::error_code error;
-  if (!std::filesystem::exists(file, error)) return false;
-  vectors_.emplace(file);
-  check_vectors(*vectors_, description_.width, slots_);
-  if (!description_.graph || search == VectorSearch::exact) return true;
+  const bool mapped = open_if_there(file, [&] {
+    vectors_.emplace(file);
+    check_vectors(*vectors_, description_.width, slots_);
+  });
+  if (!mapped || !description_.graph || search == VectorSearch::exact) return mapped;
   const std::filesystem::path links = graph_file(index_, generation);
-  if (!std::filesystem::exists(links, error)) return false;
-  graph_ = std::make_unique<VectorGraph>(links, recorded_graph(database_, index_, generation), *description_.graph,
-                                         vector_rows(*vectors_, description_.width, slots_));
-  return true;
+  return open_if_there(links, [&] {
+    graph_ = std::make_unique<VectorGraph>(links, recorded_graph(database_, index_, generation), *description_.graph,
+                                           vector_rows(*vectors_, description_.width, slots_));
+  });
 }
 
 struct IndexReader::QueryWord {
   std::string word;      // as the query has it
   std::string term;      // as the index has it
-  int64_t passages = 0;  // that it stands in; 0: few
+  int64_t passages = 0;  // that it stands in
 };
 
 std::vector<Hit> IndexReader::search_words(std::string_view query, int64_t count) const {
@@ -143,9 +157,9 @@ std::vector<Hit> IndexReader::search_words(std::string_view query, int64_t count
   for (const std::string& word : words) {
     std::vector<std::string> terms = fts_words_->of(word);
     QueryWord one{word, terms.empty() ? "" : std::move(terms[0]), 0};
-    const auto known = common_.find(one.term);
-    if (known != common_.end()) one.passages = std::max<int64_t>(known->second, 0);
-    if (one.passages > 0 && 2 * one.passages >= passages_) continue;
+    if (weightless_.contains(one.term)) continue;
+    one.passages = fts_words_->passages_with(one.term);
+    if (2 * one.passages >= passages_) continue;
     looked_up += one.passages;
     weighty.push_back(std::move(one));
   }
@@ -168,8 +182,8 @@ std::vector<Hit> IndexReader::search_rarest(const std::vector<QueryWord>& words,
   int64_t looked_up = 0;
   size_t taken = 0;
   for (; taken < rest.size(); ++taken) {
+    if (looked_up > 0 && looked_up + rest[taken].passages > kLookedUp) break;
     looked_up += rest[taken].passages;
-    if (taken > 0 && looked_up > kLookedUp) break;
     rarest.push_back(rest[taken].word);
   }
   rest.erase(rest.begin(), rest.begin() + static_cast<int64_t>(taken));
@@ -181,11 +195,12 @@ std::vector<Hit> IndexReader::search_rarest(const std::vector<QueryWord>& words,
 
 // What the words, which did not find the passages, add to their scores.
 void IndexReader::add_scores(const std::vector<QueryWord>& words, double mean_length, std::vector<Hit>& hits) const {
-  std::map<std::string, std::pair<double, int64_t>> terms;  // idf, and how often a passage has the word
+  // For each term its idf, once for every word of the query that is this term, and how often a passage has it.
+  std::map<std::string, std::pair<double, int64_t>> terms;
   const auto N = static_cast<double>(passages_);
   for (const QueryWord& one : words) {
     const auto n = static_cast<double>(one.passages);
-    terms[one.term] = {std::max(std::log((N - n + 0.5) / (n + 0.5)), 1e-6), 0};
+    terms[one.term].first += std::max(std::log((N - n + 0.5) / (n + 0.5)), 1e-6);
   }
   Statement found(database_, "SELECT title, text FROM passages WHERE slot = ?1");
   for (Hit& hit : hits) {

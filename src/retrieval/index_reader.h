@@ -5,9 +5,9 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -75,8 +75,8 @@ class IndexReader {
   int64_t slots_ = 0, passages_ = 0;
   std::optional<MappedFile> vectors_;
   std::unique_ptr<VectorGraph> graph_;
-  std::vector<int64_t> dead_;              // slots without a passage, ascending
-  std::map<std::string, int64_t> common_;  // words of many passages, and of how many at least
+  std::vector<int64_t> dead_;         // slots without a passage, ascending
+  std::set<std::string> weightless_;  // words that are known to stand in half of the passages or more
   std::unique_ptr<FtsWords> fts_words_;
 };
 

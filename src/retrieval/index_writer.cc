@@ -226,7 +226,7 @@ int64_t IndexWriter::copy_vectors() {
 void IndexWriter::compact() {
   flush();
   compacted_ = true;
-  if (database_.integer("SELECT count(*) FROM dead") == 0 && !has_unlinked_slots()) return;
+  if (database_.integer("SELECT count(*) FROM dead") == 0 && !needs_links()) return;
   if (description_.width > 0) copy_vectors();
   // Slots move down in their order, so that the next one is always free.
   Statement slots(database_, "SELECT slot FROM passages ORDER BY slot");
@@ -243,8 +243,13 @@ void IndexWriter::compact() {
   count_common_words();
 }
 
-bool IndexWriter::has_unlinked_slots() const {
-  return description_.graph && recorded_graph(database_, index_, generation_).rows < slots_;
+// Where a slot is not linked, or the graph cannot be read.
+bool IndexWriter::needs_links() const {
+  if (!description_.graph) return false;
+  const GraphFile recorded = recorded_graph(database_, index_, generation_);
+  const std::filesystem::path file = graph_file(index_, generation_);
+  std::error_code error;
+  return recorded.rows < slots_ || !std::filesystem::exists(file, error) || sha256_file(file) != recorded.sha256;
 }
 
 // A graph of all vectors, in the file of this generation, which readers look at after the commit.
@@ -261,13 +266,13 @@ void IndexWriter::link_vectors() {
   record.bind(generation_, saved.rows, saved.bytes, std::string_view(saved.sha256)).run();
 }
 
-// Words that stand in half of the passages or more, or in many: readers treat them apart.
+// Words that stand in half of the passages or more: readers need not count them.
 void IndexWriter::count_common_words() {
   database_.run("CREATE VIRTUAL TABLE temp.vocabulary USING fts5vocab(main, words, row)");
   database_.run("DELETE FROM common");
   const int64_t passages = database_.integer("SELECT count(*) FROM passages");
   Statement insert(database_, "INSERT INTO common SELECT term, doc FROM temp.vocabulary WHERE doc >= ?1");
-  insert.bind(std::min((passages + 1) / 2, std::max<int64_t>(1000, passages / 200))).run();
+  insert.bind((passages + 1) / 2).run();
   database_.run("DROP TABLE temp.vocabulary");
 }
 

@@ -52,8 +52,8 @@ class IndexWriter {
   void add(IndexedPassage passage);
   // False where no passage has the id. Its slot stays taken until the index is compacted.
   bool remove(const std::string& id);
-  // Slots without a passage go, from the vectors as well; a graph links all that are left; the database gives its free
-  // pages back.
+  // Slots without a passage go, from the vectors as well; a graph links all that are left, also where no slot goes
+  // but the graph's file is missing or damaged; the database gives its free pages back.
   void compact();
   // Told how many vectors the graph links already, and of how many, while commit() makes it.
   void on_linking(std::function<void(int64_t done, int64_t total)> progress) { linking_ = std::move(progress); }
@@ -66,7 +66,7 @@ class IndexWriter {
   void flush();
   void append_vectors(const std::vector<std::string>& texts);
   int64_t copy_vectors();
-  bool has_unlinked_slots() const;
+  bool needs_links() const;
   void link_vectors();
   void remove_other_generations() const;
   void count_common_words();

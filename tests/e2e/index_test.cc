@@ -132,6 +132,8 @@ TEST_F(IndexCommand, RefusesInOneSentence) {
   const std::string bad = directory_.write("bad.jsonl", "{\"text\": \"a\"}\n{\"title\": \"b\"}\n");
   expect_refused({"index", "build", bad, "--out", path("other")}, "bad.jsonl:2: expected a passage's \"text\"");
   EXPECT_FALSE(std::filesystem::exists(path("other")));
+  expect_refused({"index", "build", corpus_, "--out", path("absent/other")},
+                 "absent/other: the index cannot be built: there is no directory ");
   expect_refused({"index", "build", corpus_, "--out", path("index")}, "something in the index's place already");
   expect_refused({"index", "add", path("index"), bad}, "bad.jsonl:2");
   expect_refused({"index", "delete", path("index"), "old1", "absent"}, "no passage has the id \"absent\"");

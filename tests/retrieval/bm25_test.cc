@@ -125,32 +125,96 @@ TEST(Bm25, WordsWithoutWeightAreLookedUpWhereTheOthersFindTooLittle) {
   EXPECT_THAT(slots("the", 2), ElementsAre(0, 1));
 }
 
-// Where a query's words stand in very many passages, the rarest find them and all of its words score them.
-TEST(Bm25, ScoresAreOfAllWordsWhereTheRarestFind) {
-  const TemporaryDirectory directory;
+// Words of which each stands in 30 % of the texts, among rare ones ("rare0" to "rare1999").
+std::vector<std::string> texts_with(const std::vector<std::string>& often, int count, unsigned seed) {
+  std::mt19937 random(seed);
   std::vector<std::string> texts;
-  std::map<int64_t, std::string> live;
-  std::mt19937 random(5);
-  for (int64_t i = 0; i < 24'000; ++i) {
+  for (int i = 0; i < count; ++i) {
     std::string text;
-    for (int word = 0; word < 6; ++word) {
-      for (unsigned draw = random() % 10; draw < 3; draw += 2) text += fmt::format("Often{} ", word);
+    for (const std::string& word : often) {
+      for (unsigned draw = random() % 10; draw < 3; draw += 2) text += word + " ";
     }
     for (int word = 0; word < 3; ++word) text += fmt::format("rare{} ", random() % 2000);
-    live[i] = text;
     texts.push_back(std::move(text));
   }
+  return texts;
+}
+
+// Where a query's words stand in very many passages, the rarest find them and all of its words score them.
+TEST(Bm25, ScoresAreOfAllWordsWhereTheRarestFindAlsoAfterChanges) {
+  const TemporaryDirectory directory;
+  const auto texts = texts_with({"Often0", "Often1", "Often2", "Often3", "Often4", "Often5"}, 24'000, 5);
+  std::map<int64_t, std::string> live;
+  for (size_t i = 0; i < texts.size(); ++i) live[static_cast<int64_t>(i)] = texts[i];
   fill(directory / "index", texts);
-  const IndexReader reader(directory / "index");
-  for (const char* query : {"often0 often1 often2 often3 often4 often5 rare17 rare1203",
-                            "rare5 OFTEN0 often1. often2 "
-                            "often3 often4 often5 often0"}) {
-    const std::vector<Hit> expected = formula(live, query), found = reader.search_words(query, 10);
-    ASSERT_EQ(found.size(), 10u);
-    for (size_t i = 0; i < found.size(); ++i) {
-      EXPECT_NEAR(found[i].score, expected[i].score, 1e-6) << query << " rank " << i;
+  const auto check = [&] {
+    const IndexReader reader(directory / "index");
+    for (const char* query : {"often0 often1 often2 often3 often4 often5 rare17 rare1203",
+                              "rare5 OFTEN0 often1. often2 "
+                              "often3 often4 often5 often0"}) {
+      const std::vector<Hit> expected = formula(live, query), found = reader.search_words(query, 10);
+      ASSERT_EQ(found.size(), 10u);
+      for (size_t i = 0; i < found.size(); ++i) {
+        EXPECT_NEAR(found[i].score, expected[i].score, 1e-6) << query << " rank " << i;
+      }
     }
+  };
+  check();
+  {
+    IndexWriter writer(directory / "index", nullptr);
+    for (int64_t gone = 0; gone < 500; ++gone) {
+      EXPECT_TRUE(writer.remove(fmt::format("p{}", gone)));
+      live.erase(gone);
+    }
+    for (int64_t slot = 24'000; slot < 30'000; ++slot) {
+      live[slot] = fmt::format("often0 often1 rare{}", slot % 2000);
+      writer.add(passage_of(fmt::format("new{}", slot), live[slot]));
+    }
+    writer.commit();
   }
+  check();
+}
+
+// As SQLite ranks all passages with one of the words.
+std::vector<Hit> ranked_by_sqlite(const std::filesystem::path& index, const std::string& words, int64_t count) {
+  const Database database(passages_file(index), Database::Access::read);
+  Statement found(database, "SELECT rowid, -rank FROM words WHERE words MATCH ?1 ORDER BY rank, rowid LIMIT ?2");
+  std::vector<Hit> hits;
+  for (found.bind(std::string_view(words), count); found.step();) hits.push_back({found.integer(0), found.real(1)});
+  return hits;
+}
+
+TEST(Bm25, EachWordOfAStemCountsWhereTheRarestFind) {
+  const TemporaryDirectory directory;
+  const std::vector<std::string> often = {"running", "measures", "lamps", "engineers", "ferries", "doors"};
+  auto texts = texts_with(often, 24'000, 8);
+  for (size_t i = 0; i < texts.size(); i += 5) texts[i] += "running";  // so often that it does not find
+  fill(directory / "index", texts, {.words = "porter"});
+  const std::vector<Hit> found =
+      IndexReader(directory / "index").search_words("run runs running? measured. lamp LAMPS engineer rare77 door", 10);
+  const std::vector<Hit> expected = ranked_by_sqlite(
+      directory / "index", "run OR runs OR running OR measured OR lamp OR lamps OR engineer OR rare77 OR door", 10);
+  ASSERT_EQ(found.size(), 10u);
+  for (size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i].score, expected.at(i).score, 1e-6) << i;
+}
+
+// What a query costs is bounded by passages, however few of them have each of its words, and since when.
+TEST(Bm25, ManyWordsOfFewPassagesThatWereAddedLaterAreBounded) {
+  const TemporaryDirectory directory;
+  fill(directory / "index", {"lamp"});
+  std::string query;
+  for (int word = 0; word < 50; ++word) query += fmt::format("word{} ", word);
+  {
+    IndexWriter writer(directory / "index", nullptr);
+    writer.add(passage_of("best", "word49"));
+    for (int i = 0; i < 45'000; ++i)
+      writer.add(passage_of(fmt::format("new{}", i), fmt::format("word{} door", i % 50)));
+    writer.commit();
+  }
+  ASSERT_EQ(ranked_by_sqlite(directory / "index", "word48 OR word49", 1).at(0).slot, 1);
+  const std::vector<Hit> found = IndexReader(directory / "index").search_words(query, 10);
+  EXPECT_EQ(found.size(), 10u);
+  for (const Hit& hit : found) EXPECT_NE(hit.slot, 1);  // word49's passages are the most: the others find
 }
 
 TEST(Bm25, AnyTextIsAQuery) {

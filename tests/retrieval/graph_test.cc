@@ -1,8 +1,13 @@
 // An index with a graph of its vectors: what it finds beside brute force, through changes, and what damage does.
 #include <ATen/ATen.h>
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <chrono>
+#include <csignal>
+#include <future>
 #include <set>
 
 #include "base/error_of.h"
@@ -46,6 +51,11 @@ class GraphIndex : public testing::Test {
     return ids;
   }
   fs::path graph(int64_t generation = 1) const { return graph_file(index_, generation); }
+  void compact() {
+    IndexWriter writer(index_, nullptr);
+    writer.compact();
+    writer.commit();
+  }
   int64_t linked_slots(int64_t generation) const {
     return recorded_graph(Database(passages_file(index_), Database::Access::read), index_, generation).rows;
   }
@@ -80,11 +90,7 @@ TEST_F(GraphIndex, AddedPassagesAreFoundDeletedOnesAreNotAndCompactingLinksAll) 
     for (const std::string& id : ids(found(VectorSearch::graph))) EXPECT_FALSE(first.contains(id)) << id;
   };
   check();
-  {
-    IndexWriter writer(index_, nullptr);
-    writer.compact();
-    writer.commit();
-  }
+  compact();
   EXPECT_FALSE(fs::exists(graph(1)));
   EXPECT_EQ(linked_slots(2), 640 - static_cast<int64_t>(first.size()));
   check();
@@ -113,6 +119,47 @@ TEST_F(GraphIndex, AReaderKeepsItsStateWhileTheIndexIsCompacted) {
   for (size_t q = 0; q < before.size(); ++q) {
     for (size_t i = 0; i < 5; ++i) EXPECT_EQ(after[q].at(i).slot, before[q].at(i).slot);
   }
+}
+
+// The open that comes while a lease is held waits for the file's owner: here until a compaction has taken it away.
+TEST_F(GraphIndex, AReaderThatOpensWhileACompactionCommitsSeesItsResult) {
+  std::signal(SIGIO, SIG_IGN);  // what tells the lease's holder
+  const int held = ::open(graph(1).c_str(), O_RDONLY | O_CLOEXEC);
+  ASSERT_GE(held, 0);
+  if (::fcntl(held, F_SETLEASE, F_WRLCK) != 0) {
+    ::close(held);
+    GTEST_SKIP() << "the file system has no leases";
+  }
+  auto opened = std::async(std::launch::async, [&] { return found(VectorSearch::graph); });
+  const auto waits = [&] { return ::fcntl(held, F_GETLEASE) != F_WRLCK; };
+  while (!waits() && opened.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) {
+  }
+  IndexWriter writer(index_, nullptr);
+  EXPECT_TRUE(writer.remove("p0"));
+  writer.compact();
+  writer.commit();
+  EXPECT_FALSE(fs::exists(graph(1)));
+  ::close(held);
+  Hits hits;
+  EXPECT_NO_THROW(hits = opened.get());
+  EXPECT_EQ(hits.size(), 40u);
+  for (const auto& some : hits) EXPECT_EQ(some.size(), 10u);
+}
+
+TEST_F(GraphIndex, CompactingLinksAnewWhereTheGraphIsDamaged) {
+  const std::string bytes = read_file(graph(1));
+  fs::remove(graph(1));
+  compact();
+  EXPECT_EQ(linked_slots(2), 600);
+  EXPECT_GE(recall(), 0.95);
+  write_file(graph(2), bytes.substr(0, 500));
+  compact();
+  EXPECT_GE(recall(), 0.95);
+  write_file(graph(3), std::string(fs::file_size(graph(3)), 'x'));
+  compact();
+  EXPECT_GE(recall(), 0.95);
+  compact();  // nothing to do
+  EXPECT_TRUE(fs::exists(graph(4)));
 }
 
 TEST_F(GraphIndex, WhatAKilledCompactionLeftIsRemoved) {
