@@ -296,10 +296,18 @@ std::vector<std::string> read_arguments(CLI::App& app, int argc, char** argv) {
           "{}: no command is given: the commands are {} ({} --help describes them)", path.substr(5),
           command_names(*command), path);
   for (CLI::Option* option : command->get_options()) option->allow_extra_args(is_positional_list(*option));
-  arguments = with_preset(*command, path.substr(5), arguments);
-  for (std::string& argument : Reader(*command, path.substr(5), std::move(arguments)).read()) {
-    read.push_back(std::move(argument));
+  const auto append = [&](std::vector<std::string> some) {
+    some = Reader(*command, path.substr(5), std::move(some)).read();
+    read.insert(read.end(), some.begin(), some.end());
+  };
+  for (PresetArguments& given : preset_arguments(*command, path.substr(5), arguments)) {
+    try {
+      append(std::move(given.arguments));
+    } catch (const Error& error) {
+      fail("{}: {}", given.where, error.what());
+    }
   }
+  append(std::move(arguments));
   return read;
 }
 
