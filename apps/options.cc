@@ -62,9 +62,15 @@ std::string read_number(const std::string& name, const std::string& kind, const 
   return text.substr(0, sign) + text.substr(first);
 }
 
+// What numbers an option takes, for lists as well, whose type names say what is counted.
+std::string kind_of(const CLI::Option& option) {
+  const std::string kind = option.get_type_name();
+  return kind == "COUNT,..." ? "INT" : kind == "SEED,..." ? "UINT" : kind;
+}
+
 // The value in the form that CLI11 reads as it was meant.
 std::string read_value(const std::string& name, const CLI::Option& option, const std::string& value) {
-  const std::string kind = option.get_type_name();
+  const std::string kind = kind_of(option);
   const bool number = kind == "INT" || kind == "UINT" || kind == "FLOAT";
   require(!value.empty() || kind == kText, "{}: the value is empty", name);
   if (option.get_delimiter() == '\0') return number ? read_number(name, kind, value) : value;
