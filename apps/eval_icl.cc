@@ -1,6 +1,7 @@
 // cepe eval icl: in-context learning, demonstrations split between decoder and encoder (docs/icl.md).
 #include <map>
 #include <memory>
+#include <set>
 
 #include "apps/eval_run.h"
 #include "apps/options.h"
@@ -61,6 +62,32 @@ void read_shots(IclCommand& given, bool encoder) {
   }
 }
 
+// The last parts of a path: "sst2/dev.txt" of two.
+std::string last_parts(const std::filesystem::path& path, ptrdiff_t count) {
+  const std::filesystem::path parts = path.relative_path();
+  std::filesystem::path last;
+  for (auto part = std::prev(parts.end(), std::min(count, std::distance(parts.begin(), parts.end())));
+       part != parts.end(); ++part) {
+    last /= *part;
+  }
+  return last.string();
+}
+
+// Calls these sets after their files: folder and file, or as many folders more as it takes to tell them apart.
+void name_by_files(const std::vector<std::string>& files, const std::vector<size_t>& which,
+                   std::vector<LabelledTextSet>& sets) {
+  std::map<std::filesystem::path, size_t> paths;
+  for (const size_t i : which) {
+    const auto [same, fresh] = paths.emplace(std::filesystem::absolute(files[i]).lexically_normal(), i);
+    require(fresh, "--data: {} is given twice", files[i]);
+  }
+  for (ptrdiff_t parts = 2;; ++parts) {
+    std::set<std::string> names;
+    for (const auto& [path, i] : paths) names.insert(sets[i].name = last_parts(path, parts));
+    if (names.size() == paths.size()) return;
+  }
+}
+
 // Sets are called after their task; plain ones, and such as have one task, after their file.
 std::vector<LabelledTextSet> read_sets(const IclCommand& given) {
   std::vector<LabelledTextSet> sets;
@@ -78,12 +105,11 @@ std::vector<LabelledTextSet> read_sets(const IclCommand& given) {
     ++names[set.name];
     sets.push_back(std::move(set));
   }
+  std::vector<size_t> shared;
   for (size_t i = 0; i < sets.size(); ++i) {
-    if (names[sets[i].name] == 1) continue;
-    const std::filesystem::path file = std::filesystem::absolute(given.data[i]).lexically_normal();
-    sets[i].name = file.parent_path().filename().string() + "/" + plain_file_name(file);
-    require(++names[sets[i].name] == 1, "--data: {} is given twice", given.data[i]);
+    if (names[sets[i].name] > 1) shared.push_back(i);
   }
+  name_by_files(given.data, shared, sets);
   return sets;
 }
 
@@ -110,7 +136,9 @@ std::vector<IclSource> sources_of(const IclCommand& given, const OpenedModel& op
   const int64_t window = decoder_window(opened.model.config.decoder);
   std::vector<IclSource> sources;
   for (LabelledTextSet& set : read_sets(given)) {
+    // Of those that are ranked: the task's, or the files'.
     size_t longest = 0;
+    for (const std::string& label : set.task.labels) longest = std::max(longest, label.size());
     for (const auto* texts : {&set.asked, &set.shown}) {
       for (const LabelledText& one : *texts) longest = std::max(longest, one.label.size());
     }
@@ -190,7 +218,7 @@ void add_eval_icl_command(CLI::App& eval) {
       "icl", "In-context learning: labels ranked by likelihood after demonstrations in the decoder and the encoder");
   add_eval_model_options(*command, given->run);
   add_strings(*command, "--data", given->data, Strings::several,
-              "Labelled texts that are asked: .jsonl, .json, .csv, .tsv or lines LABEL TEXT, plain or .zst")
+              "Labelled texts that are asked: .jsonl, .json, .csv, .tsv or lines LABEL TEXT, plain, .zst or .gz")
       ->required();
   add_strings(*command, "--demonstrations", given->demonstrations, Strings::several,
               "Labelled texts that are shown, a file for each of --data (default: the other texts of --data; of "

@@ -62,9 +62,15 @@ std::string read_number(const std::string& name, const std::string& kind, const 
   return text.substr(0, sign) + text.substr(first);
 }
 
+// What numbers an option takes, for lists as well, whose type names say what is counted.
+std::string kind_of(const CLI::Option& option) {
+  const std::string kind = option.get_type_name();
+  return kind == "COUNT,..." ? "INT" : kind == "SEED,..." ? "UINT" : kind;
+}
+
 // The value in the form that CLI11 reads as it was meant.
 std::string read_value(const std::string& name, const CLI::Option& option, const std::string& value) {
-  const std::string kind = option.get_type_name();
+  const std::string kind = kind_of(option);
   const bool number = kind == "INT" || kind == "UINT" || kind == "FLOAT";
   require(!value.empty() || kind == kText, "{}: the value is empty", name);
   if (option.get_delimiter() == '\0') return number ? read_number(name, kind, value) : value;
@@ -296,10 +302,18 @@ std::vector<std::string> read_arguments(CLI::App& app, int argc, char** argv) {
           "{}: no command is given: the commands are {} ({} --help describes them)", path.substr(5),
           command_names(*command), path);
   for (CLI::Option* option : command->get_options()) option->allow_extra_args(is_positional_list(*option));
-  arguments = with_preset(*command, path.substr(5), arguments);
-  for (std::string& argument : Reader(*command, path.substr(5), std::move(arguments)).read()) {
-    read.push_back(std::move(argument));
+  const auto append = [&](std::vector<std::string> some) {
+    some = Reader(*command, path.substr(5), std::move(some)).read();
+    read.insert(read.end(), some.begin(), some.end());
+  };
+  for (PresetArguments& given : preset_arguments(*command, path.substr(5), arguments)) {
+    try {
+      append(std::move(given.arguments));
+    } catch (const Error& error) {
+      fail("{}: {}", given.where, error.what());
+    }
   }
+  append(std::move(arguments));
   return read;
 }
 

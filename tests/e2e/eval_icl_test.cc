@@ -103,6 +103,54 @@ TEST_F(EvalIcl, APlainDecoderReadsAllDemonstrationsItself) {
   fails(icl("x", {"--data", sst_, "--task", "sst2", "--encoder-shots", "2"}, golden("plain")), "--encoder-shots 2: ");
 }
 
+TEST_F(EvalIcl, FilesOfOneNameAreToldApartByTheirFolders) {
+  const std::string lines = read_file(sst_);
+  const auto write = [&](const std::string& name) {
+    std::filesystem::create_directories(std::filesystem::path(path(name)).parent_path());
+    return directory_.write(name, lines);
+  };
+  const std::string a = write("x1/sst2/dev.txt"), b = write("y1/sst2/dev.txt");
+  const std::vector<std::string> more = {"--task", "sst2", "--encoder-shots", "0", "--seeds", "1", "--data", a};
+  std::vector<std::string> both = more, same = more;
+  both.push_back(b);
+  same.push_back(path("x1/../x1/sst2/dev.txt"));
+  const CommandResult result = run_cepe(icl("out", both));
+  ASSERT_EQ(result.status, 0) << result.err;
+  const json labels = results_of("out")["labels"];
+  EXPECT_EQ(labels.size(), 2u);
+  EXPECT_TRUE(labels.contains("x1/sst2/dev.txt") && labels.contains("y1/sst2/dev.txt")) << labels;
+  fails(icl("x", same), "--data: " + same.back() + " is given twice");
+}
+
+// The window has room for the longest label that is ranked, here "Transportation", whether a file has it or not.
+TEST_F(EvalIcl, LabelsThatNoFileHasNeedRoomAsWell) {
+  std::string films;
+  for (int i = 0; i < 40; ++i) films += "12 " + std::string(static_cast<size_t>(i + 1), 'x') + "\n";
+  const std::string asked = directory_.write("films", films);
+  const auto left_out = [&](const std::string& name, const std::string& label) {
+    const std::string shown = directory_.write(name, label + " shown\n");
+    const CommandResult result = run_cepe({"eval",       "icl",
+                                           "--model",    golden("published"),
+                                           "--window",   "48",
+                                           "--out",      path("o" + name),
+                                           "--device",   "cpu",
+                                           "--limit",    "0",
+                                           "--in-order", "--data",
+                                           asked,        "--demonstrations",
+                                           shown,        "--task",
+                                           "dbpedia",    "--decoder-shots",
+                                           "0",          "--encoder-shots",
+                                           "0",          "--seeds",
+                                           "1"});
+    EXPECT_EQ(result.status, 0) << result.err;
+    const size_t at = result.err.find("texts left out");
+    return at == std::string::npos ? "none" : result.err.substr(at, result.err.find('\n', at) - at);
+  };
+  const std::string expected = left_out("transport", "5");
+  EXPECT_NE(expected, "none");
+  EXPECT_EQ(left_out("book", "13"), expected);
+}
+
 TEST_F(EvalIcl, OptionsWithoutSenseAreRefused) {
   const auto refused = [&](std::vector<std::string> more, const std::string& phrase) {
     more.insert(more.end(), {"--data", sst_});

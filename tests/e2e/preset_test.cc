@@ -87,7 +87,13 @@ TEST_F(Presets, ThatAreWrongAreRefusedByFileAndLine) {
   refused("[eval.icl]\nlimit = true\n", "p.toml:2: expected \"limit\" to be a value, found true or false");
   refused("[eval.icl]\nin-order = 1\n", "p.toml:2: expected \"in-order\" to be true or false, found a value");
   refused("[eval.icl]\nlimit = \n", "p.toml:2: not valid TOML");
-  refused("[eval.icl]\nlimit = \"many\"\n", "--limit: expected a whole number");
+  refused("[eval.icl]\nlimit = \"many\"\n", "p.toml:2: --limit: expected a whole number");
+  refused("[eval.icl]\n\nseeds = [1, \"x\"]\n", "p.toml:3: --seeds: expected a whole number");
+  refused("[eval.icl]\ndemonstrations = [\"a\", \"--x\"]\n",
+          "p.toml:2: expected the values of \"demonstrations\", found the option --x");
+  refused("[eval.icl]\npreset = \"a\"\n", "p.toml:2: eval icl has no option \"preset\" (cepe");
+  refused("[eval.icl]\nhelp = true\n", "p.toml:2: eval icl has no option \"help\" (cepe");
+  refused("[eval.icl]\ncalibration = \"--x\"\n", "--calibration: expected none, empty, domain or content-free");
 }
 
 }  // namespace

@@ -106,8 +106,8 @@ TEST_F(IclRunTest, RecordsAreTheDirectComputation) {
   // What a label is compared with: itself after the begin token, which is token 1 here.
   std::vector<double> alone;
   for (const char* label : {" negative", " positive"}) {
-    alone.push_back(
-        continuation_scores(opened_.model, std::vector<TokenId>{1}, {opened_.tokenizer->encode(label)}, nullptr)[0]);
+    alone.push_back(ContinuationScorer(opened_.model)
+                        .scores(std::vector<TokenId>{1}, {opened_.tokenizer->encode(label)}, nullptr)[0]);
   }
   const IclSource asked = source();
   size_t at = 0;

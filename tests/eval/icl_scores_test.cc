@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/error_of.h"
 #include "base/file.h"
@@ -97,9 +98,10 @@ class ContinuationScores : public testing::Test {
 TEST_F(ContinuationScores, AreThoseOfTheWholeText) {
   const at::NoGradGuard no_gradients;
   const Latents latents = encode(opened_.model, {at::arange(40, 60).view({1, 2, 10}), {}});
+  const ContinuationScorer scorer(opened_.model);
   for (const Latents* context : std::vector<const Latents*>{nullptr, &latents}) {
     for (const int64_t at_once : {1, 25, 8192}) {  // one by one, two together, all together
-      const std::vector<double> scores = continuation_scores(opened_.model, prompt_, continuations_, context, at_once);
+      const std::vector<double> scores = scorer.scores(prompt_, continuations_, context, at_once);
       ASSERT_EQ(scores.size(), continuations_.size());
       for (size_t i = 0; i < scores.size(); ++i) {
         EXPECT_NEAR(scores[i], direct(continuations_[i], context), 1e-9) << "continuation " << i;
@@ -109,9 +111,37 @@ TEST_F(ContinuationScores, AreThoseOfTheWholeText) {
   EXPECT_GT(std::abs(direct(continuations_[0], nullptr) - direct(continuations_[0], &latents)), 1e-6);
 }
 
+// Logits in bfloat16 are often the same number; the labels' likelihoods are not.
+TEST_F(ContinuationScores, OfABfloat16ModelDoNotTie) {
+  const at::NoGradGuard no_gradients;
+  OpenOptions open;
+  open.dtype = at::kBFloat16;
+  const OpenedModel opened = open_model(std::filesystem::path(CEPE_TEST_DATA) / "generate/published", open);
+  const ContinuationScorer scorer(opened.model);
+  const int64_t tokens = opened.model.config.decoder.vocab_size;
+  std::vector<std::vector<TokenId>> one, two;
+  for (TokenId token = 0; token < tokens; ++token) {
+    one.push_back({token});
+    two.push_back({20, token});
+  }
+  const std::vector<double> first = scorer.scores(prompt_, one, nullptr), second = scorer.scores(prompt_, two, nullptr);
+  const at::Tensor hidden_D = decode(opened.model, {ids(prompt_)})[0][-1].to(at::kDouble);
+  const at::Tensor log_p = head_weight(opened.model).to(at::kDouble).matmul(hidden_D).log_softmax(0);
+  for (TokenId token = 0; token < tokens; ++token) {
+    EXPECT_NEAR(first[static_cast<size_t>(token)], log_p[token].item<double>(), 1e-5) << token;
+  }
+  const auto distinct = [](const std::vector<double>& all) {
+    return std::ssize(std::set<double>(all.begin(), all.end()));
+  };
+  const at::Tensor rounded = log_p.to(at::kBFloat16).to(at::kDouble);
+  EXPECT_LT(distinct({rounded.const_data_ptr<double>(), rounded.const_data_ptr<double>() + tokens}), tokens);
+  EXPECT_EQ(distinct(first), tokens);
+  EXPECT_EQ(distinct(second), tokens);
+}
+
 TEST_F(ContinuationScores, NeedTokens) {
   const auto refused = [&](const std::vector<TokenId>& prompt, const std::vector<std::vector<TokenId>>& all) {
-    EXPECT_THAT(error_of([&] { continuation_scores(opened_.model, prompt, all, nullptr); }),
+    EXPECT_THAT(error_of([&] { ContinuationScorer(opened_.model).scores(prompt, all, nullptr); }),
                 HasSubstr("at least one token"));
   };
   refused({}, continuations_);

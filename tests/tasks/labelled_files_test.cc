@@ -53,6 +53,7 @@ TEST_F(LabelledFiles, LinesBeginWithTheLabel) {
             (Texts{"numeric|How far is it ?", "human|Who ?"}));
   EXPECT_EQ(read("plain", "own.txt", "\xEF\xBB\xBFspam buy now\nham see you\n"),
             (Texts{"spam|buy now", "ham|see you"}));
+  EXPECT_EQ(read("plain", "own.txt", "loc:city Rome\nloc:state Ohio\n"), (Texts{"loc:city|Rome", "loc:state|Ohio"}));
   refused("sst2", "a.txt", "0 bad\n2 worse\n", "a.txt:2: expected a label from 0 to 1 (negative, positive), found 2");
   refused("trec", "a.txt", "XYZ:a Who ?\n", "a.txt:1: expected a label of trec");
   refused("sst2", "a.txt", "0 bad\n\n1\n", "a.txt:3: expected a label, a space and a text");
@@ -95,6 +96,12 @@ TEST_F(LabelledFiles, RecordsNameTextAndLabel) {
   EXPECT_EQ(read("ag_news", "d.jsonl", "{\"title\": \"T\", \"text\": \"x\", \"label\": 0}\n"), (Texts{"World|T x"}));
   EXPECT_EQ(read("sst2", "e.json", "{\"text\": \"a\", \"label\": 0}\n{\"text\": \"b\", \"label\": 1}\n"),
             (Texts{"negative|a", "positive|b"}));
+  // SetFit's copies: "label_text" has the set's own words.
+  const std::string own_words = "{\"text\": \"a\", \"label\": 4, \"label_text\": \"very positive\"}\n";
+  EXPECT_EQ(read("sst5", "f.jsonl", own_words), (Texts{"great|a"}));
+  EXPECT_EQ(read("plain", "f.jsonl", own_words), (Texts{"very positive|a"}));
+  EXPECT_EQ(read("sst5", "f.csv", "text,label,label_text\na,0,very negative\n"), (Texts{"terrible|a"}));
+  EXPECT_EQ(read("plain", "f.csv", "text,label,label_text\na,0,very negative\n"), (Texts{"very negative|a"}));
   const std::string clinc =
       "{\"oos_val\": [[\"q\", \"oos\"]],\n \"train\": [[\"set a timer\", \"timer\"]], \"test\": [[\"what is due\", "
       "\"bill_due\"]]}";

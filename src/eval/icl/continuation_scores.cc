@@ -7,12 +7,11 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "eval/continuation_losses.h"
 #include "ops/ops.h"
 
 namespace cepe {
 namespace {
-
-using Continuations = std::vector<std::vector<TokenId>>;
 
 at::Tensor ids_of(std::span<const TokenId> tokens) {
   return at::tensor(std::vector<int64_t>(tokens.begin(), tokens.end())).unsqueeze(0);
@@ -38,9 +37,19 @@ KeyValueCache first_rows(const KeyValueCache& cache, int64_t rows) {
   return some;
 }
 
-// Adds log p of the tokens after the first, of the continuations of these numbers, of which the last is the longest.
-void add_later_tokens(const Cepe& model, const Continuations& continuations, std::span<const size_t> numbers,
-                      const DecodeInput& input, std::vector<double>& scores) {
+}  // namespace
+
+ContinuationScorer::ContinuationScorer(const Cepe& model) : model_(model), head_VD_(scoring_head(model)) {}
+
+at::Tensor ContinuationScorer::losses(const at::Tensor& hidden_ND, const at::Tensor& labels_N) const {
+  return linear_cross_entropy(hidden_ND.to(head_VD_.scalar_type()), head_VD_, labels_N.to(model_.device()))
+      .to(at::kDouble)
+      .cpu();
+}
+
+void ContinuationScorer::add_later_tokens(const std::vector<std::vector<TokenId>>& continuations,
+                                          std::span<const size_t> numbers, const DecodeInput& input,
+                                          std::vector<double>& scores) const {
   const auto rows = std::ssize(numbers), steps = std::ssize(continuations[numbers.back()]) - 1;
   // What is behind a shorter one's end changes nothing before it, and is not scored.
   at::Tensor ids = at::zeros({rows, steps}, at::kLong), labels = at::full({rows, steps}, -1, at::kLong);
@@ -52,34 +61,27 @@ void add_later_tokens(const Cepe& model, const Continuations& continuations, std
     labels[row].narrow(0, 0, count).copy_(ids_of(std::span(tokens).subspan(1))[0]);
   }
   DecodeInput here = input;
-  here.ids_BT = ids.to(model.device());
-  const at::Tensor hidden = decode(model, here);
-  const at::Tensor losses =
-      linear_cross_entropy(hidden.flatten(0, 1), head_weight(model), labels.flatten().to(model.device()));
-  const at::Tensor sums = losses.view({rows, steps}).to(at::kDouble).sum(1).cpu();
+  here.ids_BT = ids.to(model_.device());
+  const at::Tensor sums = losses(decode(model_, here).flatten(0, 1), labels.flatten()).view({rows, steps}).sum(1);
   for (int64_t row = 0; row < rows; ++row) {
     scores[numbers[static_cast<size_t>(row)]] -= sums.const_data_ptr<double>()[row];
   }
 }
 
-}  // namespace
-
-std::vector<double> continuation_scores(const Cepe& model, std::span<const TokenId> prompt,
-                                        const std::vector<std::vector<TokenId>>& continuations, const Latents* context,
-                                        int64_t tokens_at_once) {
+std::vector<double> ContinuationScorer::scores(std::span<const TokenId> prompt,
+                                               const std::vector<std::vector<TokenId>>& continuations,
+                                               const Latents* context, int64_t tokens_at_once) const {
   const at::NoGradGuard no_gradients;
   const auto short_one = [](const std::vector<TokenId>& tokens) { return tokens.empty(); };
   require(!prompt.empty() && std::none_of(continuations.begin(), continuations.end(), short_one),
           "a prompt and continuations of at least one token are needed, found none");
   const auto T = std::ssize(prompt), count = std::ssize(continuations);
-  KeyValueCache cache = make_cache(model.decoder.stack, 1, T);
+  KeyValueCache cache = make_cache(model_.decoder.stack, 1, T);
   const at::Tensor hidden_D = decode(
-      model, {.ids_BT = ids_of(prompt).to(model.device()), .context = context, .cache = &cache, .last = 1})[0][0];
+      model_, {.ids_BT = ids_of(prompt).to(model_.device()), .context = context, .cache = &cache, .last = 1})[0][0];
   std::vector<TokenId> firsts;
   for (const std::vector<TokenId>& tokens : continuations) firsts.push_back(tokens.front());
-  const at::Tensor losses = linear_cross_entropy(hidden_D.expand({count, hidden_D.size(0)}).contiguous(),
-                                                 head_weight(model), ids_of(firsts)[0].to(model.device()));
-  const at::Tensor first = losses.to(at::kDouble).cpu();
+  const at::Tensor first = losses(hidden_D.expand({count, hidden_D.size(0)}).contiguous(), ids_of(firsts)[0]);
   std::vector<double> scores(continuations.size());
   for (int64_t i = 0; i < count; ++i) scores[static_cast<size_t>(i)] = -first.const_data_ptr<double>()[i];
 
@@ -91,12 +93,11 @@ std::vector<double> continuation_scores(const Cepe& model, std::span<const Token
   if (order.empty()) return scores;
   const int64_t more = std::ssize(continuations[order.back()]) - 1;
   const int64_t rows = std::clamp<int64_t>(tokens_at_once / (T + more), 1, std::ssize(order));
-  const KeyValueCache shared = in_rows(cache, model, rows, more);
+  const KeyValueCache shared = in_rows(cache, model_, rows, more);
   for (int64_t begin = 0; begin < std::ssize(order); begin += rows) {
     const int64_t some = std::min(rows, std::ssize(order) - begin);
     KeyValueCache here = first_rows(shared, some);
-    add_later_tokens(model, continuations,
-                     std::span(order).subspan(static_cast<size_t>(begin), static_cast<size_t>(some)),
+    add_later_tokens(continuations, std::span(order).subspan(static_cast<size_t>(begin), static_cast<size_t>(some)),
                      {.context = context, .cache = &here}, scores);
   }
   return scores;

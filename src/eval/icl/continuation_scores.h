@@ -9,12 +9,27 @@
 
 namespace cepe {
 
-// log p (nats) of each continuation's tokens together after the prompt, the decoder reading the context; null or empty:
-// it reads none. The prompt is decoded once, and its keys and values are shared. At most `tokens_at_once` tokens of
-// keys and values are held for continuations that are scored together, or one continuation's. No gradients. Error where
-// the prompt or a continuation has no token.
-std::vector<double> continuation_scores(const Cepe& model, std::span<const TokenId> prompt,
-                                        const std::vector<std::vector<TokenId>>& continuations, const Latents* context,
-                                        int64_t tokens_at_once = 8192);
+// Scores continuations by a model, which must outlive it. It holds the model's scoring_head()
+// (eval/continuation_losses.h).
+class ContinuationScorer {
+ public:
+  explicit ContinuationScorer(const Cepe& model);
+
+  // log p (nats) of each continuation's tokens together after the prompt, the decoder reading the context; null or
+  // empty: it reads none. The prompt is decoded once, and its keys and values are shared. At most `tokens_at_once`
+  // tokens of keys and values are held for continuations that are scored together, or one continuation's. No gradients.
+  // Error where the prompt or a continuation has no token.
+  std::vector<double> scores(std::span<const TokenId> prompt, const std::vector<std::vector<TokenId>>& continuations,
+                             const Latents* context, int64_t tokens_at_once = 8192) const;
+
+ private:
+  // Adds log p of the tokens after the first, of the continuations of these numbers, of which the last is the longest.
+  void add_later_tokens(const std::vector<std::vector<TokenId>>& continuations, std::span<const size_t> numbers,
+                        const DecodeInput& input, std::vector<double>& scores) const;
+  at::Tensor losses(const at::Tensor& hidden_ND, const at::Tensor& labels_N) const;  // -> (N) float64 on the host
+
+  const Cepe& model_;
+  at::Tensor head_VD_;
+};
 
 }  // namespace cepe

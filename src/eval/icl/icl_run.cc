@@ -48,7 +48,11 @@ void add_part(std::string& bytes, const std::string& part) {
 class Runner {
  public:
   Runner(const OpenedModel& opened, std::span<const IclSource> sources, const IclRunOptions& options)
-      : opened_(opened), sources_(sources), options_(options), samples_(options.directory / "samples.jsonl") {
+      : opened_(opened),
+        scorer_(opened.model),
+        sources_(sources),
+        options_(options),
+        samples_(options.directory / "samples.jsonl") {
     for (const IclSource& source : sources_) {
       for (int64_t i = 0; i < source.scenes(); ++i) {
         begins_.push_back(total_records_);
@@ -88,7 +92,7 @@ class Runner {
       labels.counts.push_back(labels.tokens.back().size());
     }
     if (options_.calibration == IclCalibration::empty || options_.calibration == IclCalibration::domain) {
-      labels.calibration = continuation_scores(opened_.model, alone(source), labels.tokens, nullptr);
+      labels.calibration = scorer_.scores(alone(source), labels.tokens, nullptr);
     }
     return labels;
   }
@@ -187,10 +191,9 @@ class Runner {
     const Labels& labels = labels_[work.source];
     const PreparedPrompt& prompt = work.prompts[index];
     const Latents* latents = context.tokens() > 0 ? &context.latents : nullptr;
-    LabelScores scores{continuation_scores(opened_.model, prompt.tokens, labels.tokens, latents), labels.calibration,
-                       labels.counts};
+    LabelScores scores{scorer_.scores(prompt.tokens, labels.tokens, latents), labels.calibration, labels.counts};
     if (options_.calibration == IclCalibration::content_free) {
-      scores.calibration = continuation_scores(opened_.model, prompt.content_free, labels.tokens, latents);
+      scores.calibration = scorer_.scores(prompt.content_free, labels.tokens, latents);
     }
     const std::map<std::string, size_t> first = rank_labels(scores);
     const size_t chosen = first.at(scores.calibration.empty() ? "likelihood" : "calibrated");
@@ -219,6 +222,7 @@ class Runner {
   }
 
   const OpenedModel& opened_;
+  ContinuationScorer scorer_;
   std::span<const IclSource> sources_;
   const IclRunOptions& options_;
   SampleFile samples_;

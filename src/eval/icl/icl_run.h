@@ -1,7 +1,7 @@
 // Runs in-context learning: each label of a set is scored after each prompt, and the records go onto the disk.
 //
 //   IclSource (tasks/icl/demonstrations.h) -> scene -> the encoder's documents to a Context, prompt and labels to
-//   continuation_scores() -> rank_labels() -> samples.jsonl
+//   ContinuationScorer -> rank_labels() -> samples.jsonl
 //
 // A scene's numbers depend on the scene alone. Its records are on the disk before the next scene begins: a run that was
 // killed goes on at the scene that it was in and leaves the same samples.jsonl, bit for bit, as one that was not.

@@ -104,6 +104,11 @@ class LabelledReader {
 
   // ---- JSON
 
+  // A number in "label" counts before "label_text", which has a set's own words: "very positive" for SST-5's "great".
+  bool has_numbered_label(const json& record) const {
+    return !task_.labels.empty() && record.contains("label") && record.at("label").is_number_integer();
+  }
+
   static json parsed(std::string_view text, const std::string& where) {
     try {
       return json::parse(text);
@@ -123,7 +128,7 @@ class LabelledReader {
     };
     const json& text = member(kTextNames, "text");
     require(text.is_string(), "{}: expected the text to be a JSON string, found a JSON {}", where, text.type_name());
-    const json& label = member(kLabelNames, "label");
+    const json& label = has_numbered_label(record) ? record.at("label") : member(kLabelNames, "label");
     require(label.is_string() || label.is_number_integer(),
             "{}: expected the label to be a JSON string or a whole number, found a JSON {}", where, label.type_name());
     const auto title = record.find("title");
@@ -170,7 +175,7 @@ class LabelledReader {
   // Where the columns stand, by their names.
   struct Columns {
     size_t text = 0, label = 0, count = 0;
-    std::optional<size_t> title = {};
+    std::optional<size_t> title = {}, number = {};  // number: "label", which counts where it holds one
   };
   std::optional<Columns> columns_of(const std::vector<std::string>& names) const {
     const auto place = [&](std::span<const char* const> known) -> std::optional<size_t> {
@@ -182,14 +187,15 @@ class LabelledReader {
     };
     const std::optional<size_t> text = place(kTextNames), label = place(kLabelNames);
     if (!text || !label) return std::nullopt;
-    constexpr const char* kTitle[] = {"title"};
-    return Columns{*text, *label, names.size(), place(kTitle)};
+    constexpr const char *kTitle[] = {"title"}, *kNumber[] = {"label"};
+    return Columns{*text, *label, names.size(), place(kTitle), place(kNumber)};
   }
 
   void read_row(const std::vector<std::string>& fields, const Columns& columns, const std::string& where) {
     require(fields.size() == columns.count, "{}: expected {} columns, found {}", where, columns.count, fields.size());
+    const bool numbered = !task_.labels.empty() && columns.number && number_in(one_line(fields[*columns.number]));
     add(with_title(columns.title ? fields[*columns.title] : "", fields[columns.text]),
-        label_of(fields[columns.label], 0, where), where);
+        label_of(fields[numbered ? *columns.number : columns.label], 0, where), where);
   }
 
   void read_csv_records(const std::string& content) {
@@ -251,8 +257,9 @@ class LabelledReader {
       require(space != std::string::npos && space > 0, "{}: expected a label, a space and a text", where);
       const std::string label = line.substr(0, space);
       const std::optional<int64_t> number = number_in(label);
-      add(line.substr(space),
-          number ? numbered(*number, labels, 0, where) : named(label.substr(0, label.find(':')), where), where);
+      // A set with codes has kinds behind them: TREC's "HUM:ind". Elsewhere ":" is a part of the label.
+      const std::string name = task_.codes.empty() ? label : label.substr(0, label.find(':'));
+      add(line.substr(space), number ? numbered(*number, labels, 0, where) : named(name, where), where);
     }
   }
 

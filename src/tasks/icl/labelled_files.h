@@ -17,7 +17,7 @@ struct LabelledText {
 // CLINC150's one file has its parts in it: those that are asked ("test") and those that are shown ("train").
 enum class LabelledPart { asked, shown };
 
-// Reads a file, plain or as .zst. Its form is found by name and content:
+// Reads a file, plain, as .zst or as .gz. Its form is found by name and content:
 //
 //   .jsonl, .ndjson  {"text": ..., "label": ...} a line; a .json file may be so, or an array of them. The text may be
 //                    called "sentence", "content", "question", "query" or "utterance", the label "label_text",
@@ -28,9 +28,10 @@ enum class LabelledPart { asked, shown };
 //   .tsv             a first line that names columns, which tabs part (GLUE's SST-2)
 //   others           LABEL TEXT a line: a number (SST-2, SST-5, MR, TREC as sent-conv has them) or TREC's CLASS:kind
 //
-// A label is a name or a number; task.labels say what numbers mean. Line breaks and tabs in texts become spaces, and
-// spaces around texts and labels are dropped. Error naming file and line where something is missing, empty, of another
-// type or not UTF-8, where a label is not among the task's, and where there is no text.
+// A label is a name or a number; task.labels say what numbers mean. Where there are such, a number in "label" counts
+// before all other names of the label: "label_text" may have words of its own. Line breaks and tabs in texts become
+// spaces, and spaces around texts and labels are dropped. Error naming file and line where something is missing, empty,
+// of another type or not UTF-8, where a label is not among the task's, and where there is no text.
 std::vector<LabelledText> read_labelled_texts(const std::filesystem::path& path, const LabelTask& task,
                                               LabelledPart part);
 
