@@ -184,7 +184,7 @@ TEST_F(EvalRecall, OptionsWithoutSenseAreRefused) {
   refused({"--depths", "101"}, "percent from 0 to 100");
   refused({"--limit", "0"}, "--limit");
   refused({"--essays", path("none")}, "none");
-  expect_refused({"eval"}, "eval: no command is given: the commands are recall, qa, lm");
+  expect_refused({"eval"}, "eval: no command is given: the commands are recall, qa, icl, long, lm, retrieval-lm");
   expect_refused({"eval", "recal"}, "unknown command \"recal\"; did you mean recall?");
   expect_refused({"eval", "recall", "--lenghts", "4k"},
                  "eval recall: unknown option --lenghts; did you mean --lengths?");
