@@ -213,7 +213,7 @@ void add_data_command(CLI::App& app) {
   sub->add_flag("--append-eos", command->options.append_eos, "End each document with the end-of-text token");
   sub->add_option("--threads", command->options.threads, "Threads; 0: one a processor")->capture_default_str();
   add_strings(*sub, "files", command->files, Strings::several,
-              "Texts: .jsonl (fields text, domain) or .txt, plain or .zst (required)");
+              "Texts: .jsonl (fields text, domain) or .txt, plain, .zst or .gz (required)");
   CLI::App *ask = add_ask_command(*sub), *prompts = add_prompts_command(*sub);
   // What the command itself needs, these do not. (CLI11 would take "ask" for a file, were files required.)
   for (CLI::App* own : {ask, prompts}) {

@@ -248,7 +248,7 @@ void add_eval_lm_command(CLI::App& eval) {
       "lm", "Perplexity of the same tokens with more and more context, beside baselines that read it in other ways");
   add_eval_model_options(*command, given->run);
   add_strings(*command, "--data", given->data, Strings::several,
-              "Text to score: .txt (a document each), .jsonl or .jsonl.zst (a record each)")
+              "Text to score: .txt (a document each) or .jsonl (a record each), plain, .zst or .gz")
       ->required();
   add_strings(*command, "--context-tokens", given->contexts, Strings::commas,
               "Lengths of the context, ascending, whole chunks: 2048, 2k, 128k")

@@ -1,6 +1,8 @@
 // cepe eval long: questions about long texts and summaries of them (docs/eval.md).
 #include "apps/eval_long.h"
 
+#include <filesystem>
+#include <map>
 #include <memory>
 
 #include "apps/eval_run.h"
@@ -26,6 +28,7 @@ struct LongCommand {
 void read_options(LongCommand& given) {
   LongTaskOptions& options = given.options;
   options.placements.clear();
+  require_different(given.placements, "--placement");
   for (const std::string& name : given.placements) {
     options.placements.push_back(placement_from_name(name, "--placement"));
   }
@@ -58,14 +61,31 @@ std::map<std::string, std::string> read_prompts(const std::string& path) {
   return prompts;
 }
 
+// Sets of one name, from several files, get the name of their file's directory before it.
 std::vector<std::shared_ptr<const LongSet>> read_sets(const LongCommand& given) {
   const LongForm form = long_form_from_name(given.data_form, "--data-form");
   const LongMetric metric = long_metric_from_name(given.metric, "--metric");
-  std::vector<std::shared_ptr<const LongSet>> sets;
+  std::vector<std::pair<std::string, LongSet>> read;  // of which file
+  std::map<std::string, int> names;
   for (const std::string& file : given.data) {
     LongTexts texts = read_long_texts(file, form, metric);
     tell_faults(file, texts.faults);
-    for (LongSet& set : texts.sets) sets.push_back(std::make_shared<const LongSet>(std::move(set)));
+    for (LongSet& set : texts.sets) {
+      ++names[set.name];
+      read.emplace_back(file, std::move(set));
+    }
+  }
+  std::map<std::string, std::string> files;
+  std::vector<std::shared_ptr<const LongSet>> sets;
+  for (auto& [file, set] : read) {
+    if (names[set.name] > 1) {
+      const std::filesystem::path directory = std::filesystem::absolute(file).lexically_normal().parent_path();
+      set.name = directory.filename().string() + "/" + set.name;
+    }
+    const auto [known, fresh] = files.emplace(set.name, file);
+    require(fresh, "--data: {} and {} both hold a set called {}: rename a file or its directory", known->second, file,
+            set.name);
+    sets.push_back(std::make_shared<const LongSet>(std::move(set)));
   }
   return sets;
 }
@@ -103,6 +123,8 @@ void write_report(const LongCommand& given, const TaskRun& run, const TaskRunOpt
 void run_long(LongCommand& given) {
   const PromptForm form = prompt_form_from_name(given.run.form, "--form");
   read_options(given);
+  require(given.prompts.empty() || form != PromptForm::question,
+          "--prompts: the form question has no words but \"Question:\" and \"Answer:\": give --form task or chat");
   LongTaskOptions& options = given.options;
   options.prompts = read_prompts(given.prompts);
   const std::vector<std::shared_ptr<const LongSet>> sets = read_sets(given);
@@ -151,7 +173,8 @@ void add_text_options(CLI::App& command, LongCommand& given) {
   command.add_flag("--stem", given.options.stem, "ROUGE of rouge-score: compare the stems of words");
   command
       .add_option("--prompts", given.prompts,
-                  "Prompts by data set, with {context} and {input}, such as LongBench's dataset2prompt.json")
+                  "Prompts by data set, with {context} and {input}, such as LongBench's dataset2prompt.json; not with "
+                  "--form question")
       ->type_name("FILE");
   add_strings(command, "--placement", given.placements, Strings::commas,
               "Who reads the document: encoder, decoder (its middle cut out where the window is too small), or split "

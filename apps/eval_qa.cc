@@ -1,4 +1,5 @@
 // cepe eval qa: questions with passages in the decoder's window and in the encoder (docs/eval.md).
+#include <algorithm>
 #include <map>
 #include <memory>
 
@@ -80,6 +81,10 @@ std::vector<std::shared_ptr<const QuestionSet>> read_sets(const QaCommand& given
     tell_faults(file, faults);
     ++names[sets.back().name];
   }
+  require(
+      given.evidence.empty() || std::any_of(sets.begin(), sets.end(),
+                                            [](const QuestionSet& set) { return set.form == QuestionForm::triviaqa; }),
+      "--evidence: expected a file of TriviaQA's among --data, found none");
   std::vector<std::shared_ptr<const QuestionSet>> shared;
   for (size_t i = 0; i < sets.size(); ++i) {
     if (names[sets[i].name] > 1) {
@@ -111,7 +116,9 @@ nlohmann::json settings(const QaCommand& given) {
                              {"unanswerable", options.unanswerable},
                              {"limit", options.questions},
                              {"max_tokens", options.max_tokens},
-                             {"seed", options.seed}};
+                             {"seed", options.seed},
+                             // Answers once began with their white space: such runs cannot go on by this rule.
+                             {"leading_space", "dropped"}};
   // Runs that were begun before there was such an option go on where it is off.
   if (!given.evidence.empty()) recorded["evidence"] = recorded_path(given.evidence);
   return recorded;

@@ -20,6 +20,9 @@ struct RecallCommand {
 };
 
 void read_options(RecallCommand& given) {
+  require_different(given.tasks, "--tasks");
+  require_different(given.lengths, "--lengths");
+  require_different(given.placements, "--placement");
   const std::vector<std::string>& names = recall_task_names();
   for (const std::string& task : given.tasks) {
     require(std::find(names.begin(), names.end(), task) != names.end(), "--tasks: there is no recall task \"{}\"{}",

@@ -118,7 +118,7 @@ void add_eval_retrieval_lm_command(CLI::App& eval) {
       ->type_name("DIRECTORY")
       ->required();
   add_strings(*command, "--data", given->data, Strings::several,
-              "Text to score: .txt (a document each), .jsonl or .jsonl.zst (a record each)")
+              "Text to score: .txt (a document each) or .jsonl (a record each), plain, .zst or .gz")
       ->type_name("FILE...")
       ->required();
   command->add_option("--out", options.directory, "Directory of the results; a run that was interrupted goes on there")

@@ -1,6 +1,7 @@
 #include "apps/eval_run.h"
 
 #include <charconv>
+#include <set>
 
 #include "apps/output.h"
 #include "apps/preset.h"
@@ -53,6 +54,13 @@ int64_t read_token_count(const std::string& text, const std::string& option) {
   require(error == std::errc() && (suffix.empty() || unit > 1) && number >= 0 && number <= int64_t{1} << 32,
           "{}: expected tokens such as 4096, 4k or 1M, found \"{}\"", option, text);
   return number * unit;
+}
+
+void require_different(const std::vector<std::string>& values, const std::string& option) {
+  std::set<std::string> seen;
+  for (const std::string& value : values) {
+    require(seen.insert(value).second, "{}: expected each once, found {} twice", option, value);
+  }
 }
 
 void tell_faults(const std::string& file, const std::vector<std::string>& faults) {

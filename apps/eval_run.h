@@ -44,6 +44,9 @@ nlohmann::json recorded_files(const std::vector<std::string>& files);
 // "4096", "4k" or "1M": multiples of 1,024. Error naming the option.
 int64_t read_token_count(const std::string& text, const std::string& option);
 
+// Error naming the option where a value comes twice: its examples would count twice.
+void require_different(const std::vector<std::string>& values, const std::string& option);
+
 // Says what was left out of a file of data, a sentence each: the first twenty, and how many there are beyond.
 void tell_faults(const std::string& file, const std::vector<std::string>& faults);
 

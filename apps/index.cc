@@ -110,7 +110,7 @@ void add_passage_options(CLI::App& command, Passages& passages) {
 
 void add_files(CLI::App& command, Passages& passages) {
   add_strings(command, "files", passages.files, Strings::several,
-              "Passages: .jsonl (fields id, title, text), or plain text, which is cut; either as .zst")
+              "Passages: .jsonl (fields id, title, text), or plain text, which is cut; either as .zst or .gz")
       ->type_name("FILE...");
 }
 

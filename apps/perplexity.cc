@@ -72,7 +72,7 @@ void add_perplexity_command(CLI::App& app) {
   add_model_options(*command, options->model);
   add_window_option(*command, options->model);
   add_strings(*command, "--text", options->text, Strings::several,
-              "Text to score: .txt (a document each), .jsonl or .jsonl.zst (a record each)")
+              "Text to score: .txt (a document each) or .jsonl (a record each), plain, .zst or .gz")
       ->required();
   command
       ->add_option(

@@ -138,7 +138,7 @@ std::filesystem::path shard_path(const std::filesystem::path& input, const Token
     if (name.size() <= suffix.size() || !name.ends_with(suffix)) continue;
     return options.out / (name.substr(0, name.size() - suffix.size()) + ".tokens");
   }
-  fail("{}: expected a file named .jsonl, .txt, .jsonl.zst or .txt.zst", input.string());
+  fail("{}: expected a file named .jsonl or .txt, or either as .zst or .gz", input.string());
 }
 
 TokenizeSummary tokenize_file(const Tokenizer& tokenizer, const std::filesystem::path& input,

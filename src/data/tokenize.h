@@ -21,7 +21,7 @@ struct TokenizeSummary {
   int64_t empty = 0;  // documents left out because their text was empty
 };
 // Where the shard of an input lies: books-00.jsonl.zst -> <out>/books-00.tokens. Error when the input is neither
-// .jsonl nor .txt, plain or .zst.
+// .jsonl nor .txt, plain, .zst or .gz.
 std::filesystem::path shard_path(const std::filesystem::path& input, const TokenizeOptions& options);
 // Tokenises one file into one shard, which is written atomically. A .txt file is one document, a .jsonl file one a
 // line. "<|im_start|>" inside a document is plain text. Memory stays bounded: tens of megabytes and the longest

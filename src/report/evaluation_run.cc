@@ -36,7 +36,7 @@ std::vector<RunResult> results_of(const json& rows) {
 void read_results(EvaluationRun& run, const json& results) {
   run.configuration = results.at("configuration");
   run.results = results_of(results.at("results"));
-  for (const char* name : {"at_depths", "by_answerable", "by_seed", "costs"}) {
+  for (const char* name : {"at_depths", "by_answerable", "by_length", "by_seed", "costs"}) {
     if (!results.contains(name)) continue;
     run.details = results_of(results.at(name));
     run.details_name = name;

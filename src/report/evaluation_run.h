@@ -1,4 +1,4 @@
-// What a run of cepe eval recall, cepe eval qa or cepe eval lm left in its directory (docs/eval.md, "The files").
+// What a run of cepe eval recall, qa, long, icl or lm left in its directory (docs/eval.md, "The files").
 #pragma once
 
 #include <cstdint>
@@ -44,7 +44,8 @@ struct EvaluationRun {
   nlohmann::json configuration;    // an object
   bool finished = false;           // false: results.json is not there yet, and what follows of it is empty
   std::vector<RunResult> results;  // `results` of results.json
-  std::vector<RunResult> details;  // its `at_depths`, `by_answerable`, `by_seed` or `costs`: `details_name` says which
+  // Its `at_depths`, `by_answerable`, `by_length`, `by_seed` or `costs`: `details_name` says which.
+  std::vector<RunResult> details;
   std::string details_name;
   int64_t examples = 0;  // scored in all; of an unfinished run, recorded so far
   int64_t resumed = 0;

@@ -1,6 +1,6 @@
 // Passages out of files, one at a time: memory holds one line of the file and one passage.
 //
-//   NAME.jsonl (.ndjson, either as .zst)  one passage a line. Text: "text", "contents", "content", "passage" or "body"
+//   NAME.jsonl (.ndjson; .zst, .gz)       one passage a line. Text: "text", "contents", "content", "passage" or "body"
 //                                         (required); "title"; id: "id", "_id", "docid" or "pid", a text or a number
 //   anything else                         plain UTF-8 text, cut into passages of at most so many words, each ending
 //                                         where the last sentence in its second half ends; title: the file's name

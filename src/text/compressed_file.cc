@@ -84,7 +84,8 @@ class CompressedFile::Zstd : public Decoder {
       if (ZSTD_isError(status)) fail("{}: not a valid zstd stream: {}", stored_.name(), ZSTD_getErrorName(status));
       stored_.take(input.pos);
       frame_done_ = status == 0;
-      output_pending_ = output.pos == output.size;  // the decoder may hold more than fitted
+      // The decoder may hold more than fitted; of a frame that is done it holds nothing.
+      output_pending_ = !frame_done_ && output.pos == output.size;
     }
     return output.pos;
   }

@@ -95,7 +95,8 @@ TEST_F(EvalQa, AKilledRunGoesOnToTheSameFile) {
       run_cepe(qa("killed", {"squad.json", "hotpotqa.json"}, more),
                {.shell = "(for i in $(seq 6000); do if [ $(cat '" + file +
                          "' | wc -l) -ge 5 ]; then kill -9 $$; break; fi; sleep 0.005; done) >/dev/null 2>&1 & true"});
-  ASSERT_EQ(killed.status, 128 + 9) << killed.err;
+  ASSERT_TRUE(killed.status == 128 + 9 || killed.status == 0) << killed.err;
+  if (killed.status == 0) GTEST_SKIP() << "the run was faster than the kill";
   ASSERT_LT(read_file(file).size(), expected.size());
   ASSERT_EQ(run_cepe(qa("killed", {"squad.json", "hotpotqa.json"}, more)).status, 0);
   EXPECT_EQ(read_file(file), expected);
@@ -166,6 +167,15 @@ TEST_F(EvalQa, APlainDecoderReadsThePassagesItself) {
   fails(qa("x", {"squad.json"}, {"--encoder-passages", "2"}, golden("plain")), "--encoder-passages 2: ");
 }
 
+TEST_F(EvalQa, RunsByTheOlderRuleOfWhiteSpaceDoNotGoOn) {
+  const std::vector<std::string> command = qa("old", {"squad.json"}, {"--limit", "1", "--controls", "none"});
+  ASSERT_EQ(run_cepe(command).status, 0);
+  json run = json::parse(read_file(path("old") + "/run.json"));
+  ASSERT_EQ(run.erase("leading_space"), 1u);
+  write_file(path("old") + "/run.json", run.dump());
+  fails(command, "an evaluation with");
+}
+
 TEST_F(EvalQa, OptionsWithoutSenseAreRefused) {
   const auto refused = [&](const std::vector<std::string>& more, const std::string& phrase) {
     fails(qa("x", {"squad.json"}, more), phrase);
@@ -178,6 +188,7 @@ TEST_F(EvalQa, OptionsWithoutSenseAreRefused) {
   refused({"--controls", "all"}, "--controls: expected no-passages, other-passages or none");
   refused({"--encoder-passages", "-1"}, "--encoder-passages: expected 0 or more, found -1");
   refused({"--limit", "-1"}, "--limit");
+  refused({"--evidence", kData}, "--evidence: expected a file of TriviaQA's among --data, found none");
   refused({"--data-form", "squad2"}, "--data-form: expected one of auto, dpr, squad");
   refused({"--data-form", "plain"}, "squad.json: expected a JSON array of questions");
   fails(qa("x", {"none.json"}, {}), "none.json");

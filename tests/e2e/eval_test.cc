@@ -176,12 +176,15 @@ TEST_F(EvalRecall, OptionsWithoutSenseAreRefused) {
   refused({"--tasks", "needl"}, "--tasks: there is no recall task \"needl\"; did you mean needle?");
   refused({"--tasks", "needle"}, "needle: the data has no essays");
   refused({"--lengths", "4q"}, "--lengths: expected tokens such as 4096, 4k or 1M, found \"4q\"");
+  refused({"--placement", "encoder,decoder,encoder"}, "--placement: expected each once, found encoder twice");
+  refused({"--lengths", "4k,4k"}, "--lengths: expected each once, found 4k twice");
+  refused({"--tasks", "kv,kv"}, "--tasks: expected each once, found kv twice");
   refused({"--placement", "nowhere"}, "--placement: expected encoder, decoder or split");
   refused({"--form", "x"}, "--form: expected task, question or chat");
   refused({"--depths", "101"}, "percent from 0 to 100");
   refused({"--limit", "0"}, "--limit");
   refused({"--essays", path("none")}, "none");
-  expect_refused({"eval"}, "eval: no command is given: the commands are recall, qa, icl, long, lm");
+  expect_refused({"eval"}, "eval: no command is given: the commands are recall, qa, icl, long, lm, retrieval-lm");
   expect_refused({"eval", "recal"}, "unknown command \"recal\"; did you mean recall?");
   expect_refused({"eval", "recall", "--lenghts", "4k"},
                  "eval recall: unknown option --lenghts; did you mean --lengths?");

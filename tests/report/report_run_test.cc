@@ -56,6 +56,8 @@ TEST(ReadEvaluation, TakesResultsSamplesAndPlots) {
   TemporaryDirectory directory;
   json values = results("tiny", {result({{"task", "squad"}}, "em", 0.25)});
   values["results"][0]["standard_error"] = nullptr;
+  values.erase("by_answerable");
+  values["by_length"] = json::array({result({{"length", "4096"}}, "em", 0.5)});  // eval long's
   write_evaluation(directory / "run", values, {sample("one", {{"task", "squad"}}, "x", 1)});
   for (const char* name : {"heat_kv_decoder.svg", "plot.svg", "heat_kv_a.svg"}) {
     write_text(directory / "run" / name, "<svg/>");
@@ -68,6 +70,9 @@ TEST(ReadEvaluation, TakesResultsSamplesAndPlots) {
   EXPECT_EQ(run.results[0].value, 0.25);
   EXPECT_FALSE(run.results[0].standard_error);
   EXPECT_EQ(run.results[0].half_width, 0.047);
+  EXPECT_EQ(run.details_name, "by_length");
+  ASSERT_EQ(run.details.size(), 1u);
+  EXPECT_EQ(run.details[0].value, 0.5);
   ASSERT_EQ(run.samples.size(), 1u);
   EXPECT_EQ(run.samples[0].scores.at("f1"), 1);
   EXPECT_EQ(run.samples[0].context_tokens, 346);

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
 #include "base/error_of.h"
 #include "base/file.h"
@@ -12,6 +14,7 @@
 namespace cepe {
 namespace {
 
+using nlohmann::json;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -19,11 +22,12 @@ using testing::StartsWith;
 
 class LongFiles : public testing::Test {
  protected:
-  LongTexts read(const std::string& name, const std::string& content, LongForm form = LongForm::automatic) const {
+  LongTexts read(const std::string& name, const std::string& content, LongForm form = LongForm::automatic,
+                 LongMetric metric = LongMetric::automatic) const {
     const std::filesystem::path path = directory_.path() / name;
     std::filesystem::create_directories(path.parent_path());
     write_file(path, content);
-    return read_long_texts(path, form);
+    return read_long_texts(path, form, metric);
   }
   // Of a file without faults and with one set.
   LongSet set_of(const std::string& name, const std::string& content) const {
@@ -226,6 +230,58 @@ TEST_F(LongFiles, OneWrongQuestionDoesNotTakeTheOthersOfItsDocument) {
   EXPECT_EQ(qasper.sets[0].questions.size(), 1u);
   EXPECT_THAT(qasper.faults, ElementsAre(HasSubstr("p.json: \"1\": qas[0]: expected an answer with"),
                                          HasSubstr("p.json: \"2\": \"abstract\" is missing")));
+}
+
+TEST_F(LongFiles, QuestionsOfEachScoreAreASet) {
+  const LongTexts exam = read("exam.jsonl", R"({"input": "x", "instructions": ["2+2?", "Which?\nA. a\nB. b", "Who?",)"
+                                            R"( "3+3?"], "outputs": ["4", "B", "Ann", "6"], "evaluation": "exam"})");
+  EXPECT_THAT(exam.faults, IsEmpty());
+  ASSERT_EQ(exam.sets.size(), 3u);
+  EXPECT_EQ(exam.sets[0].name, "exam (number)");
+  EXPECT_EQ(exam.sets[0].questions.size(), 2u);
+  EXPECT_EQ(exam.sets[1].name, "exam (choice)");
+  EXPECT_EQ(exam.sets[1].metric, LongMetric::choice);
+  EXPECT_EQ(exam.sets[1].max_tokens, 16);
+  EXPECT_EQ(exam.sets[2].name, "exam (f1)");
+  EXPECT_EQ(exam.sets[2].documents.size(), 1u);
+}
+
+TEST_F(LongFiles, WhatCouldOnlyScoreNothingIsLeftOut) {
+  const auto plain = [&](const std::string& more, LongMetric metric) {
+    return error_of([&] {
+      read("x.jsonl", R"({"document": "Text.", "question": "Who?", )" + more + "}", LongForm::automatic, metric);
+    });
+  };
+  EXPECT_THAT(plain(R"("answer": "City")", LongMetric::classification),
+              HasSubstr("x.jsonl:1: expected the names of all classes, for the score classification, found none"));
+  EXPECT_THAT(plain(R"("answer": "four")", LongMetric::number),
+              HasSubstr("x.jsonl:1: expected an answer with a number, for the score number, found \"four\""));
+  EXPECT_THAT(plain(R"("answer": "four")", LongMetric::count), HasSubstr("for the score count"));
+  EXPECT_EQ(plain(R"("answers": ["four", "4"])", LongMetric::number), "");
+  EXPECT_THAT(error_of([&] {
+                read("trec.jsonl", R"({"input": "Q?", "context": "B.", "answers": ["Town"], "dataset": "trec",)"
+                                   R"( "all_classes": ["City", "Date"], "_id": "t1"})");
+              }),
+              HasSubstr("trec.jsonl:1: expected the answer to be one of the 2 classes, found \"Town\""));
+}
+
+TEST_F(LongFiles, LettersAreSortedAndAtMostTwentySix) {
+  const LongSet set = set_of("own.jsonl", R"({"document": "Text.", "question": "Which?", "options": ["x", "y", "z"],)"
+                                          R"( "answer": "CA"})");
+  EXPECT_THAT(set.questions[0].references, ElementsAre("AC")) << "as chosen_letters() gives them";
+  json options = json::array();
+  for (int i = 0; i < 26; ++i) options.push_back(fmt::format("option {}", i));
+  json record = {{"document", "Text."}, {"question", "Which?"}, {"answer", "Z"}, {"options", options}};
+  EXPECT_EQ(set_of("z.jsonl", record.dump()).questions[0].options.back(), "Z");
+  record["options"].push_back("one more");
+  EXPECT_THAT(error_of([&] { read("many.jsonl", record.dump()); }),
+              HasSubstr("many.jsonl:1: expected at most 26 \"options\", found 27"));
+  const json quality = {
+      {"article", "x"},
+      {"questions", {{{"question", "?"}, {"options", record["options"]}, {"gold_label", 1}}}},
+  };
+  EXPECT_THAT(error_of([&] { read("q.jsonl", quality.dump()); }),
+              HasSubstr("q.jsonl:1: questions[0]: expected at most 26 \"options\", found 27"));
 }
 
 TEST_F(LongFiles, FilesWithoutAQuestionAreRefused) {

@@ -48,6 +48,12 @@ TEST(Rouge, EqualsBothPackages) {
   EXPECT_GT(packages_differ, 50);
 }
 
+// Python 3.11: "\u0130stanbul".lower() is "i", U+0307, "stanbul", which rouge-score divides into "i" and "stanbul".
+TEST(Rouge, DottedCapitalsAreDividedAsPythonDividesThem) {
+  EXPECT_NEAR(google_rouge("\u0130stanbul", {"stanbul"}, false).at("rouge1"), 2.0 / 3, 1e-12);
+  EXPECT_EQ(google_rouge("D\u0130\u0130", {"di i"}, false).at("rouge1"), 1);
+}
+
 TEST(PorterStemmer, EqualsNltks) {
   const json& stems = recorded().at("stems");
   ASSERT_GT(stems.size(), 700u);
@@ -100,6 +106,12 @@ TEST(LongScores, ChoicesAreReadFromAnswers) {
   EXPECT_EQ(chosen("A dog"), "") << "an article";
   EXPECT_EQ(chosen("none"), "");
   EXPECT_EQ(chosen(""), "");
+  EXPECT_EQ(chosen("A B, C dog"), "AB");
+  EXPECT_EQ(chosen("A B dog"), "");
+  EXPECT_EQ(chosen("A B"), "AB");
+  std::string many;
+  for (int i = 0; i < 400000; ++i) many += i % 2 == 0 ? "B," : "A,";
+  EXPECT_EQ(chosen(many.c_str()), "AB") << "the stack is not for letters";
 
   const Scorer choice = long_scorer({.metric = LongMetric::choice});
   EXPECT_EQ(choice("(B) Paris", {"B"}).at("accuracy"), 1);
@@ -107,6 +119,9 @@ TEST(LongScores, ChoicesAreReadFromAnswers) {
   EXPECT_EQ(choice("C, B", {"BC"}).at("accuracy"), 1);
   EXPECT_EQ(choice("true, says the text", {"True"}).at("accuracy"), 1);
   EXPECT_EQ(choice("False", {"True"}).at("accuracy"), 0);
+  EXPECT_EQ(choice("(L) because", {"L"}).at("accuracy"), 1);
+  EXPECT_EQ(choice("Lions", {"L"}).at("accuracy"), 0);
+  EXPECT_EQ(choice("(C) USA", {"C"}).at("accuracy"), 1);
 }
 
 TEST(LongScores, NumbersAreTheLastOfAnAnswer) {

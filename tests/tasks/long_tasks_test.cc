@@ -199,6 +199,20 @@ TEST(LongTasks, PromptsAreTheUsersOrTheFiles) {
               HasSubstr("expected {context} and words beside it, found \"no place\""));
 }
 
+TEST(LongTasks, PromptsThatAreOfNoUseAreNamed) {
+  LongTaskOptions options = options_with({Placement::encoder});
+  const auto notes = [&] { return long_tasks({std::make_shared<const LongSet>(two_stories())}, options).notes; };
+  EXPECT_THAT(notes(), IsEmpty());
+  options.prompts["stories"] = "{context} {input}";
+  EXPECT_THAT(notes(), IsEmpty());
+  options.prompts["story"] = "{context} {input}";
+  EXPECT_THAT(notes(), ElementsAre("prompts: no data set is called story"));
+  options.prompts.erase("stories");
+  for (const char* name : {"a", "b", "c", "d", "e"}) options.prompts[name] = "{context} {input}";
+  EXPECT_THAT(notes(), ElementsAre("prompts: none is given for stories",
+                                   "prompts: no data set is called a, b, c, d, e and 1 more"));
+}
+
 TEST(LongTasks, LimitsAndWhatDoesNotFit) {
   LongTaskOptions options = options_with({Placement::encoder});
   options.questions = 2;

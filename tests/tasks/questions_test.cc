@@ -216,6 +216,17 @@ TEST_F(QuestionFiles, WhatIsWrongIsLeftOutWhereThatIsAskedFor) {
                                   HasSubstr("data[0].paragraphs[1]: \"answers\" is missing"),
                                   HasSubstr("data[1]: expected a JSON object")));
   faults.clear();
+  write_file(directory_.path() / "left.jsonl",
+             R"({"question": "a?", "answers": ["b"], "documents": ["b c"]})"
+             "\n"
+             R"({"question": "b?", "answers": [""], "documents": ["b c", "of no question"]})"
+             "\n"
+             R"({"question": "c?", "answers": ["d"], "documents": ["d e", "b c"]})");
+  const QuestionSet left = read_questions(directory_.path() / "left.jsonl", QuestionForm::automatic, choice);
+  ASSERT_EQ(left.passages.size(), 2u) << "a record that is left out leaves no distractors";
+  EXPECT_EQ(left.passages[1].text, "d e");
+  EXPECT_THAT(left.questions.at(1).passages, ElementsAre(1, 0));
+  faults.clear();
   write_file(directory_.path() / "none.jsonl", "[1]\n[2]\n");
   EXPECT_THAT(
       error_of([&] { read_questions(directory_.path() / "none.jsonl", QuestionForm::automatic, choice); }),

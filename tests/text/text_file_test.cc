@@ -72,6 +72,22 @@ TEST_F(TextFiles, LinesMeetBlocksAnywhere) {
   EXPECT_EQ(lines_of(write("a.jsonl.zst", zstd_stream(text, 20))), expected);
 }
 
+// The decoder is asked for blocks of 256 KiB: a frame that fills them holds nothing back.
+TEST_F(TextFiles, FramesMayEndWithTheBlock) {
+  constexpr size_t kBlock = 1 << 18;
+  for (const size_t size : {kBlock - 1, kBlock, kBlock + 1, 2 * kBlock, 4 * kBlock}) {
+    const std::string text(size, 'x');
+    EXPECT_EQ(lines_of(write("a.jsonl.zst", zstd_stream(text, 20))), std::vector{text}) << size;
+    std::string whole(ZSTD_compressBound(size), '\0');
+    whole.resize(ZSTD_compress(whole.data(), whole.size(), text.data(), size, 3));
+    EXPECT_EQ(lines_of(write("b.jsonl.zst", whole)), std::vector{text}) << size;
+    EXPECT_EQ(lines_of(write("c.jsonl.zst", whole + zstd_stream("y", 20))), std::vector{text + "y"}) << size;
+    for (const size_t cut : {size_t{1}, whole.size() / 2}) {
+      EXPECT_THAT(refusal(write("cut.jsonl.zst", whole.substr(0, whole.size() - cut))), HasSubstr("truncated")) << size;
+    }
+  }
+}
+
 TEST_F(TextFiles, ThePlaceIsTheLineInTheFile) {
   const auto path = write("a.jsonl", "\n\none\n\ntwo");
   TextFile file(path);

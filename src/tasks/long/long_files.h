@@ -10,7 +10,8 @@
 namespace cepe {
 
 struct LongTexts {
-  std::vector<LongSet> sets;  // one; of LongBench one for each "dataset" in the file
+  // One for each score that the file's questions have; of LongBench for each "dataset" and score.
+  std::vector<LongSet> sets;
   // A sentence for each record and question that was left out: the file, the line or place, and what is wrong.
   std::vector<std::string> faults;
 };

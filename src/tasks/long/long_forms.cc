@@ -86,12 +86,12 @@ void read_longbench(const LongRecord& record, LongSetBuilder& set) {
   LongQuestion question{id_of(value, {"_id"}), 0, json_text_of(value, "input", place.where),
                         json_texts(json_list_of(value, "answers", place.where), "answers", place.where)};
   if (question.question.find_first_not_of(" \t\r\n") == std::string::npos) question.question = longbench_task(name);
-  set.add({name, question.id, json_text_of(value, "context", place.where), kind, question}, place.short_name,
-          place.where);
+  LongSetBuilder::Asked asked{name, question.id, json_text_of(value, "context", place.where), kind, question};
   const auto classes = value.find("all_classes");
   if (classes != value.end() && classes->is_array()) {
-    set.add_classes(name, json_texts(*classes, "all_classes", place.where));
+    asked.classes = json_texts(*classes, "all_classes", place.where);
   }
+  set.add(std::move(asked), place.short_name, place.where);
 }
 
 void read_longbench_v2(const LongRecord& record, LongSetBuilder& set) {
@@ -190,7 +190,9 @@ void read_quality(const LongRecord& record, LongSetBuilder& set, std::vector<std
     const std::string text = json_text_of(questions[i], "question", where);
     const std::vector<std::string> options = json_texts(json_list_of(questions[i], "options", where), "options", where);
     const int64_t label = place_in(questions[i], "gold_label", where);
-    require(label >= 1 && label <= static_cast<int64_t>(options.size()) && options.size() <= 10,
+    require(options.size() <= kMostOptions, "{}: expected at most {} \"options\", found {}", where, kMostOptions,
+            options.size());
+    require(label >= 1 && label <= static_cast<int64_t>(options.size()),
             "{}: expected \"gold_label\" to be from 1 to {}, the count of \"options\", found {}", where, options.size(),
             label);
     const std::vector<std::string> letters = option_letters(options.size());
@@ -228,6 +230,8 @@ void read_plain(const LongRecord& record, LongSetBuilder& set) {
   if (value.contains("options")) {
     const std::vector<std::string> options =
         json_texts(json_list_of(value, "options", place.where), "options", place.where);
+    require(options.size() <= kMostOptions, "{}: expected at most {} \"options\", found {}", place.where, kMostOptions,
+            options.size());
     question.question = with_options(question.question, options);
     question.options = option_letters(options.size());
     kind = long_kind(LongMetric::choice);

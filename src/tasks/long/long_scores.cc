@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "base/error.h"
 #include "tasks/long/rouge.h"
@@ -127,23 +128,30 @@ bool is_letter(char c) { return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z')
 
 // The letters at the beginning: "(C) because", "A, C and D", "ABD"; none of "And" and of "A dog".
 std::string leading_letters(std::string_view text, std::string_view letters) {
-  text.remove_prefix(std::min(text.find_first_not_of("([* \n\t"), text.size()));
-  const std::string chosen(text.substr(0, text.find_first_not_of(letters)));
-  text.remove_prefix(chosen.size());
-  if (chosen.empty() || (!text.empty() && is_letter(text.front()))) return "";
-  const size_t signs = std::min(text.find_first_not_of(")]*,.:;"), text.size());
-  text.remove_prefix(signs);
-  text.remove_prefix(std::min(text.find_first_not_of(" \n\t"), text.size()));
-  if (text.empty()) return chosen;
-  if (text.starts_with("and ")) text.remove_prefix(4);
-  const std::string more = leading_letters(text, letters);
-  return signs > 0 || !more.empty() ? chosen + more : "";
+  std::string all, unsure;  // letters without a sign behind them count where one that counts follows
+  while (true) {
+    text.remove_prefix(std::min(text.find_first_not_of("([* \n\t"), text.size()));
+    const std::string_view chosen = text.substr(0, text.find_first_not_of(letters));
+    text.remove_prefix(chosen.size());
+    if (chosen.empty() || (!text.empty() && is_letter(text.front()))) return all;
+    unsure += chosen;
+    const size_t signs = std::min(text.find_first_not_of(")]*,.:;"), text.size());
+    text.remove_prefix(signs);
+    text.remove_prefix(std::min(text.find_first_not_of(" \n\t"), text.size()));
+    if (signs > 0 || text.empty()) all += std::exchange(unsure, {});
+    if (text.empty()) return all;
+    if (text.starts_with("and ")) text.remove_prefix(4);
+  }
 }
 
 bool chooses(std::string_view prediction, const std::string& right) {
-  constexpr std::string_view kLetters = "ABCDEFGHIJ";
+  constexpr std::string_view kLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+  constexpr size_t kUsual = 10;  // the letters that are looked for where the right ones are among them
   const bool letters = right.find_first_not_of(kLetters) == std::string::npos;
-  if (letters) return chosen_letters(prediction, kLetters) == right;
+  if (letters) {
+    const size_t last = right.empty() ? 0 : static_cast<size_t>(*std::max_element(right.begin(), right.end()) - 'A');
+    return chosen_letters(prediction, kLetters.substr(0, std::max(kUsual, last + 1))) == right;
+  }
   prediction.remove_prefix(std::min(prediction.find_first_not_of(" \n\t"), prediction.size()));
   return lower_case(prediction).starts_with(lower_case(right));
 }

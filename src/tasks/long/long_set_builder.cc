@@ -25,6 +25,36 @@ bool is_of(const std::string& reference, const std::vector<std::string>& options
                                                                 [&](char c) { return known(std::string(1, c)); }));
 }
 
+// Letters of several options, sorted, each once.
+void sort_letters(LongQuestion& question) {
+  for (std::string& reference : question.references) {
+    const auto& options = question.options;
+    if (options.empty() || std::find(options.begin(), options.end(), reference) != options.end()) continue;
+    std::sort(reference.begin(), reference.end());
+    reference.erase(std::unique(reference.begin(), reference.end()), reference.end());
+  }
+}
+
+// What no answer could score above 0.
+void check_metric(LongMetric metric, const LongQuestion& question, const std::vector<std::string>& classes,
+                  const std::string& where) {
+  const auto any = [&](const auto& holds) {
+    return std::any_of(question.references.begin(), question.references.end(), holds);
+  };
+  require(metric != LongMetric::choice || !question.options.empty(),
+          "{}: expected a question with options to choose from, found none", where);
+  if (metric == LongMetric::number || metric == LongMetric::count) {
+    require(any([](const std::string& r) { return r.find_first_of("0123456789") != std::string::npos; }),
+            "{}: expected an answer with a number, for the score {}, found \"{}\"", where, long_metric_name(metric),
+            question.references.front().substr(0, 60));
+  }
+  if (metric != LongMetric::classification) return;
+  require(!classes.empty(), "{}: expected the names of all classes, for the score classification, found none", where);
+  require(any([&](const std::string& r) { return std::find(classes.begin(), classes.end(), r) != classes.end(); }),
+          "{}: expected the answer to be one of the {} classes, found \"{}\"", where, classes.size(),
+          question.references.front().substr(0, 60));
+}
+
 void check(const LongQuestion& question, const std::string& document, const std::string& where) {
   require(!is_blank(document), "{}: the document has no text", where);
   require(!is_blank(question.question), "{}: the question is empty", where);
@@ -53,16 +83,20 @@ LongKind long_kind(LongMetric metric) {
 
 void LongSetBuilder::add(Asked asked, const std::string& place, const std::string& where) {
   check(asked.question, asked.document, where);
-  const auto found = known_.find(asked.set);
-  const LongMetric metric = metric_ != LongMetric::automatic ? metric_
-                            : found == known_.end()          ? asked.kind.metric
-                                                             : sets_[found->second.place].metric;
-  require(metric != LongMetric::choice || !asked.question.options.empty(),
-          "{}: expected a question with options to choose from, found none", where);
+  const LongMetric metric = metric_ != LongMetric::automatic ? metric_ : asked.kind.metric;
+  const std::pair key(asked.set, metric);
+  const auto found = known_.find(key);
+  std::vector<std::string> classes =
+      found == known_.end() ? std::vector<std::string>{} : sets_[found->second.place].classes;
+  for (std::string& name : asked.classes) {
+    if (std::find(classes.begin(), classes.end(), name) == classes.end()) classes.push_back(std::move(name));
+  }
+  check_metric(metric, asked.question, classes, where);
+  if (metric == LongMetric::choice) sort_letters(asked.question);
   if (asked.question.id.empty()) asked.question.id = place;
   if (found == known_.end()) {
     const LongKind own = long_kind(metric), kind = metric == asked.kind.metric ? asked.kind : own;
-    known_[asked.set].place = sets_.size();
+    known_[key].place = sets_.size();
     sets_.push_back({asked.set,
                      form_,
                      metric,
@@ -72,10 +106,11 @@ void LongSetBuilder::add(Asked asked, const std::string& place, const std::strin
                      {},
                      {}});
   }
-  Known& known = known_[asked.set];
+  Known& known = known_[key];
   LongSet& set = sets_[known.place];
   require(known.ids.insert(asked.question.id).second, "{}: the id \"{}\" is another question's", where,
           asked.question.id);
+  set.classes = std::move(classes);
   const auto [document, fresh] = known.documents.emplace(sha256_bytes(asked.document), set.documents.size());
   if (fresh) {
     const std::string name = asked.document_name.empty() ? place : asked.document_name;
@@ -90,13 +125,13 @@ void LongSetBuilder::add(Asked asked, const std::string& place, const std::strin
   set.questions.push_back(std::move(asked.question));
 }
 
-void LongSetBuilder::add_classes(const std::string& set, const std::vector<std::string>& classes) {
-  const auto found = known_.find(set);
-  if (found == known_.end()) return;
-  std::vector<std::string>& all = sets_[found->second.place].classes;
-  for (const std::string& name : classes) {
-    if (std::find(all.begin(), all.end(), name) == all.end()) all.push_back(name);
+std::vector<LongSet> LongSetBuilder::finish() {
+  std::map<std::string, int> names;
+  for (const LongSet& set : sets_) ++names[set.name];
+  for (LongSet& set : sets_) {
+    if (names[set.name] > 1) set.name += fmt::format(" ({})", long_metric_name(set.metric));
   }
+  return std::move(sets_);
 }
 
 std::vector<std::string> option_letters(size_t count) {

@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tasks/long/long_texts.h"
@@ -23,20 +24,21 @@ class LongSetBuilder {
  public:
   LongSetBuilder(LongForm form, LongMetric metric) : form_(form), metric_(metric) {}
 
-  // Adds a question about the document, to the set of the name, which begins with the kind of its first question (the
-  // builder's metric instead of the kind's, unless that is automatic). No id: `place` is one. Error naming `where` on
-  // a blank document, question or reference, none of the last, an id that comes twice, options that lack a reference,
-  // and a question without options in a set that has them.
+  // Adds a question about the document, to the set of the name and of the metric: the kind's, or the builder's where
+  // that is not automatic. No id: `place` is one. References that are several letters are sorted, as chosen_letters()
+  // gives them. Error naming `where` on a blank document, question or reference, none of the last, an id that comes
+  // twice in the set, options that lack a reference, and what could only score 0: a choice without options, number and
+  // count of references without a digit, classification of references that are no class.
   struct Asked {
     std::string set, document_name, document;
     LongKind kind;
     LongQuestion question;  // its document is set here
+    std::vector<std::string> classes = {};
   };
   void add(Asked asked, const std::string& place, const std::string& where);
-  // Adds names of classes to a set that is there.
-  void add_classes(const std::string& set, const std::vector<std::string>& classes);
 
-  std::vector<LongSet> finish() { return std::move(sets_); }
+  // The sets, in the order of their first questions; those of one name are called "NAME (METRIC)" each.
+  std::vector<LongSet> finish();
 
  private:
   struct Known {
@@ -47,7 +49,7 @@ class LongSetBuilder {
   LongForm form_;
   LongMetric metric_;
   std::vector<LongSet> sets_;
-  std::map<std::string, Known> known_;  // by name
+  std::map<std::pair<std::string, LongMetric>, Known> known_;  // by name and metric
 };
 
 // The letters of the options that a question lists, in its text: "A. ", "A) ", "A: " or "(A) " at the beginning of
@@ -55,7 +57,8 @@ class LongSetBuilder {
 std::vector<std::string> listed_options(std::string_view question);
 // The question with its options below it, "A. ...", a line each.
 std::string with_options(std::string question, const std::vector<std::string>& options);
-// "A", "B", ... for so many options.
+constexpr size_t kMostOptions = 26;
+// "A", "B", ... for so many options, at most kMostOptions.
 std::vector<std::string> option_letters(size_t count);
 
 }  // namespace cepe

@@ -269,6 +269,32 @@ void check_options(const LongTaskOptions& options) {
   }
 }
 
+// Prompts for no set, and sets without one where others were given theirs.
+void note_idle_prompts(const std::vector<std::shared_ptr<const LongSet>>& sets, const LongTaskOptions& options,
+                       std::vector<std::string>& notes) {
+  constexpr size_t kNamed = 5;
+  std::set<std::string> idle;
+  for (const auto& [name, prompt] : options.prompts) idle.insert(name);
+  std::string own;
+  for (const std::shared_ptr<const LongSet>& set : sets) {
+    if (options.prompts.contains(set->name)) {
+      idle.erase(set->name);
+    } else if (!options.prompts.empty()) {
+      own += (own.empty() ? "" : ", ") + set->name;
+    }
+  }
+  if (!own.empty()) notes.push_back(fmt::format("prompts: none is given for {}", own));
+  if (idle.empty()) return;
+  std::string names;
+  size_t named = 0;
+  for (const std::string& name : idle) {
+    if (named++ == kNamed) break;
+    names += (names.empty() ? "" : ", ") + name;
+  }
+  if (idle.size() > kNamed) names += fmt::format(" and {} more", idle.size() - kNamed);
+  notes.push_back(fmt::format("prompts: no data set is called {}", names));
+}
+
 }  // namespace
 
 std::vector<TokenId> cut_in_the_middle(std::span<const TokenId> tokens, int64_t count) {
@@ -283,6 +309,7 @@ std::vector<TokenId> cut_in_the_middle(std::span<const TokenId> tokens, int64_t 
 LongTasks long_tasks(const std::vector<std::shared_ptr<const LongSet>>& sets, const LongTaskOptions& options) {
   check_options(options);
   LongTasks made;
+  note_idle_prompts(sets, options, made.notes);
   std::set<std::string> names;
   for (const std::shared_ptr<const LongSet>& set : sets) {
     require(names.insert(set->name).second, "long texts: two sets are called {}", set->name);

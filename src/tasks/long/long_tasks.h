@@ -40,7 +40,7 @@ struct LongTaskOptions {
 
 struct LongTasks {
   std::vector<Task> tasks;         // one for each set
-  std::vector<std::string> notes;  // a sentence for everything that was left out, and why
+  std::vector<std::string> notes;  // a sentence for everything that was left out, and why, and for prompts for no set
 };
 
 // Examples have the tags task (the set's name), setting (the column: "no document", "encoder", "decoder, another's

@@ -44,7 +44,9 @@ const char* long_form_name(LongForm form);
 LongForm long_form_from_name(std::string_view name, std::string_view option);
 
 struct LongSet {
-  std::string name;  // LongBench: the data set's; else the file's without .zst and .json or .jsonl
+  // LongBench: the data set's; else the file's without .zst and .json or .jsonl. With " (choice)" or another metric
+  // behind it where the file has several.
+  std::string name;
   LongForm form = LongForm::automatic;
   LongMetric metric = LongMetric::f1;
   int64_t max_tokens = 64;  // of an answer, where nothing else is asked for

@@ -32,6 +32,19 @@ Scores best_over(const std::vector<std::string>& references, const Score& score)
 
 // ---- rouge-score
 
+// Python's lower case of U+0130 is an "i" and a combining dot, which ends the word.
+std::string python_lower_case(std::string_view text) {
+  constexpr std::string_view kDotted = "\xC4\xB0", kLower = "i\xCC\x87";
+  std::string lower;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find(kDotted, at), text.size());
+    lower += lower_case(text.substr(at, end - at));
+    if (end < text.size()) lower += kLower;
+    at = end + kDotted.size();
+  }
+  return lower;
+}
+
 Words google_words(std::string_view text, bool stem) {
   Words words;
   std::string word;
@@ -40,7 +53,7 @@ Words google_words(std::string_view text, bool stem) {
     if (!word.empty()) words.push_back(word);
     word.clear();
   };
-  for (const char c : lower_case(text)) {
+  for (const char c : python_lower_case(text)) {
     if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9')) {
       word += c;
     } else {

@@ -32,14 +32,21 @@ void keep_different(std::vector<T>& values) {
   std::erase_if(values, [&](const T& value) { return !seen.insert(value).second; });
 }
 
+std::string key_of(const Passage& passage) { return passage.title + '\0' + passage.text; }
+
 }  // namespace
+
+void QuestionSetBuilder::drop_passages(size_t from) {
+  for (size_t i = from; i < set_.passages.size(); ++i) indices_.erase(key_of(set_.passages[i]));
+  set_.passages.resize(from);
+}
 
 size_t QuestionSetBuilder::add(Passage passage, const std::string& where) {
   if (is_blank(passage.text)) {
     guarded([&] { fail("{}: a passage has no text", where); });
     return kNoPassage;
   }
-  const auto [place, fresh] = indices_.try_emplace(passage.title + '\0' + passage.text, set_.passages.size());
+  const auto [place, fresh] = indices_.try_emplace(key_of(passage), set_.passages.size());
   if (fresh) set_.passages.push_back(std::move(passage));
   return place->second;
 }

@@ -19,14 +19,17 @@ class QuestionSetBuilder {
   // faults: QuestionChoice's.
   explicit QuestionSetBuilder(std::vector<std::string>* faults = nullptr) : faults_(faults) {}
 
-  // Calls read(); an Error is a fault where these are gathered.
+  // Calls read(); an Error is a fault where these are gathered. The passages that read() added are dropped with it,
+  // unless it added a question: they must not be another question's distractors.
   template <typename Read>
   void guarded(const Read& read) {
+    const size_t passages = set_.passages.size(), questions = set_.questions.size();
     try {
       read();
     } catch (const Error& error) {
       if (!faults_) throw;
       faults_->emplace_back(error.what());
+      if (set_.questions.size() == questions) drop_passages(passages);
     }
   }
   // -> the passage's index. One with the same title and text is the same passage. Where the text is blank: Error, or
@@ -40,6 +43,8 @@ class QuestionSetBuilder {
   QuestionSet finish(const std::filesystem::path& path, QuestionForm form);
 
  private:
+  void drop_passages(size_t from);
+
   std::vector<std::string>* faults_;
   QuestionSet set_;
   std::unordered_map<std::string, size_t> indices_;  // by title and text
