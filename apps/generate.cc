@@ -167,6 +167,20 @@ void check_context_options(const GenerateCommand& given) {
   require(given.options.expand.chunks == 0 || context, "--expand: there is no context: give files with --context");
 }
 
+// What was too small: the window, or the memory for the context's keys and values.
+void tell_limits(const Generation& made, const OpenedModel& opened, double context_cache) {
+  if (made.reason == StopReason::window) {
+    tell(fmt::format("stopped because prompt and text fill the decoder's window of {} tokens",
+                     decoder_window(opened.model.config.decoder)));
+  }
+  if (const int64_t bytes = made.context_choice.bytes_over_budget; bytes > 0) {
+    std::fprintf(stderr,
+                 "cepe: keeping the context's keys and values would write faster, and takes %.2f GB: --context-cache "
+                 "allows %g\n",
+                 static_cast<double>(bytes) / 1e9, context_cache);
+  }
+}
+
 void run(const CLI::App& command, GenerateCommand& given) {
   if (command.count("--prompts") > 0) return run_many(command, given);
   for (const char* other : {"--out", "--sequences"})
@@ -210,16 +224,7 @@ void run(const CLI::App& command, GenerateCommand& given) {
     if (given.mass) print_mass(most, static_cast<int64_t>(context.chunks.size()));
   }
 
-  if (made.reason == StopReason::window) {
-    tell(fmt::format("stopped because prompt and text fill the decoder's window of {} tokens",
-                     decoder_window(opened.model.config.decoder)));
-  }
-  if (const int64_t bytes = made.context_choice.bytes_over_budget; bytes > 0) {
-    std::fprintf(stderr,
-                 "cepe: keeping the context's keys and values would write faster, and takes %.2f GB: --context-cache "
-                 "allows %g\n",
-                 static_cast<double>(bytes) / 1e9, given.options.context_cache);
-  }
+  tell_limits(made, opened, given.options.context_cache);
   tell(summary(made, prompt, context.tokens(), encode_seconds));
   write_results({{given.json, [&](const std::string& path) {
                     nlohmann::json object = as_json(made, prompt, context.tokens(), encode_seconds);
