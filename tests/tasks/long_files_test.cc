@@ -124,7 +124,8 @@ TEST_F(LongFiles, LongBenchV2AndQualityListTheirOptions) {
 
 TEST_F(LongFiles, ZeroScrollsPlacesAreCountedInCharacters) {
   const LongSet set = set_of("narrative_qa/validation.jsonl",
-                             R"({"id": "i", "pid": "p", "input": "Réad:\nTéxt é.\n\nQ: Whó?\nA:", "output": "Zoë",)"
+                             R"({"id": "i", "pid": "p", )"
+                             R"("input": "Réad:\nTéxt é.\n\nQ: Whó?\nA:", "output": "Zoë",)"
                              R"( "document_start_index": 6, "document_end_index": 13, "query_start_index": 15,)"
                              R"( "query_end_index": 22, "truncation_seperator": "..."})");
   EXPECT_EQ(set.name, "narrative_qa/validation");
