@@ -129,7 +129,7 @@ TEST_F(IclRunTest, RecordsAreTheDirectComputation) {
       EXPECT_EQ(record["tags"]["encoder"], std::to_string(prompt.encoder_texts.size()));
       EXPECT_EQ(record["sources"].size(), prompt.encoder_texts.size());
       EXPECT_EQ(record["context_tokens"] > 0, prompt.setting.encoder > 0);
-      EXPECT_EQ(done.records[at].chosen.at("calibrated"), record["prediction"]);
+      EXPECT_EQ(done.records[at].chosen.at("calibrated"), record["prediction"].get<std::string>());
       ++at;
     }
   }
