@@ -18,14 +18,14 @@ struct ChatCommand {
   GenerationOptions options;
 };
 
-constexpr const char* kTemplateHint = "--chat-template FILE gives another";
+constexpr const char* kChatTemplateHint = "--chat-template FILE gives another";
 
 void run(const CLI::App& command, const ChatCommand& given) {
   check_generation_options(command, given.options);
   const TemplateChoice choice =
-      with_template_hint(kTemplateHint, [&] { return find_template(command, given.options, given.model); });
+      with_template_hint(kChatTemplateHint, [&] { return find_template(command, given.options, given.model); });
   const OpenedModel opened = open_model(given.model);
-  const PromptBuilder builder = with_template_hint(kTemplateHint, [&] { return PromptBuilder(opened, choice); });
+  const PromptBuilder builder = with_template_hint(kChatTemplateHint, [&] { return PromptBuilder(opened, choice); });
   require(builder.has_template(),
           "{} has no chat template, and a conversation needs one: --chat-template FILE gives it (cepe generate does "
           "without)",

@@ -56,11 +56,11 @@ std::string prompt_text(const CLI::App& command, const GenerateCommand& given) {
   return content;
 }
 
-constexpr const char* kTemplateHint = "--raw does without the template, --chat-template FILE gives another";
+constexpr const char* kGenerateTemplateHint = "--raw does without the template, --chat-template FILE gives another";
 
 TemplateChoice read_chat_template(const CLI::App& command, const GenerateCommand& given) {
   if (!given.raw)
-    return with_template_hint(kTemplateHint, [&] { return find_template(command, given.options, given.model); });
+    return with_template_hint(kGenerateTemplateHint, [&] { return find_template(command, given.options, given.model); });
   require(command.count("--form") == 0, "--form: --raw takes the prompt as it is: give one of the two");
   require(command.count("--system") == 0, "--system: a system message needs a chat template, and --raw leaves it out");
   require(command.count("--chat-template") == 0,
@@ -132,7 +132,7 @@ void run_many(const CLI::App& command, GenerateCommand& given) {
     require(command.count(other) == 0, "{}: it is for one prompt, and --prompts gives many", other);
   check_generation_options(command, given.options);
   given.many.chat_template = read_chat_template(command, given);
-  with_template_hint(kTemplateHint, [&] { generate_many(command, given.many, given.options, given.model); });
+  with_template_hint(kGenerateTemplateHint, [&] { generate_many(command, given.many, given.options, given.model); });
 }
 
 // The user's text, and how a prompt is made of it with another text before it.
@@ -196,7 +196,7 @@ void run(const CLI::App& command, GenerateCommand& given) {
   const OpenedModel opened = open_model(given.model);
   const auto build = [&](const std::string& before) {
     const PromptInput input{text, system_of(command, given.options), choice, before};
-    return with_template_hint(kTemplateHint, [&] { return build_prompt(opened, input); });
+    return with_template_hint(kGenerateTemplateHint, [&] { return build_prompt(opened, input); });
   };
   Prompt prompt = build("");
   if (!prompt.templated && !given.raw) {

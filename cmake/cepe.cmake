@@ -1,17 +1,20 @@
-# cepe_library(<folder> SOURCES ... [DEPS ...] [PRIVATE_DEPS ...] [TORCH])
+# cepe_library(<folder> SOURCES ... [ALONE ...] [DEPS ...] [PRIVATE_DEPS ...] [TORCH])
 #
 # One static library a folder of src/. Its headers are reached as "<folder>/<name>.h", and only by
 # targets that name cepe_<folder> among their DEPS: each library exports a directory that holds one
 # link, to its own folder, so that an include against the order of the house does not compile.
 # TORCH: the library sees LibTorch, and shares one precompiled header with the others that do.
+# ALONE: sources whose local names others of the library have too (CEPE_UNITY).
 function(cepe_library folder)
-  cmake_parse_arguments(ARG "TORCH" "" "SOURCES;DEPS;PRIVATE_DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "TORCH" "" "SOURCES;ALONE;DEPS;PRIVATE_DEPS" ${ARGN})
   set(target cepe_${folder})
   set(include_dir ${CMAKE_BINARY_DIR}/include/${folder})
   file(MAKE_DIRECTORY ${include_dir})
   file(CREATE_LINK ${CMAKE_CURRENT_SOURCE_DIR} ${include_dir}/${folder} SYMBOLIC)
 
-  add_library(${target} STATIC ${ARG_SOURCES})
+  add_library(${target} STATIC ${ARG_SOURCES} ${ARG_ALONE})
+  cepe_compile_together(${target})
+  set_source_files_properties(${ARG_ALONE} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
   target_include_directories(${target} PUBLIC ${include_dir})
   target_link_libraries(${target} PUBLIC ${ARG_DEPS} PRIVATE ${ARG_PRIVATE_DEPS})
   cepe_compile_options(${target})
@@ -44,6 +47,14 @@ function(cepe_test name)
     set(ARG_TIMEOUT 300)
   endif()
   set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
+endfunction()
+
+# Eight sources as one translation unit: headers and templates cost four times the time of the sources themselves. CUDA's
+# stay alone.
+function(cepe_compile_together target)
+  # g++ takes a local type of the second source for one of a header.
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-subobject-linkage>)
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ${CEPE_UNITY} UNITY_BUILD_BATCH_SIZE 8)
 endfunction()
 
 # -Wno-restrict: g++ 12 reports the insides of std::string there, wrongly (GCC bug 105329).

@@ -15,7 +15,6 @@ constexpr char kEndMagic[8] = {'C', 'E', 'P', 'E', 'T', 'E', 'N', 'D'};
 constexpr uint32_t kDocumentsVersion = 1, kSamplesVersion = 2;
 constexpr uint64_t kHeaderBytes = 64, kFooterBytes = 64, kDocumentBytes = 24, kSampleBytes = 40, kPieceBytes = 8;
 constexpr uint32_t kContextBit = 0x80000000u;  // of a piece's length
-constexpr size_t kMaxDomainBytes = 255;
 constexpr size_t kFlushBytes = 1 << 22;
 
 template <typename T>

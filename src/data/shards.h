@@ -40,6 +40,8 @@ struct SamplePiece {
 
 enum class ShardKind { documents, samples };  // version 1 and 2 of the format
 
+constexpr size_t kMaxDomainBytes = 255;  // of the name of a domain
+
 // Writes a shard document by document, or sample by sample; nothing is visible under its name before commit(). Ids take
 // 2 bytes where the vocabulary has at most 65,536 of them, else 4. Throws Error naming the file; what was refused is
 // left out, and the writer can go on.

@@ -17,7 +17,6 @@ namespace {
 
 constexpr size_t kBatchBytes = 32 << 20;  // text tokenised at once
 constexpr size_t kBatchDocuments = 1024;
-constexpr size_t kMaxDomainBytes = 255;
 
 // A document on its way: its raw line (or text), then its tokens.
 struct Job {

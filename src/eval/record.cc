@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/report.h"
+#include "eval/windows.h"
 
 namespace cepe {
 namespace {
@@ -27,8 +28,6 @@ const Reading kOwn{kCepeReader, Control::own}, kFullWindow{kFullReader, Control:
 nlohmann::json number_or_null(const std::optional<double>& value) {
   return value && std::isfinite(*value) ? nlohmann::json(*value) : nlohmann::json(nullptr);
 }
-
-std::string tokens_text(int64_t count) { return format_count(static_cast<uint64_t>(count)); }
 
 std::vector<std::string> domains_of(const Rows& rows) {
   std::vector<std::string> domains;

@@ -9,9 +9,10 @@
 #include "base/report.h"
 
 namespace cepe {
-namespace {
 
 std::string tokens_text(int64_t count) { return format_count(static_cast<uint64_t>(count)); }
+
+namespace {
 
 int64_t length(const TokenDocument& document) { return static_cast<int64_t>(document.tokens.size()); }
 

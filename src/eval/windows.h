@@ -16,6 +16,8 @@
 
 namespace cepe {
 
+std::string tokens_text(int64_t count);  // "6,144"
+
 struct WindowOptions {
   int64_t decoder_tokens = 2048;
   int64_t longest_context = 0;

@@ -13,7 +13,7 @@ namespace cepe {
 namespace {
 
 constexpr uint64_t kDefaultAlignment = 32;
-constexpr uint32_t kMostDimensions = 4;
+constexpr uint32_t kMostGgufDimensions = 4;
 // The fewest bytes a key-value (key length, type, one byte) and a tensor (name length, dimensions, type, offset) take.
 constexpr uint64_t kLeastKeyValue = 8 + 4 + 1, kLeastTensor = 8 + 4 + 4 + 8;
 
@@ -190,8 +190,8 @@ TensorView read_tensor(Cursor& cursor, uint64_t alignment, ByteRange& range) {
   TensorView tensor;
   tensor.name = cursor.read_name("a tensor's name");
   auto dimensions = cursor.read<uint32_t>(tensor.name);
-  require(dimensions <= kMostDimensions, "{}: tensor {} has {} dimensions, expected at most {}", cursor.path(),
-          tensor.name, dimensions, kMostDimensions);
+  require(dimensions <= kMostGgufDimensions, "{}: tensor {} has {} dimensions, expected at most {}", cursor.path(),
+          tensor.name, dimensions, kMostGgufDimensions);
   tensor.shape.resize(dimensions);
   for (uint32_t i = 0; i < dimensions; ++i) {
     auto size = cursor.read<uint64_t>(tensor.name);

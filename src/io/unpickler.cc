@@ -13,7 +13,7 @@ namespace {
 
 // Of a pickle; one of 400 tensors has 80 KB and 8000 values. They bound what a hostile file can make us allocate.
 constexpr size_t kMostBytes = 16 << 20, kMostValues = 2'000'000;
-constexpr size_t kMostDimensions = 16;
+constexpr size_t kMostPickledDimensions = 16;
 constexpr size_t kLongestKey = 255;  // of a storage; torch.save counts them
 
 // Names that a pickle may use, as "module name". What they stand for is done here; Python is not there.
@@ -242,9 +242,9 @@ class Unpickler {
   std::vector<int64_t> integers(const std::string& name, Index tuple) const {
     std::vector<int64_t> out;
     const Value& value = values_[tuple];
-    require(value.kind == Kind::tuple && value.items.size() <= kMostDimensions,
+    require(value.kind == Kind::tuple && value.items.size() <= kMostPickledDimensions,
             "{}: tensor {} has a shape or stride that is no tuple of at most {} integers", where_, name,
-            kMostDimensions);
+            kMostPickledDimensions);
     for (const Index item : value.items) {
       require(values_[item].kind == Kind::integer && values_[item].number >= 0,
               "{}: tensor {} has {} or a negative number in its shape or stride", where_, name,

@@ -8,12 +8,12 @@
 #include "base/error.h"
 
 namespace cepe {
-namespace {
 
-// Copies, in float32: the decoder stays untouched whatever happens to them.
-at::Tensor copied(const at::Tensor& value) {
+at::Tensor float32_copy(const at::Tensor& value) {
   return value.detach().to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);
 }
+
+namespace {
 
 std::string replaced(std::string text, const std::string& from, const std::string& to) {
   const size_t at = text.find(from);
@@ -36,7 +36,7 @@ void initialise_cross_attention(Cepe& model, bool zero_output) {
     // Weights alone: cross-attention has no biases and no norms of heads, whatever self-attention has.
     std::string name = replaced(parameter.name, "cross_attn.layernorm", "post_attention_layernorm");
     name = replaced(name, "cross_attn.", "self_attn.");
-    at::Tensor value = copied(source.at(name));
+    at::Tensor value = float32_copy(source.at(name));
     if (value.dim() == 2) value = value.narrow(1, 0, parameter.shape[1]).contiguous();
     const bool output = parameter.name.find("cross_attn.o_proj") != std::string::npos;
     if (output && zero_output) value.zero_();
@@ -84,7 +84,7 @@ void add_cepe_parts(Cepe& model, const AdditionOptions& options) {
   const std::map<std::string, at::Tensor> source = decoder_weights(model);
   for (const Parameter& parameter : parameters(model)) {
     if (parameter.part == Parameter::Part::encoder)
-      *parameter.value = copied(source.at(replaced(parameter.name, "encoder.", "model.")));
+      *parameter.value = float32_copy(source.at(replaced(parameter.name, "encoder.", "model.")));
   }
   initialise_cross_attention(model, options.zero_output);
 }

@@ -5,6 +5,9 @@
 
 namespace cepe {
 
+// A copy in float32 that shares nothing with the original: the decoder stays untouched whatever happens to the copy.
+at::Tensor float32_copy(const at::Tensor& value);
+
 // As add_cepe_parts(model, options), with an encoder that is there already, on an embedding of its own
 // (EncoderEmbeddings::own), for example one of the masked-LM stage; it may have more rows than the decoder's,
 // for the mask token, or fewer, where the decoder's are padded: who reads with it checks readable_tokens(). Its tensors

@@ -37,11 +37,11 @@ at::Tensor log_probs(const at::Tensor& hidden_ND, const at::Tensor& head_VD, Blo
 }
 
 // Divergence of a block's rows and, where asked for, its gradient by the student's logits.
-struct BlockLoss {
+struct BlockDivergence {
   at::Tensor loss_N, grad_NV;
 };
 // Takes the student's log-probabilities of the block's rows, which it may overwrite.
-using DivergenceOfRows = std::function<BlockLoss(at::Tensor log_q_NV, Block block, bool gradient)>;
+using DivergenceOfRows = std::function<BlockDivergence(at::Tensor log_q_NV, Block block, bool gradient)>;
 
 class LinearDivergenceSum : public torch::autograd::Function<LinearDivergenceSum> {
  public:
@@ -56,7 +56,7 @@ class LinearDivergenceSum : public torch::autograd::Function<LinearDivergenceSum
     for (int64_t start = 0; start < N; start += step) {
       const Block here{start, std::min(step, N - start)};
       const at::Tensor weight = rows.weight_N.defined() ? rows.weight_N.narrow(0, start, here.n) : at::Tensor();
-      BlockLoss block = divergence(log_probs(hidden_ND, head_VD, here, rows.temperature), here, gradient);
+      BlockDivergence block = divergence(log_probs(hidden_ND, head_VD, here, rows.temperature), here, gradient);
       const at::Tensor loss = (weight.defined() ? block.loss_N * weight : block.loss_N).sum();
       total = total.defined() ? total + loss : loss;
       if (!gradient) continue;
@@ -76,7 +76,7 @@ class LinearDivergenceSum : public torch::autograd::Function<LinearDivergenceSum
 };
 
 // d/dlogits of sum p (log p - log q) is q - p.
-BlockLoss full_divergence(at::Tensor log_q_NV, at::Tensor log_p_NV, bool gradient) {
+BlockDivergence full_divergence(at::Tensor log_q_NV, at::Tensor log_p_NV, bool gradient) {
   const at::Tensor p = log_p_NV.exp();
   const at::Tensor loss = log_p_NV.sub_(log_q_NV).mul_(p).sum(-1);
   if (!gradient) return {loss, {}};
@@ -103,7 +103,7 @@ Classes with_rest(const at::Tensor& log_q_NK1, const at::Tensor& prob_NK1, doubl
 
 // With A the sum of all a_c: d loss / d logits_v = A q_v - a_v for the teacher's tokens, and A q_v - a_rest q_v /
 // q_rest for the others.
-BlockLoss top_k_divergence(at::Tensor log_q_NV, const TeacherTopK& teacher, const DistillMode& mode, bool gradient) {
+BlockDivergence top_k_divergence(at::Tensor log_q_NV, const TeacherTopK& teacher, const DistillMode& mode, bool gradient) {
   const int64_t K = teacher.index_NK.size(1);
   const at::Tensor prob = teacher.prob_NK1.to(log_q_NV.scalar_type()), &index = teacher.index_NK;
   at::Tensor others, log_rest;  // log q of the rest's tokens, and of their sum

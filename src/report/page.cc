@@ -22,13 +22,13 @@ path whole_path(const path& directory) {
   return whole.has_filename() ? whole : whole.parent_path();
 }
 
-struct Runs {
+struct AllRuns {
   std::vector<EvaluationRun> evaluations;
   std::vector<TrainingRun> trainings;
 };
 
-Runs read_runs(const ReportOptions& options) {
-  Runs runs;
+AllRuns read_runs(const ReportOptions& options) {
+  AllRuns runs;
   std::set<path> seen;
   const std::vector<std::string> names = run_names(options.directories);
   for (size_t i = 0; i < options.directories.size(); ++i) {
@@ -70,7 +70,7 @@ HtmlCell last_of_all(const ByDomain<Values>& domains, Member curve) {
   return {fmt::format("{:.2f}", percent), percent};
 }
 
-std::string summary(const Runs& runs) {
+std::string summary(const AllRuns& runs) {
   HtmlTable evaluations({"evaluation", "command", "model", "examples", "time", "memory"});
   for (const EvaluationRun& run : runs.evaluations) {
     const auto text = [&](const char* name) {
@@ -134,7 +134,7 @@ std::vector<std::string> run_names(const std::vector<path>& directories) {
 }
 
 ReportPage make_report(const ReportOptions& options) {
-  const Runs runs = read_runs(options);
+  const AllRuns runs = read_runs(options);
   ReportPage page{{}, runs.evaluations.size(), runs.trainings.size(), 0};
   page.html = fmt::format(
       "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"

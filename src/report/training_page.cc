@@ -71,7 +71,7 @@ HtmlCell number_cell(const Curve& curve, int digits, double factor = 1) {
   return {fmt::format("{:.{}f}", value, digits), value};
 }
 
-HtmlCell count_cell(int64_t count) { return {fmt::format("{}", count), static_cast<double>(count)}; }
+HtmlCell plain_count_cell(int64_t count) { return {fmt::format("{}", count), static_cast<double>(count)}; }
 
 // The heading of a kind of validation, and which one its table shows.
 std::string validation_heading(const std::string& title, const Curve& curve) {
@@ -86,7 +86,7 @@ std::string validation_part(const TrainingRun& run) {
   std::vector<PlotSeries> losses, gains;
   for (const auto& [domain, values] : run.validation) {
     table.add_row({{domain},
-                   count_cell(values.samples),
+                   plain_count_cell(values.samples),
                    number_cell(values.loss, 4),
                    number_cell(values.no_context, 4),
                    number_cell(values.reading_gain, 2, 100)});
@@ -115,7 +115,7 @@ std::string ask_validation_part(const TrainingRun& run) {
   std::vector<PlotSeries> exact, exact_of_size;
   for (const auto& [kind, values] : run.ask_validation) {
     std::vector<HtmlCell> row = {
-        {kind}, count_cell(values.samples), number_cell(values.loss, 4), number_cell(values.exact, 1, 100)};
+        {kind}, plain_count_cell(values.samples), number_cell(values.loss, 4), number_cell(values.exact, 1, 100)};
     for (const int64_t chunks : sizes) {
       const auto found = values.by_chunks.find(chunks);
       row.push_back(found == values.by_chunks.end() ? HtmlCell{""} : number_cell(found->second.exact, 1, 100));
@@ -142,7 +142,7 @@ std::string text_validation_part(const TrainingRun& run) {
   std::vector<PlotSeries> losses, accuracies;
   for (const auto& [domain, values] : run.text_validation) {
     table.add_row(
-        {{domain}, count_cell(values.samples), number_cell(values.loss, 4), number_cell(values.accuracy, 1, 100)});
+        {{domain}, plain_count_cell(values.samples), number_cell(values.loss, 4), number_cell(values.accuracy, 1, 100)});
     losses.push_back(series_of(domain, values.loss));
     if (!values.accuracy.values.empty()) accuracies.push_back(series_of(domain, values.accuracy, 100));
   }

@@ -73,7 +73,7 @@ bool has_empty_line(std::string_view text) {
   return false;
 }
 
-int64_t count_words(std::string_view text) {
+int64_t words_in(std::string_view text) {
   int64_t count = 0;
   bool inside = false;
   for (const char c : text) {
@@ -111,7 +111,7 @@ class RecallMaker {
     const std::string_view rest = from(d, static_cast<size_t>(random_.below(static_cast<int64_t>(pieces_[d].size()))));
     const auto [quote, after] = split_words(rest, random_.between(6, 30));
     const auto [answer, left] = split_words(after, random_.between(12, 90));
-    if (count_words(answer) < 8 || !unique(quote)) return false;
+    if (words_in(answer) < 8 || !unique(quote)) return false;
     AskTurn turn{.question = "", .answer = std::string(trimmed(answer)), .wording = std::string(trimmed(quote))};
     // Where a line break comes next, the answer begins at the break.
     if (answer.starts_with('\n')) return false;
@@ -148,7 +148,7 @@ class RecallMaker {
       if (ends.size() < 2) return false;
       answer.remove_suffix(ends.back().size());
     }
-    if (count_words(answer) < 3 || (counted && count_words(answer) != words) || !unique(quote)) return false;
+    if (words_in(answer) < 3 || (counted && words_in(answer) != words) || !unique(quote)) return false;
     const std::string shown = on_one_line(quote);
     return add_turn(counted ? fmt::format(fmt::runtime(random_.pick(kWords)), shown, words)
                             : fmt::format(fmt::runtime(random_.pick(kFollow)), shown),
@@ -158,15 +158,15 @@ class RecallMaker {
   bool sentence(size_t d, size_t p) {
     const std::string_view whole = trimmed(pieces_[d][p]);
     const std::string_view begin = split_words(whole, random_.between(3, 7)).first;
-    if (count_words(whole) < 8 || count_words(whole) > 90 || !unique(begin)) return false;
+    if (words_in(whole) < 8 || words_in(whole) > 90 || !unique(begin)) return false;
     return add_turn(fmt::format(fmt::runtime(random_.pick(kSentence)), on_one_line(begin)), whole);
   }
 
   template <size_t n>
   bool neighbour(size_t d, size_t shown, size_t asked, const char* const (&forms)[n]) {
     const std::string_view quote = trimmed(pieces_[d][shown]), answer = trimmed(pieces_[d][asked]);
-    const int64_t words = count_words(quote);
-    if (words < 5 || words > 50 || count_words(answer) < 3 || count_words(answer) > 80 || !unique(quote)) return false;
+    const int64_t words = words_in(quote);
+    if (words < 5 || words > 50 || words_in(answer) < 3 || words_in(answer) > 80 || !unique(quote)) return false;
     return add_turn(fmt::format(fmt::runtime(random_.pick(forms)), on_one_line(quote)), answer);
   }
 
@@ -175,7 +175,7 @@ class RecallMaker {
     std::string_view whole = from(d, p);
     whole = whole.substr(0, whole.find('\n'));
     const std::string_view begin = split_words(whole, random_.between(4, 8)).first;
-    if (count_words(whole) < 15 || count_words(whole) > 200 || !unique(begin)) return false;
+    if (words_in(whole) < 15 || words_in(whole) > 200 || !unique(begin)) return false;
     return add_turn(fmt::format(fmt::runtime(random_.pick(kParagraph)), on_one_line(begin)), whole);
   }
 

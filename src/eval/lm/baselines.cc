@@ -9,14 +9,13 @@
 
 #include "base/error.h"
 #include "base/report.h"
+#include "eval/windows.h"
 #include "model/layer/streaming_layers.h"
 #include "model/replug.h"
 #include "text/bm25.h"
 
 namespace cepe {
 namespace {
-
-std::string tokens_text(int64_t count) { return format_count(static_cast<uint64_t>(count)); }
 
 bool stretches(const std::string& name) { return name == "pi" || name == "ntk" || name == "dynamic" || name == "yarn"; }
 

@@ -8,12 +8,11 @@
 #include "base/error.h"
 #include "base/report.h"
 #include "context/encode_context.h"
+#include "eval/windows.h"
 #include "model/additions.h"
 
 namespace cepe {
 namespace {
-
-std::string tokens_text(int64_t count) { return format_count(static_cast<uint64_t>(count)); }
 
 // Which windows the control of the same source leaves out, and why; empty where it leaves none out.
 std::string same_source_note(const DomainWindows& domain, const std::vector<TokenDocument>& documents,

@@ -24,11 +24,6 @@ void initialise(MaskedLm& model, uint64_t seed, at::Device device) {
   tie_head(model);
 }
 
-// Of a stack that shares nothing with the original, in float32.
-at::Tensor copied(const at::Tensor& value) {
-  return value.detach().to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);
-}
-
 }  // namespace
 
 at::Tensor masked_lm_encode(const MaskedLm& model, const at::Tensor& ids_BL, const at::Tensor& mask_BL) {
@@ -75,7 +70,7 @@ MaskedLm masked_lm_from_decoder(const Cepe& decoder, const FromDecoderOptions& o
   std::vector<Parameter> there, here;
   append_stack_parameters(source, "model.", Parameter::Part::encoder, true, there);
   append_stack_parameters(model.stack, "model.", Parameter::Part::encoder, true, here);
-  for (size_t i = 0; i < here.size(); ++i) *here[i].value = copied(*there[i].value);
+  for (size_t i = 0; i < here.size(); ++i) *here[i].value = float32_copy(*there[i].value);
   if (options.extra_rows > 0) {
     at::Tensor& embedding = model.stack.embedding;
     const at::Tensor mean = embedding.mean(0, /*keepdim=*/true);

@@ -14,7 +14,7 @@ namespace cepe {
 namespace {
 
 constexpr int64_t kTile = 64;
-constexpr int64_t kBlock = 4096;                     // tokens that are widened and scored at a time
+constexpr int64_t kTokensAtOnce = 4096;                     // tokens that are widened and scored at a time
 constexpr int64_t kScoreBytes = int64_t{128} << 20;  // of scores that are kept at a time
 
 // softmax of some rows of one context, (R, E) on (S, E) -> (R, S)
@@ -22,8 +22,8 @@ at::Tensor weights_of(const at::Tensor& query_RE, const LatentStates& context, d
   const auto& [states_SE, mask_S, scales_S, inputs_ready] = context;
   const int64_t S = states_SE.size(0);
   const at::Tensor scores = at::empty({query_RE.size(0), S}, query_RE.options());
-  for (int64_t first = 0; first < S; first += kBlock) {
-    const int64_t n = std::min(kBlock, S - first);
+  for (int64_t first = 0; first < S; first += kTokensAtOnce) {
+    const int64_t n = std::min(kTokensAtOnce, S - first);
     at::Tensor states = states_SE.narrow(0, first, n);
     states = scales_S.defined() ? dequantize_states({states, scales_S.narrow(0, first, n)}, query_RE.scalar_type())
                                 : states.to(query_RE.scalar_type());

@@ -21,7 +21,7 @@ constexpr const char* kTextNames[] = {"text", "sentence", "content", "question",
 constexpr const char* kLabelNames[] = {"label_text", "label", "coarse_label", "intent", "category"};
 
 // One line, without spaces around it.
-std::string one_line(std::string_view text) {
+std::string trimmed_line(std::string_view text) {
   std::string line(text);
   std::replace_if(line.begin(), line.end(), [](char c) { return c == '\n' || c == '\r' || c == '\t'; }, ' ');
   const size_t first = line.find_first_not_of(' ');
@@ -58,13 +58,13 @@ class LabelledReader {
 
  private:
   void add(std::string_view text, const std::string& label, const std::string& where) {
-    LabelledText one{one_line(text), label};
+    LabelledText one{trimmed_line(text), label};
     require(!one.text.empty(), "{}: the text is empty", where);
     texts_.push_back(std::move(one));
   }
 
   std::string named(std::string_view given, const std::string& where) const {
-    std::string name = one_line(given);
+    std::string name = trimmed_line(given);
     require(!name.empty(), "{}: the label is empty", where);
     if (const auto code = task_.codes.find(name); code != task_.codes.end()) name = code->second;
     if (task_.spaces) std::replace(name.begin(), name.end(), '_', ' ');
@@ -94,7 +94,7 @@ class LabelledReader {
 
   // Of a column: a number where the task has names for numbers.
   std::string label_of(const std::string& text, int64_t first, const std::string& where) const {
-    const std::optional<int64_t> number = number_in(one_line(text));
+    const std::optional<int64_t> number = number_in(trimmed_line(text));
     return number && !task_.labels.empty() ? numbered(*number, task_.labels, first, where) : named(text, where);
   }
 
@@ -193,7 +193,7 @@ class LabelledReader {
 
   void read_row(const std::vector<std::string>& fields, const Columns& columns, const std::string& where) {
     require(fields.size() == columns.count, "{}: expected {} columns, found {}", where, columns.count, fields.size());
-    const bool numbered = !task_.labels.empty() && columns.number && number_in(one_line(fields[*columns.number]));
+    const bool numbered = !task_.labels.empty() && columns.number && number_in(trimmed_line(fields[*columns.number]));
     add(with_title(columns.title ? fields[*columns.title] : "", fields[columns.text]),
         label_of(fields[numbered ? *columns.number : columns.label], 0, where), where);
   }

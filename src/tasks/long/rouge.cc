@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "tasks/long/porter_stemmer.h"
+#include "tasks/questions/question_scores.h"
 #include "text/utf8.h"
 
 namespace cepe {
@@ -118,9 +119,6 @@ double google_l(const Words& predicted, const Words& reference) {
 }
 
 // ---- rouge
-
-// What Python's str.split() splits at.
-bool splits_words(char32_t c) { return is_white_space(c) || (c >= 0x1C && c <= 0x1F); }
 
 // A sentence of white space alone is one empty word, as the package has it.
 std::vector<Words> sentences_of(std::string_view text) {

@@ -9,6 +9,9 @@
 #include "text/utf8.h"
 
 namespace cepe {
+
+bool splits_words(char32_t c) { return is_white_space(c) || (c >= 0x1C && c <= 0x1F); }
+
 namespace {
 
 // The general category, as its first letter; S (symbols) is P for ASCII.
@@ -19,9 +22,6 @@ char category(char32_t c) {
   if (c == ' ') return 'Z';
   return c < ' ' || c == 0x7F ? 'C' : 'P';
 }
-
-// What Python's str.split() splits at.
-bool splits_words(char32_t c) { return is_white_space(c) || (c >= 0x1C && c <= 0x1F); }
 
 bool is_ascii_punctuation(char32_t c) {
   return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') || (c >= '{' && c <= '~');

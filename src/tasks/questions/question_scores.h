@@ -9,6 +9,8 @@
 
 namespace cepe {
 
+bool splits_words(char32_t c);  // Python's str.split() splits there
+
 // A text as SQuAD's evaluation compares it (Rajpurkar et al. 2016, normalize_answer): lower case, without ASCII
 // punctuation and the words "a", "an" and "the", one space between words. Lower case is Unicode's simple mapping;
 // Python's differs at a capital sigma that ends a word and at a capital I with a dot.

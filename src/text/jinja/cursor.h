@@ -12,8 +12,6 @@
 
 namespace cepe::jinja {
 
-using TokenKind = Token::Kind;
-
 constexpr int kMaxDepth = 200;  // of statements, of brackets and of an expression's tree
 
 class TokenCursor {

@@ -9,7 +9,6 @@
 namespace cepe::jinja {
 namespace {
 
-using Kind = Token::Kind;
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_name_start(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
@@ -37,7 +36,7 @@ class Lexer {
     while (at_ < source_.size()) {
       const size_t tag = find_tag();
       if (tag == std::string_view::npos) {
-        add(Kind::kText, std::string(source_.substr(at_)));
+        add(TokenKind::kText, std::string(source_.substr(at_)));
         move_to(source_.size());
       } else {
         text_before(tag);
@@ -48,7 +47,7 @@ class Lexer {
         }
       }
     }
-    add(Kind::kEnd, "");
+    add(TokenKind::kEnd, "");
     return std::move(tokens_);
   }
 
@@ -74,8 +73,8 @@ class Lexer {
     at_ = at;
   }
 
-  void add(Kind kind, std::string text) {
-    if (kind == Kind::kText && text.empty()) return;
+  void add(TokenKind kind, std::string text) {
+    if (kind == TokenKind::kText && text.empty()) return;
     tokens_.push_back({kind, std::move(text), line_});
   }
 
@@ -92,7 +91,7 @@ class Lexer {
         text = text.substr(0, line_start);
       }
     }
-    add(Kind::kText, std::string(text));
+    add(TokenKind::kText, std::string(text));
     move_to(tag);
   }
 
@@ -130,7 +129,7 @@ class Lexer {
     const bool block = source_[at_ + 1] == '%';
     const int begin_line = line_;
     const size_t first = tokens_.size();
-    add(block ? Kind::kBlockBegin : Kind::kOutputBegin, "");
+    add(block ? TokenKind::kBlockBegin : TokenKind::kOutputBegin, "");
     at_ += 2;
     skip_sign();
     brackets_.clear();
@@ -139,7 +138,7 @@ class Lexer {
       if (at_ >= source_.size()) fail("chat template, line {}: the tag that begins here has no end", begin_line);
       if (brackets_.empty() && ends_here(block)) return;
       expression_token();
-      if (block && tokens_.size() == first + 2 && tokens_.back().is(Kind::kName, "raw")) {
+      if (block && tokens_.size() == first + 2 && tokens_.back().is(TokenKind::kName, "raw")) {
         tokens_.erase(tokens_.begin() + static_cast<ptrdiff_t>(first), tokens_.end());
         return raw_text(begin_line);
       }
@@ -170,7 +169,7 @@ class Lexer {
     static constexpr std::array<std::string_view, 2> kOutputEnds = {"}}", "-}}"};
     const auto try_end = [&](std::string_view end) {
       if (!starts_with(end)) return false;
-      add(block ? Kind::kBlockEnd : Kind::kOutputEnd, "");
+      add(block ? TokenKind::kBlockEnd : TokenKind::kOutputEnd, "");
       end_tag(end, block);
       return true;
     };
@@ -188,7 +187,7 @@ class Lexer {
     if (is_name_start(c)) {
       size_t end = at_;
       while (end < source_.size() && (is_name_start(source_[end]) || is_digit(source_[end]))) ++end;
-      add(Kind::kName, std::string(source_.substr(at_, end - at_)));
+      add(TokenKind::kName, std::string(source_.substr(at_, end - at_)));
       move_to(end);
     } else if (is_digit(c)) {
       number();
@@ -215,17 +214,17 @@ class Lexer {
     if (source_[at_] == '0' && base == 'x') end = digits_end(at_ + 2, kHexadecimal);
     if (source_[at_] == '0' && base == 'o') end = digits_end(at_ + 2, kDecimal.substr(0, 8));
     if (source_[at_] == '0' && base == 'b') end = digits_end(at_ + 2, kDecimal.substr(0, 2));
-    Kind kind = Kind::kInteger;
+    TokenKind kind = TokenKind::kInteger;
     if (end <= at_ + 2) {
       const size_t whole = digits_end(at_, kDecimal);
       const bool after_dot = at_ > 0 && source_[at_ - 1] == '.';  // the 1 of "a.1.0" is an index
       end = after_dot ? whole : float_end(whole);
-      if (end > whole) kind = Kind::kFloat;
+      if (end > whole) kind = TokenKind::kFloat;
     }
     std::string text(source_.substr(at_, end - at_));
     std::erase(text, '_');
     const bool goes_on = end < source_.size() && (is_name_start(source_[end]) || is_digit(source_[end]));
-    const bool padded = kind == Kind::kInteger && text[0] == '0' && text.find_first_of("123456789") == 1;
+    const bool padded = kind == TokenKind::kInteger && text[0] == '0' && text.find_first_of("123456789") == 1;
     if (goes_on || padded) refuse("\"{}\" is not a number", source_.substr(at_, end + (goes_on ? 1 : 0) - at_));
     add(kind, std::move(text));
     move_to(end);
@@ -248,7 +247,7 @@ class Lexer {
     static constexpr std::string_view kOne = "+-/*%~[](){}><=.:|,";
     for (const std::string_view two : kTwo) {
       if (starts_with(two)) {
-        add(Kind::kOperator, std::string(two));
+        add(TokenKind::kOperator, std::string(two));
         at_ += 2;
         return;
       }
@@ -259,7 +258,7 @@ class Lexer {
       refuse("the character \"{}\" is not expected in a tag", source_.substr(at_, size));
     }
     balance(c);
-    add(Kind::kOperator, std::string(1, c));
+    add(TokenKind::kOperator, std::string(1, c));
     ++at_;
   }
 
@@ -276,7 +275,7 @@ class Lexer {
     size_t end = at_ + 1;
     while (end < source_.size() && source_[end] != quote) end += source_[end] == '\\' ? 2 : 1;
     if (end >= source_.size()) refuse("the string that begins here has no end");
-    add(Kind::kString, unescape(source_.substr(at_ + 1, end - at_ - 1)));
+    add(TokenKind::kString, unescape(source_.substr(at_ + 1, end - at_ - 1)));
     move_to(end + 1);
   }
 

@@ -27,6 +27,7 @@ struct Token {
 
   bool is(Kind k, std::string_view t) const { return kind == k && text == t; }
 };
+using TokenKind = Token::Kind;
 
 // Splits as Jinja does with trim_blocks and lstrip_blocks on, which is how chat templates are read: the line break
 // after a block or comment goes, and so does white space between the start of a line and a block or comment; '-'

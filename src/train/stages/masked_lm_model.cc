@@ -14,7 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t kRowsAtOnce = 512;  // rows of logits held at once in validation
+constexpr int64_t kLogitRowsAtOnce = 512;  // rows of logits held at once in validation
 
 class WorkingMaskedLm : public WorkingModel {
  public:
@@ -65,8 +65,8 @@ TokenScores masked_lm_scores(const MaskedLm& model, const MaskedTokens& tokens) 
   const at::NoGradGuard no_grad;
   const at::Tensor states = states_of_masked(model, tokens);
   std::vector<at::Tensor> losses, right;
-  for (int64_t start = 0; start < states.size(0); start += kRowsAtOnce) {
-    const int64_t n = std::min(kRowsAtOnce, states.size(0) - start);
+  for (int64_t start = 0; start < states.size(0); start += kLogitRowsAtOnce) {
+    const int64_t n = std::min(kLogitRowsAtOnce, states.size(0) - start);
     const at::Tensor labels = tokens.labels_N.narrow(0, start, n);
     const at::Tensor rows = at::linear(states.narrow(0, start, n), model.head, model.bias).to(at::kFloat);
     losses.push_back(rows.log_softmax(-1).gather(1, labels.unsqueeze(1)).squeeze(1).neg().to(at::kDouble));

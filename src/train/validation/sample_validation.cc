@@ -32,7 +32,7 @@ Scores score(const Cepe& model, const Batch& batch) {
   return {at::cat(losses).cpu(), at::cat(right).cpu()};
 }
 
-struct Sums {
+struct SampleSums {
   int64_t samples = 0, exact = 0, tokens = 0;
   double loss = 0;
   SampleRow row(const std::string& domain, std::optional<int64_t> chunks = {}) const {
@@ -66,9 +66,9 @@ SampleValidation::SampleValidation(const TrainConfig& config, const Corpus& corp
 
 std::vector<SampleRow> SampleValidation::run(const Cepe& model) const {
   const at::NoGradGuard no_grad;
-  std::vector<Sums> sums(corpus_.domains.size());
-  std::vector<std::map<int64_t, Sums>> sizes(corpus_.domains.size() + 1);  // the last: of all domains
-  Sums all;
+  std::vector<SampleSums> sums(corpus_.domains.size());
+  std::vector<std::map<int64_t, SampleSums>> sizes(corpus_.domains.size() + 1);  // the last: of all domains
+  SampleSums all;
   std::vector<size_t> order(samples_.size());
   std::iota(order.begin(), order.end(), 0);
   for (const std::vector<size_t>& indices : cut_into_batches(config_, samples_, order, kGpuBatchTokens)) {
@@ -83,7 +83,7 @@ std::vector<SampleRow> SampleValidation::run(const Cepe& model) const {
       const Corpus::Document& document = corpus_.documents[static_cast<size_t>(documents_[indices[k]])];
       const auto domain = static_cast<size_t>(document.domain);
       const int64_t size = size_class(samples_[indices[k]]);
-      for (Sums* s : {&sums[domain], &sizes[domain][size], &sizes.back()[size], &all}) {
+      for (SampleSums* s : {&sums[domain], &sizes[domain][size], &sizes.back()[size], &all}) {
         ++s->samples;
         s->tokens += count;
         s->loss += loss;

@@ -10,7 +10,7 @@ namespace {
 
 constexpr uint64_t kMaskSeed = 0x76616C6D61736B;  // of validation's masks, whatever the run's seed
 
-struct Sums {
+struct TextSums {
   int64_t samples = 0, tokens = 0, right = 0;
   double loss = 0;
   TextRow row(const std::string& domain, bool measured) const {
@@ -35,8 +35,8 @@ TextValidation::TextValidation(const TrainConfig& config, const Corpus& corpus) 
 std::vector<TextRow> TextValidation::run(const at::Device& device,
                                          const std::function<TokenScores(const Batch&)>& score) const {
   const at::NoGradGuard no_grad;
-  std::vector<Sums> sums(domains_.size());
-  Sums all;
+  std::vector<TextSums> sums(domains_.size());
+  TextSums all;
   bool measured = false;
   const auto at_once = static_cast<size_t>(config_.micro_batch);
   for (size_t start = 0; start < samples_.size(); start += at_once) {
@@ -51,7 +51,7 @@ std::vector<TextRow> TextValidation::run(const at::Device& device,
       const double loss = scores.loss_N.narrow(0, next, count).sum().item<double>();
       const int64_t right = measured ? scores.right_N.narrow(0, next, count).sum().item<int64_t>() : 0;
       next += count;
-      for (Sums* s : {&sums[domain_[indices[k]]], &all}) {
+      for (TextSums* s : {&sums[domain_[indices[k]]], &all}) {
         ++s->samples;
         s->tokens += count;
         s->right += right;
