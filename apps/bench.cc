@@ -95,6 +95,10 @@ void run(BenchCommand& given) {
             quantised.left, given.shape);
     if (merging_pays(model)) merge_projections(model);
   }
+  if (given.options.chain == StepChain::always) {
+    const std::string refusal = hopper_refusal(model.device());
+    require(refusal.empty(), "--chain always: {}", refusal);
+  }
   report.weight_bytes = static_cast<uint64_t>(weight_bytes(model));
   report.device = device_name(model.device());
   report.dtype = dtype_name(model.dtype());
