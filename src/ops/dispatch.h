@@ -68,8 +68,8 @@ struct ChainQuestion {
 // chain saves 8.3, 6.9 and 7.1 % of a token (H200, Llama-2-7B after 4,096, 126,976 and no context tokens).
 constexpr bool chains_pay(const ChainQuestion& question) {
   const bool widely_shared = question.layer.heads > kChainSharedHeads * question.layer.kv_heads;
-  return question.exclusive_device && question.device_runs_it && question.sequences <= kGemvRows && !question.quantised &&
-         large_layer(question.layer) && !(widely_shared && question.reads_context);
+  return question.exclusive_device && question.device_runs_it && question.sequences <= kGemvRows &&
+         !question.quantised && large_layer(question.layer) && !(widely_shared && question.reads_context);
 }
 // Columns (rows of x times query heads that share a matrix) of a product in a chain: the 8 columns of `mma.m16n8k16`. A
 // second set of columns, with x in segments, took 8 ms for the products of 32 layers and 16 sequences, where a whole

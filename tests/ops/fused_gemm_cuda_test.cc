@@ -51,7 +51,8 @@ TEST_F(FusedProductOnDevice, SwigluEqualsTheFormula) {
     EXPECT_LT(error_of(found, expected), allowed()) << s.rows << " x " << s.inputs << " -> " << s.outputs;
     // No row is left out and none is another's: the worst one, too.
     const at::Tensor worst = ((found.to(at::kDouble) - expected).norm(2, 1) / expected.norm(2, 1)).max();
-    EXPECT_LT(worst.item<double>(), hopper_kernels_run() ? 3e-3 : 1e-2) << s.rows << " x " << s.inputs << " -> " << s.outputs;
+    EXPECT_LT(worst.item<double>(), hopper_kernels_run() ? 3e-3 : 1e-2)
+        << s.rows << " x " << s.inputs << " -> " << s.outputs;
     EXPECT_TRUE(at::equal(found, swiglu_gemm(x, gate, up)));
   }
 }

@@ -51,8 +51,8 @@ TEST_P(CudaLatentAttention, EqualsTheFormula) {
   const double scale = c.spread / std::sqrt(static_cast<double>(c.width));
   ASSERT_TRUE(cuda_latent_attention_applies(query, states));
   const at::Tensor expected = formula(query, states, mask, scale);
-  for (const CudaLatentForm form : {CudaLatentForm::one_pass, CudaLatentForm::any_gpu, CudaLatentForm::products,
-                                    CudaLatentForm::automatic}) {
+  for (const CudaLatentForm form :
+       {CudaLatentForm::one_pass, CudaLatentForm::any_gpu, CudaLatentForm::products, CudaLatentForm::automatic}) {
     const at::Tensor found = cuda_latent_attention(query, {states, mask}, scale, form);
     const double error = (found.to(at::kDouble) - expected).norm().item<double>() / expected.norm().item<double>();
     EXPECT_LE(error, 4e-3) << static_cast<int>(form);

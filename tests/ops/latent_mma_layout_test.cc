@@ -12,7 +12,7 @@
 namespace cepe::latent_mma {
 namespace {
 
-using Pair = std::array<float, 2>;                    // one register of 16-bit values
+using Pair = std::array<float, 2>;  // one register of 16-bit values
 template <int kCount>
 using Lanes = std::array<std::array<Pair, kCount>, 32>;  // of a warp
 
@@ -65,8 +65,11 @@ struct Emulation {
   float weight(int row, int token) const { return number(row + 1, token + 2); }
 
   explicit Emulation(int of_width)
-      : width(of_width), slots(kWarps, std::vector<float>(L::slot_bytes / 2)), scores(L::score_bytes / 4),
-        weights(L::weight_bytes / 2), part(static_cast<size_t>(L::rows * width)) {
+      : width(of_width),
+        slots(kWarps, std::vector<float>(L::slot_bytes / 2)),
+        scores(L::score_bytes / 4),
+        weights(L::weight_bytes / 2),
+        part(static_cast<size_t>(L::rows * width)) {
     for (int warp = 0; warp < kWarps; ++warp) {
       const Slice slice = slice_of(width, warp);
       for (int token = 0; token < kBlock; ++token) {
@@ -181,7 +184,8 @@ TEST(LatentMmaLayout, LanesMeetNoBankTwice) {
   };
   for (int i = 0; i < 4; ++i) EXPECT_EQ(banks([&](int lane) { return score_at(1, lane, i); }), 32u);
   for (int i = 0; i < 2; ++i) EXPECT_EQ(banks([&](int lane) { return weight_at(1, lane, i) / 2; }), 32u);
-  for (const int row_bytes : {Layout<4, 2, true>::row_bytes, Layout<6, 2, true>::row_bytes, Layout<8, 2, true>::row_bytes}) {
+  for (const int row_bytes :
+       {Layout<4, 2, true>::row_bytes, Layout<6, 2, true>::row_bytes, Layout<8, 2, true>::row_bytes}) {
     for (int tile = 0; tile < 4; ++tile) {
       std::set<int> scored, added;
       for (int lane = tile * 8; lane < tile * 8 + 8; ++lane) {

@@ -200,7 +200,8 @@ TEST_F(CudaStepEdges, ProductsOfMoreRowsWithWhatStandsAround) {
     const double more = hopper_kernels_run() ? 1 : 2;  // operations one after another round what stands between them
     EXPECT_LT(error({}, of.plain), kRounded) << where;
     EXPECT_LT(error({.norm = of.norm, .eps = of.kEps}, of.from_norm), 4e-3) << where;  // x is rounded once more
-    EXPECT_LT(error({.bias = of.bias, .residual = of.residual}, added + of.wide(of.residual)), kRounded * more) << where;
+    EXPECT_LT(error({.bias = of.bias, .residual = of.residual}, added + of.wide(of.residual)), kRounded * more)
+        << where;
     if (outputs % 16 != 0) continue;
     EXPECT_LT(error({.bias = of.bias, .gated = true}, of.gated(of.plain)), 4e-3 * more) << where;
   }

@@ -1,6 +1,6 @@
-// Instructions of GPUs from compute capability 8.0 on that have no name in CUDA C++: copies from global to shared memory
-// that do not pass through registers, loads of tiles of a product, and the product of a warp. PTX ISA 7.0 and later; the
-// sections are named at each.
+// Instructions of GPUs from compute capability 8.0 on that have no name in CUDA C++: copies from global to shared
+// memory that do not pass through registers, loads of tiles of a product, and the product of a warp. PTX ISA 7.0 and
+// later; the sections are named at each.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -7,8 +7,8 @@ namespace cepe::cuda {
 
 struct Capability {
   int major = 0, minor = 0;  // compute capability of the device
-  // Architecture that the device's code was compiled for, 80 for 8.0. Less than the device's where the driver translates
-  // PTX.
+  // Architecture that the device's code was compiled for, 80 for 8.0. Less than the device's where the driver
+  // translates PTX.
   int compiled = 0;
   int shared_bytes = 0;  // of a block, at most
   // Kernels of wgmma and TMA: the device is of 9.0, and the build has code for sm_90a.

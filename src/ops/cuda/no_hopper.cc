@@ -1,5 +1,5 @@
-// In place of the kernels for Hopper in a CUDA build without code for sm_90a. None of them ever applies: capability.h says
-// so before one is asked for.
+// In place of the kernels for Hopper in a CUDA build without code for sm_90a. None of them ever applies: capability.h
+// says so before one is asked for.
 #include "ops/attention_mass/attention_mass_kernel.h"
 #include "ops/chain/gemv_chain_kernel.h"
 #include "ops/cuda/capability.h"

@@ -1,7 +1,7 @@
 // Attention on shared latents as CUDA kernels: absorbed cross-attention (model/cross_attention.h). Raw pointers and
 // plain structs, no torch. bfloat16 in and out, float32 inside. Launches are asynchronous on the given stream (a
-// cudaStream_t) of the current device; a launch that CUDA refuses throws Error. Built only with CEPE_CUDA. There are two
-// kernels (latent_backends.h): docs/kernels/latent_attention.md derives that of Hopper and counts bytes,
+// cudaStream_t) of the current device; a launch that CUDA refuses throws Error. Built only with CEPE_CUDA. There are
+// two kernels (latent_backends.h): docs/kernels/latent_attention.md derives that of Hopper and counts bytes,
 // docs/kernels/latent_mma.md that of every GPU from compute capability 8.0 on.
 #pragma once
 

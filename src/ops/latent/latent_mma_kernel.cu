@@ -1,6 +1,7 @@
-// One pass over the states for few rows, on every GPU from compute capability 8.0 on. docs/kernels/latent_mma.md has the
-// derivation. A CTA reads its share of the context in blocks of 16 tokens; each of its 8 warps has a slice of the width,
-// of which it copies, scores (S = E Q^T) and adds (O = E^T P); the warps' parts of the scores meet in shared memory.
+// One pass over the states for few rows, on every GPU from compute capability 8.0 on. docs/kernels/latent_mma.md has
+// the derivation. A CTA reads its share of the context in blocks of 16 tokens; each of its 8 warps has a slice of the
+// width, of which it copies, scores (S = E Q^T) and adds (O = E^T P); the warps' parts of the scores meet in shared
+// memory.
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
@@ -209,8 +210,7 @@ __device__ __forceinline__ void weigh_block(const Piece& piece, float scale, int
     score[i] = exp2f(score[i] - shift);
     so_far.total += score[i];
   }
-  *reinterpret_cast<__nv_bfloat162*>(weights + row * kWeightRow + quad * 2) =
-      __floats2bfloat162_rn(score[0], score[1]);
+  *reinterpret_cast<__nv_bfloat162*>(weights + row * kWeightRow + quad * 2) = __floats2bfloat162_rn(score[0], score[1]);
   if (quad == 0) factors[row] = factor;
 }
 
@@ -281,8 +281,8 @@ struct Place {
 
 // The blocks of a piece. One after another: score block i, weigh it, add it, with barriers between. Pipelined: between
 // two barriers block i is scored, i - 1 weighed and i - 2 added, which do not wait for each other; scores and weights
-// have two buffers then, that of a block by the parity of its number. Before the first block and past the last there are
-// none: they are scored (whatever lies there) and weighed (no real tokens, so nothing changes), but not added.
+// have two buffers then, that of a block by the parity of its number. Before the first block and past the last there
+// are none: they are scored (whatever lies there) and weighed (no real tokens, so nothing changes), but not added.
 template <class L>
 __device__ __forceinline__ void read_piece(const Problem& p, const Piece& piece, const Slice& slice,
                                            const Shared& shared, uint64_t policy) {
@@ -302,16 +302,17 @@ __device__ __forceinline__ void read_piece(const Problem& p, const Piece& piece,
     const int now = L::pipelined ? i & 1 : 0, other = L::pipelined ? now ^ 1 : 0;
     wait_copies(pending);
     __syncwarp();
-    score_block<L>(scored.of(shared, L{}), shared.scores + now * (L::score_bytes / 4) +
-                       static_cast<int>(threadIdx.x) / 32 * L::rows * kScoreRow, query);
+    score_block<L>(
+        scored.of(shared, L{}),
+        shared.scores + now * (L::score_bytes / 4) + static_cast<int>(threadIdx.x) / 32 * L::rows * kScoreRow, query);
     scored.advance(p.slots);
     if (!L::pipelined) __syncthreads();
     weigh_block<L>(piece, p.scale, i - L::lag / 2, shared.scores + other * (L::score_bytes / 4),
                    shared.weights + other * (L::weight_bytes / 2), shared.factors + other * L::rows, so_far);
     if (!L::pipelined) __syncthreads();
     if (i >= L::lag) {
-      add_block<L>(added.of(shared, L{}), shared.weights + now * (L::weight_bytes / 2),
-                   shared.factors + now * L::rows, sums);
+      add_block<L>(added.of(shared, L{}), shared.weights + now * (L::weight_bytes / 2), shared.factors + now * L::rows,
+                   sums);
       __syncwarp();  // the warp is done with this block's place in the ring
       copy_block<L>(piece, slice, added.of(shared, L{}), i - L::lag + p.slots, width, policy);
       added.advance(p.slots);
@@ -396,7 +397,8 @@ void launch(const Problem& p, int readers, cudaStream_t stream) {
   using Serial = Layout<kSteps, kEights, false>;
   const int bytes = cuda::capability().shared_bytes;
   if (Pipelined::fits(bytes)) return launch<Pipelined>(p, readers, stream);
-  if (!Serial::fits(bytes)) cuda::refuse("latent attention", "a block of this GPU has less than 92 KB of shared memory");
+  if (!Serial::fits(bytes))
+    cuda::refuse("latent attention", "a block of this GPU has less than 92 KB of shared memory");
   launch<Serial>(p, readers, stream);
 }
 

@@ -8,8 +8,8 @@
 namespace cepe::latent_mma {
 
 constexpr int kWarps = 8, kThreads = 32 * kWarps;
-constexpr int kBlock = 16;             // tokens
-constexpr int kScoreRow = kBlock + 4;  // floats of a row of scores: lanes that write a product's result meet no bank twice
+constexpr int kBlock = 16;              // tokens
+constexpr int kScoreRow = kBlock + 4;   // floats of a row of scores: lanes that write a product meet no bank twice
 constexpr int kWeightRow = kBlock + 8;  // bfloat16: likewise for lanes that read a product's operand
 constexpr int kQuads = kBlock / 2;      // lanes that share a row's softmax, two tokens each
 
@@ -21,9 +21,9 @@ struct Layout {
   static constexpr bool pipelined = kPipelined;
   static constexpr int lag = kPipelined ? 2 : 0;  // blocks between what is scored and what is added
   static constexpr int buffers = kPipelined ? 2 : 1;
-  static constexpr int row_bytes = 32 * kSteps + 16;  // an odd number of 16 bytes: tile loads meet no bank twice
-  static constexpr int slot_bytes = kBlock * row_bytes;                     // of one warp
-  static constexpr int score_bytes = 4 * kWarps * rows * kScoreRow;         // of all warps
+  static constexpr int row_bytes = 32 * kSteps + 16;     // an odd number of 16 bytes: tile loads meet no bank twice
+  static constexpr int slot_bytes = kBlock * row_bytes;  // of one warp
+  static constexpr int score_bytes = 4 * kWarps * rows * kScoreRow;  // of all warps
   static constexpr int weight_bytes = 2 * rows * kWeightRow;
   static constexpr int fixed_bytes = buffers * (score_bytes + weight_bytes + 4 * rows);
   static constexpr int least_slots = lag + 2;  // of the ring: at least one more is on its way
@@ -33,7 +33,9 @@ struct Layout {
   static constexpr int slots(int shared_bytes) {
     return std::min(most_slots, (shared_bytes - fixed_bytes) / (kWarps * slot_bytes));
   }
-  static constexpr bool fits(int shared_bytes) { return shared_bytes > fixed_bytes && slots(shared_bytes) >= least_slots; }
+  static constexpr bool fits(int shared_bytes) {
+    return shared_bytes > fixed_bytes && slots(shared_bytes) >= least_slots;
+  }
 };
 
 // A warp's slice of the width.
@@ -50,9 +52,7 @@ constexpr Slice slice_of(int width, int warp) {
 // The tile row whose address a lane gives, for S = E Q^T: tokens are the rows of A.
 constexpr int score_tile(int row_bytes, int lane) { return lane % 16 * row_bytes + lane / 16 * 16; }
 // For O = E^T P, loaded transposed: values of the width are the rows of A, tokens its columns.
-constexpr int sum_tile(int row_bytes, int lane) {
-  return (lane % 8 + lane / 16 * 8) * row_bytes + lane / 8 % 2 * 16;
-}
+constexpr int sum_tile(int row_bytes, int lane) { return (lane % 8 + lane / 16 * 8) * row_bytes + lane / 8 % 2 * 16; }
 
 // ---- Scores, in floats from the beginning of a warp's part of a buffer: (rows, kScoreRow)
 
