@@ -162,7 +162,7 @@ TEST_F(CudaLatentAttentionEdges, EveryLengthByTheKernelOfEveryGpu) {
     const at::Tensor found = cuda_latent_attention(query, {states}, scale, CudaLatentForm::any_gpu).to(at::kDouble),
                      expected = formula(query, states, {}, scale);
     const at::Tensor worst = ((found - expected).norm(2, -1) / expected.norm(2, -1)).max();
-    EXPECT_LE(worst.item<double>(), 6e-3) << contexts << " x " << rows << " rows, " << tokens << " x " << width;
+    EXPECT_LE(worst.item<double>(), 1e-2) << contexts << " x " << rows << " rows, " << tokens << " x " << width;
   };
   for (const int64_t tokens : {1, 2, 15, 16, 17, 31, 33, 47, 63, 64, 65, 79, 80, 81, 127, 129, 255, 1023, 1025})
     for (const int64_t width : {64, 576, 1024}) check(1, 9, tokens, width);
