@@ -55,6 +55,12 @@ std::string device_name(const at::Device& device) {
   return fmt::format("{}, {} threads", device.str(), at::get_num_threads());
 }
 
+void require_chains(StepChain chain, const at::Device& device) {
+  if (chain != StepChain::always) return;
+  const std::string refusal = hopper_refusal(device);
+  require(refusal.empty(), "--chain always: {}", refusal);
+}
+
 void run(BenchCommand& given) {
   require(given.model.model.empty() != given.shape.empty(), "a model is needed: give either --model M or --shape NAME");
   given.options.int8_latents = int8_latents_from_name(given.latents);
@@ -95,6 +101,7 @@ void run(BenchCommand& given) {
             quantised.left, given.shape);
     if (merging_pays(model)) merge_projections(model);
   }
+  require_chains(given.options.chain, model.device());
   report.weight_bytes = static_cast<uint64_t>(weight_bytes(model));
   report.device = device_name(model.device());
   report.dtype = dtype_name(model.dtype());

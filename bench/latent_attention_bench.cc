@@ -1,6 +1,7 @@
 // Attention on shared latents beside LibTorch's own matrix products, which is what absorbed cross-attention would
 // otherwise be: SmolLM2's and Llama-2-7B's shapes, one token and more. On a GPU also the rate of a plain copy in the
-// same run, which bounds a kernel that reads every state once.
+// same run, which bounds a kernel that reads every state once, and the kernel that every GPU runs ("any us") beside the
+// one that this GPU takes.
 //
 //   build/bench/latent_attention_bench [CONTEXT_TOKENS]
 #include <ATen/ATen.h>
@@ -17,6 +18,7 @@
 #include "ops/attention_mass/attention_mass.h"
 #include "ops/latent/context_table.h"
 #include "ops/latent/latent_attention.h"
+#include "ops/latent/latent_attention_cuda.h"
 #include "ops/latent/latent_int8.h"
 #include "ops/step/captured_work.h"
 
@@ -82,16 +84,19 @@ void measure(const Device& on, const Shape& shape, at::ScalarType type, const As
   const cepe::Int8States bytes8 = cepe::quantize_states(states);
   const double narrow =
       seconds_recorded(on, [&] { out = cepe::latent_attention(query, {bytes8.values, {}, bytes8.scales}, scale); });
+  const double any = !on.device.is_cuda() ? kernel : seconds_recorded(on, [&] {
+    out = cepe::cuda_latent_attention(query, {states}, scale, cepe::CudaLatentForm::any_gpu);
+  });
   const double products = seconds(on, [&] {
     const at::Tensor scores = at::matmul(query, states.transpose(1, 2)).mul(scale).to(at::kFloat);
     at::matmul(scores.softmax(-1).to(type), states);
   });
   const double operations = 4.0 * static_cast<double>(query.numel() * context);
   const double bytes = static_cast<double>(states.nbytes());
-  std::printf("%-12s %-9s %8ld %9ld x %-6ld %10.1f %10.0f %10.1f %10.1f %10.1f %12.1f %8.2f\n", shape.name,
+  std::printf("%-12s %-9s %8ld %9ld x %-6ld %10.1f %10.0f %10.1f %10.1f %10.1f %10.1f %12.1f %8.2f\n", shape.name,
               type == at::kFloat ? "float32" : "bfloat16", static_cast<long>(context),
               static_cast<long>(asked.contexts), static_cast<long>(asked.tokens), kernel * 1e6,
-              operations / kernel / 1e9, bytes / kernel / 1e9, narrow * 1e6,
+              operations / kernel / 1e9, bytes / kernel / 1e9, any * 1e6, narrow * 1e6,
               static_cast<double>(bytes8.values.nbytes() + bytes8.scales.nbytes()) / narrow / 1e9, products * 1e6,
               products / kernel);
 }
@@ -114,7 +119,9 @@ void measure_lengths(const Device& on, const Shape& shape, int64_t longest, bool
     bytes += static_cast<double>(context.states_BSE.nbytes());
     ranges.push_back({context, c, 1});
   }
-  const cepe::ContextTable table({on.device, at::kBFloat16, kContexts, shape.heads, shape.width}, ranges);
+  const cepe::TableBatch batch{on.device, at::kBFloat16, kContexts, shape.heads, shape.width};
+  if (!cepe::context_table_applies(batch, ranges)) return;
+  const cepe::ContextTable table(batch, ranges);
   cepe::CapturedWork pass(on.device, true, [&] { out.copy_(cepe::latent_attention(query, table, 0.125)); });
   cepe::CapturedWork each(on.device, true, [&] {
     for (const cepe::TableRange& range : ranges) {
@@ -143,7 +150,9 @@ void measure_in_cache(const Device& on, const Shape& shape, int64_t sequences, i
   }
   std::vector<cepe::TableRange> ranges;
   for (int64_t c = 0; c < sequences; ++c) ranges.push_back({states, c, 1});
-  const cepe::ContextTable table({on.device, at::kBFloat16, sequences, shape.heads, shape.width}, ranges);
+  const cepe::TableBatch batch{on.device, at::kBFloat16, sequences, shape.heads, shape.width};
+  if (!cepe::context_table_applies(batch, ranges)) return;
+  const cepe::ContextTable table(batch, ranges);
   at::Tensor out;
   const double taken = seconds_recorded(on, [&] { out = cepe::latent_attention(query, table, 0.125); });
   std::printf("%-12s %-9s %ld contexts that are one piece of %ld tokens in the cache: %.1f us, %.0f GB/s\n", shape.name,
@@ -190,8 +199,8 @@ int main(int argc, char** argv) {
   const c10::NoGradGuard no_gradients;
   std::printf("%ld context tokens on %s; a copy reads and writes %.0f GB/s\n", static_cast<long>(context),
               on.device.str().c_str(), copy_rate(on) / 1e9);
-  std::printf("%-12s %-9s %8s %18s %10s %10s %10s %10s %10s %12s %8s\n", "shape", "type", "context",
-              "contexts x tokens", "kernel us", "GFLOP/s", "GB/s", "int8 us", "GB/s", "products us", "ratio");
+  std::printf("%-12s %-9s %8s %18s %10s %10s %10s %10s %10s %10s %12s %8s\n", "shape", "type", "context",
+              "contexts x tokens", "kernel us", "GFLOP/s", "GB/s", "any us", "int8 us", "GB/s", "products us", "ratio");
   for (const Shape& shape : {Shape{"SmolLM2", 9, 576}, Shape{"Llama-2-7B", 32, 1024}}) {
     if (gpu) {
       for (const Asked& asked : {Asked{1}, Asked{2}, Asked{3}, Asked{4}, Asked{16}, Asked{32}, Asked{1, 16}}) {

@@ -60,7 +60,8 @@ endfunction()
 # -Wno-restrict: g++ 12 reports the insides of std::string there, wrongly (GCC bug 105329).
 function(cepe_compile_options target)
   target_compile_options(${target} PRIVATE
-    $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-restrict>)
+    $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers>
+    $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-restrict>)
   if(CEPE_SANITIZE)
     target_compile_options(${target} PRIVATE -fsanitize=${CEPE_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
     target_link_options(${target} PUBLIC -fsanitize=${CEPE_SANITIZE})

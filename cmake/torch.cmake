@@ -3,7 +3,7 @@
 # CPU: the wheel's own CMake package stops where no CUDA toolkit is installed, so the two libraries
 # that a CPU build needs are imported here by hand. libtorch_cpu.so itself wants libcudart and
 # libcupti, which two small wheels bring (scripts/setup.sh).
-# CUDA: find_package(Torch) on any installed torch of the same version.
+# CUDA: find_package(Torch) on any installed torch of the same version; for which cards: cuda_architectures.cmake.
 set(CEPE_TORCH_VERSION 2.11.0)
 if(NOT CEPE_PYTHON)
   if(EXISTS ${CMAKE_SOURCE_DIR}/.venv/bin/python)
@@ -33,8 +33,8 @@ cmake_path(GET CEPE_TORCH_DIR PARENT_PATH CEPE_SITE_PACKAGES)
 set(CEPE_NVIDIA_LIB_DIR ${CEPE_SITE_PACKAGES}/nvidia/cu13/lib)
 
 if(CEPE_CUDA)
-  set(TORCH_CUDA_ARCH_LIST "9.0a" CACHE STRING "Hopper")
-  set(CMAKE_CUDA_ARCHITECTURES 90a)
+  include(cuda_architectures)
+  set(CMAKE_CUDA_ARCHITECTURES ${CEPE_CUDA_ARCHITECTURES})
   set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)  # one CUDA runtime in the process: the one that torch loads
   enable_language(CUDA)
   set(CMAKE_CUDA_STANDARD 17)  # CMake 3.25 knows no CUDA20
@@ -46,7 +46,14 @@ if(CEPE_CUDA)
     endif()
   endif()
   list(PREPEND CMAKE_PREFIX_PATH ${CEPE_TORCH_DIR}/share/cmake)
+  # torch's package sets flags and architectures for what is compiled after it, for one generation that it is told of.
+  # Ours are CMake's own, a target's property.
+  set(TORCH_CUDA_ARCH_LIST "9.0")
+  set(flags_before "${CMAKE_CUDA_FLAGS}")
+  unset(CMAKE_CUDA_ARCHITECTURES)
   find_package(Torch REQUIRED)
+  set(CMAKE_CUDA_FLAGS "${flags_before}")
+  set(CMAKE_CUDA_ARCHITECTURES ${CEPE_CUDA_ARCHITECTURES})
   target_link_libraries(cepe_torch INTERFACE ${TORCH_LIBRARIES})
   target_compile_definitions(cepe_torch INTERFACE CEPE_CUDA=1)
   # c10d's header of NCCL wants NCCL's own, from the wheel that torch brings or from the system.

@@ -24,6 +24,23 @@ model_file=SmolLM2-135M-Instruct.Q4_1.gguf
 model_sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 model_dir=${CEPE_MODELS:-${HOME:-/root}/.cache/cepe/models}
 
+# What this system is, and whether cepe is built and tested on it.
+say_system() {
+  local name=unknown id="" version=""
+  if [ -r /etc/os-release ]; then
+    name=$(sed -n 's/^PRETTY_NAME="\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' /etc/os-release)
+    id=$(sed -n 's/^ID=//p' /etc/os-release)
+    version=$(sed -n 's/^VERSION_ID="\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' /etc/os-release)
+  fi
+  case "$id $version" in
+    "debian 12") echo "   $name: cepe is built and tested on it" ;;
+    *)
+      echo "   $name: cepe is built and tested on Debian 12; here packages and compiler may differ."
+      echo "   What is missing is named below."
+      ;;
+  esac
+}
+
 as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
 
 missing_packages() {
@@ -34,7 +51,8 @@ missing_packages() {
 }
 
 install_packages() {
-  command -v apt-get >/dev/null || stop "this system has no apt-get: cepe's set-up is written for Debian 12."
+  command -v apt-get >/dev/null ||
+    stop "this system has no apt-get, and the set-up is written for Debian 12: install by its own means what these packages bring: ${packages[*]}"
   local missing unknown
   mapfile -t missing < <(missing_packages)
   if [ ${#missing[@]} -eq 0 ]; then
@@ -56,7 +74,7 @@ install_packages() {
     last_lines apt-install
     unknown=$(sed -n 's/^E: Unable to locate package //p; s/^E: Package .\(.*\). has no installation candidate$/\1/p' \
       "$log_dir/apt-install.log" | tr '\n' ' ')
-    if [ -n "$unknown" ]; then stop "this Debian release does not have the package ${unknown% }: cepe needs Debian 12 (bookworm)."; fi
+    if [ -n "$unknown" ]; then stop "this system does not have the package ${unknown% }, which Debian 12 (bookworm) has: install what it brings by other means, or use Debian 12."; fi
     stop "apt-get install failed; the whole log is $log_dir/apt-install.log"
   }
 }
@@ -138,6 +156,7 @@ PY
 }
 
 step "Debian packages"
+say_system
 install_packages
 step "LibTorch"
 install_torch

@@ -130,7 +130,8 @@ bool DecodeStep::chains() const {
                                .sequences = sequences,
                                .quantised = !model_.decoder.stack.layers.at(0).self_attention.qkv.dense(),
                                .reads_context = reads_contexts(),
-                               .exclusive_device = options_.exclusive_device || device_is_exclusive(model_.device())});
+                               .exclusive_device = options_.exclusive_device || device_is_exclusive(model_.device()),
+                               .device_runs_it = hopper_refusal(model_.device()).empty()});
 }
 
 // The form, the table and the graph for the contexts that are there.

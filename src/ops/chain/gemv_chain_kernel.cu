@@ -211,7 +211,7 @@ bool reads_whole(const Args& args, int product, const void* memory, int64_t valu
 }  // namespace
 
 bool fits(const Args& args) {
-  if (args.count < 1 || args.count > kMostProducts) return false;
+  if (!cuda::capability().hopper || args.count < 1 || args.count > kMostProducts) return false;
   int x_bytes = 0;
   for (int i = 0; i < args.count; ++i) {
     const Product& p = args.products[i];

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "ops/cuda/capability.h"
 #include "ops/cuda/refuse.h"
 
 namespace cepe::cuda {
@@ -70,9 +71,25 @@ inline void check_launch(const char* kernel) {
 // Programmatic dependent launch: the CTAs of a kernel may start while the preceding kernel on the stream still runs.
 // Each kernel of a decoding step calls trigger_dependents() first, which lets the next kernel start, and
 // grid_dependency_sync() before it touches memory that others write. That sync returns when all earlier kernels have
-// ended, so any kernel may be launched this way after any other.
-__device__ __forceinline__ void trigger_dependents() { cudaTriggerProgrammaticLaunchCompletion(); }
-__device__ __forceinline__ void grid_dependency_sync() { cudaGridDependencySynchronize(); }
+// ended, so any kernel may be launched this way after any other. Code for GPUs before 9.0 has neither, and is launched
+// plainly (dependent_attributes()).
+__device__ __forceinline__ void trigger_dependents() {
+#if __CUDA_ARCH__ >= 900
+  cudaTriggerProgrammaticLaunchCompletion();
+#endif
+}
+__device__ __forceinline__ void grid_dependency_sync() {
+#if __CUDA_ARCH__ >= 900
+  cudaGridDependencySynchronize();
+#endif
+}
+
+// Makes `attribute` that of a programmatic dependent launch -> how many attributes a launch on the current device has.
+inline unsigned dependent_attributes(cudaLaunchAttribute& attribute) {
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  return capability().dependent_launch ? 1 : 0;
+}
 
 // The grid, threads, shared memory and stream of a launch.
 struct LaunchShape {
@@ -84,15 +101,13 @@ struct LaunchShape {
 template <typename Args>
 void launch_dependent(const char* name, void (*kernel)(const Args), const LaunchShape& how, const Args& args) {
   cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = how.grid;
   config.blockDim = dim3(how.threads);
   config.dynamicSmemBytes = how.shared_bytes;
   config.stream = how.stream;
   config.attrs = &attribute;
-  config.numAttrs = 1;
+  config.numAttrs = dependent_attributes(attribute);
   const cudaError_t status = cudaLaunchKernelEx(&config, kernel, args);
   if (status != cudaSuccess) cuda::refuse(name, cudaGetErrorString(status));
 }

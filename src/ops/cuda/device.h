@@ -15,4 +15,8 @@ std::string cuda_device_name(const c10::Device& device);
 // for a CPU, and where CUDA does not tell.
 bool device_is_exclusive(const c10::Device& device);
 
+// Why kernels that are made of Hopper's instructions, GEMV chains among them, do not run on this device, as the end of
+// a sentence; empty where they do (capability.h).
+std::string hopper_refusal(const c10::Device& device);
+
 }  // namespace cepe

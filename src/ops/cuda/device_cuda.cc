@@ -5,6 +5,7 @@
 #include <cuda_runtime_api.h>
 
 #include "base/error.h"
+#include "ops/cuda/capability.h"
 #include "ops/cuda/refuse.h"
 
 namespace cepe {
@@ -19,6 +20,16 @@ bool device_is_exclusive(const c10::Device& device) {
                      cudaDeviceGetAttribute(&shared, cudaDevAttrMpsEnabled, index) == cudaSuccess;
   if (!known) static_cast<void>(cudaGetLastError());
   return known && mode == cudaComputeModeExclusiveProcess && shared == 0;
+}
+
+std::string hopper_refusal(const c10::Device& device) {
+  constexpr const char* kNeeded = "a Hopper GPU (compute capability 9.0) is needed";
+  if (!device.is_cuda()) return fmt::format("{}, found the device {}", kNeeded, device.str());
+  const cuda::Capability& found = cuda::capability(device.has_index() ? device.index() : c10::cuda::current_device());
+  if (found.hopper) return "";
+  if (found.major == 9 && found.minor == 0)
+    return fmt::format("code for sm_90a is needed, and this build has none (-DCEPE_CUDA_ARCHITECTURES)");
+  return fmt::format("{}, found {} of {}.{}", kNeeded, cuda_device_name(device), found.major, found.minor);
 }
 
 std::string cuda_device_name(const c10::Device& device) {

@@ -28,6 +28,9 @@ using at::Tensor;
 
 std::string cuda_device_name(const c10::Device&) { return ""; }
 bool device_is_exclusive(const c10::Device&) { return false; }
+std::string hopper_refusal(const c10::Device& device) {
+  return fmt::format("a Hopper GPU (compute capability 9.0) is needed, found the device {}", device.str());
+}
 
 // elementwise/elementwise_cuda.h
 bool fused_applies(const Tensor&) { return false; }

@@ -411,6 +411,12 @@ __global__ void merge_attention_kernel(const MergeAttentionArgs a, uint32_t vect
 // ---------------------------------------------------------------------------------------------- cross-entropy
 
 constexpr int kEntropyThreads = 1024;
+// Blocks for which a multiprocessor has registers; cards of these capabilities hold 1,536 threads, so one block.
+#if __CUDA_ARCH__ == 860 || __CUDA_ARCH__ == 870 || __CUDA_ARCH__ == 890 || __CUDA_ARCH__ >= 1200
+constexpr int kEntropyBlocks = 1;
+#else
+constexpr int kEntropyBlocks = 2;
+#endif
 constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 
 // A running softmax denominator: sum of 2^(x - max) over what was seen, x in units of log 2.
@@ -467,7 +473,7 @@ __device__ __forceinline__ RowParts split_row(const bf16* row, int64_t n) {
 
 // A warp shuffle of -inf maxima is harmless: merge() skips it. One block a row; the second reading of the row finds
 // most of it in the L2 cache.
-__global__ void __launch_bounds__(kEntropyThreads, 2) cross_entropy_kernel(const CrossEntropyArgs a) {
+__global__ void __launch_bounds__(kEntropyThreads, kEntropyBlocks) cross_entropy_kernel(const CrossEntropyArgs a) {
   for (int64_t r = blockIdx.x; r < a.rows; r += gridDim.x) {
     bf16* row = static_cast<bf16*>(a.logits) + r * a.vocabulary;
     const RowParts parts = split_row(row, a.vocabulary);

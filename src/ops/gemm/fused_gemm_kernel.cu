@@ -289,7 +289,7 @@ Problem problem_of(int64_t rows, int64_t inputs, int64_t column_tiles, int64_t w
 }
 
 bool sizes_fit(int64_t rows, int64_t inputs) {
-  return rows > 0 && rows < kMost && inputs > 0 && inputs % kChunk == 0 && inputs < kMost;
+  return cuda::capability().hopper && rows > 0 && rows < kMost && inputs > 0 && inputs % kChunk == 0 && inputs < kMost;
 }
 
 bool fill(int64_t rows, int64_t column_tiles) {

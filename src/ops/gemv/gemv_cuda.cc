@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "ops/cuda/capability.h"
 #include "ops/cuda/launch.h"
 #include "ops/dispatch.h"
 #include "ops/gemv/gemv_kernel.h"
@@ -13,7 +14,11 @@ namespace {
 
 int64_t rows_of(const at::Tensor& x) { return x.numel() / std::max<int64_t>(1, x.size(-1)); }
 
-bool few_rows(const at::Tensor& x, int64_t rows) { return rows > 0 && rows <= dispatch::kGemvRows && cuda::operand(x); }
+// The rows of x lie in shared memory, beside up to 16 KB of other things.
+bool few_rows(const at::Tensor& x, int64_t rows) {
+  return rows > 0 && rows <= dispatch::kGemvRows && cuda::operand(x) &&
+         rows * x.size(-1) * 2 + 16 * 1024 <= cuda::capability(x.get_device()).shared_bytes;
+}
 
 bool fits(const at::Tensor& x, const at::Tensor& weight, int64_t rows) {
   return few_rows(x, rows) && gemv_kernel::width_fits(x.size(-1)) && cuda::operand(weight);

@@ -313,10 +313,11 @@ void launch(const Args& a, cudaStream_t stream) {
 bool tiles_fit(const Args& a) {
   const int64_t outputs = a.gated ? a.outputs / 2 : a.outputs, all = (a.outputs / kGroupOutputs + 1) * a.heads;
   const bool plain = a.bias == nullptr && a.residual == nullptr && !a.gated;
-  return a.format == Format::bf16 && a.heads > 0 && (a.heads == 1 || plain) && a.norm == nullptr &&
-         a.rows > kMostRows && a.rows <= kMostTileRows && a.inputs > 0 && a.inputs % kChunk == 0 && outputs > 0 &&
-         outputs % 8 == 0 && (!a.gated || a.outputs % 2 == 0) && (!a.transposed || (plain && outputs % kChunk == 0)) &&
-         all <= kMostTiles && all * (a.inputs / kChunk) < (int64_t{1} << 30);
+  return capability().hopper && a.format == Format::bf16 && a.heads > 0 && (a.heads == 1 || plain) &&
+         a.norm == nullptr && a.rows > kMostRows && a.rows <= kMostTileRows && a.inputs > 0 && a.inputs % kChunk == 0 &&
+         outputs > 0 && outputs % 8 == 0 && (!a.gated || a.outputs % 2 == 0) &&
+         (!a.transposed || (plain && outputs % kChunk == 0)) && all <= kMostTiles &&
+         all * (a.inputs / kChunk) < (int64_t{1} << 30);
 }
 
 int64_t tile_part_bytes(const Args& a) {

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "ops/cuda/capability.h"
 #include "ops/cuda/launch.h"
 #include "ops/latent/context_table.h"
 #include "ops/latent/latent_kernel.h"
@@ -44,10 +45,12 @@ latent_kernel::TableShape shape_of(const ContextTable& table) {
 
 bool context_table_applies(const TableBatch& batch, const std::vector<TableRange>& ranges) {
   if (!batch.device.is_cuda() || batch.dtype != at::kBFloat16 || !latent_kernel::width_fits(batch.width)) return false;
+  const int device = batch.device.has_index() ? batch.device.index() : c10::cuda::current_device();
+  const bool bytes = cuda::capability(device).hopper;  // only its kernel reads them
   return std::all_of(ranges.begin(), ranges.end(), [&](const TableRange& range) {
     const at::Tensor& states = range.context.states_BSE;
     const at::ScalarType type = states.scalar_type();
-    return on_device(states, batch.device) && (type == at::kBFloat16 || type == at::kByte) &&
+    return on_device(states, batch.device) && (type == at::kBFloat16 || (bytes && type == at::kByte)) &&
            type == ranges[0].context.states_BSE.scalar_type() && states.size(2) == batch.width;
   });
 }
@@ -56,6 +59,7 @@ ContextTable::ContextTable(const TableBatch& batch, const std::vector<TableRange
   if (!batch_.device.has_index()) batch_.device.set_index(c10::cuda::current_device());
   require(context_table_applies(batch, ranges), "contexts of different lengths: no kernel for states of width {}",
           batch.width);
+  const c10::cuda::CUDAGuard guard(batch_.device);
   eight_bits_ = !ranges.empty() && ranges[0].context.states_BSE.scalar_type() == at::kByte;
   block_rows_ = latent_kernel::block_rows_for(most_rows_of_a_context(batch, ranges), eight_bits_);
   int64_t tokens = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "ops/cuda/capability.h"
 #include "ops/cuda/launch.h"
 #include "ops/dispatch.h"
 #include "ops/latent/latent_int8.h"
@@ -101,8 +102,12 @@ at::Tensor cuda_latent_attention(const at::Tensor& query_BNE, const LatentStates
   args.scale = static_cast<float>(scale);
   // Else they were copied just now.
   args.inputs_ready = inputs_ready && problem.states.is_same(states_BSE) && problem.mask.is_same(mask_BS);
-  const int64_t many_rows = scales_BS.defined() ? dispatch::kLatentProductRowsOfBytes : dispatch::kLatentProductRows;
-  const bool many = form == CudaLatentForm::products || (form == CudaLatentForm::automatic && R >= many_rows);
+  args.any_gpu = form == CudaLatentForm::any_gpu || !cuda::capability().hopper;
+  const int64_t many_rows = args.any_gpu          ? dispatch::kLatentProductRowsAnyGpu
+                            : scales_BS.defined() ? dispatch::kLatentProductRowsOfBytes
+                                                  : dispatch::kLatentProductRows;
+  const bool many = form == CudaLatentForm::products || (args.any_gpu && scales_BS.defined()) ||
+                    (form == CudaLatentForm::automatic && R >= many_rows);
   many ? products(problem) : one_pass(problem);
   return problem.out;
 }

@@ -12,6 +12,7 @@
 
 #include "ops/cuda/hopper.cuh"
 #include "ops/cuda/refuse.h"
+#include "ops/latent/latent_backends.h"
 #include "ops/latent/latent_int8.cuh"
 #include "ops/latent/latent_int8_scores.cuh"
 #include "ops/latent/latent_kernel.h"
@@ -21,7 +22,7 @@
 #include "ops/latent/latent_sums.cuh"
 #include "ops/latent/latent_table.cuh"
 
-namespace cepe::latent_kernel {
+namespace cepe::latent_kernel::on_hopper {
 namespace {
 
 // One warp: the barriers of the ring; those of the query, and of what passes from group to group.
@@ -145,7 +146,7 @@ Cut cut_of(const Args& a) {
   if (a.table)
     cut.shares.readers = most_readers(cut.blocks);  // the table says how many of them have work
   else
-    cut.shares = Shares::of(static_cast<int>(tiles), a.contexts * cut.row_blocks * tiles, cut.blocks);
+    cut.shares = Shares::of(static_cast<int>(tiles), a.contexts * cut.row_blocks * tiles, most_readers(cut.blocks));
   return cut;
 }
 
@@ -290,13 +291,10 @@ int block_rows_for(int64_t rows, bool eight_bits) {
 int64_t scratch_floats(const Args& args) { return Scratch(args, cut_of(args)).end; }
 
 void latent_attention(const Args& args, void* stream) {
-  if (!width_fits(args.width)) cuda::refuse("latent attention", "the width is not a multiple of 64 up to 1024");
-  if (!args.table && args.tokens < 1) cuda::refuse("latent attention", "the context has no tokens");
-  if (args.contexts == 0 || args.rows == 0) return;
   const auto on = static_cast<cudaStream_t>(stream);
   const Cut cut = cut_of(args);
   if (eight_bits(args)) return launch_bytes(args, cut, on);
   launch_states(args, cut, on);
 }
 
-}  // namespace cepe::latent_kernel
+}  // namespace cepe::latent_kernel::on_hopper

@@ -1,7 +1,8 @@
 // Attention on shared latents as CUDA kernels: absorbed cross-attention (model/cross_attention.h). Raw pointers and
 // plain structs, no torch. bfloat16 in and out, float32 inside. Launches are asynchronous on the given stream (a
-// cudaStream_t) of the current device; a launch that CUDA refuses throws Error. Built only with CEPE_CUDA, for Hopper.
-// docs/kernels/latent_attention.md derives the kernels and counts their bytes.
+// cudaStream_t) of the current device; a launch that CUDA refuses throws Error. Built only with CEPE_CUDA. There are
+// two kernels (latent_backends.h): docs/kernels/latent_attention.md derives that of Hopper and counts bytes,
+// docs/kernels/latent_mma.md that of every GPU from compute capability 8.0 on.
 #pragma once
 
 #include <cstdint>
@@ -52,9 +53,10 @@ struct Args {
   // those without a context get zeros.
   const void* table = nullptr;
   const TableShape* shape = nullptr;  // of the table
+  bool any_gpu = false;  // the kernel that every GPU runs, although the device may have one of its own; without a table
 };
 
-// The widths that the kernel is compiled for.
+// The widths that the kernels are compiled for.
 constexpr bool width_fits(int64_t width) { return width > 0 && width % 64 == 0 && width <= dispatch::kLatentWidth; }
 
 // The workspace of a call on the current device, in floats. Pointers in args are ignored.

@@ -159,8 +159,8 @@ __global__ void __maxnreg__(56) merge_registers(const Parts p) {
   const bool inside = kTakers > 1 || place < p.width * 2;  // always where half of 128 are taken
   EightRows rows{};
   if constexpr (!kTable) rows = eight_rows<false>(p, blockIdx.z, blockIdx.y);
-  cudaTriggerProgrammaticLaunchCompletion();
-  cudaGridDependencySynchronize();
+  cuda::trigger_dependents();
+  cuda::grid_dependency_sync();
   if constexpr (kTable) rows = eight_rows<true>(p, blockIdx.z, blockIdx.y);
   if (rows.first >= p.rows) return;  // the whole block
   const int count = rows.parts.count, groups = p.block_rows / 8, row_here = rows.parts.row;
@@ -233,8 +233,6 @@ void check(cudaError_t status) {
 
 void launch_merge(const Parts& parts, cudaStream_t stream) {
   cudaLaunchAttribute early{};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
   const bool table = parts.table.entries != nullptr, few = parts_of_row(parts) <= kAhead;
   const int fours = few ? kThreads : kThreads / kTurns;
@@ -246,7 +244,7 @@ void launch_merge(const Parts& parts, cudaStream_t stream) {
   config.blockDim = dim3(kThreads);
   config.stream = stream;
   config.attrs = &early;
-  config.numAttrs = 1;
+  config.numAttrs = cuda::dependent_attributes(early);
   if (table)
     check(cudaLaunchKernelEx(&config, few ? merge_registers<1, true> : merge_registers<kTurns, true>, parts));
   else

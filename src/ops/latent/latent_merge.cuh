@@ -1,5 +1,5 @@
 // The layout of split-KV partials in the workspace, and the combine kernel, here called the merge. Included by
-// latent_kernel.cu and latent_gemm.cu only.
+// latent_*.cu only.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -18,8 +18,8 @@ struct Shares {
   int readers = 0;
   cuda::EqualShares of_reader;
 
-  // tiles_of_pair and all: numbers of tiles; blocks: CTAs of a cluster.
-  static Shares of(int tiles_of_pair, int64_t all, int blocks);
+  // tiles_of_pair and all: numbers of tiles; most: readers that the device runs at the same time.
+  static Shares of(int tiles_of_pair, int64_t all, int most);
   __host__ __device__ int begin(int reader) const { return of_reader.begin(reader); }
   // The reader whose share holds this tile.
   __host__ __device__ int reader_of(int tile) const { return of_reader.taker_of(tile); }

@@ -5,7 +5,9 @@
 #include <cstring>
 #include <limits>
 
+#include "ops/cuda/capability.h"
 #include "ops/cuda/refuse.h"
+#include "ops/latent/latent_backends.h"
 #include "ops/latent/latent_kernel.h"
 #include "ops/latent/latent_merge.cuh"
 #include "ops/latent/latent_table.cuh"
@@ -30,14 +32,14 @@ CUtensorMap map_of_states(const hopper::Array& a, bool eight_bits) {
   return eight_bits ? hopper::map_of_bytes(a, kTile) : hopper::map_of_chunks(a, kTile, 1);
 }
 
-Shares Shares::of(int tiles_of_pair, int64_t all, int blocks) {
+Shares Shares::of(int tiles_of_pair, int64_t all, int most) {
   if (all > std::numeric_limits<int>::max() / 2)
     cuda::refuse("latent attention", "there are too many tokens times rows");
   Shares shares;
   shares.tiles = tiles_of_pair;
   if (all == 0) return shares;
   // As few as make the longest share no longer: each leaves parts.
-  const int64_t most = most_readers(blocks), longest = std::max(dispatch::kLatentReaderTiles, (all + most - 1) / most);
+  const int64_t longest = std::max(dispatch::kLatentReaderTiles, (all + most - 1) / most);
   shares.readers = static_cast<int>((all + longest - 1) / longest);
   shares.of_reader = cuda::EqualShares::of(static_cast<int>(all), shares.readers);
   return shares;
@@ -61,6 +63,7 @@ void write_table(const TableShape& shape, const std::vector<TableContext>& conte
   auto* const sequences = reinterpret_cast<TableSequence*>(bytes + layout.sequences);
   auto* const first_tiles = reinterpret_cast<int64_t*>(bytes + layout.first_tiles);
   int64_t tiles = 0, pairs = 0, taken = 0;
+  const bool maps = cuda::capability().hopper;
   for (size_t i = 0; i < contexts.size(); ++i) {
     const TableContext& c = contexts[i];
     if (c.tokens < 1) cuda::refuse("latent attention", "a context has no tokens");
@@ -69,7 +72,8 @@ void write_table(const TableShape& shape, const std::vector<TableContext>& conte
     }
     taken = c.first + c.count;
     TableEntry& entry = entries[i];
-    entry.states = map_of_states({c.states, 1, c.tokens, shape.width}, shape.eight_bits);
+    entry.data = c.states;
+    if (maps) entry.states = map_of_states({c.states, 1, c.tokens, shape.width}, shape.eight_bits);
     entry.mask = c.mask, entry.scales = c.scales, entry.first_pair = pairs;
     entry.first_row = static_cast<int>(c.first * shape.rows), entry.rows = static_cast<int>(c.count * shape.rows);
     entry.tokens = static_cast<int>(c.tokens), entry.tiles = static_cast<int>(tiles_of(c.tokens));
@@ -80,7 +84,7 @@ void write_table(const TableShape& shape, const std::vector<TableContext>& conte
     const int64_t row_blocks = (entry.rows + shape.block_rows - 1) / shape.block_rows;
     tiles += row_blocks * entry.tiles, pairs += row_blocks;
   }
-  const Shares shares = Shares::of(0, tiles, shape.reader_blocks);
+  const Shares shares = Shares::of(0, tiles, most_readers(shape.reader_blocks));
   *reinterpret_cast<TableTotals*>(bytes + layout.totals) = {static_cast<int>(contexts.size()), shares.readers,
                                                             shares.of_reader};
 }

@@ -18,7 +18,8 @@ using hopper::kRowBytes;
 // One context, and the rows of the query that read it. Contexts are in the order of their rows; tiles are numbered
 // context by context, within a context block of rows by block of rows.
 struct alignas(128) TableEntry {
-  CUtensorMap states;   // of this context alone
+  CUtensorMap states;   // of this context alone, for the kernel of Hopper
+  const void* data;     // (tokens, width): the same
   const bool* mask;     // (tokens), or null
   const float* scales;  // (tokens) of states in 8 bits
   int64_t first_pair;   // of a context and a block of rows
@@ -57,8 +58,6 @@ struct Table {
 // The layout of a table for so many sequences.
 Table table_in(const void* memory, int64_t sequences);
 
-// How many clusters of so many CTAs the current device runs at the same time.
-int most_readers(int blocks);
 constexpr int64_t tiles_of(int64_t tokens) { return (tokens + kTile - 1) / kTile; }
 
 // The tensor map of states: boxes of a tile of tokens by 64 bfloat16 values or 128 bytes.

@@ -1,16 +1,14 @@
-#include <cooperative_groups.h>
-
 #include <cmath>
 #include <cstdint>
 
 #include "ops/cuda/bf16_vector.cuh"
+#include "ops/cuda/cluster.cuh"
 #include "ops/step/step_kernel.h"
 
 namespace cepe::step_kernel {
 namespace {
 
 using namespace cepe::cuda;
-namespace cg = cooperative_groups;
 
 constexpr float kLog2E = 1.4426950408889634f;
 
@@ -261,8 +259,8 @@ __device__ __forceinline__ void merge_streams(const Softmax<ROWS>& state, int si
 template <int LANES, int ROWS>
 __device__ __forceinline__ void merge_blocks(const AttentionArgs& a, const Place& place,
                                              SharedParts<LANES, ROWS>& parts) {
-  const cg::cluster_group cluster = cg::this_cluster();
-  const int blocks = static_cast<int>(cluster.num_blocks()), rank = static_cast<int>(cluster.block_rank());
+  const Cluster cluster;
+  const int blocks = cluster.blocks(), rank = cluster.rank();
   const int size = static_cast<int>(a.head_size);
   const int64_t first_head = place.kv_head * (a.heads / a.kv_heads) + place.first_row;
   bf16* to = static_cast<bf16*>(a.out) + (place.sequence * a.heads + first_head) * size;
@@ -272,9 +270,9 @@ __device__ __forceinline__ void merge_blocks(const AttentionArgs& a, const Place
 #pragma unroll
     for (int b = 0; b < kMostSplits; ++b) {
       const bool there = b < blocks;
-      maxima[b] = there ? *cluster.map_shared_rank(&parts.block_max[r], b) : -INFINITY;
-      sums[b] = there ? *cluster.map_shared_rank(&parts.block_sum[r], b) : 0.f;
-      outs[b] = there ? *cluster.map_shared_rank(&parts.block_out[r][column], b) : 0.f;
+      maxima[b] = there ? *cluster.in_block(&parts.block_max[r], b) : -INFINITY;
+      sums[b] = there ? *cluster.in_block(&parts.block_sum[r], b) : 0.f;
+      outs[b] = there ? *cluster.in_block(&parts.block_out[r][column], b) : 0.f;
     }
     float top = -INFINITY, sum = 0.f, out = 0.f;
 #pragma unroll
@@ -301,8 +299,8 @@ __global__ void __launch_bounds__(kThreads, kLeastBlocks<ROWS>) attention_kernel
   __shared__ SharedParts<LANES, ROWS> parts;
   trigger_dependents();
   grid_dependency_sync();
-  const cg::cluster_group cluster = cg::this_cluster();
-  const int blocks = static_cast<int>(cluster.num_blocks()), rank = static_cast<int>(cluster.block_rank());
+  const Cluster cluster;
+  const int blocks = cluster.blocks(), rank = cluster.rank();
   const int size = static_cast<int>(a.head_size), at = threadIdx.x % LANES * kVector;
   const Place place = place_of<ROWS>(a);
   const int64_t first_head = place.kv_head * (a.heads / a.kv_heads) + place.first_row;
@@ -334,13 +332,15 @@ __global__ void __launch_bounds__(kThreads, kLeastBlocks<ROWS>) attention_kernel
     add_tokens<LANES, ROWS, kUnroll>(q, now.k, now.v, now.present, state);
   }
   merge_streams<LANES, ROWS>(state, size, parts);
-  cluster.sync();
+  cluster.synchronise();
   merge_blocks<LANES, ROWS>(a, place, parts);
-  cluster.sync();  // no block ends while another reads its shared memory
+  cluster.synchronise();  // no block ends while another reads its shared memory
 }
 
-// Blocks of a cluster: twice the multiprocessors in all, each with some tokens to read when the cache is full.
+// Blocks of a cluster: twice the multiprocessors in all, each with some tokens to read when the cache is full. Without
+// clusters one block reads all tokens.
 int splits_of(const AttentionArgs& a, int64_t clusters) {
+  if (!capability().dependent_launch) return 1;
   const auto enough = [&](int splits) {
     return clusters * splits >= 2 * multiprocessors() || dispatch::kStepTokensOfABlock * splits >= a.capacity;
   };
@@ -354,17 +354,15 @@ void launch_attention(const AttentionArgs& args, cudaStream_t stream) {
   const int64_t heads = args.kv_heads * ((args.heads / args.kv_heads + ROWS - 1) / ROWS);
   const int splits = splits_of(args, heads * args.batch);
   cudaLaunchAttribute attributes[2] = {};
-  attributes[0].id = cudaLaunchAttributeClusterDimension;
-  attributes[0].val.clusterDim.x = static_cast<unsigned>(splits);
-  attributes[0].val.clusterDim.y = attributes[0].val.clusterDim.z = 1;
-  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[1].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim.x = static_cast<unsigned>(splits);
+  attributes[1].val.clusterDim.y = attributes[1].val.clusterDim.z = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(splits), static_cast<unsigned>(heads), static_cast<unsigned>(args.batch));
   config.blockDim = dim3(kThreads);
   config.stream = stream;
   config.attrs = attributes;
-  config.numAttrs = 2;
+  config.numAttrs = 2 * dependent_attributes(attributes[0]);  // clusters where there are dependent launches
   const cudaError_t status = cudaLaunchKernelEx(&config, attention_kernel<LANES, ROWS>, args);
   if (status != cudaSuccess) cuda::refuse("step attention", cudaGetErrorString(status));
 }

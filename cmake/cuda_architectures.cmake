@@ -1,0 +1,55 @@
+# CEPE_CUDA_ARCHITECTURES: the compute capabilities that kernels are compiled for, in CMake's words: 80 is machine code and
+# PTX, 80-real and 80-virtual one of them. Default: those of this machine's cards; without a card all that cepe knows and
+# the compiler does, with PTX of the last for cards that come later.
+# CEPE_HOPPER: whether sm_90a is among them, for which some kernels have a second, faster form (src/ops/CMakeLists.txt).
+set(CEPE_CUDA_ARCHITECTURES "" CACHE STRING "Compute capabilities of the CUDA build, for example 80;86;90a; empty: this machine's")
+
+# The capabilities of this machine's cards, 90a for 9.0; empty where there is none.
+function(cepe_native_architectures out)
+  set(found "")
+  execute_process(COMMAND nvidia-smi --query-gpu=compute_cap --format=csv,noheader
+    OUTPUT_VARIABLE lines RESULT_VARIABLE rc ERROR_QUIET)
+  if(rc EQUAL 0)
+    string(REGEX MATCHALL "[0-9]+\\.[0-9]+" capabilities "${lines}")
+    foreach(capability IN LISTS capabilities)
+      string(REPLACE "." "" number ${capability})
+      list(APPEND found ${number})
+    endforeach()
+    list(REMOVE_DUPLICATES found)
+    list(TRANSFORM found REPLACE "^90$" "90a")
+  endif()
+  set(${out} "${found}" PARENT_SCOPE)
+endfunction()
+
+# 80, 86, 89, 90a, 100 and 120 as far as nvcc knows them.
+function(cepe_known_architectures out)
+  find_program(CEPE_NVCC nvcc HINTS ENV CUDA_PATH PATHS /usr/local/cuda/bin REQUIRED)
+  execute_process(COMMAND ${CEPE_NVCC} --list-gpu-arch OUTPUT_VARIABLE known COMMAND_ERROR_IS_FATAL ANY)
+  set(found "")
+  foreach(number 80 86 89 90 100 120)
+    if(known MATCHES "compute_${number}\n")
+      list(APPEND found ${number}-real)
+      set(last ${number})
+    endif()
+  endforeach()
+  list(TRANSFORM found REPLACE "^90-real$" "90a-real")
+  list(TRANSFORM found REPLACE "^${last}-real$" "${last}")
+  set(${out} "${found}" PARENT_SCOPE)
+endfunction()
+
+if(NOT CEPE_CUDA_ARCHITECTURES)
+  cepe_native_architectures(CEPE_CUDA_ARCHITECTURES)
+endif()
+if(NOT CEPE_CUDA_ARCHITECTURES)
+  cepe_known_architectures(CEPE_CUDA_ARCHITECTURES)
+endif()
+foreach(architecture IN LISTS CEPE_CUDA_ARCHITECTURES)
+  if(NOT architecture MATCHES "^([0-9]+)[af]?(-real|-virtual)?$" OR CMAKE_MATCH_1 LESS 80)
+    message(FATAL_ERROR "CEPE_CUDA_ARCHITECTURES: expected compute capabilities from 80 on, such as 80, 90a or 120-virtual, found \"${architecture}\"")
+  endif()
+endforeach()
+set(CEPE_HOPPER OFF)
+if(CEPE_CUDA_ARCHITECTURES MATCHES "(^|;)90a")
+  set(CEPE_HOPPER ON)
+endif()
+message(STATUS "CUDA kernels for ${CEPE_CUDA_ARCHITECTURES}")
