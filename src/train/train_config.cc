@@ -172,6 +172,8 @@ void check_numbers(const TrainConfig& c) {
   check_not_negative("run.checkpoint_minutes", c.checkpoint_minutes);
   check_not_negative("run.validate_every", static_cast<double>(c.validate_every));
   check_not_negative("run.peak_tflops", c.peak_tflops);
+  check_not_negative("run.profile_steps", static_cast<double>(c.profile_steps));
+  check_not_negative("run.profile_after", static_cast<double>(c.profile_after));
   check_not_negative("train.seed", static_cast<double>(c.seed));
   require(c.mask_chunks >= 0 && c.mask_chunks <= 1, "train.mask_chunks: expected 0 to 1, found {}", c.mask_chunks);
   require(c.final_fraction >= 0 && c.final_fraction <= 1, "train.final_fraction: expected 0 to 1, found {}",

@@ -66,6 +66,7 @@ struct TrainConfig {
   double rank_minutes = 30;
   int64_t keep_checkpoints = 2, validate_every = 0, validation_samples = 64;
   double peak_tflops = 0;
+  int64_t profile_steps = 0, profile_after = 20;
   std::string weights = "bf16";
 
   bool only_ask() const { return stage == Stage::ask && ask_share == 1; }  // no plain samples

@@ -9,10 +9,12 @@
 #include "base/error.h"
 #include "base/json_text.h"
 #include "base/report.h"
+#include "train/backward_thread.h"
 #include "train/batches.h"
 #include "train/ranks/engines.h"
 #include "train/ranks/sharded_optimizer.h"
 #include "train/run/run_directory.h"
+#include "train/run/step_profile.h"
 #include "train/stages/open_stage.h"
 #include "train/step_log.h"
 #include "train/train_checkpoint.h"
@@ -23,6 +25,11 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr double kDefaultPeakTflops = 790;  // bfloat16 matrix product of 8192^3 on an H200
+
+// The forward pass of a batch begins while the host still launches the backward pass of the one before, where both need
+// no more operations than these: some 60 ms of an H200, of which a host takes 50 to launch SmolLM2's kernels. Activations
+// of two such batches are in memory together, 20 GB each at most of SmolLM2; of a large model's batches there is one.
+constexpr double kSmallBatchFlops = 3.5e13;
 
 // What ranks vote on in each step: whether one must stop, and whether the first has not written a checkpoint for long.
 enum Vote : size_t { kStop, kLate, kVotes };
@@ -71,6 +78,8 @@ class Trainer {
   void describe();
   void train_step(Prefetcher& prefetcher);
   StepLosses backward(const WorkingModel& working, const StepBatches& step);
+  bool is_small(const Batch& batch) const;
+  StepProfileOptions profile_options() const;
   void sum_losses(StepLosses& losses) const;
   bool must_stop() const;
   bool checkpoint_is_late() const;
@@ -267,11 +276,18 @@ TrainOutcome Trainer::run() {
   });
   {
     Prefetcher batches(builder_, {step_, config_.steps}, job_.device.is_cuda());
+    StepProfile profile(profile_options());
     log_->restart_clock();
     saved_at_ = seconds_now();
     bool stop = any_rank(ranks_, must_stop());
     while (step_ < config_.steps && !stop) {
+      profile.begin(step_);
       train_step(batches);
+      if (const fs::path trace = profile.end(); !trace.empty()) {
+        log_->flush();
+        log_->note(fmt::format("profile {}", trace.string()));
+        log_->restart_clock();
+      }
       // Several ranks go by what all of them know: the votes of the last step that the host has read.
       const std::vector<float>& votes = log_->votes();
       stop = ranks_.alone() ? must_stop() : !votes.empty() && votes[kStop] > 0;
@@ -287,16 +303,33 @@ TrainOutcome Trainer::run() {
   return {step_, finished};
 }
 
+// Of the first rank, into its directory.
+StepProfileOptions Trainer::profile_options() const {
+  return {job_.run, config_.profile_after, ranks_.first() ? config_.profile_steps : 0, job_.device};
+}
+
+bool Trainer::is_small(const Batch& batch) const {
+  double flops = 0;
+  for (const SampleShape& shape : batch.shapes) flops += model_->flops(shape);
+  return job_.device.is_cuda() && flops <= kSmallBatchFlops;
+}
+
 // Leaves gradients of this rank's share of the samples. Returns its share of the losses.
 StepLosses Trainer::backward(const WorkingModel& working, const StepBatches& step) {
   StepLosses losses;
+  BackwardThread thread(job_.device);
   for (const Batch& batch : step.batches) {
+    const bool small = is_small(batch);
+    if (!small) thread.wait();
     const at::Tensor part = working.loss_sum(batch.to(job_.device)) / step.weight;
+    thread.wait();
     if (&batch == &step.batches.back()) optimizer_.expect_last_backward();
-    if (part.requires_grad()) part.backward();  // samples without context teach the trained parts nothing
+    // Samples without context teach the trained parts nothing.
+    if (part.requires_grad()) small ? thread.start(part) : part.backward();
     for (at::Tensor* sum : {&losses.all, batch.asked ? &losses.answers : &losses.plain})
       *sum = sum->defined() ? *sum + part.detach() : part.detach();
   }
+  thread.wait();
   optimizer_.backward_is_done();
   return losses;
 }

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "base/error.h"
+#include "train/stages/working_copy.h"
 
 namespace cepe {
 namespace {
@@ -39,7 +40,7 @@ PartsModel::PartsModel(const StageInput& input)
 }
 
 std::unique_ptr<WorkingModel> PartsModel::working() const {
-  return std::make_unique<WorkingParts>(cast(opened_.model, dtype_), *objective_);
+  return std::make_unique<WorkingParts>(working_copy(opened_.model, dtype_), *objective_);
 }
 
 std::string PartsModel::describe() const {
