@@ -18,9 +18,9 @@ at::Tensor flash_masked_attention(const at::Tensor& q_BTHK, const at::Tensor& k_
                                   const at::Tensor& keys_BS);
 // The same in two parts, for keys and values of several layers that share a mask: packing, and attention.
 struct PackedKeys {
-  at::Tensor rows_RN;            // as many as there were, of all sequences; those behind the last kept one are undefined
-  at::Tensor query_ends, ends;   // (B + 1) int32: 0, and where each sequence's queries and rows end
-  int64_t queries = 0, keys = 0; // T, and S before
+  at::Tensor rows_RN;             // of all sequences, as many as there were: what is behind the last kept one is noise
+  at::Tensor query_ends, ends;    // (B + 1) int32: 0, and where each sequence's queries and rows end
+  int64_t queries = 0, keys = 0;  // T, and S before
 };
 PackedKeys flash_pack_keys(const at::Tensor& all_BSN, const at::Tensor& keys_BS, int64_t queries);
 // k, v (R, G, K): columns of these rows.

@@ -307,8 +307,8 @@ std::set<std::string> unread_settings(const TrainConfig& c) {
   if (!c.encoder.empty() || !c.parts.empty()) unread.insert("model.encoder_layers");
   if (c.stage != Stage::window) unread.insert({"window.rope", "window.factor"});
   if (c.has_encoder()) return unread;
-  unread.insert({"model.cross_attention_layers", "model.zero_output", "model.base_name", "data.ask_validation",
-                 "train.context_chunks", "train.mask_chunks"});
+  unread.insert({"train.fp8_frozen", "model.cross_attention_layers", "model.zero_output", "model.base_name",
+                 "data.ask_validation", "train.context_chunks", "train.mask_chunks"});
   if (c.stage == Stage::window) unread.insert({"model.encoder_layers", "train.chunk_length"});
   if (c.stage == Stage::mlm) unread.insert("train.decoder_tokens");
   if (c.stage == Stage::mlm && (c.mlm_hidden_size > 0 || !c.encoder.empty())) unread.insert("model.base");

@@ -48,6 +48,7 @@ struct TrainConfig {
   std::string kl_mode = "drop";
   int64_t seed = 1;
   Precision precision = Precision::automatic;
+  bool fp8_frozen = false;
 
   // [mlm]
   int64_t mlm_hidden_size = 0, mlm_heads = 16, mlm_intermediate_size = 4096, mlm_positions = 512;

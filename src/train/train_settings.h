@@ -107,6 +107,11 @@ void visit_train_settings(Config& c, Visit&& visit) {
                 "of the arithmetic: `auto` (bfloat16 on CUDA, float32 on CPU), `float32`, `bfloat16`; trained weights "
                 "and optimiser are float32, and the frozen weights of a published base leave as they came"},
         c.precision);
+  visit(
+      Setting{"train.fp8_frozen", same_added,
+              "products of the frozen decoder's layers through which gradients flow are in fp8, forward and backward; "
+              "needs a Hopper GPU"},
+      c.fp8_frozen);
 }
 
 // Stages mlm and window.

@@ -27,8 +27,9 @@ namespace fs = std::filesystem;
 constexpr double kDefaultPeakTflops = 790;  // bfloat16 matrix product of 8192^3 on an H200
 
 // The forward pass of a batch begins while the host still launches the backward pass of the one before, where both need
-// no more operations than these: some 60 ms of an H200, of which a host takes 50 to launch SmolLM2's kernels. Activations
-// of two such batches are in memory together, 20 GB each at most of SmolLM2; of a large model's batches there is one.
+// no more operations than these: some 90 ms of an H200, which the host needs half of to launch SmolLM2's kernels.
+// Activations of two such batches are in memory together, some 20 GB each at most; of a large model's batches there is
+// one.
 constexpr double kSmallBatchFlops = 3.5e13;
 
 // What ranks vote on in each step: whether one must stop, and whether the first has not written a checkpoint for long.
@@ -51,6 +52,13 @@ std::string sha256_of(const nlohmann::json& record) {
 
 AdamWOptions adamw_options(const TrainConfig& config) {
   return {config.beta1, config.beta2, config.epsilon, config.weight_decay, config.clip};
+}
+
+// What a batch costs beside its tokens, by the largest plain sample.
+int64_t batch_tokens(const TrainedModel& model, const TrainConfig& config) {
+  const int64_t context = config.max_context_tokens(), positions = config.plain_positions();
+  const double flops = model.flops({context, context / config.chunk_length, positions, positions});
+  return gpu_batch_tokens(flops / static_cast<double>(context + positions));
 }
 
 // Where two texts of settings differ, "this one's and that one's line"; empty: nowhere.
@@ -95,8 +103,8 @@ class Trainer {
   const double started_;
   const at::ScalarType dtype_;
   const TrainingData data_;
-  const BatchBuilder builder_;
   const std::unique_ptr<TrainedModel> model_;
+  const BatchBuilder builder_;
   ShardedOptimizer optimizer_;
   nlohmann::json identity_, shards_;
   nlohmann::json last_validation_, last_sample_validation_;
@@ -120,9 +128,9 @@ Trainer::Trainer(const TrainJob& job, Collectives& ranks)
       started_(seconds_now()),
       dtype_(arithmetic_type(config_, job.device)),
       data_(open_training_data(config_)),
-      builder_(config_, data_.train, data_.ask,
-               {job.device.is_cuda() ? kGpuBatchTokens : 0, {ranks.rank(), ranks.size()}}),
       model_(open_trained_model({config_, data_, job.device, dtype_})),
+      builder_(config_, data_.train, data_.ask,
+               {job.device.is_cuda() ? batch_tokens(*model_, config_) : 0, {ranks.rank(), ranks.size()}}),
       optimizer_(trained_tensors(*model_), adamw_options(config_), ranks) {
   require(config_.batch >= ranks.size(), "train.batch: {} samples a step cannot be shared by {} ranks", config_.batch,
           ranks.size());

@@ -1,5 +1,6 @@
 // Joined products on a GPU in bfloat16 against the operations that they stand for, in float64 on the same numbers.
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -7,6 +8,7 @@
 #include <functional>
 
 #include "ops/cuda_device.h"
+#include "ops/gemm/fp8.h"
 #include "ops/gemm/fused_gemm.h"
 #include "ops/gemm/trained_products.h"
 #include "ops/gemv/gemv.h"
@@ -69,15 +71,17 @@ void check(const std::string& name, const Operation& found, const Operation& exp
 TEST_F(TrainedProductsOnGpu, OneProduct) {
   const Tensors values = {random({3, 70, 64}), random({48, 64}, 0.1)};
   ASSERT_TRUE(trained_product_applies(values[0].detach().requires_grad_(), {values[1]}));
-  check("product", [](const Tensors& in) { return Tensors{gemv(in[0], in[1])}; },
-        [](const Tensors& in) { return Tensors{plain(in[0], in[1])}; }, values);
+  check(
+      "product", [](const Tensors& in) { return Tensors{gemv(in[0], in[1])}; },
+      [](const Tensors& in) { return Tensors{plain(in[0], in[1])}; }, values);
 }
 
 TEST_F(TrainedProductsOnGpu, Swiglu) {
   for (const int64_t F : {24, 1536, 20, 7}) {  // 20 and 7: rows that are no whole vectors
-    check(fmt::format("SwiGLU {}", F), [](const Tensors& in) { return Tensors{swiglu_gemm(in[0], in[1], in[2])}; },
-          [](const Tensors& in) { return Tensors{at::silu(plain(in[0], in[1])) * plain(in[0], in[2])}; },
-          {random({3, 70, 64}), random({F, 64}, 0.1), random({F, 64}, 0.1)});
+    check(
+        fmt::format("SwiGLU {}", F), [](const Tensors& in) { return Tensors{swiglu_gemm(in[0], in[1], in[2])}; },
+        [](const Tensors& in) { return Tensors{at::silu(plain(in[0], in[1])) * plain(in[0], in[2])}; },
+        {random({3, 70, 64}), random({F, 64}, 0.1), random({F, 64}, 0.1)});
   }
 }
 
@@ -106,6 +110,29 @@ TEST_F(TrainedProductsOnGpu, Rotary) {
                                                           values[2].to(at::kDouble), values[3].to(at::kDouble)});
     for (size_t i = 0; i < here.size(); ++i) EXPECT_LE(error_of(here[i], there[i]), 0.02);
   }
+}
+
+// Rounded to 4 bits each, products of frozen weights stay near; a trained weight is not rounded.
+TEST_F(TrainedProductsOnGpu, FrozenWeightsInFp8) {
+  if (const std::string refusal = fp8_refusal(at::kCUDA); !refusal.empty()) GTEST_SKIP() << refusal;
+  const at::Tensor x = random({2, 96, 64}).requires_grad_(), gate = random({48, 64}, 0.1), up = random({48, 64}, 0.1);
+  const auto both = [&](const at::Tensor& of_gate) {
+    const at::Tensor y = swiglu_gemm(x, of_gate, up);
+    return Tensors{y.detach(), torch::autograd::grad({score({y})}, {x})[0]};
+  };
+  const Tensors wide = both(gate);
+  Tensors narrow, trained;
+  {
+    const Fp8FrozenProducts fp8(true);
+    narrow = both(gate);
+    trained = both(gate.detach().clone().requires_grad_());
+  }
+  for (size_t i = 0; i < wide.size(); ++i) {
+    EXPECT_LE(error_of(narrow[i], wide[i].to(at::kDouble)), 0.1) << i;
+    EXPECT_GT(error_of(narrow[i], wide[i].to(at::kDouble)), 1e-3) << i;
+    EXPECT_TRUE(at::equal(trained[i], wide[i])) << i;
+  }
+  EXPECT_TRUE(at::equal(both(gate)[0], wide[0]));  // the scope has ended
 }
 
 // Attention and its gradients through columns of one tensor, by cuDNN without padding and by flash with it.

@@ -32,7 +32,8 @@ at::Tensor score(const Tensors& results) {
 }
 
 // frozen: the inputs that ask for no gradient.
-void check(const Operation& found, const Operation& expected, const Tensors& values, const std::vector<size_t>& frozen) {
+void check(const Operation& found, const Operation& expected, const Tensors& values,
+           const std::vector<size_t>& frozen) {
   Tensors inputs, trained;
   for (size_t i = 0; i < values.size(); ++i) {
     const bool asks = std::find(frozen.begin(), frozen.end(), i) == frozen.end();
@@ -45,7 +46,8 @@ void check(const Operation& found, const Operation& expected, const Tensors& val
     ASSERT_EQ(here[i].sizes(), there[i].sizes());
     EXPECT_TRUE(at::allclose(here[i], there[i], 1e-12, 1e-12)) << "result " << i;
   }
-  const Tensors grads = torch::autograd::grad({score(here)}, trained), wanted = torch::autograd::grad({score(there)}, trained);
+  const Tensors grads = torch::autograd::grad({score(here)}, trained),
+                wanted = torch::autograd::grad({score(there)}, trained);
   for (size_t i = 0; i < grads.size(); ++i) {
     EXPECT_TRUE(at::allclose(grads[i], wanted[i], 1e-11, 1e-11)) << "gradient " << i;
   }

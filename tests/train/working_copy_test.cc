@@ -18,7 +18,7 @@ TEST(WorkingCopy, CastsTogetherAsOneByOne) {
   const auto loss = [](const std::vector<at::Tensor>& w, int64_t batch) {  // w[3] plays no part
     return (at::matmul(w[0], w[2].t()).to(at::kFloat) * (batch + 1)).sum() + w[1].to(at::kFloat).square().sum();
   };
-  const std::vector<at::Tensor> together = cast_together(weights, at::kBFloat16);
+  std::vector<at::Tensor> together = cast_together(weights, at::kBFloat16);
   std::vector<at::Tensor> single, found, wanted;
   for (const at::Tensor& weight : weights) single.push_back(weight.to(at::kBFloat16));
   for (size_t i = 0; i < weights.size(); ++i) {

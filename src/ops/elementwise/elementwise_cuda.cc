@@ -207,9 +207,9 @@ at::Tensor fused_swiglu_halves_backward(const at::Tensor& grad_in, const at::Ten
   require(gate_up.is_contiguous() && grad.numel() * 2 == gate_up.numel(),
           "SwiGLU: gradients of {} numbers for rows of {}", grad.numel(), gate_up.numel());
   const Launch launch(gate_up);
-  fused::swiglu_halves_backward({grad.const_data_ptr(), gate_up.const_data_ptr(), out.mutable_data_ptr(),
-                                 gate_up.size(0), gate_up.size(1) / 2},
-                                launch.stream());
+  fused::swiglu_halves_backward(
+      {grad.const_data_ptr(), gate_up.const_data_ptr(), out.mutable_data_ptr(), gate_up.size(0), gate_up.size(1) / 2},
+      launch.stream());
   return out;
 }
 

@@ -4,9 +4,11 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "ops/dispatch.h"
 #include "ops/elementwise/elementwise_cuda.h"
+#include "ops/gemm/fp8.h"
 #include "ops/operand.h"
 
 namespace cepe {
@@ -24,10 +26,27 @@ std::vector<int64_t> with_width(const at::Tensor& x, int64_t width) {
   return sizes;
 }
 
-// What every product keeps, as the first two saved tensors: its joined weight, and its rows where a weight is trained.
-variable_list kept(const at::Tensor& rows, const at::Tensor& weight, std::initializer_list<at::Tensor> parts) {
+thread_local bool fp8_wanted = false;
+
+// rows weight^T, and what every product keeps of it as its first two saved tensors: the joined weight, and the rows
+// where a part of the weight is trained.
+struct Multiplied {
+  at::Tensor result;
+  variable_list kept;
+};
+Multiplied multiply(AutogradContext* ctx, const at::Tensor& rows, const std::vector<at::Tensor>& parts) {
+  const at::Tensor weight = joined_rows(parts);
   const bool trained = std::any_of(parts.begin(), parts.end(), [](const at::Tensor& w) { return w.requires_grad(); });
-  return {weight, trained ? rows : at::Tensor()};
+  const bool fp8 = fp8_wanted && !trained && fp8_fits(weight.size(0), weight.size(1));
+  if (fp8) ctx->saved_data["fp8"] = true;
+  return {fp8 ? fp8_product(fp8_rows(rows), fp8_rows(weight)) : at::mm(rows, weight.t()),
+          {weight, trained ? rows : at::Tensor()}};
+}
+
+// Of the rows.
+at::Tensor rows_gradient(const AutogradContext* ctx, const at::Tensor& grad_NO, const at::Tensor& weight) {
+  if (ctx->saved_data.count("fp8") == 0) return at::mm(grad_NO, weight);
+  return fp8_product(fp8_rows(grad_NO), fp8_rows(weight.t().contiguous()));
 }
 
 // Gradients of x and of the parts, of which the first `of_parts` sizes are the rows; input 0 is x, the parts follow it.
@@ -35,7 +54,7 @@ variable_list product_gradients(AutogradContext* ctx, const variable_list& saved
                                 at::IntArrayRef x_sizes, at::IntArrayRef part_rows) {
   const at::Tensor &weight = saved[0], &rows = saved[1];
   variable_list out(1 + part_rows.size());
-  if (ctx->needs_input_grad(0)) out[0] = at::mm(grad_NO, weight).view(x_sizes);
+  if (ctx->needs_input_grad(0)) out[0] = rows_gradient(ctx, grad_NO, weight).view(x_sizes);
   if (!rows.defined()) return out;
   const at::Tensor all = at::mm(grad_NO.t(), rows);
   int64_t first = 0;
@@ -52,9 +71,9 @@ class Product : public Function<Product> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight) {
     at::AutoDispatchBelowAutograd guard;
-    const at::Tensor rows = rows_of(x);
-    ctx->save_for_backward(kept(rows, weight, {weight}));
-    return at::mm(rows, weight.t()).view(with_width(x, weight.size(0)));
+    Multiplied product = multiply(ctx, rows_of(x), {weight});
+    ctx->save_for_backward(std::move(product.kept));
+    return product.result.view(with_width(x, weight.size(0)));
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const variable_list saved = ctx->get_saved_variables();
@@ -82,11 +101,10 @@ class Swiglu : public Function<Swiglu> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& gate, const at::Tensor& up) {
     at::AutoDispatchBelowAutograd guard;
-    const at::Tensor rows = rows_of(x), weight = joined_rows({gate, up}), gate_up = at::mm(rows, weight.t());
-    variable_list saved = kept(rows, weight, {gate, up});
-    saved.push_back(gate_up);
-    ctx->save_for_backward(std::move(saved));
-    return swiglu_halves(gate_up).view(with_width(x, gate.size(0)));
+    Multiplied product = multiply(ctx, rows_of(x), {gate, up});
+    product.kept.push_back(product.result);
+    ctx->save_for_backward(std::move(product.kept));
+    return swiglu_halves(product.result).view(with_width(x, gate.size(0)));
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const variable_list saved = ctx->get_saved_variables();
@@ -110,17 +128,17 @@ void turn(const at::Tensor& x, const at::Tensor& y, const RotaryTurn& how) {
 
 class Rotary : public Function<Rotary> {
  public:
-  static variable_list forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& q, const at::Tensor& k,
-                               const at::Tensor& v, const RotaryTurn& how) {
+  // weights: of queries, keys and values.
+  static variable_list forward(AutogradContext* ctx, const at::Tensor& x, at::TensorList weights,
+                               const RotaryTurn& how) {
     at::AutoDispatchBelowAutograd guard;
     const int64_t B = x.size(0), T = x.size(1), K = 2 * how.table.cos.size(1);
-    const int64_t H = q.size(0) / K, G = k.size(0) / K;
-    const at::Tensor rows = rows_of(x), weight = joined_rows({q, k, v});
-    const at::Tensor all = at::mm(rows, weight.t()).view({B, T, H + 2 * G, K}), turned = all.narrow(2, 0, H + G);
+    const int64_t H = weights[0].size(0) / K, G = weights[1].size(0) / K;
+    Multiplied product = multiply(ctx, rows_of(x), weights.vec());
+    const at::Tensor all = product.result.view({B, T, H + 2 * G, K}), turned = all.narrow(2, 0, H + G);
     turn(turned, turned, how);
-    variable_list saved = kept(rows, weight, {q, k, v});
-    saved.insert(saved.end(), {how.table.cos, how.table.sin});
-    ctx->save_for_backward(std::move(saved));
+    product.kept.insert(product.kept.end(), {how.table.cos, how.table.sin});
+    ctx->save_for_backward(std::move(product.kept));
     ctx->saved_data["first"] = how.first;
     return {all.narrow(2, 0, H), all.narrow(2, H, G), all.narrow(2, H + G, G)};
   }
@@ -134,8 +152,8 @@ class Rotary : public Function<Rotary> {
     turn(grads[0], all.narrow(2, 0, H), back);
     turn(grads[1], all.narrow(2, H, G), back);
     all.narrow(2, H + G, G).copy_(grads[2]);
-    variable_list out = product_gradients(ctx, saved, all.view({B * T, (H + 2 * G) * K}),
-                                          {B, T, saved[0].size(1)}, {H * K, G * K, G * K});
+    variable_list out = product_gradients(ctx, saved, all.view({B * T, (H + 2 * G) * K}), {B, T, saved[0].size(1)},
+                                          {H * K, G * K, G * K});
     out.emplace_back();  // of the turn
     return out;
   }
@@ -154,6 +172,9 @@ bool multiplies(const at::Tensor& x, std::initializer_list<at::Tensor> weights) 
 }
 
 }  // namespace
+
+Fp8FrozenProducts::Fp8FrozenProducts(bool wanted) : before_(std::exchange(fp8_wanted, wanted)) {}
+Fp8FrozenProducts::~Fp8FrozenProducts() { fp8_wanted = before_; }
 
 bool trained_product_applies(const at::Tensor& x, std::initializer_list<at::Tensor> weights) {
   const bool wanted = wants_gradient(x) || std::any_of(weights.begin(), weights.end(), wants_gradient);
@@ -195,7 +216,8 @@ at::Tensor trained_swiglu(const at::Tensor& x, const at::Tensor& gate_FD, const 
 
 RotaryGemm trained_rotary(const at::Tensor& x_BTD, const RotaryGemmWeights& weights, const RotaryTable& table,
                           int64_t first) {
-  const variable_list out = Rotary::apply(x_BTD, weights.q, weights.k, weights.v, RotaryTurn{table, first, false});
+  const std::vector<at::Tensor> of_three = {weights.q, weights.k, weights.v};
+  const variable_list out = Rotary::apply(x_BTD, at::TensorList(of_three), RotaryTurn{table, first, false});
   return {out[0], out[1], out[2]};
 }
 

@@ -1,6 +1,6 @@
 // Products of many rows through which gradients flow, with what follows them, each one operation of autograd. Products
-// of the same rows are one: forward, for the rows' gradient, and for the weights'. A training step of a small model then
-// has half the kernels that one operation after another would launch, and no sums of gradients between them.
+// of the same rows are one: forward, for the rows' gradient, and for the weights'. A training step of a small model has
+// far fewer kernels so than by one operation after another, and no sums of gradients between them.
 //
 // Fewer products are joined without a copy where the weights stand one after another in memory, as
 // model/merged_projections.h leaves them. A frozen weight gets no gradient, and then the rows are not kept.
@@ -17,6 +17,21 @@
 #include "ops/types.h"
 
 namespace cepe {
+
+// While one lives, products of its thread whose weights are frozen are in fp8 (fp8.h), forward and for the rows'
+// gradient: rows, weights and gradients are rounded as they come, each row with a scale of its own. Weights that are
+// trained, and sizes that fp8_fits() refuses, stay in bfloat16. Error, when a product comes, where fp8_refusal() speaks
+// against it.
+class Fp8FrozenProducts {
+ public:
+  explicit Fp8FrozenProducts(bool wanted);
+  ~Fp8FrozenProducts();
+  Fp8FrozenProducts(const Fp8FrozenProducts&) = delete;
+  Fp8FrozenProducts& operator=(const Fp8FrozenProducts&) = delete;
+
+ private:
+  const bool before_;
+};
 
 // Whether the operations of ops/ that multiply such rows are one of these: bfloat16 on a CUDA device, more rows than a
 // GEMV or skinny GEMM takes, and a gradient wanted of rows or weights.
