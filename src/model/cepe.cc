@@ -106,6 +106,14 @@ size_t layers_below_context(const Stack& decoder) {
   return i;
 }
 
+// A decoder is trained whole or not at all: of one that is frozen, the layers below the context give no gradient and
+// record nothing.
+void walk_lower_layers(const Stack& stack, size_t count, EagerDecoderLayers& run) {
+  const bool trained = run.residual().requires_grad() || stack.norm.requires_grad();
+  const at::AutoGradMode recorded(at::GradMode::is_enabled() && trained);
+  walk_layers(stack, 0, count, run);
+}
+
 // Beyond it each token would attend to its neighbours alone: attention here is to all.
 void check_sliding_window(const StackConfig& config, int64_t tokens) {
   require(config.sliding_window == 0 || tokens <= config.sliding_window,
@@ -225,11 +233,13 @@ at::Tensor decode(const Cepe& model, const DecodeInput& input) {
                           .mass = input.mass,
                           .cache = input.cache,
                           .last = input.last});
-  walk_layers(stack, below ? layers_below_context(stack) : 0, stack.layers.size(), run);
-  x = run.residual();
+  const size_t lower = layers_below_context(stack);
+  if (!below) walk_lower_layers(stack, lower, run);
+  walk_layers(stack, lower, stack.layers.size(), run);
   if (input.cache) input.cache->length += T;
-  if (input.last > 0) x = x.narrow(1, x.size(1) - input.last, input.last);
-  return rms_norm(x, stack.norm, stack.config.rms_norm_eps);
+  if (input.last == 0) return run.norm(stack.norm);
+  x = run.residual();
+  return rms_norm(x.narrow(1, x.size(1) - input.last, input.last), stack.norm, stack.config.rms_norm_eps);
 }
 
 at::Tensor head_weight(const Cepe& model) {

@@ -168,7 +168,9 @@ Latents quantize(const Latents& latents) {
 }
 
 at::Tensor dense_states(const Latents& latents, int64_t first, int64_t count, at::ScalarType dtype) {
-  const at::Tensor states = latents.states_BSE.narrow(1, first, count);
+  // A slice's gradient would be a copy of the whole.
+  const bool all = first == 0 && count == latents.tokens();
+  const at::Tensor states = all ? latents.states_BSE : latents.states_BSE.narrow(1, first, count);
   return latents.scales_BS.defined() ? dequantize_states({states, latents.scales_BS.narrow(1, first, count)}, dtype)
                                      : states;
 }

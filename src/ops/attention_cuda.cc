@@ -65,19 +65,46 @@ at::Tensor flash_causal_attention(const at::Tensor& q_BTHK, const at::Tensor& k_
                                                   k_BSGK.size(1), 0.0, /*is_causal=*/true, false));
 }
 
+namespace {
+
+// Which row each key is moved to, and where a sequence's queries and keys end.
+struct KeyRanks {
+  at::Tensor keep, rank, query_ends, ends;
+};
+
+// The packed arrays keep room for all B * S keys: their number stays on the device, which need not wait for the host.
+KeyRanks key_ranks(const at::Tensor& keys_BS, int64_t queries) {
+  const int64_t B = keys_BS.size(0), S = keys_BS.size(1);
+  KeyRanks out;
+  out.keep = keys_BS.contiguous();
+  out.rank = out.keep.view(-1).cumsum(0, at::kInt);
+  out.ends = at::constant_pad_nd(out.rank.view({B, S}).select(1, S - 1), {1, 0});
+  out.query_ends = at::arange(0, (B + 1) * queries, queries, out.rank.options());
+  return out;
+}
+
+}  // namespace
+
+PackedKeys flash_pack_keys(const at::Tensor& all_BSN, const at::Tensor& keys_BS, int64_t queries) {
+  const KeyRanks ranks = key_ranks(keys_BS, queries);
+  const at::Tensor rows = PackRows::apply(all_BSN.flatten(0, 1), ranks.keep, ranks.rank);
+  return {rows, ranks.query_ends, ranks.ends, queries, keys_BS.size(1)};
+}
+
+at::Tensor flash_attend_packed(const at::Tensor& q_BTHK, const at::Tensor& k_RGK, const at::Tensor& v_RGK,
+                               const PackedKeys& packed) {
+  return std::get<0>(at::_flash_attention_forward(q_BTHK.flatten(0, 1), k_RGK, v_RGK, packed.query_ends, packed.ends,
+                                                  packed.queries, packed.keys, 0.0, /*is_causal=*/false, false))
+      .view(q_BTHK.sizes());
+}
+
 at::Tensor flash_masked_attention(const at::Tensor& q_BTHK, const at::Tensor& k_BSGK, const at::Tensor& v_BSGK,
                                   const at::Tensor& keys_BS) {
-  const int64_t B = q_BTHK.size(0), T = q_BTHK.size(1), S = k_BSGK.size(1), G = k_BSGK.size(2), K = q_BTHK.size(3);
-  const at::Tensor keep = keys_BS.contiguous();
-  const at::Tensor rank = keep.view(-1).cumsum(0, at::kInt);
-  // The packed arrays keep room for all B * S keys: their number stays on the device, which need not wait for the host.
-  const at::Tensor ends = at::constant_pad_nd(rank.view({B, S}).select(1, S - 1), {1, 0});
-  const at::Tensor starts = at::arange(0, (B + 1) * T, T, rank.options());
-  const at::Tensor k = PackRows::apply(k_BSGK.reshape({B * S, G, K}), keep, rank);
-  const at::Tensor v = PackRows::apply(v_BSGK.reshape({B * S, G, K}), keep, rank);
-  const at::Tensor q = q_BTHK.reshape({B * T, q_BTHK.size(2), K});
-  return std::get<0>(at::_flash_attention_forward(q, k, v, starts, ends, T, S, 0.0, /*is_causal=*/false, false))
-      .view(q_BTHK.sizes());
+  const int64_t T = q_BTHK.size(1), S = k_BSGK.size(1);
+  const KeyRanks ranks = key_ranks(keys_BS, T);
+  const at::Tensor k = PackRows::apply(k_BSGK.flatten(0, 1), ranks.keep, ranks.rank);
+  const at::Tensor v = PackRows::apply(v_BSGK.flatten(0, 1), ranks.keep, ranks.rank);
+  return flash_attend_packed(q_BTHK, k, v, {{}, ranks.query_ends, ranks.ends, T, S});
 }
 
 at::Tensor flash_packed_attention(const at::Tensor& q_1THK, const at::Tensor& k_1TGK, const at::Tensor& v_1TGK,

@@ -16,6 +16,16 @@ at::Tensor flash_causal_attention(const at::Tensor& q_BTHK, const at::Tensor& k_
 // Attention to the keys that keys_BS marks. They are packed together first, so that padding costs nothing.
 at::Tensor flash_masked_attention(const at::Tensor& q_BTHK, const at::Tensor& k_BSGK, const at::Tensor& v_BSGK,
                                   const at::Tensor& keys_BS);
+// The same in two parts, for keys and values of several layers that share a mask: packing, and attention.
+struct PackedKeys {
+  at::Tensor rows_RN;             // of all sequences, as many as there were: what is behind the last kept one is noise
+  at::Tensor query_ends, ends;    // (B + 1) int32: 0, and where each sequence's queries and rows end
+  int64_t queries = 0, keys = 0;  // T, and S before
+};
+PackedKeys flash_pack_keys(const at::Tensor& all_BSN, const at::Tensor& keys_BS, int64_t queries);
+// k, v (R, G, K): columns of these rows.
+at::Tensor flash_attend_packed(const at::Tensor& q_BTHK, const at::Tensor& k_RGK, const at::Tensor& v_RGK,
+                               const PackedKeys& packed);
 // Sequences one after another (ops.h), each to itself.
 at::Tensor flash_packed_attention(const at::Tensor& q_1THK, const at::Tensor& k_1TGK, const at::Tensor& v_1TGK,
                                   const PackedSequences& sequences);

@@ -131,7 +131,7 @@ constexpr int64_t kFlashHeadSize = 256;
 // Widths of a norm: with a gradient a row lies in the registers of one warp; forward a block of 512 threads takes a
 // wider one.
 constexpr int64_t kNormWidth = 2048, kNormForwardWidth = 16384;
-constexpr int64_t kFp8Width = 16384;  // the same of rows that are rounded to fp8
+constexpr int64_t kFp8Width = 24576;  // the same of rows that are rounded to fp8
 
 // ---- Products of many rows with their epilogue (gemm/fused_gemm.h), on CUDA
 

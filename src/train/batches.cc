@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <limits>
 #include <numeric>
 
@@ -274,6 +275,10 @@ std::vector<std::vector<size_t>> cut_into_batches(const TrainConfig& config, con
   }
   std::reverse(batches.begin(), batches.end());
   return batches;
+}
+
+int64_t gpu_batch_tokens(double flops_per_token) {
+  return std::max<int64_t>(1, std::llround(kGpuBatchFlops / std::max(flops_per_token, 1.0)));
 }
 
 BatchBuilder::BatchBuilder(const TrainConfig& config, const Corpus& plain, const Corpus& ask, const Options& options)

@@ -55,9 +55,12 @@ Batch lay_out(const TrainConfig& config, const std::vector<Sample>& samples, con
 // batch_tokens: what a batch costs whatever it holds, in padded tokens.
 std::vector<std::vector<size_t>> cut_into_batches(const TrainConfig& config, const std::vector<Sample>& samples,
                                                   std::vector<size_t> indices, int64_t batch_tokens);
-// An estimate for a GPU: what SmolLM2's parts train on while the host launches the kernels of a small batch. A larger
-// model trains on fewer in that time, and is padded more than it need be. A CPU launches nothing: 0.
+// An estimate for a GPU: the operations that it does while the host launches the kernels of a small batch, and the
+// tokens that SmolLM2's parts train on with so many. A CPU launches nothing: 0.
+constexpr double kGpuBatchFlops = 6e12;
 constexpr int64_t kGpuBatchTokens = 16384;
+// The same tokens of a model that does so many operations for each.
+int64_t gpu_batch_tokens(double flops_per_token);
 
 // A plain sample as the stage has it: in stage mlm the masked piece (samples/masked_piece.h), in stage window no
 // context.

@@ -172,6 +172,8 @@ void check_numbers(const TrainConfig& c) {
   check_not_negative("run.checkpoint_minutes", c.checkpoint_minutes);
   check_not_negative("run.validate_every", static_cast<double>(c.validate_every));
   check_not_negative("run.peak_tflops", c.peak_tflops);
+  check_not_negative("run.profile_steps", static_cast<double>(c.profile_steps));
+  check_not_negative("run.profile_after", static_cast<double>(c.profile_after));
   check_not_negative("train.seed", static_cast<double>(c.seed));
   require(c.mask_chunks >= 0 && c.mask_chunks <= 1, "train.mask_chunks: expected 0 to 1, found {}", c.mask_chunks);
   require(c.final_fraction >= 0 && c.final_fraction <= 1, "train.final_fraction: expected 0 to 1, found {}",
@@ -305,8 +307,8 @@ std::set<std::string> unread_settings(const TrainConfig& c) {
   if (!c.encoder.empty() || !c.parts.empty()) unread.insert("model.encoder_layers");
   if (c.stage != Stage::window) unread.insert({"window.rope", "window.factor"});
   if (c.has_encoder()) return unread;
-  unread.insert({"model.cross_attention_layers", "model.zero_output", "model.base_name", "data.ask_validation",
-                 "train.context_chunks", "train.mask_chunks"});
+  unread.insert({"train.fp8_frozen", "model.cross_attention_layers", "model.zero_output", "model.base_name",
+                 "data.ask_validation", "train.context_chunks", "train.mask_chunks"});
   if (c.stage == Stage::window) unread.insert({"model.encoder_layers", "train.chunk_length"});
   if (c.stage == Stage::mlm) unread.insert("train.decoder_tokens");
   if (c.stage == Stage::mlm && (c.mlm_hidden_size > 0 || !c.encoder.empty())) unread.insert("model.base");

@@ -48,6 +48,7 @@ struct TrainConfig {
   std::string kl_mode = "drop";
   int64_t seed = 1;
   Precision precision = Precision::automatic;
+  bool fp8_frozen = false;
 
   // [mlm]
   int64_t mlm_hidden_size = 0, mlm_heads = 16, mlm_intermediate_size = 4096, mlm_positions = 512;
@@ -66,6 +67,7 @@ struct TrainConfig {
   double rank_minutes = 30;
   int64_t keep_checkpoints = 2, validate_every = 0, validation_samples = 64;
   double peak_tflops = 0;
+  int64_t profile_steps = 0, profile_after = 20;
   std::string weights = "bf16";
 
   bool only_ask() const { return stage == Stage::ask && ask_share == 1; }  // no plain samples

@@ -107,6 +107,11 @@ void visit_train_settings(Config& c, Visit&& visit) {
                 "of the arithmetic: `auto` (bfloat16 on CUDA, float32 on CPU), `float32`, `bfloat16`; trained weights "
                 "and optimiser are float32, and the frozen weights of a published base leave as they came"},
         c.precision);
+  visit(
+      Setting{"train.fp8_frozen", same_added,
+              "products of the frozen decoder's layers through which gradients flow are in fp8, forward and backward; "
+              "needs a Hopper GPU"},
+      c.fp8_frozen);
 }
 
 // Stages mlm and window.
@@ -157,6 +162,11 @@ void visit_run_settings(Config& c, Visit&& visit) {
   visit(Setting{"run.peak_tflops", any,
                 "for MFU; 0: 790 on CUDA (bfloat16 matrix product measured on an H200), none on CPU"},
         c.peak_tflops);
+  visit(Setting{"run.profile_steps", any,
+                "so many steps are recorded as a Chrome trace of operations and kernels, in the run's directory; 0: "
+                "none"},
+        c.profile_steps);
+  visit(Setting{"run.profile_after", any, "steps of a sitting before the first that is recorded"}, c.profile_after);
   visit(Setting{"run.weights", any,
                 "of the trained matrices in run/final: `f32`, `bf16` or `int8` (trained parts alone)"},
         c.weights);

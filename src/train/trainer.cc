@@ -9,10 +9,12 @@
 #include "base/error.h"
 #include "base/json_text.h"
 #include "base/report.h"
+#include "train/backward_thread.h"
 #include "train/batches.h"
 #include "train/ranks/engines.h"
 #include "train/ranks/sharded_optimizer.h"
 #include "train/run/run_directory.h"
+#include "train/run/step_profile.h"
 #include "train/stages/open_stage.h"
 #include "train/step_log.h"
 #include "train/train_checkpoint.h"
@@ -23,6 +25,12 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr double kDefaultPeakTflops = 790;  // bfloat16 matrix product of 8192^3 on an H200
+
+// The forward pass of a batch begins while the host still launches the backward pass of the one before, where both need
+// no more operations than these: some 90 ms of an H200, which the host needs half of to launch SmolLM2's kernels.
+// Activations of two such batches are in memory together, some 20 GB each at most; of a large model's batches there is
+// one.
+constexpr double kSmallBatchFlops = 3.5e13;
 
 // What ranks vote on in each step: whether one must stop, and whether the first has not written a checkpoint for long.
 enum Vote : size_t { kStop, kLate, kVotes };
@@ -44,6 +52,13 @@ std::string sha256_of(const nlohmann::json& record) {
 
 AdamWOptions adamw_options(const TrainConfig& config) {
   return {config.beta1, config.beta2, config.epsilon, config.weight_decay, config.clip};
+}
+
+// What a batch costs beside its tokens, by the largest plain sample.
+int64_t batch_tokens(const TrainedModel& model, const TrainConfig& config) {
+  const int64_t context = config.max_context_tokens(), positions = config.plain_positions();
+  const double flops = model.flops({context, context / config.chunk_length, positions, positions});
+  return gpu_batch_tokens(flops / static_cast<double>(context + positions));
 }
 
 // Where two texts of settings differ, "this one's and that one's line"; empty: nowhere.
@@ -71,6 +86,8 @@ class Trainer {
   void describe();
   void train_step(Prefetcher& prefetcher);
   StepLosses backward(const WorkingModel& working, const StepBatches& step);
+  bool is_small(const Batch& batch) const;
+  StepProfileOptions profile_options() const;
   void sum_losses(StepLosses& losses) const;
   bool must_stop() const;
   bool checkpoint_is_late() const;
@@ -86,8 +103,8 @@ class Trainer {
   const double started_;
   const at::ScalarType dtype_;
   const TrainingData data_;
-  const BatchBuilder builder_;
   const std::unique_ptr<TrainedModel> model_;
+  const BatchBuilder builder_;
   ShardedOptimizer optimizer_;
   nlohmann::json identity_, shards_;
   nlohmann::json last_validation_, last_sample_validation_;
@@ -111,9 +128,9 @@ Trainer::Trainer(const TrainJob& job, Collectives& ranks)
       started_(seconds_now()),
       dtype_(arithmetic_type(config_, job.device)),
       data_(open_training_data(config_)),
-      builder_(config_, data_.train, data_.ask,
-               {job.device.is_cuda() ? kGpuBatchTokens : 0, {ranks.rank(), ranks.size()}}),
       model_(open_trained_model({config_, data_, job.device, dtype_})),
+      builder_(config_, data_.train, data_.ask,
+               {job.device.is_cuda() ? batch_tokens(*model_, config_) : 0, {ranks.rank(), ranks.size()}}),
       optimizer_(trained_tensors(*model_), adamw_options(config_), ranks) {
   require(config_.batch >= ranks.size(), "train.batch: {} samples a step cannot be shared by {} ranks", config_.batch,
           ranks.size());
@@ -267,11 +284,18 @@ TrainOutcome Trainer::run() {
   });
   {
     Prefetcher batches(builder_, {step_, config_.steps}, job_.device.is_cuda());
+    StepProfile profile(profile_options());
     log_->restart_clock();
     saved_at_ = seconds_now();
     bool stop = any_rank(ranks_, must_stop());
     while (step_ < config_.steps && !stop) {
+      profile.begin(step_);
       train_step(batches);
+      if (const fs::path trace = profile.end(); !trace.empty()) {
+        log_->flush();
+        log_->note(fmt::format("profile {}", trace.string()));
+        log_->restart_clock();
+      }
       // Several ranks go by what all of them know: the votes of the last step that the host has read.
       const std::vector<float>& votes = log_->votes();
       stop = ranks_.alone() ? must_stop() : !votes.empty() && votes[kStop] > 0;
@@ -287,16 +311,33 @@ TrainOutcome Trainer::run() {
   return {step_, finished};
 }
 
+// Of the first rank, into its directory.
+StepProfileOptions Trainer::profile_options() const {
+  return {job_.run, config_.profile_after, ranks_.first() ? config_.profile_steps : 0, job_.device};
+}
+
+bool Trainer::is_small(const Batch& batch) const {
+  double flops = 0;
+  for (const SampleShape& shape : batch.shapes) flops += model_->flops(shape);
+  return job_.device.is_cuda() && flops <= kSmallBatchFlops;
+}
+
 // Leaves gradients of this rank's share of the samples. Returns its share of the losses.
 StepLosses Trainer::backward(const WorkingModel& working, const StepBatches& step) {
   StepLosses losses;
+  BackwardThread thread(job_.device);
   for (const Batch& batch : step.batches) {
+    const bool small = is_small(batch);
+    if (!small) thread.wait();
     const at::Tensor part = working.loss_sum(batch.to(job_.device)) / step.weight;
+    thread.wait();
     if (&batch == &step.batches.back()) optimizer_.expect_last_backward();
-    if (part.requires_grad()) part.backward();  // samples without context teach the trained parts nothing
+    // Samples without context teach the trained parts nothing.
+    if (part.requires_grad()) small ? thread.start(part) : part.backward();
     for (at::Tensor* sum : {&losses.all, batch.asked ? &losses.answers : &losses.plain})
       *sum = sum->defined() ? *sum + part.detach() : part.detach();
   }
+  thread.wait();
   optimizer_.backward_is_done();
   return losses;
 }

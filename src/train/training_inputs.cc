@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "model/additions.h"
 #include "model/checkpoint/masked_lm_checkpoint.h"
+#include "model/merged_projections.h"
 #include "train/samples/sample.h"
 
 namespace cepe {
@@ -88,6 +89,7 @@ OpenedModel open_for_training(const TrainConfig& config, const at::Device& devic
   check_encoder_rows(config, opened);
   check_windows(config, opened.model);
   opened.model.config.chunk_length = config.chunk_length;
+  if (device.is_cuda()) merge_projections(opened.model);  // products of the frozen decoder are joined without a copy
   set_trainable(opened.model, true);
   return opened;
 }

@@ -140,6 +140,12 @@ TEST(Batches, CutsWithinTheSizeOfPlainSamples) {
             (std::vector<std::vector<size_t>>{{0, 1, 2, 3}, {4, 5, 6, 7}}));
 }
 
+TEST(Batches, LargerModelsPadLess) {
+  EXPECT_NEAR(static_cast<double>(gpu_batch_tokens(3.61e8)), kGpuBatchTokens, 500);  // SmolLM2's parts
+  EXPECT_EQ(gpu_batch_tokens(2.4e10), 250);                                          // Llama-2-7B's
+  EXPECT_EQ(gpu_batch_tokens(1e15), 1);
+}
+
 // Two short samples beside two long ones would be padded to 128 chunks of 256; beside two of three chunks padding costs
 // less than a batch more.
 TEST(Batches, KeepsLongSamplesFromShortOnes) {

@@ -101,6 +101,7 @@ TEST(TrainConfig, RefusesWhatMakesNoSense) {
   EXPECT_NE(refusal({"train.stage=window", "window.factor=0.5"}).find("window.factor"), std::string::npos);
   EXPECT_NE(refusal({"train.stage=window", "window.rope=none", "window.factor=2.0"}).find("window.rope none"),
             std::string::npos);
+  EXPECT_NE(refusal({"run.profile_steps=-1"}).find("run.profile_steps"), std::string::npos);
   EXPECT_NE(refusal({"train.precision=fp8"}).find("train.precision"), std::string::npos);
 }
 

@@ -1,11 +1,13 @@
 #include "model/layer/eager_layers.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <utility>
 
 #include "base/error.h"
 #include "ops/gemm/fused_gemm.h"
+#include "ops/gemv/gemv.h"
 #include "ops/ops.h"
 
 namespace cepe {
@@ -73,8 +75,18 @@ at::Tensor EagerLayers::attention(const SelfAttention&, RotaryGemm qkv) {
   return cepe::attention(q, k, v, mask_).reshape({B, Q, config_.num_heads * config_.head_dim});
 }
 
+// Where gradients are recorded the next layer's norm adds: its backward pass sums the stream's two gradients as well.
 void EagerLayers::add_last(const Linear& linear, SharedInput x) {
-  x_ = x.add_product(std::move(x_), linear, linear.bias);
+  if (at::GradMode::is_enabled()) {
+    added_ = x.product(linear, linear.bias);
+  } else {
+    x_ = x.add_product(std::move(x_), linear, linear.bias);
+  }
+}
+
+const at::Tensor& EagerLayers::residual() {
+  if (added_.defined()) x_ = x_ + std::exchange(added_, {});
+  return x_;
 }
 
 EagerDecoderLayers::EagerDecoderLayers(at::Tensor x_BTD, const Stack& stack, const RotaryTable& rotary,
@@ -83,6 +95,30 @@ EagerDecoderLayers::EagerDecoderLayers(at::Tensor x_BTD, const Stack& stack, con
       decoding_(decoding),
       layers_(stack.layers.size()) {
   first_ = decoding_.cache ? decoding_.cache->length : 0;
+  const bool as_trained = decoding_.form == CrossAttentionForm::automatic && decoding_.block_tokens == 0 &&
+                          !decoding_.mass && !decoding_.cache;
+  if (as_trained && reads_context()) project_context(stack);
+}
+
+// Where gradients are wanted each layer would project the context's states by two small products, and its gradients of
+// the states be summed with the others'. One product of all layers does both.
+void EagerDecoderLayers::project_context(const Stack& stack) {
+  const Latents& context = *decoding_.context;
+  std::vector<at::Tensor> weights;
+  for (const Layer& layer : stack.layers) {
+    place_.push_back(weights.size() / 2);
+    if (!layer.cross_attention) continue;
+    const CrossAttention& cross = *layer.cross_attention;
+    if (!plain(cross.k) || !plain(cross.v)) return;
+    weights.insert(weights.end(), {cross.k.weight, cross.v.weight});
+  }
+  const int64_t B = residual().size(0), T = residual().size(1), E = context.states_BSE.size(2);
+  const bool trains = at::GradMode::is_enabled() && !weights.empty() &&
+                      (context.states_BSE.requires_grad() || weights.front().requires_grad());
+  if (!trains || context.states_BSE.size(0) != B) return;
+  if (choose_cross_attention_form(config_, E, T) != CrossAttentionForm::materialised) return;
+  const at::Tensor all_BSN = gemv(context.states_BSE, at::cat(weights, 0));
+  projected_.emplace(all_BSN, SharedKeys::Heads{config_.num_kv_heads, config_.head_dim}, context.mask_BS, T);
 }
 
 void EagerDecoderLayers::begin(size_t layer) {
@@ -92,11 +128,12 @@ void EagerDecoderLayers::begin(size_t layer) {
 }
 
 at::Tensor EagerDecoderLayers::read_context(const CrossAttention& weights, const at::Tensor& q_BTN) {
+  const at::Tensor q_BTHK = q_BTN.view({q_BTN.size(0), q_BTN.size(1), config_.num_heads, config_.head_dim});
+  if (projected_) return projected_->attend(q_BTHK, place_[layer_]).reshape(q_BTN.sizes());
   const Latents& context = *decoding_.context;
   const ContextCache* kept = context.cache.get();
   const CrossAttentionOptions how{decoding_.form, decoding_.block_tokens, kept ? &kept->layers.at(layer_) : nullptr,
                                   decoding_.mass};
-  const at::Tensor q_BTHK = q_BTN.view({q_BTN.size(0), q_BTN.size(1), config_.num_heads, config_.head_dim});
   return cepe::read_context(weights, config_, q_BTHK, context, how).reshape(q_BTN.sizes());
 }
 

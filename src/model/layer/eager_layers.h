@@ -1,12 +1,16 @@
 // Executors of layer_walk.h for many tokens: each operation runs when it is called, on LibTorch or our kernels, and
 // autograd records it where gradients are wanted. An addition is one operation with the norm that follows it; the
-// layer's last one is made by the product where cuBLAS can.
+// layer's last one is made by the product where no gradient is recorded, and cuBLAS can.
 #pragma once
+
+#include <optional>
+#include <vector>
 
 #include "model/cross_attention.h"
 #include "model/layers.h"
 #include "ops/gemm/fused_gemm_types.h"
 #include "ops/gemv/shared_input.h"
+#include "ops/shared_keys.h"
 
 namespace cepe {
 
@@ -30,7 +34,7 @@ class EagerLayers {
   void add_last(const Linear& linear, SharedInput x);
 
   // The stream after the layers that were walked.
-  const at::Tensor& residual() const { return x_; }
+  const at::Tensor& residual();
 
  protected:
   const StackConfig& config_;
@@ -65,8 +69,12 @@ class EagerDecoderLayers : public EagerLayers {
   at::Tensor read_context(const CrossAttention& weights, const at::Tensor& q_BTN);
 
  private:
+  void project_context(const Stack& stack);
+
   EagerDecoding decoding_;
   size_t layers_, layer_ = 0;
+  std::optional<SharedKeys> projected_;  // keys and values of the context for all layers that read it
+  std::vector<size_t> place_;            // of each layer among those
 };
 
 }  // namespace cepe

@@ -37,6 +37,9 @@ bool fused_applies(const Tensor&) { return false; }
 bool fused_norm_applies(const Tensor&, const Tensor&, const Tensor&) { return false; }
 Tensor fused_rotary(const Tensor&, const RotaryTable&, int64_t) { absent("rotary positions on a GPU"); }
 Tensor fused_swiglu(const Tensor&, const Tensor&) { absent("SwiGLU on a GPU"); }
+void fused_turn(const Tensor&, const Tensor&, const RotaryTurn&) { absent("rotary positions on a GPU"); }
+Tensor fused_swiglu_halves(const Tensor&) { absent("SwiGLU on a GPU"); }
+Tensor fused_swiglu_halves_backward(const Tensor&, const Tensor&) { absent("SwiGLU on a GPU"); }
 Tensor fused_cross_entropy(Tensor&, const Tensor&, bool) { absent("cross-entropy on a GPU"); }
 Tensor fused_rms_norm(const Tensor&, const Tensor&, double) { absent("RMSNorm on a GPU"); }
 NormedSum fused_add_rms_norm(const Tensor&, const Tensor&, const Tensor&, double) { absent("RMSNorm on a GPU"); }
@@ -45,6 +48,10 @@ NormedSum fused_add_rms_norm(const Tensor&, const Tensor&, const Tensor&, double
 bool flash_applies(const Tensor&) { return false; }
 Tensor flash_causal_attention(const Tensor&, const Tensor&, const Tensor&) { absent("attention on a GPU"); }
 Tensor flash_masked_attention(const Tensor&, const Tensor&, const Tensor&, const Tensor&) {
+  absent("attention on a GPU");
+}
+PackedKeys flash_pack_keys(const Tensor&, const Tensor&, int64_t) { absent("attention on a GPU"); }
+Tensor flash_attend_packed(const Tensor&, const Tensor&, const Tensor&, const PackedKeys&) {
   absent("attention on a GPU");
 }
 Tensor flash_packed_attention(const Tensor&, const Tensor&, const Tensor&, const PackedSequences&) {

@@ -16,21 +16,25 @@ using cuda::Launch;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-at::Tensor turn(const at::Tensor& x_BTHK, const RotaryTable& table, int64_t first, bool inverse) {
-  const at::Tensor x = x_BTHK.stride(3) == 1 ? x_BTHK : x_BTHK.contiguous();
-  const at::Tensor y = at::empty(x.sizes(), x.options());
+void turn_into(const at::Tensor& x, const at::Tensor& y, const RotaryTurn& turn) {
   const Launch launch(x);
   fused::RotaryArgs args{};
   args.x = x.const_data_ptr();
   args.y = y.mutable_data_ptr();
-  args.cos = table.cos.const_data_ptr<float>();
-  args.sin = table.sin.const_data_ptr<float>();
+  args.cos = turn.table.cos.const_data_ptr<float>();
+  args.sin = turn.table.sin.const_data_ptr<float>();
   args.batch = x.size(0), args.tokens = x.size(1), args.heads = x.size(2), args.head_size = x.size(3);
-  args.first = first;
+  args.first = turn.first;
   args.x_stride_batch = x.stride(0), args.x_stride_token = x.stride(1), args.x_stride_head = x.stride(2);
   args.y_stride_batch = y.stride(0), args.y_stride_token = y.stride(1), args.y_stride_head = y.stride(2);
-  args.inverse = inverse;
+  args.inverse = turn.back;
   fused::rotary(args, launch.stream());
+}
+
+at::Tensor turn(const at::Tensor& x_BTHK, const RotaryTable& table, int64_t first, bool inverse) {
+  const at::Tensor x = x_BTHK.stride(3) == 1 ? x_BTHK : x_BTHK.contiguous();
+  const at::Tensor y = at::empty(x.sizes(), x.options());
+  turn_into(x, y, {table, first, inverse});
   return y;
 }
 
@@ -179,6 +183,34 @@ at::Tensor fused_rotary(const at::Tensor& x_BTHK, const RotaryTable& table, int6
 at::Tensor fused_swiglu(const at::Tensor& gate, const at::Tensor& up) {
   require(fused_applies(up) && gate.sizes() == up.sizes(), "SwiGLU: gate and up differ in shape, type or device");
   return Swiglu::apply(gate, up);
+}
+
+void fused_turn(const at::Tensor& x_BTHK, const at::Tensor& y_BTHK, const RotaryTurn& turn) {
+  const at::Tensor x = x_BTHK.stride(3) == 1 ? x_BTHK : x_BTHK.contiguous();
+  require(x.sizes() == y_BTHK.sizes() && y_BTHK.stride(3) == 1 && turn.table.cos.scalar_type() == at::kFloat &&
+              turn.table.cos.is_contiguous() && turn.table.sin.is_contiguous(),
+          "rotary: the kernel takes a contiguous table in float32 and results of the same shape");
+  turn_into(x, y_BTHK, turn);
+}
+
+at::Tensor fused_swiglu_halves(const at::Tensor& gate_up) {
+  const int64_t rows = gate_up.size(0), width = gate_up.size(1) / 2;
+  require(gate_up.is_contiguous(), "SwiGLU: the kernel takes contiguous rows");
+  const at::Tensor out = at::empty({rows, width}, gate_up.options());
+  const Launch launch(gate_up);
+  fused::swiglu_halves({gate_up.const_data_ptr(), out.mutable_data_ptr(), rows, width}, launch.stream());
+  return out;
+}
+
+at::Tensor fused_swiglu_halves_backward(const at::Tensor& grad_in, const at::Tensor& gate_up) {
+  const at::Tensor grad = grad_in.contiguous(), out = at::empty_like(gate_up);
+  require(gate_up.is_contiguous() && grad.numel() * 2 == gate_up.numel(),
+          "SwiGLU: gradients of {} numbers for rows of {}", grad.numel(), gate_up.numel());
+  const Launch launch(gate_up);
+  fused::swiglu_halves_backward(
+      {grad.const_data_ptr(), gate_up.const_data_ptr(), out.mutable_data_ptr(), gate_up.size(0), gate_up.size(1) / 2},
+      launch.stream());
+  return out;
 }
 
 at::Tensor fused_cross_entropy(at::Tensor& logits_NV, const at::Tensor& labels_N, bool gradient) {

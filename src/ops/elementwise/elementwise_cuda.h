@@ -13,6 +13,19 @@ bool fused_applies(const at::Tensor& x);
 
 at::Tensor fused_rotary(const at::Tensor& x_BTHK, const RotaryTable& table, int64_t first);
 at::Tensor fused_swiglu(const at::Tensor& gate, const at::Tensor& up);
+// How far rotary() turns: positions first, first + 1, ... of the table, or back by as much.
+struct RotaryTurn {
+  const RotaryTable& table;
+  int64_t first = 0;
+  bool back = false;
+};
+
+// Parts of operations that keep their own gradients (gemm/trained_products.h): without autograd.
+// y = x turned by its positions, or turned back; y may be x. Last dimensions contiguous.
+void fused_turn(const at::Tensor& x_BTHK, const at::Tensor& y_BTHK, const RotaryTurn& turn);
+// Contiguous rows of gate and up side by side, (N, 2 F) -> (N, F); and the gradient of these from that of the result.
+at::Tensor fused_swiglu_halves(const at::Tensor& gate_up);
+at::Tensor fused_swiglu_halves_backward(const at::Tensor& grad, const at::Tensor& gate_up);
 // Losses of one block of rows, (rows) float32; with `gradient` the logits are overwritten by d loss / d logits.
 at::Tensor fused_cross_entropy(at::Tensor& logits_NV, const at::Tensor& labels_N, bool gradient);
 

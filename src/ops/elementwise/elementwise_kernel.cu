@@ -90,32 +90,51 @@ void launch_rotary(const RotaryArgs& args, cudaStream_t stream) {
 
 // ---------------------------------------------------------------------------------------------- SwiGLU
 
+// Where one item's N values of each operand begin.
+struct SwigluPlaces {
+  const bf16 *gate, *up;
+};
+
 template <int N>
-__device__ __forceinline__ void swiglu_at(const SwigluArgs& a, int64_t at) {
+__device__ __forceinline__ void swiglu_at(const SwigluPlaces& at, bf16* out) {
   float gate[N], up[N];
-  load_floats<N>(static_cast<const bf16*>(a.gate) + at, gate);
-  load_floats<N>(static_cast<const bf16*>(a.up) + at, up);
+  load_floats<N>(at.gate, gate);
+  load_floats<N>(at.up, up);
 #pragma unroll
   for (int i = 0; i < N; ++i) gate[i] *= sigmoid(gate[i]) * up[i];
-  store_floats<N>(static_cast<bf16*>(a.out) + at, gate);
+  store_floats<N>(out, gate);
 }
 
 template <int N>
-__device__ __forceinline__ void swiglu_backward_at(const SwigluBackwardArgs& a, int64_t at) {
+__device__ __forceinline__ void swiglu_backward_at(const SwigluPlaces& at, const bf16* grad_out, bf16* grad_gate,
+                                                   bf16* grad_up) {
   float grad[N], gate[N], up[N];
-  load_floats<N>(static_cast<const bf16*>(a.grad_out) + at, grad);
-  load_floats<N>(static_cast<const bf16*>(a.gate) + at, gate);
-  load_floats<N>(static_cast<const bf16*>(a.up) + at, up);
+  load_floats<N>(grad_out, grad);
+  load_floats<N>(at.gate, gate);
+  load_floats<N>(at.up, up);
 #pragma unroll
   for (int i = 0; i < N; ++i) {
     const float s = sigmoid(gate[i]), silu = gate[i] * s;
     // silu'(g) = s + g s (1 - s) = s (1 + g - silu)
-    const float grad_gate = grad[i] * up[i] * s * (1.f + gate[i] - silu);
+    const float of_gate = grad[i] * up[i] * s * (1.f + gate[i] - silu);
     up[i] = grad[i] * silu;
-    gate[i] = grad_gate;
+    gate[i] = of_gate;
   }
-  store_floats<N>(static_cast<bf16*>(a.grad_gate) + at, gate);
-  store_floats<N>(static_cast<bf16*>(a.grad_up) + at, up);
+  store_floats<N>(grad_gate, gate);
+  store_floats<N>(grad_up, up);
+}
+
+template <int N>
+__device__ __forceinline__ void swiglu_at(const SwigluArgs& a, int64_t at) {
+  swiglu_at<N>({static_cast<const bf16*>(a.gate) + at, static_cast<const bf16*>(a.up) + at},
+               static_cast<bf16*>(a.out) + at);
+}
+
+template <int N>
+__device__ __forceinline__ void swiglu_backward_at(const SwigluBackwardArgs& a, int64_t at) {
+  swiglu_backward_at<N>({static_cast<const bf16*>(a.gate) + at, static_cast<const bf16*>(a.up) + at},
+                        static_cast<const bf16*>(a.grad_out) + at, static_cast<bf16*>(a.grad_gate) + at,
+                        static_cast<bf16*>(a.grad_up) + at);
 }
 
 // Whole vectors by the grid, the up to N - 1 values behind them by the first threads.
@@ -133,6 +152,45 @@ __global__ void __launch_bounds__(256) swiglu_backward_kernel(const SwigluBackwa
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x, vectors = a.n / N;
   for (int64_t v = thread; v < vectors; v += step) swiglu_backward_at<N>(a, v * N);
   if (vectors * N + thread < a.n) swiglu_backward_at<1>(a, vectors * N + thread);
+}
+
+// Gate and up in halves of a row: item i is N values of row i / (width / N).
+template <int N, typename Index>
+__global__ void __launch_bounds__(256) swiglu_halves_kernel(const SwigluHalvesArgs a, Index items) {
+  const Index groups = static_cast<Index>(a.width / N), step = static_cast<Index>(gridDim.x) * blockDim.x;
+  for (Index item = static_cast<Index>(blockIdx.x) * blockDim.x + threadIdx.x; item < items; item += step) {
+    const int64_t row = item / groups, column = static_cast<int64_t>(item % groups) * N;
+    const bf16* gate = static_cast<const bf16*>(a.gate_up) + row * 2 * a.width + column;
+    swiglu_at<N>({gate, gate + a.width}, static_cast<bf16*>(a.out) + row * a.width + column);
+  }
+}
+
+template <int N, typename Index>
+__global__ void __launch_bounds__(256) swiglu_halves_backward_kernel(const SwigluHalvesBackwardArgs a, Index items) {
+  const Index groups = static_cast<Index>(a.width / N), step = static_cast<Index>(gridDim.x) * blockDim.x;
+  for (Index item = static_cast<Index>(blockIdx.x) * blockDim.x + threadIdx.x; item < items; item += step) {
+    const int64_t row = item / groups, column = static_cast<int64_t>(item % groups) * N;
+    const int64_t at = row * 2 * a.width + column;
+    const bf16* gate = static_cast<const bf16*>(a.gate_up) + at;
+    bf16* grad_gate = static_cast<bf16*>(a.grad_gate_up) + at;
+    swiglu_backward_at<N>({gate, gate + a.width}, static_cast<const bf16*>(a.grad_out) + row * a.width + column,
+                          grad_gate, grad_gate + a.width);
+  }
+}
+
+// launch(N, items): N as a constant, the items in the type that the kernel counts them in. 32-bit division is several
+// times cheaper; the margin keeps item + step from wrapping.
+template <typename Launch>
+void for_halves(int64_t numbers, bool vectors, const Launch& launch) {
+  const int64_t items = vectors ? numbers / kVector : numbers;
+  const auto counted = [&](auto n) {
+    if (items < (int64_t{1} << 31)) {
+      launch(n, static_cast<uint32_t>(items));
+    } else {
+      launch(n, items);
+    }
+  };
+  vectors ? counted(std::integral_constant<int, kVector>()) : counted(std::integral_constant<int, 1>());
 }
 
 // ---------------------------------------------------------------------------------------------- RMS norm
@@ -584,6 +642,24 @@ void swiglu_backward(const SwigluBackwardArgs& a, void* stream) {
     swiglu_backward_kernel<1><<<blocks_for(a.n, 256), 256, 0, as_stream(stream)>>>(a);
   }
   check_launch("swiglu_backward");
+}
+
+void swiglu_halves(const SwigluHalvesArgs& a, void* stream) {
+  if (a.rows * a.width == 0) return;
+  for_halves(a.rows * a.width, a.width % kVector == 0 && all_aligned(a.gate_up, a.out), [&](auto n, auto items) {
+    swiglu_halves_kernel<n(), decltype(items)><<<blocks_for(items, 256), 256, 0, as_stream(stream)>>>(a, items);
+  });
+  check_launch("swiglu_halves");
+}
+
+void swiglu_halves_backward(const SwigluHalvesBackwardArgs& a, void* stream) {
+  if (a.rows * a.width == 0) return;
+  const bool vectors = a.width % kVector == 0 && all_aligned(a.grad_out, a.gate_up, a.grad_gate_up);
+  for_halves(a.rows * a.width, vectors, [&](auto n, auto items) {
+    swiglu_halves_backward_kernel<n(), decltype(items)>
+        <<<blocks_for(items, 256), 256, 0, as_stream(stream)>>>(a, items);
+  });
+  check_launch("swiglu_halves_backward");
 }
 
 void rms_norm(const RmsNormArgs& args, void* stream) {

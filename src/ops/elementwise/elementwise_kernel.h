@@ -44,6 +44,23 @@ struct SwigluBackwardArgs {
 };
 void swiglu_backward(const SwigluBackwardArgs& args, void* stream);
 
+// The same of rows whose gate and up stand side by side: (rows, 2 width), gate first. out is (rows, width).
+struct SwigluHalvesArgs {
+  const void* gate_up;
+  void* out;
+  int64_t rows, width;
+};
+void swiglu_halves(const SwigluHalvesArgs& args, void* stream);
+
+// grad_gate_up (rows, 2 width) from grad_out (rows, width).
+struct SwigluHalvesBackwardArgs {
+  const void* grad_out;
+  const void* gate_up;
+  void* grad_gate_up;
+  int64_t rows, width;
+};
+void swiglu_halves_backward(const SwigluHalvesBackwardArgs& args, void* stream);
+
 // The widths that both norm kernels below take: a row lives in the registers of one warp. The forward one takes wider
 // rows too, a block of threads each.
 constexpr bool norm_width_fits(int64_t width) { return width > 0 && width % 8 == 0 && width <= dispatch::kNormWidth; }

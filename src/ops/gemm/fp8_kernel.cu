@@ -107,8 +107,10 @@ void fp8_rows(const Fp8RowsArgs& args, void* stream) {
     launch<kWide, 2>(args, as_stream(stream));
   } else if (vectors <= 3 * kWide) {
     launch<kWide, 3>(args, as_stream(stream));
-  } else {
+  } else if (vectors <= 4 * kWide) {
     launch<kWide, 4>(args, as_stream(stream));
+  } else {
+    launch<kWide, 6>(args, as_stream(stream));
   }
   check_launch("fp8_rows");
 }

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "ops/gemm/fused_gemm_cuda.h"
+#include "ops/gemm/trained_products.h"
 #include "ops/gemv/gemv_kernels.h"
 #include "ops/ops.h"
 
@@ -24,6 +25,7 @@ at::Tensor swiglu_gemm(const at::Tensor& x, const at::Tensor& gate_FD, const at:
           "fused GEMM with SwiGLU: rows of {} for matrices of {} x {} and {} x {}", x.size(-1), gate_FD.size(0),
           gate_FD.size(-1), up_FD.size(0), up_FD.size(-1));
   if (const at::Tensor out = cuda_swiglu_gemm(x, gate_FD, up_FD); out.defined()) return out;
+  if (trained_product_applies(x, {gate_FD, up_FD})) return trained_swiglu(x, gate_FD, up_FD);
   return swiglu(product(x, gate_FD), product(x, up_FD));
 }
 
@@ -46,6 +48,7 @@ RotaryGemm rotary_gemm(const at::Tensor& x_BTD, const RotaryGemmWeights& weights
     const std::vector<at::Tensor> parts = all.view({B, T, H + 2 * G, K}).split_with_sizes({H, G, G}, 2);
     return {parts[0], parts[1], parts[2]};
   }
+  if (trained_rotary_applies(x_BTD, weights, table)) return trained_rotary(x_BTD, weights, table, first);
   const auto heads = [&](const at::Tensor& weight, int64_t count) {
     return product(x_BTD, weight).view({B, T, count, K});
   };

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "base/error.h"
+#include "ops/gemm/trained_products.h"
 #include "ops/gemv/gemv_cuda.h"
 #include "ops/gemv/quantised_weight.h"
 #include "ops/ops.h"
@@ -16,6 +17,10 @@ at::Tensor with_rest(at::Tensor y, const GemvOptions& options) {
   if (!options.gated) return y;
   const int64_t half = y.size(-1) / 2;
   return swiglu(y.narrow(-1, 0, half), y.narrow(-1, half, half));
+}
+
+bool plain(const GemvOptions& options) {
+  return !options.norm.defined() && !options.bias.defined() && !options.residual.defined() && !options.gated;
 }
 
 at::Tensor normed(const at::Tensor& x, const GemvOptions& options) {
@@ -37,6 +42,7 @@ at::Tensor make_semaphores(const c10::Device& device) { return cuda_semaphores(d
 
 at::Tensor gemv(const at::Tensor& x, const at::Tensor& weight_OI, const GemvOptions& options) {
   require(!options.gated || !options.residual.defined(), "GEMV: a gated one has no residual");
+  if (plain(options) && trained_product_applies(x, {weight_OI})) return trained_product(x, weight_OI);
   if (const at::Tensor y = try_gemv(x, weight_OI, options); y.defined()) return y;
   const at::Tensor rows = normed(x, options);
   GemvOptions rest = options;

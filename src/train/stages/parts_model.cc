@@ -3,6 +3,9 @@
 #include <ATen/ATen.h>
 
 #include "base/error.h"
+#include "ops/gemm/fp8.h"
+#include "ops/gemm/trained_products.h"
+#include "train/stages/working_copy.h"
 
 namespace cepe {
 namespace {
@@ -11,18 +14,32 @@ namespace fs = std::filesystem;
 
 class WorkingParts : public WorkingModel {
  public:
-  WorkingParts(Cepe model, const Objective& objective) : model_(std::move(model)), objective_(objective) {}
-  at::Tensor loss_sum(const Batch& batch) const override { return objective_.loss_sum(model_, batch); }
+  WorkingParts(Cepe model, const Objective& objective, bool fp8)
+      : model_(std::move(model)), objective_(objective), fp8_(fp8) {}
+  at::Tensor loss_sum(const Batch& batch) const override {
+    const Fp8FrozenProducts frozen(fp8_);
+    return objective_.loss_sum(model_, batch);
+  }
 
  private:
   const Cepe model_;
   const Objective& objective_;
+  const bool fp8_;  // train.fp8_frozen
 };
+
+// Before a model is read.
+const TrainConfig& checked(const StageInput& input) {
+  const std::string refusal = input.config.fp8_frozen ? fp8_refusal(input.device) : "";
+  require(refusal.empty(), "train.fp8_frozen: {}", refusal);
+  require(!input.config.fp8_frozen || input.dtype == at::kBFloat16,
+          "train.fp8_frozen: the arithmetic must be bfloat16 (train.precision)");
+  return input.config;
+}
 
 }  // namespace
 
 PartsModel::PartsModel(const StageInput& input)
-    : config_(input.config),
+    : config_(checked(input)),
       dtype_(input.dtype),
       objective_(make_objective(config_)),
       opened_(open_for_training(config_, input.device, dtype_)) {
@@ -39,7 +56,7 @@ PartsModel::PartsModel(const StageInput& input)
 }
 
 std::unique_ptr<WorkingModel> PartsModel::working() const {
-  return std::make_unique<WorkingParts>(cast(opened_.model, dtype_), *objective_);
+  return std::make_unique<WorkingParts>(working_copy(opened_.model, dtype_), *objective_, config_.fp8_frozen);
 }
 
 std::string PartsModel::describe() const {
