@@ -28,23 +28,23 @@ source "$(dirname "$0")/steps.sh"
 # A + behind the kind: `cepe eval recall` afterwards.
 list() {
   cat <<'END'
-shipped           | as-is+ | {}
-log-8k-0.05       | as-is+ | {"query_log_tokens": 8192, "query_log_scale": 0.05}
-log-8k-0.11       | as-is+ | {"query_log_tokens": 8192, "query_log_scale": 0.11}
-log-8k-0.2        | as-is+ | {"query_log_tokens": 8192, "query_log_scale": 0.2}
-log-32k-0.1       | as-is+ | {"query_log_tokens": 32768, "query_log_scale": 0.1}
-log-32k-0.2       | as-is+ | {"query_log_tokens": 32768, "query_log_scale": 0.2}
 base              | parts+ |
 log-1k            | parts+ | --model.query_log_scale=0.144 --model.query_log_tokens=1024
+shipped           | as-is+ | {}
+log-8k-0.11       | as-is+ | {"query_log_tokens": 8192, "query_log_scale": 0.11}
 null-key          | parts+ | --model.null_key=true
 positions         | parts+ | --model.position_buckets=16
 pooling-2         | parts+ | --model.pooling=2
 pooling-4         | parts  | --model.pooling=4
+log-8k-0.05       | as-is+ | {"query_log_tokens": 8192, "query_log_scale": 0.05}
+log-8k-0.2        | as-is+ | {"query_log_tokens": 8192, "query_log_scale": 0.2}
+log-32k-0.1       | as-is+ | {"query_log_tokens": 32768, "query_log_scale": 0.1}
+log-32k-0.2       | as-is+ | {"query_log_tokens": 32768, "query_log_scale": 0.2}
 fresh             | fresh  |
 encoder-4         | fresh  | --model.encoder_layers=4
 encoder-12        | fresh  | --model.encoder_layers=12
 every-other-layer | fresh  | --model.cross_attention_at=[1,3,5,7,9,11,13,15,17,19,21,23,25,27,29]
-first-and-last    | fresh  | --model.cross_attention_at=[0,1,2,3,4,5,6,7,23,24,25,26,27,28,29]
+first-and-last    | fresh  | --model.cross_attention_at=[0,1,2,3,4,5,6,22,23,24,25,26,27,28,29]
 last-8            | fresh  | --model.cross_attention_layers=8
 every-other-of-15 | fresh  | --model.cross_attention_at=[15,17,19,21,23,25,27,29]
 evidence-0.5      | parts  | --train.evidence_weight=0.5
