@@ -76,6 +76,7 @@ json record(OpenedModel& opened) {
     out["encoder"]["embeddings"] = encoder_embeddings_name(model.config.encoder_embeddings);
   }
   out["cross_attention_layers"] = model.config.num_cross_attn_layers;
+  if (decoder.cross != CrossVariants{}) out["cross_attention"] = cross_variants_to_json(decoder.cross);
   out["chunk_length"] = model.config.encoder ? json(context_chunk_length(model.config)) : json();
   out["parameters"] = {{"total", counts.decoder + counts.encoder + counts.cross_attention},
                        {"trainable", counts.encoder + counts.cross_attention},
@@ -139,9 +140,12 @@ void print_text(const json& info) {
     const json& encoder = info["encoder"];
     print_line("encoder",
                stack_line(encoder) + fmt::format(", embeddings: {}", encoder["embeddings"].get<std::string>()));
+    const std::string layers = fmt::format("{} of {} layers", info["cross_attention_layers"].get<int64_t>(),
+                                           decoder["layers"].get<int64_t>());
+    const bool varied = info.contains("cross_attention");
     print_line("cross-attention",
-               fmt::format("in the last {} of {} layers", info["cross_attention_layers"].get<int64_t>(),
-                           decoder["layers"].get<int64_t>()));
+               varied ? fmt::format("in {}, with variants {}", layers, info["cross_attention"].dump())
+                      : "in the last " + layers);
     print_line("chunk length", count(info["chunk_length"]) + " tokens");
     print_line("a context token",
                fmt::format("{} bytes (in the decoder's window: {} bytes)", count(info["bytes_per_context_token"]),

@@ -73,6 +73,8 @@ ModelFingerprint encoder_fingerprint(const Cepe& model, bool int8) {
   fields.add("cepe encoder", "1");
   fields.add("config", stack_config_to_json(*model.config.encoder).dump());
   fields.add("embeddings", encoder_embeddings_name(model.config.encoder_embeddings));
+  const int64_t pooling = model.config.decoder.cross.pooling;
+  if (pooling > 1) fields.add("pooling", std::to_string(pooling));
   fields.add("states", int8 ? "int8" : c10::toString(model.dtype()));
   Cepe shared = model;  // its tensors are the model's own: parameters() hands out pointers to them
   const bool own = model.config.encoder_embeddings == EncoderEmbeddings::own;

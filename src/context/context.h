@@ -17,10 +17,10 @@ namespace cepe {
 
 // One chunk of a context.
 struct ContextChunk {
-  int64_t offset = 0;  // of its first token in the latents
-  int64_t length = 0;  // tokens
+  int64_t offset = 0;  // of its first state in the latents
+  int64_t length = 0;  // states: as many as tokens, or fewer that are means (pooling of cross_variants.h)
   ChunkSource source = {};
-  std::vector<TokenId> tokens = {};  // what the encoder read, `length` of them
+  std::vector<TokenId> tokens = {};  // what the encoder read
 };
 
 // Copies share the latents' memory. Immutable once made: threads may share one.

@@ -33,7 +33,7 @@ Context unwritten(const Cepe& model, std::span<const TextChunk> chunks, bool int
   Context context;
   int64_t offset = 0;
   for (const TextChunk& chunk : chunks) {
-    const int64_t length = static_cast<int64_t>(chunk.tokens.size());
+    const int64_t length = pooled_length(model.config.decoder.cross, static_cast<int64_t>(chunk.tokens.size()));
     context.chunks.push_back({offset, length, chunk.source, chunk.tokens});
     offset += length;
   }
@@ -82,7 +82,7 @@ PackedChunks packed(const Context& context, const std::vector<size_t>& numbers, 
   for (const size_t number : numbers) {
     const ContextChunk& chunk = context.chunks[number];
     ids.insert(ids.end(), chunk.tokens.begin(), chunk.tokens.end());
-    out.lengths.push_back(chunk.length);
+    out.lengths.push_back(static_cast<int64_t>(chunk.tokens.size()));
   }
   out.ids_N = at::tensor(ids, at::kLong).to(device);
   return out;

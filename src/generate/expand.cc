@@ -30,7 +30,7 @@ std::string trimmed(const std::string& text) {
 // What has more tokens than a prompt may have is not tried as text.
 void drop_what_cannot_fit(const Context& context, int64_t room, std::vector<int64_t>& best) {
   const auto fits = [&, sum = int64_t{0}](int64_t number) mutable {
-    sum += context.chunks[static_cast<size_t>(number)].length;
+    sum += std::ssize(context.chunks[static_cast<size_t>(number)].tokens);
     return sum <= room;
   };
   best.erase(std::find_if_not(best.begin(), best.end(), fits), best.end());
@@ -61,7 +61,7 @@ std::vector<ChunkPlace> places(const Context& context, const std::vector<int64_t
   std::vector<ChunkPlace> list;
   for (const int64_t number : chunks) {
     const ContextChunk& chunk = context.chunks[static_cast<size_t>(number)];
-    list.push_back({number, chunk.source, chunk.length});
+    list.push_back({number, chunk.source, std::ssize(chunk.tokens)});
   }
   return list;
 }

@@ -14,6 +14,11 @@ at::Tensor float32_copy(const at::Tensor& value);
 // are shared. Error where its width exceeds the decoder's.
 void add_cepe_parts(Cepe& model, const AdditionOptions& options, const Stack& encoder);
 
+// Sets the variants of a model (cross_variants.h), before its parts are added or afterwards. Weights that parts do not
+// have yet are zeros: positions then change nothing yet, a null key has the score 0. Error naming `where` on values
+// that make no sense.
+void set_cross_variants(Cepe& model, const CrossVariants& variants, const std::string& where);
+
 // Token ids below this have a row in the embeddings of decoder and encoder alike.
 int64_t readable_tokens(const CepeConfig& config);
 

@@ -68,6 +68,36 @@ ChunkOrder by_length(const PackedChunks& chunks) {
   return sorted;
 }
 
+// The mean of each `pooling` neighbours, the last ones of a row fewer: (N, L, E) -> (N, ceil(L / pooling), E). Real
+// ones alone count; real (N, L) bool, undefined: all are.
+at::Tensor pooled(const at::Tensor& x_NLE, const at::Tensor& real_NL, int64_t pooling) {
+  const int64_t N = x_NLE.size(0), L = x_NLE.size(1), E = x_NLE.size(2), runs = (L + pooling - 1) / pooling;
+  const at::Tensor real = real_NL.defined() ? real_NL : at::ones({N, L}, x_NLE.options().dtype(at::kBool));
+  const int64_t rest = runs * pooling - L;
+  const at::Tensor counted = at::constant_pad_nd(real, {0, rest}).view({N, runs, pooling, 1});
+  const at::Tensor x = at::constant_pad_nd(x_NLE, {0, 0, 0, rest}).view({N, runs, pooling, E});
+  const at::ScalarType wide = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const at::Tensor sum = x.masked_fill(counted.logical_not(), 0).sum(2, /*keepdim=*/false, wide);
+  return sum.div(counted.sum(2).clamp_min(1)).to(x.scalar_type());
+}
+
+// The same of packed chunks, (N, E) -> (sum of pooled lengths, E).
+at::Tensor pooled_packed(const at::Tensor& x_NE, const std::vector<int64_t>& lengths, int64_t pooling) {
+  std::vector<int64_t> members;  // `pooling` of each run, where it has fewer the first token, which does not count
+  std::vector<uint8_t> real;
+  int64_t start = 0;
+  for (const int64_t length : lengths) {
+    for (int64_t t = 0; t < (length + pooling - 1) / pooling * pooling; ++t) {
+      members.push_back(t < length ? start + t : 0);
+      real.push_back(t < length);
+    }
+    start += length;
+  }
+  const at::Tensor x = x_NE.index_select(0, device_indices(members, x_NE.device())).view({-1, pooling, x_NE.size(1)});
+  const at::Tensor counted = at::tensor(real, at::kByte).to(at::kBool).to(x_NE.device()).view({-1, pooling});
+  return pooled(x, counted, pooling).squeeze(1);
+}
+
 // Tokens of some chunks in the order of their lengths, (n) -> (n, E)
 at::Tensor encode_row(const Cepe& model, const at::Tensor& ids_N, const std::vector<int64_t>& lengths) {
   const Stack& stack = model.encoder->stack;
@@ -122,16 +152,8 @@ void check_sliding_window(const StackConfig& config, int64_t tokens) {
           tokens, config.sliding_window);
 }
 
-}  // namespace
-
-at::Tensor encode_embedded(const Stack& stack, at::Tensor x_BLE, const at::Tensor& mask_BL) {
-  const RotaryTable rotary = stack.rotary.table(stack.config, x_BLE.size(1), x_BLE);
-  return encoder_layers(stack, std::move(x_BLE), rotary, {false, mask_BL});
-}
-
-Latents encode_packed(const Cepe& model, const PackedChunks& chunks, const ContextEncodeOptions& options) {
-  check_packed(model, chunks);
-  if (chunks.lengths.empty()) return {};
+// (N, E) in the order of the chunks, before pooling.
+at::Tensor packed_states(const Cepe& model, const PackedChunks& chunks, const ContextEncodeOptions& options) {
   const ChunkOrder order = by_length(chunks);
   const at::Tensor ids = order.tokens_N.defined() ? chunks.ids_N.index_select(0, order.tokens_N) : chunks.ids_N;
   const bool gradients = at::GradMode::is_enabled();
@@ -147,7 +169,7 @@ Latents encode_packed(const Cepe& model, const PackedChunks& chunks, const Conte
       n += lengths.back();
     }
     const at::Tensor part = encode_row(model, ids.narrow(0, start, n), lengths);
-    if (n == ids.numel() && !order.tokens_N.defined()) return {.states_BSE = part.unsqueeze(0)};
+    if (n == ids.numel() && !order.tokens_N.defined()) return part;
     if (!states.defined()) states = at::empty({ids.numel(), part.size(1)}, part.options());
     if (order.tokens_N.defined()) {
       states.index_copy_(0, order.tokens_N.narrow(0, start, n), part);
@@ -156,7 +178,31 @@ Latents encode_packed(const Cepe& model, const PackedChunks& chunks, const Conte
     }
     start += n;
   }
-  return {.states_BSE = states.unsqueeze(0)};
+  return states;
+}
+
+}  // namespace
+
+at::Tensor encode_embedded(const Stack& stack, at::Tensor x_BLE, const at::Tensor& mask_BL) {
+  const RotaryTable rotary = stack.rotary.table(stack.config, x_BLE.size(1), x_BLE);
+  return encoder_layers(stack, std::move(x_BLE), rotary, {false, mask_BL});
+}
+
+Latents encode_packed(const Cepe& model, const PackedChunks& chunks, const ContextEncodeOptions& options) {
+  check_packed(model, chunks);
+  if (chunks.lengths.empty()) return {};
+  const at::Tensor states = packed_states(model, chunks, options);
+  const int64_t pooling = model.config.decoder.cross.pooling;
+  return {.states_BSE = (pooling > 1 ? pooled_packed(states, chunks.lengths, pooling) : states).unsqueeze(0)};
+}
+
+at::Tensor states_mask(const Cepe& model, const at::Tensor& mask_BML) {
+  const int64_t B = mask_BML.size(0), M = mask_BML.size(1), L = mask_BML.size(2);
+  const int64_t pooling = model.config.decoder.cross.pooling;
+  if (pooling == 1) return mask_BML.reshape({B, M * L});
+  const int64_t runs = pooled_length(model.config.decoder.cross, L);
+  const at::Tensor whole = at::constant_pad_nd(mask_BML, {0, runs * pooling - L});
+  return whole.reshape({B, M * runs, pooling}).any(-1);
 }
 
 Latents encode(const Cepe& model, const ContextChunks& chunks, const ContextEncodeOptions& options) {
@@ -168,19 +214,21 @@ Latents encode(const Cepe& model, const ContextChunks& chunks, const ContextEnco
   require(L <= encoder_window(stack.config), "encode: a chunk of {} tokens exceeds the encoder's window of {}", L,
           encoder_window(stack.config));
   Latents out;
-  if (chunks.mask_BML.defined()) out.mask_BS = chunks.mask_BML.reshape({B, M * L});
+  if (chunks.mask_BML.defined()) out.mask_BS = states_mask(model, chunks.mask_BML);
   if (M == 0) return out;
+  const int64_t pooling = model.config.decoder.cross.pooling, S = M * pooled_length(model.config.decoder.cross, L);
 
   const at::Tensor rows = ids.reshape({B * M, L});
   const at::Tensor mask = chunks.mask_BML.defined() ? chunks.mask_BML.reshape({B * M, L}) : at::Tensor();
   const int64_t at_once =
       options.chunks_at_once > 0 ? options.chunks_at_once : default_chunks_at_once(ids.device(), L, B * M);
   const auto part = [&](int64_t start, int64_t n) {
-    return encode_embedded(stack, embed_context(model, rows.narrow(0, start, n)),
-                           mask.defined() ? mask.narrow(0, start, n) : mask);
+    const at::Tensor real = mask.defined() ? mask.narrow(0, start, n) : mask;
+    const at::Tensor states = encode_embedded(stack, embed_context(model, rows.narrow(0, start, n)), real);
+    return pooling > 1 ? pooled(states, real, pooling) : states;
   };
   if (at_once >= B * M) {
-    out.states_BSE = part(0, B * M).view({B, M * L, stack.config.hidden_size});
+    out.states_BSE = part(0, B * M).view({B, S, stack.config.hidden_size});
     return out;
   }
   if (at::GradMode::is_enabled()) {
@@ -188,16 +236,16 @@ Latents encode(const Cepe& model, const ContextChunks& chunks, const ContextEnco
     for (int64_t start = 0; start < B * M; start += at_once) {
       parts.push_back(part(start, std::min(at_once, B * M - start)));
     }
-    out.states_BSE = at::cat(parts).view({B, M * L, stack.config.hidden_size});
+    out.states_BSE = at::cat(parts).view({B, S, stack.config.hidden_size});
     return out;
   }
   // Written into place: the latents are held once.
-  const at::Tensor states = at::empty({B * M, L, stack.config.hidden_size}, model.any_weight().options());
+  const at::Tensor states = at::empty({B * M, S / M, stack.config.hidden_size}, model.any_weight().options());
   for (int64_t start = 0; start < B * M; start += at_once) {
     const int64_t n = std::min(at_once, B * M - start);
     states.narrow(0, start, n).copy_(part(start, n));
   }
-  out.states_BSE = states.view({B, M * L, stack.config.hidden_size});
+  out.states_BSE = states.view({B, S, stack.config.hidden_size});
   return out;
 }
 

@@ -50,7 +50,7 @@ struct ContextEncodeOptions {
   // without gradients as many as suit the device.
   int64_t chunks_at_once = 0;
 };
-// -> Latents with S = M * L. States of padding are whatever the encoder gives; the mask excludes them.
+// -> Latents with S = M * pooled_length(L). States of padding are whatever the encoder gives; the mask excludes them.
 // Error when the model has no encoder, or a chunk is longer than the encoder's window.
 Latents encode(const Cepe& model, const ContextChunks& chunks, const ContextEncodeOptions& options = {});
 
@@ -62,8 +62,11 @@ struct PackedChunks {
 // The same without padding: all tokens are rows of one matrix for projections, norms and the feed-forward part, each
 // chunk attends to itself, its positions starting at 0. For contexts whose chunks differ in length: padding to the
 // longest costs time, and its states are attended to. Chunks of one length are encoded together, whatever their order.
-// -> Latents (1, N, E) in the order of the chunks, no mask. Errors as above.
+// -> Latents (1, N, E) in the order of the chunks (of each pooled_length() states), no mask. Errors as above.
 Latents encode_packed(const Cepe& model, const PackedChunks& chunks, const ContextEncodeOptions& options = {});
+
+// (B, M, L) -> (B, M * pooled_length(L)): which of the states of such chunks hold a real token.
+at::Tensor states_mask(const Cepe& model, const at::Tensor& mask_BML);
 
 // Padded chunks by the layers of one encoder stack on embedded input (B, L, E), with its final norm; used by
 // masked_lm.h.

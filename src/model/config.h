@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "model/cross_variants.h"
+
 namespace cepe {
 
 class GgufFile;
@@ -52,6 +54,7 @@ struct StackConfig {
   bool output_bias = false;     // a bias on o (Llama's attention_bias)
   bool qk_norm = false;         // RMSNorm over each head of q and k before rotation (Qwen3)
   bool tie_embeddings = false;  // lm_head is the embedding
+  CrossVariants cross;          // of a decoder: how it reads a context
   std::optional<int64_t> bos_token;
   // eos_token_id of config.json and generation_config.json. Of a GGUF file: its eos, eot and eom tokens, and control
   // tokens spelled as an end of the listed families: </s>, <|endoftext|>, <|end_of_text|>, <|im_end|>, <|eot_id|>,
@@ -71,7 +74,8 @@ enum class EncoderEmbeddings {
 struct CepeConfig {
   StackConfig decoder;
   std::optional<StackConfig> encoder;
-  int64_t num_cross_attn_layers = 0;  // cross-attention stands in the last so many decoder layers
+  // Cross-attention stands in the last so many decoder layers, or in those of decoder.cross.layers, as many.
+  int64_t num_cross_attn_layers = 0;
   EncoderEmbeddings encoder_embeddings = EncoderEmbeddings::own;
   int64_t chunk_length = 256;  // tokens of a context chunk that the encoder was trained on
 };

@@ -139,6 +139,7 @@ CrossAttentionChoice choose_cross_attention(const CrossAttentionWork& work, cons
   const CrossAttentionCost absorbed = cross_attention_cost(work, rates, CrossAttentionForm::absorbed);
   const CrossAttentionCost materialised = cross_attention_cost(work, rates, CrossAttentionForm::materialised);
   const CrossAttentionCost cached = cross_attention_cost(work, rates, CrossAttentionForm::cached);
+  if (work.only_materialised) return {CrossAttentionForm::materialised, materialised};
   CrossAttentionChoice choice = absorbed.seconds < materialised.seconds
                                     ? CrossAttentionChoice{CrossAttentionForm::absorbed, absorbed}
                                     : CrossAttentionChoice{CrossAttentionForm::materialised, materialised};

@@ -47,12 +47,13 @@ struct CrossAttentionWork {
   int64_t kv_heads = 0;      // G
   int64_t head_dim = 0;      // K
   // The model and its contexts.
-  int64_t layers = 1;          // with cross-attention
-  int64_t contexts = 1;        // different ones in the batch
-  int64_t context_tokens = 0;  // S, of each
-  int64_t element_bytes = 2;   // of a key or a value
-  int64_t latent_bytes = 0;    // of a number of a latent; 0: the same
-  bool kept = false;           // the contexts' keys and values are at hand already
+  int64_t layers = 1;              // with cross-attention
+  int64_t contexts = 1;            // different ones in the batch
+  int64_t context_tokens = 0;      // S, of each
+  int64_t element_bytes = 2;       // of a key or a value
+  int64_t latent_bytes = 0;        // of a number of a latent; 0: the same
+  bool kept = false;               // the contexts' keys and values are at hand already
+  bool only_materialised = false;  // no other form computes it (cross_variants.h)
   // The calls.
   int64_t query_rows = 1;     // tokens that ask now, of each context: tokens times sequences that share it
   int64_t steps = 0;          // further calls that are expected on the same contexts

@@ -18,14 +18,82 @@
 namespace cepe {
 namespace {
 
+at::ScalarType wide_type(const at::Tensor& x) { return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
+
+// Real states of each context, (C) int64, on the latents' device where there is a mask.
+at::Tensor real_states(const Latents& latents) {
+  if (latents.mask_BS.defined()) return latents.mask_BS.sum(1);
+  return at::full({latents.states_BSE.size(0)}, latents.tokens(), at::kLong);
+}
+
+// position_bucket() of states first .. first + n, (1 or C, n) int64.
+at::Tensor position_buckets(const CrossVariants& variants, const Latents& latents, int64_t first, int64_t n) {
+  const at::TensorOptions integers = latents.states_BSE.options().dtype(at::kLong).requires_grad(false);
+  at::Tensor after;  // real states behind
+  if (latents.mask_BS.defined()) {
+    after = (latents.mask_BS.sum(1, /*keepdim=*/true) - latents.mask_BS.cumsum(1)).narrow(1, first, n);
+  } else {
+    after = (latents.tokens() - 1 - at::arange(first, first + n, integers)).unsqueeze(0);
+  }
+  const int64_t P = variants.position_buckets, exact = P / 2;
+  const at::Tensor steps = at::floor_divide(after, variants.position_states);
+  const double growth = std::log(static_cast<double>(kMostPositionSteps) / static_cast<double>(exact));
+  const at::Tensor grown = steps.to(at::kDouble).div(static_cast<double>(exact)).clamp_min(1).log().div(growth);
+  const at::Tensor far = grown.mul(static_cast<double>(P - exact)).add(kRoundingSlack).to(at::kLong).add(exact);
+  return at::where(steps.lt(exact), steps, far.clamp_max(P - 1));
+}
+
+// What is added to keys of these states, (1 or C, n, G, K). A product with one-hot rows: its gradient is a product,
+// too, where that of an index would add thousands of rows to few.
+at::Tensor key_bias(const CrossAttention& weights, const StackConfig& config, const at::Tensor& buckets_Cn) {
+  const at::Tensor& keys = weights.position_keys;
+  const at::Tensor numbers = at::arange(keys.size(0), buckets_Cn.options());
+  const at::Tensor one_hot = buckets_Cn.unsqueeze(-1).eq(numbers).to(keys.scalar_type());
+  return at::matmul(one_hot, keys).unflatten(-1, {config.num_kv_heads, config.head_dim});
+}
+
+// k (C, n, G, K) of states first .. first + n
+at::Tensor with_positions(const CrossAttention& weights, const StackConfig& config, const at::Tensor& k_CnGK,
+                          const Latents& latents, int64_t first) {
+  if (config.cross.position_buckets == 0) return k_CnGK;
+  const at::Tensor buckets = position_buckets(config.cross, latents, first, k_CnGK.size(1));
+  return k_CnGK + key_bias(weights, config, buckets);
+}
+
+// (C, 1, G, K); its score is divided by sqrt(K) as any other.
+at::Tensor null_key(const CrossAttention& weights, const StackConfig& config, int64_t contexts) {
+  const int64_t G = config.num_kv_heads, K = config.head_dim;
+  return weights.null_key.mul(std::sqrt(static_cast<double>(K))).view({1, 1, G, K}).expand({contexts, 1, G, K});
+}
+
+at::Tensor scaled_queries(const StackConfig& config, const at::Tensor& q_BTHK, const Latents& latents) {
+  const CrossVariants& variants = config.cross;
+  if (variants.query_log_scale == 0) return q_BTHK;
+  if (!latents.mask_BS.defined()) return q_BTHK * query_factor(variants, latents.tokens());
+  return (q_BTHK * query_factors(variants, latents).to(wide_type(q_BTHK)).view({-1, 1, 1, 1})).to(q_BTHK.scalar_type());
+}
+
+void check_form(const StackConfig& config, CrossAttentionForm form) {
+  require(form == CrossAttentionForm::materialised || !config.cross.only_materialised(),
+          "cross-attention with a null key or positions of chunks is computed in its materialised form alone, the {} "
+          "form is asked for",
+          cross_attention_form_name(form));
+}
+
 at::Tensor materialised(const CrossAttention& weights, const StackConfig& config, const at::Tensor& q_BTHK,
                         const Latents& latents) {
   const int64_t B = q_BTHK.size(0), S = latents.states_BSE.size(1), G = config.num_kv_heads, K = config.head_dim;
   SharedInput states(dense_states(latents, 0, S, q_BTHK.scalar_type()));
-  const at::Tensor k = states.product(weights.k, weights.k.bias).view({-1, S, G, K}).expand({B, S, G, K});
-  const at::Tensor v = states.product(weights.v, weights.v.bias).view({-1, S, G, K}).expand({B, S, G, K});
+  const at::Tensor keys = states.product(weights.k, weights.k.bias).view({-1, S, G, K});
+  at::Tensor k = with_positions(weights, config, keys, latents, 0).expand({B, S, G, K});
+  at::Tensor v = states.product(weights.v, weights.v.bias).view({-1, S, G, K}).expand({B, S, G, K});
   AttentionMask mask;
   if (latents.mask_BS.defined()) mask.keys_BS = latents.mask_BS.expand({B, S});
+  if (config.cross.null_key) {
+    k = at::cat({k, null_key(weights, config, B)}, 1);
+    v = at::cat({v, at::zeros({B, 1, G, K}, v.options())}, 1);
+    if (mask.keys_BS.defined()) mask.keys_BS = at::cat({mask.keys_BS, at::ones({B, 1}, mask.keys_BS.options())}, 1);
+  }
   return attention(q_BTHK, k, v, mask);
 }
 
@@ -54,11 +122,14 @@ at::Tensor materialised_in_blocks(const CrossAttention& weights, const StackConf
   for (int64_t first = 0; first < S; first += block) {
     const int64_t n = std::min(block, S - first);
     SharedInput states(dense_states(latents, first, n, q_BTHK.scalar_type()));
-    const auto heads = [&](const Linear& linear) {
-      return states.product(linear, linear.bias).view({C, n, G, K}).transpose(1, 2);
-    };
+    const auto heads = [&](const Linear& linear) { return states.product(linear, linear.bias).view({C, n, G, K}); };
+    const at::Tensor k = with_positions(weights, config, heads(weights.k), latents, first);
     const at::Tensor real = latents.mask_BS.defined() ? latents.mask_BS.narrow(1, first, n) : at::Tensor();
-    merge.add(partial_attention(q_CGNK, heads(weights.k), heads(weights.v), real));
+    merge.add(partial_attention(q_CGNK, k.transpose(1, 2), heads(weights.v).transpose(1, 2), real));
+  }
+  if (config.cross.null_key) {
+    const at::Tensor key = weights.null_key.to(wide_type(q_CGNK)).view({1, G, 1, K});
+    merge.add({at::zeros_like(q_CGNK), (q_CGNK * key).sum(-1)});  // one key of value zero
   }
   return unfold_queries(merge.result(q_BTHK.scalar_type()), q_BTHK.sizes());
 }
@@ -108,6 +179,8 @@ void add_mass(AttentionMass& mass, const CrossAttention& weights, const StackCon
   const at::NoGradGuard no_gradients;
   const int64_t T = q_BTHK.size(1), count = mass.last > 0 ? std::min(mass.last, T) : T;
   require(!weights.k.bias.defined(), "attention mass: keys with biases are not supported");
+  require(!config.cross.only_materialised(),
+          "attention mass: cross-attention with a null key or positions of chunks is not supported");
   const at::Tensor query_BNE = moved_queries(weights, config, q_BTHK.narrow(1, T - count, count));
   const double scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim));
   const at::Tensor mass_BNM =
@@ -175,8 +248,14 @@ at::Tensor dense_states(const Latents& latents, int64_t first, int64_t count, at
                                      : states;
 }
 
+at::Tensor query_factors(const CrossVariants& variants, const Latents& latents) {
+  const at::Tensor over = real_states(latents).to(at::kDouble).div(variants.query_log_tokens).clamp_min(1);
+  return over.log().mul(variants.query_log_scale).add(1);
+}
+
 std::shared_ptr<const ContextCache> cache_context(const Stack& decoder, const Latents& latents) {
   const at::NoGradGuard no_gradients;
+  check_form(decoder.config, CrossAttentionForm::cached);
   const int64_t C = latents.states_BSE.size(0), S = latents.tokens();
   const int64_t G = decoder.config.num_kv_heads, K = decoder.config.head_dim;
   const int64_t block = block_tokens(decoder.config, latents);
@@ -207,6 +286,7 @@ CrossAttentionWork cross_attention_work(const StackConfig& decoder, const Latent
   work.element_bytes = element_bytes(latents);
   work.latent_bytes = static_cast<int64_t>(latents.states_BSE.element_size());
   work.query_rows = query_rows;
+  work.only_materialised = decoder.cross.only_materialised();
   return work;
 }
 
@@ -218,14 +298,16 @@ CrossAttentionForm choose_cross_attention_form(const StackConfig& decoder, int64
   work.head_dim = decoder.head_dim;
   work.context_tokens = int64_t{1} << 30;  // a long context: moving the queries counts for nothing
   work.query_rows = query_rows;
+  work.only_materialised = decoder.cross.only_materialised();
   return choose_cross_attention(work, equal_rates()).form;
 }
 
-at::Tensor read_context(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& q_BTHK,
+at::Tensor read_context(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& asked_BTHK,
                         const Latents& latents, const CrossAttentionOptions& options) {
-  const int64_t B = q_BTHK.size(0), T = q_BTHK.size(1), S = latents.tokens();
+  const int64_t B = asked_BTHK.size(0), T = asked_BTHK.size(1), S = latents.tokens();
   const int64_t contexts = latents.states_BSE.size(0), rows = T * (contexts == 1 ? B : 1);
   require(contexts == B || contexts == 1, "cross-attention: {} contexts for a batch of {}", contexts, B);
+  const at::Tensor q_BTHK = scaled_queries(decoder, asked_BTHK, latents);
   if (options.mass) add_mass(*options.mass, weights, decoder, q_BTHK, latents);
   const bool trains = wants_gradient(weights, q_BTHK, latents);
   CrossAttentionForm form = options.form;
@@ -233,6 +315,7 @@ at::Tensor read_context(const CrossAttention& weights, const StackConfig& decode
     form = trains ? choose_cross_attention_form(decoder, latents.states_BSE.size(2), rows)
                   : chosen(weights, decoder, latents, rows, options.kept != nullptr);
   }
+  check_form(decoder, form);
   if (form == CrossAttentionForm::cached) {
     require(options.kept != nullptr, "cached cross-attention: keys and values of this context are not kept");
     require(options.kept->tokens == S, "cached cross-attention: keys and values of {} tokens for a context of {}",
@@ -254,10 +337,16 @@ at::Tensor read_context(const CrossAttention& weights, const StackConfig& decode
                               : materialised_in_blocks(weights, decoder, q_BTHK, latents, block);
 }
 
-at::Tensor read_contexts(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& q_BTHK,
+at::Tensor read_contexts(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& asked_BTHK,
                          const BatchContexts& contexts, StepExecutor& executor) {
   const CrossAttentionForm form = contexts.form;
   require(form != CrossAttentionForm::automatic, "cross-attention: contexts of different lengths want a form");
+  check_form(decoder, form);
+  at::Tensor q_BTHK = asked_BTHK;
+  if (contexts.query_factors_B.defined()) {
+    executor.launch();
+    q_BTHK = (asked_BTHK * contexts.query_factors_B).to(asked_BTHK.scalar_type());
+  }
   if (form == CrossAttentionForm::absorbed) {
     if (!q_BTHK.is_cuda()) executor.launch();  // what moves the queries is then no product of the executor
     const auto read = [&](const at::Tensor& query, double scale) {

@@ -69,9 +69,12 @@ struct CrossAttentionOptions {
   const ContextKeysValues* kept = nullptr;  // this layer's, of the same latents; cached needs them
   AttentionMass* mass = nullptr;            // to be added to
 };
+// (C), in float32 or float64: query_factor() for each of the contexts.
+at::Tensor query_factors(const CrossVariants& variants, const Latents& latents);
+
 // What stands between the products with q and with o: q (B, T, H, K) -> (B, T, H, K). Latents may have batch 1 for a
 // context that all rows of the batch share. Error when the cached form is asked for and nothing is kept, or gradients
-// are wanted through it.
+// are wanted through it, or a form is asked for that does not compute the decoder's variants.
 at::Tensor read_context(const CrossAttention& weights, const StackConfig& decoder, const at::Tensor& q_BTHK,
                         const Latents& latents, const CrossAttentionOptions& options = {});
 
@@ -86,6 +89,8 @@ struct BatchContexts {
   const ContextTable* table = nullptr;  // of the same contexts: the absorbed form reads them in one pass
   CrossAttentionForm form = CrossAttentionForm::absorbed;  // of all; not automatic
   size_t layer = 0;                                        // of the decoder: whose kept keys and values are read
+  // (B, 1, 1, 1): query_factor() of each sequence's context, 1 without one; undefined: queries are not scaled.
+  at::Tensor query_factors_B = {};
 };
 // The same in a decoding step, of a batch whose sequences read contexts of different lengths, or none: those outside
 // all ranges get zeros. q may be a product that the executor has not launched; so may be what is returned. No

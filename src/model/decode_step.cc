@@ -117,6 +117,9 @@ DecodeStep::DecodeStep(const Cepe& model, const KeyValueCache& cache, const Deco
   ids_B_ = at::zeros({B}, integers);
   positions_B_ = at::zeros({B}, integers);
   logits_BV_ = at::empty({B, stack.config.vocab_size}, model.any_weight().options());
+  if (stack.config.cross.query_log_scale > 0) {
+    query_factors_B_ = at::ones({B, 1, 1, 1}, integers.dtype(model.dtype() == at::kDouble ? at::kDouble : at::kFloat));
+  }
   prepare();
 }
 
@@ -138,6 +141,7 @@ bool DecodeStep::chains() const {
 void DecodeStep::prepare() {
   executor_.reset();
   table_.reset();
+  write_query_factors();
   if (wants_table()) table_ = make_context_table(table_batch_, table_ranges());
   form_ = table_ ? CrossAttentionForm::absorbed : chosen_form();
   // The scratch memory of materialised keys and values, a block of them, would stay with a graph.
@@ -151,7 +155,18 @@ void DecodeStep::set_contexts(const std::vector<StepContext>& contexts) {
   std::vector<StepContext> read = read_contexts_of(contexts);
   check_contexts(read, static_cast<int64_t>(positions_.size()));
   contexts_ = std::move(read);
-  if (!table_ || !table_->replace(table_ranges())) prepare();
+  if (!table_ || !table_->replace(table_ranges())) return prepare();
+  write_query_factors();
+}
+
+// In place: a recorded graph reads them there.
+void DecodeStep::write_query_factors() {
+  if (!query_factors_B_.defined()) return;
+  query_factors_B_.fill_(1);
+  for (const StepContext& context : contexts_) {
+    const at::Tensor factors_C = query_factors(model_.config.decoder.cross, context.latents);
+    query_factors_B_.narrow(0, context.first, context.count).copy_(factors_C.view({-1, 1, 1, 1}));
+  }
 }
 
 std::vector<TableRange> DecodeStep::table_ranges() const {
@@ -165,6 +180,7 @@ std::vector<TableRange> DecodeStep::table_ranges() const {
 
 // Whether contexts are to be read in one pass, where there is a table for them.
 bool DecodeStep::wants_table() const {
+  if (model_.config.decoder.cross.only_materialised()) return false;
   if (alike(contexts_, static_cast<int64_t>(positions_.size())) && !options_.contexts_change) return false;
   const bool automatic = options_.form == CrossAttentionForm::automatic;
   return options_.form == CrossAttentionForm::absorbed ||
@@ -235,7 +251,8 @@ at::Tensor walk(const Decoder& decoder, Layers run) {
 
 at::Tensor DecodeStep::logits_of_walk() {
   const Decoder& decoder = model_.decoder;
-  const BatchContexts contexts{contexts_, table_.get(), form_};
+  const BatchContexts contexts{
+      .rows = contexts_, .table = table_.get(), .form = form_, .query_factors_B = query_factors_B_};
   const StepInput input{decoder.stack.config, cache_, rotary_, positions_B_, contexts, reads_contexts(), *executor_};
   const at::Tensor h = at::embedding(decoder.stack.embedding, ids_B_);
   const at::Tensor found =

@@ -89,6 +89,7 @@ class DecodeStep {
   bool wants_table() const;
   void prepare();
   void compute();
+  void write_query_factors();
   at::Tensor logits_of_walk();
   bool reads_contexts() const { return table_ || !contexts_.empty(); }
 
@@ -104,6 +105,7 @@ class DecodeStep {
   std::vector<int64_t> positions_;  // as on the device, unless a run failed
   bool run_failed_ = false;         // and place() was not called since
   at::Tensor ids_B_, positions_B_, logits_BV_;
+  at::Tensor query_factors_B_;  // (B, 1, 1, 1), of contexts_; undefined where queries are not scaled
   std::unique_ptr<StepExecutor> executor_;
 };
 

@@ -40,6 +40,9 @@ struct CrossAttention {
   Linear q;         // (H*K, D)
   Linear k, v;      // (G*K, E)
   Linear o;         // (D, H*K)
+  // Of variants (cross_variants.h), undefined without them.
+  at::Tensor null_key;       // (G*K)
+  at::Tensor position_keys;  // (position_buckets, G*K)
 };
 
 struct FeedForward {

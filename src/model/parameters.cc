@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/error.h"
 #include "model/cepe.h"
@@ -39,6 +40,9 @@ void collect_cross_attention(const std::string& prefix, const StackConfig& confi
   collect.add_linear(prefix + "v_proj", {GK, E}, cross.v, false, part);
   collect.add_linear(prefix + "o_proj", {D, HK}, cross.o, false, part);
   collect.add(prefix + "layernorm.weight", {D}, cross.norm, part);
+  const int64_t P = config.cross.position_buckets;
+  if (config.cross.null_key) collect.add(prefix + "null_key", {GK}, cross.null_key, part);
+  if (P > 0) collect.add(prefix + "position_keys", {P, GK}, cross.position_keys, part);
 }
 
 void collect_layer(const std::string& prefix, const StackConfig& config, Layer& layer, Collector& collect) {
@@ -86,8 +90,9 @@ Layer cast(const Layer& layer, at::ScalarType dtype) {
   out.self_attention = {cast(self.q, dtype), cast(self.k, dtype), cast(self.v, dtype),
                         cast(self.o, dtype), tensor(self.q_norm), tensor(self.k_norm)};
   if (const auto& cross = layer.cross_attention) {
-    out.cross_attention = CrossAttention{tensor(cross->norm), cast(cross->q, dtype), cast(cross->k, dtype),
-                                         cast(cross->v, dtype), cast(cross->o, dtype)};
+    out.cross_attention = CrossAttention{tensor(cross->norm),         cast(cross->q, dtype), cast(cross->k, dtype),
+                                         cast(cross->v, dtype),       cast(cross->o, dtype), tensor(cross->null_key),
+                                         tensor(cross->position_keys)};
   }
   const FeedForward& mlp = layer.feed_forward;
   out.feed_forward = {cast(mlp.gate, dtype), cast(mlp.up, dtype), cast(mlp.down, dtype)};
@@ -115,7 +120,12 @@ void create_modules(Cepe& model) {
   if (!model.encoder) model.encoder.emplace();
   model.encoder->stack.config = *config.encoder;
   model.encoder->stack.layers.resize(config.encoder->num_layers);
-  for (int64_t i = config.decoder.num_layers - config.num_cross_attn_layers; i < config.decoder.num_layers; ++i) {
+  std::vector<int64_t> reading = config.decoder.cross.layers;
+  if (reading.empty()) {
+    reading.resize(static_cast<size_t>(config.num_cross_attn_layers));
+    std::iota(reading.begin(), reading.end(), config.decoder.num_layers - config.num_cross_attn_layers);
+  }
+  for (const int64_t i : reading) {
     if (!decoder.layers[i].cross_attention) decoder.layers[i].cross_attention.emplace();
   }
 }

@@ -289,6 +289,7 @@ BatchBuilder::BatchBuilder(const TrainConfig& config, const Corpus& plain, const
   asking.samples_per_step = config.ask_share * static_cast<double>(config.batch);
   asking.weight = static_cast<float>(config.ask_weight);
   asking.seed = static_cast<uint64_t>(config.seed);
+  asking.domain_weights = config.ask_weights;
   asked_.emplace(ask, asking);
 }
 

@@ -11,15 +11,15 @@ namespace {
 // States of the chunks that are left out are zeros, which the mask excludes.
 Latents encode_batch(const Cepe& working, const Batch& batch) {
   if (!batch.encoded_R.defined()) return encode(working, {batch.ids_BML, batch.mask_BML});
-  const int64_t B = batch.ids_BML.size(0), M = batch.ids_BML.size(1), L = batch.ids_BML.size(2);
+  const int64_t B = batch.ids_BML.size(0), M = batch.ids_BML.size(1);
   const auto encoded = [&](const at::Tensor& of_BML) {
     return of_BML.flatten(0, 1).index_select(0, batch.encoded_R).unsqueeze(0);
   };
   const at::Tensor some = encode(working, {encoded(batch.ids_BML), encoded(batch.mask_BML)}).states_BSE;
-  const int64_t E = some.size(-1);
+  const int64_t E = some.size(-1), R = batch.encoded_R.size(0), states = some.size(1) / R;
   const at::Tensor all =
-      at::zeros({B * M, L * E}, some.options()).index_copy(0, batch.encoded_R, some.view({-1, L * E}));
-  return {.states_BSE = all.view({B, M * L, E}), .mask_BS = batch.mask_BML.view({B, M * L})};
+      at::zeros({B * M, states * E}, some.options()).index_copy(0, batch.encoded_R, some.view({R, states * E}));
+  return {.states_BSE = all.view({B, M * states, E}), .mask_BS = states_mask(working, batch.mask_BML)};
 }
 
 }  // namespace
@@ -59,9 +59,25 @@ ScoredStates scored_states(const at::Tensor& hidden_BTD, const Batch& batch) {
   return {hidden.index_select(0, batch.scored_N), labels.index_select(0, batch.scored_N)};
 }
 
+at::Tensor evidence_weights(const Cepe& working, const Batch& batch, const at::Tensor& own_N, double evidence) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor decoder_BT = batch.decoder_BT1.narrow(1, 0, batch.decoder_BT1.size(1) - 1);
+  const ScoredStates alone = scored_states(decode(working, {.ids_BT = decoder_BT}), batch);
+  const at::Tensor alone_N = linear_cross_entropy(alone.hidden_ND, working.decoder.lm_head, alone.labels_N);
+  at::Tensor weights_N = (alone_N - own_N).clamp(0, kMostEvidence).mul(evidence).add(1).to(at::kFloat);
+  if (batch.weight_N.defined()) weights_N = weights_N * batch.weight_N;
+  return weights_N * (batch.weight / weights_N.sum());
+}
+
 at::Tensor NextToken::loss_sum(const Cepe& working, const Batch& batch) const {
   const ScoredStates scored = scored_states(decode_batch(working, batch), batch);
-  return linear_cross_entropy_sum(scored.hidden_ND, working.decoder.lm_head, scored.labels_N, batch.weight_N);
+  const at::Tensor& head = working.decoder.lm_head;
+  at::Tensor weight_N = batch.weight_N;
+  if (evidence_ > 0 && !batch.asked && batch.ids_BML.defined()) {
+    const at::Tensor own_N = linear_cross_entropy(scored.hidden_ND.detach(), head, scored.labels_N);
+    weight_N = evidence_weights(working, batch, own_N, evidence_);
+  }
+  return linear_cross_entropy_sum(scored.hidden_ND, head, scored.labels_N, weight_N);
 }
 
 Distillation::Distillation(const TrainConfig& config)
@@ -96,7 +112,7 @@ double Distillation::flops(const CepeConfig& config, const SampleShape& shape) c
 
 std::unique_ptr<Objective> make_objective(const TrainConfig& config) {
   if (config.stage == Stage::distill) return std::make_unique<Distillation>(config);
-  return std::make_unique<NextToken>();
+  return std::make_unique<NextToken>(config.evidence_weight);
 }
 
 }  // namespace cepe

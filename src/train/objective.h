@@ -27,7 +27,12 @@ class Objective {
 // warmup and ask.
 class NextToken : public Objective {
  public:
+  // evidence: evidence_weights() of plain samples; 0: every label weighs the same.
+  explicit NextToken(double evidence = 0) : evidence_(evidence) {}
   at::Tensor loss_sum(const Cepe& working, const Batch& batch) const override;
+
+ private:
+  const double evidence_;
 };
 
 // Distillation: lm_coefficient x next-token loss + kl_coefficient x KL(teacher || student), both of each scored
@@ -48,6 +53,12 @@ class Distillation : public Objective {
   const int64_t top_;       // tokens of Divergence::top
   const DistillMode mode_;  // of Divergence::top
 };
+
+// Weights of a batch's scored labels by what the context tells of them (as EXACT has it): in proportion to 1 + evidence
+// x the nats by which the context raises log p(label), at least 0 and at most kMostEvidence; their sum is the batch's
+// own. own_N: -log p of each label with its context. No gradients. (N) float32.
+constexpr double kMostEvidence = 4;
+at::Tensor evidence_weights(const Cepe& working, const Batch& batch, const at::Tensor& own_N, double evidence);
 
 std::unique_ptr<Objective> make_objective(const TrainConfig& config);
 

@@ -94,6 +94,7 @@ void check_sizes(const TrainConfig& c) {
   const auto check_not_large = [](const char* key, int64_t value) {
     require(value <= kLargest, "{}: {} is too large, at most {} is possible", key, value, kLargest);
   };
+  check_not_negative("model.pooling", static_cast<double>(c.pooling));
   check_not_large("train.chunk_length", c.chunk_length);
   for (int64_t chunks : c.context_chunks) check_not_large("train.context_chunks", chunks);
   check_not_large("train.context_chunks x train.chunk_length", c.max_context_tokens());
@@ -167,6 +168,7 @@ void check_numbers(const TrainConfig& c) {
   check_not_negative("train.hold_steps", static_cast<double>(c.hold_steps));
   check_not_negative("train.weight_decay", c.weight_decay);
   check_not_negative("train.clip", c.clip);
+  check_not_negative("train.evidence_weight", c.evidence_weight);
   check_not_negative("run.max_minutes", c.max_minutes);
   check_not_negative("run.checkpoint_every", static_cast<double>(c.checkpoint_every));
   check_not_negative("run.checkpoint_minutes", c.checkpoint_minutes);
@@ -236,6 +238,16 @@ int64_t TrainConfig::tokens_per_step() const {
   return batch * (chunks * chunk_length / static_cast<int64_t>(context_chunks.size()) + decoder_tokens);
 }
 
+CrossVariants TrainConfig::cross_variants(CrossVariants v) const {
+  if (!cross_attention_at.empty()) v.layers = cross_attention_at;
+  if (query_log_scale != 0) v.query_log_scale = query_log_scale, v.query_log_tokens = query_log_tokens;
+  v.null_key = v.null_key || null_key;
+  if (position_buckets != 0) v.position_buckets = position_buckets;
+  if (pooling != 0) v.pooling = pooling;
+  if (v.position_buckets != 0) v.position_states = pooled_length(v, chunk_length);
+  return v;
+}
+
 TrainConfig read_train_config(Config& config) {
   TrainConfig c;
   visit_settings(c, Reader(config));
@@ -298,15 +310,20 @@ std::set<std::string> unread_settings(const TrainConfig& c) {
   std::set<std::string> unread;
   if (c.stage != Stage::distill)
     unread = {"train.lm_coefficient", "train.kl_coefficient", "train.kl", "train.kl_top", "train.kl_mode"};
-  if (c.stage != Stage::ask) unread.insert({"data.ask_share", "train.ask_weight"});
+  if (c.stage == Stage::distill || !c.has_encoder()) unread.insert("train.evidence_weight");
+  if (c.stage != Stage::ask) unread.insert({"data.ask_share", "data.ask_weights", "train.ask_weight"});
   if (c.only_ask())
     unread.insert({"data.train", "data.domain_weights", "data.filtered", "data.concatenated", "train.mask_chunks"});
   const std::set<std::string> sizes = {"mlm.hidden_size", "mlm.heads", "mlm.intermediate_size", "mlm.positions"};
   if (c.stage != Stage::mlm) unread.insert({"mlm.mask_share", "mlm.mask_token"});
   if (c.stage != Stage::mlm || !c.encoder.empty()) unread.insert(sizes.begin(), sizes.end());
   if (!c.encoder.empty() || !c.parts.empty()) unread.insert("model.encoder_layers");
+  if (!c.cross_attention_at.empty()) unread.insert("model.cross_attention_layers");
+  if (c.query_log_scale == 0) unread.insert("model.query_log_tokens");
   if (c.stage != Stage::window) unread.insert({"window.rope", "window.factor"});
   if (c.has_encoder()) return unread;
+  unread.insert({"model.cross_attention_at", "model.query_log_scale", "model.null_key", "model.position_buckets",
+                 "model.pooling"});
   unread.insert({"train.fp8_frozen", "model.cross_attention_layers", "model.zero_output", "model.base_name",
                  "data.ask_validation", "train.context_chunks", "train.mask_chunks"});
   if (c.stage == Stage::window) unread.insert({"model.encoder_layers", "train.chunk_length"});

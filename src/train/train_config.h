@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/config.h"
+#include "model/cross_variants.h"
 
 namespace cepe {
 
@@ -23,12 +24,18 @@ struct TrainConfig {
   std::string base, base_name, parts, encoder;
   int64_t encoder_layers = 8, cross_attention_layers = 15;
   bool zero_output = true;
+  std::vector<int64_t> cross_attention_at;
+  double query_log_scale = 0;
+  int64_t query_log_tokens = 1024;
+  bool null_key = false;
+  int64_t position_buckets = 0, pooling = 0;
 
   // [data]
   std::vector<std::string> train, validation, domain_weights;
   double filtered = 1.0, concatenated = 0.0;
   std::vector<std::string> ask, ask_validation;
   double ask_share = 0.5;
+  std::vector<std::string> ask_weights;
 
   // [train]
   Stage stage = Stage::standard;
@@ -41,7 +48,7 @@ struct TrainConfig {
   int64_t warmup_steps = 100, hold_steps = 0;
   double final_fraction = 0.05;
   double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0.0, clip = 1.0;
-  double ask_weight = 1.0;
+  double ask_weight = 1.0, evidence_weight = 0.0;
   double lm_coefficient = 1.0, kl_coefficient = 2.0;
   Divergence kl = Divergence::full;
   int64_t kl_top = 50;
@@ -71,6 +78,8 @@ struct TrainConfig {
   std::string weights = "bf16";
 
   bool only_ask() const { return stage == Stage::ask && ask_share == 1; }  // no plain samples
+  // `from` with the variants of cross-attention that are set.
+  CrossVariants cross_variants(CrossVariants from) const;
   // The stage trains encoder and cross-attention; else it trains the encoder or the decoder alone.
   bool has_encoder() const { return stage != Stage::mlm && stage != Stage::window; }
   int64_t max_context_tokens() const;  // of a plain sample; 0 in stages mlm and window

@@ -39,6 +39,24 @@ void visit_model_settings(Config& c, Visit&& visit) {
   visit(
       Setting{"model.zero_output", same, "fresh cross-attention starts at zero: the model starts as the plain decoder"},
       c.zero_output);
+  visit(Setting{"model.cross_attention_at", same_added,
+                "fresh cross-attention stands in these layers of the decoder, from 0; empty: in the last ones"},
+        c.cross_attention_at);
+  visit(
+      Setting{"model.query_log_scale", same_added,
+              "queries on a context of n states are multiplied by 1 + this * ln(n / model.query_log_tokens) where n is "
+              "larger; 0: as the parts have it, fresh ones not"},
+      c.query_log_scale);
+  visit(Setting{"model.query_log_tokens", same_added, "see model.query_log_scale"}, c.query_log_tokens);
+  visit(Setting{"model.null_key", same_added,
+                "a learnt key a head, whose value is zero; false: as the parts have it, fresh ones none"},
+        c.null_key);
+  visit(Setting{"model.position_buckets", same_added,
+                "so many learnt biases of keys, by how many chunks follow; 0: as the parts have it, fresh ones none"},
+        c.position_buckets);
+  visit(Setting{"model.pooling", same_added,
+                "so many neighbouring states of a chunk become their mean; 0: as the parts have it, fresh ones none"},
+        c.pooling);
 }
 
 template <typename Config, typename Visit>
@@ -56,6 +74,9 @@ void visit_data_settings(Config& c, Visit&& visit) {
                 "of the samples of a step in stage `ask`, so many are of `data.ask`, the others of `data.train`; above "
                 "0, at most 1"},
         c.ask_share);
+  visit(Setting{"data.ask_weights", same_added,
+                "how often a sample of a kind is drawn, `recall=2`; a kind that is not named once, 0 leaves it out"},
+        c.ask_weights);
 }
 
 template <typename Config, typename Visit>
@@ -89,6 +110,10 @@ void visit_train_settings(Config& c, Visit&& visit) {
   visit(Setting{"train.weight_decay", same, "of matrices; norms are never decayed"}, c.weight_decay);
   visit(Setting{"train.clip", same, "largest norm of the whole gradient; 0: no clipping"}, c.clip);
   visit(Setting{"train.ask_weight", same_added, "factor on the weights of the samples of `data.ask`"}, c.ask_weight);
+  visit(Setting{"train.evidence_weight", same_added,
+                "a label of a plain sample weighs 1 + this * the nats (0 to 4) by which the context raises its "
+                "log-probability, scaled to a mean of 1; 0: all weigh the same; not in stage `distill`"},
+        c.evidence_weight);
   visit(Setting{"train.lm_coefficient", same_added, "of the next-token loss, stage `distill`; 0 leaves it out"},
         c.lm_coefficient);
   visit(Setting{"train.kl_coefficient", same_added, "of the divergence from the teacher, stage `distill`"},

@@ -85,6 +85,10 @@ OpenedModel open_for_training(const TrainConfig& config, const at::Device& devic
   if (opened.base_sha256.empty()) opened.base_sha256 = hash_weights(base);
   require(config.encoder.empty() || !opened.model.encoder, "model.encoder: the base {} has an encoder already",
           config.base);
+  const CrossVariants variants = config.cross_variants(opened.model.config.decoder.cross);
+  require(!opened.model.encoder || variants.layers == opened.model.config.decoder.cross.layers,
+          "model.cross_attention_at: the parts have their cross-attention already: it is for fresh parts");
+  if (variants != opened.model.config.decoder.cross) set_cross_variants(opened.model, variants, "[model]");
   if (!opened.model.encoder) add_parts(config, device, opened.model);
   check_encoder_rows(config, opened);
   check_windows(config, opened.model);

@@ -70,6 +70,36 @@ TEST_F(SampleSamplerTest, EverySampleOnceAnEpochInAnotherOrder) {
   EXPECT_EQ(orders.size(), 3u);
 }
 
+// Needles twice, chains two times in five.
+TEST_F(SampleSamplerTest, WeightsOfKindsChangeHowOftenAnEpochTakesThem) {
+  const SampleSampler sampler(
+      corpus_, {.samples_per_step = 1, .weight = 1, .seed = 5, .domain_weights = {"needle=2", "chain=0.4"}});
+  std::vector<int64_t> taken(corpus_.documents.size(), 0);
+  int64_t needles = 0, chains = 0;
+  for (const Corpus::Document& document : corpus_.documents)
+    (corpus_.domains[static_cast<size_t>(document.domain)] == "needle" ? needles : chains) += 1;
+  const int64_t epoch = 2 * needles + chains * 2 / 5;
+  for (int64_t step = 0; step < epoch; ++step) ++taken[static_cast<size_t>(sampler.choose(step, 0))];
+  int64_t chosen = 0;
+  for (size_t i = 0; i < taken.size(); ++i) {
+    const bool needle = corpus_.domains[static_cast<size_t>(corpus_.documents[i].domain)] == "needle";
+    if (needle) {
+      EXPECT_EQ(taken[i], 2);
+    } else {
+      EXPECT_LE(taken[i], 1);
+      chosen += taken[i];
+    }
+  }
+  EXPECT_EQ(chosen, chains * 2 / 5);
+  const auto refusal = [&](const std::vector<std::string>& weights) {
+    return error_of<Error>(
+        [&] { SampleSampler(corpus_, {.samples_per_step = 1, .weight = 1, .seed = 5, .domain_weights = weights}); });
+  };
+  EXPECT_NE(refusal({"neddle=2"}).find("data.ask_weights: the shards hold no domain \"neddle\""), std::string::npos);
+  EXPECT_NE(refusal({"needle=0", "chain=0"}).find("no sample is left"), std::string::npos);
+  EXPECT_NE(refusal({"needle=1000"}).find("at most 100"), std::string::npos);
+}
+
 TEST_F(SampleSamplerTest, CountsHaveTheirMean) {
   for (double mean : {0.3, 1.0, 2.5, 7.75, 16.0}) {
     for (uint64_t seed = 1; seed < 20; ++seed) {

@@ -15,6 +15,10 @@
 namespace cepe {
 namespace {
 
+int64_t states_of_chunk(const CepeConfig& config) {
+  return pooled_length(config.decoder.cross, context_chunk_length(config));
+}
+
 // Latents of longer and longer contexts, each chunk encoded once: the buffer of the longest context fills from its end.
 // No Context: the windows of a batch are encoded and decoded together, and their contexts share nothing but the length
 // of their chunks. Joined from pieces they would be copied at every length.
@@ -28,20 +32,25 @@ class GrowingContext {
     const int64_t B = batch_.size(), L = context_chunk_length(model_.config);
     if (n > tokens_) {
       const Latents piece = encode(model_, {batch_.context(control_, n, tokens_).view({B, (n - tokens_) / L, L}), {}});
-      if (!buffer_.defined()) buffer_ = at::empty({B, longest_, piece.states_BSE.size(2)}, piece.states_BSE.options());
-      buffer_.narrow(1, longest_ - n, n - tokens_).copy_(piece.states_BSE);
+      const int64_t S = states(longest_), E = piece.states_BSE.size(2);
+      if (!buffer_.defined()) buffer_ = at::empty({B, S, E}, piece.states_BSE.options());
+      buffer_.narrow(1, S - states(n), states(n - tokens_)).copy_(piece.states_BSE);
       tokens_ = n;
     }
     if (n == 0) return {};
-    return {buffer_.narrow(1, longest_ - n, n), {}};
+    return {buffer_.narrow(1, states(longest_ - n), states(n)), {}};
   }
 
  private:
+  int64_t states(int64_t tokens) const {
+    return tokens / context_chunk_length(model_.config) * states_of_chunk(model_.config);
+  }
+
   const Cepe& model_;
   const WindowBatch& batch_;
   Control control_;
   int64_t longest_, tokens_ = 0;
-  at::Tensor buffer_;  // (B, longest, E)
+  at::Tensor buffer_;  // (B, states(longest), E)
 };
 
 // The chunks in another order, the same for every window.
@@ -109,7 +118,7 @@ class EncoderReader : public LmReader {
       before = both(before, meter_.stop());
       if (const WantedRow* row = find_row(work.rows, control, n)) score_row(work, *row, kept, before);
       const WantedRow* mixed = control == Control::own ? find_row(work.rows, Control::shuffled, n) : nullptr;
-      if (mixed) score_row(work, *mixed, as_kept(shuffled(latents, context_chunk_length(model_.config))), before);
+      if (mixed) score_row(work, *mixed, as_kept(shuffled(latents, states_of_chunk(model_.config))), before);
     }
   }
 

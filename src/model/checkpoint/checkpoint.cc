@@ -215,13 +215,23 @@ void check_base_config(const nlohmann::json& config, const std::string& where, O
 }
 
 void check_format(const nlohmann::json& config, const std::string& where) {
-  constexpr int64_t kVersion = 1;
+  constexpr int64_t kVersion = 2;  // 1: without "cross_attention"
   require(config["cepe_format"] == "trained-parts", "{}: \"cepe_format\" is {}, expected \"trained-parts\"", where,
           config["cepe_format"].dump());
-  const nlohmann::json version = config.value("cepe_format_version", nlohmann::json(kVersion));
-  require(version == kVersion,
-          "{}: \"cepe_format_version\" is {}, this program reads {}: a later one may have written it", where,
+  const nlohmann::json version = config.value("cepe_format_version", nlohmann::json(1));
+  require(version == 1 || version == kVersion,
+          "{}: \"cepe_format_version\" is {}, this program reads 1 and {}: a later one may have written it", where,
           version.dump(), kVersion);
+}
+
+void read_cross_variants(const nlohmann::json& json, const std::string& where, CepeConfig& config) {
+  const CrossVariants variants = cross_variants_from_json(json, where);
+  check_cross_variants(variants, config.decoder.num_layers, where + ": \"cross_attention\"");
+  const auto named = static_cast<int64_t>(variants.layers.size());
+  require(named == 0 || named == config.num_cross_attn_layers,
+          "{}: \"cross_attention\" names {} layers, \"num_cross_attn_layers\" is {}", where, named,
+          config.num_cross_attn_layers);
+  config.decoder.cross = variants;
 }
 
 OpenedModel open_trained_parts(const fs::path& path, const nlohmann::json& config, const OpenOptions& options) {
@@ -251,6 +261,7 @@ OpenedModel open_trained_parts(const fs::path& path, const nlohmann::json& confi
   const StackConfig decoder = out.model.config.decoder;  // as the base gives it: the merged form is only a carrier
   out.model.config = cepe_config_from_json(merged, where);
   out.model.config.decoder = decoder;
+  if (config.contains("cross_attention")) read_cross_variants(config["cross_attention"], where, out.model.config);
   create_modules(out.model);
   out.kind = "trained parts";
   out.base_path = base;

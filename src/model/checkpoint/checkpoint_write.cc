@@ -30,9 +30,10 @@ void save_trained_parts(Cepe& model, const fs::path& directory, const SaveOption
   TensorCollection tensors;
   for (const Parameter& parameter : trainable_parameters(model))
     tensors.add_weight(parameter.name, *parameter.value, options.weights);
+  const bool plain = model.config.decoder.cross == CrossVariants{};
   nlohmann::json config = {
       {"cepe_format", "trained-parts"},
-      {"cepe_format_version", 1},
+      {"cepe_format_version", plain ? 1 : 2},
       {"base_model_name_or_path", options.base_name},
       {"base_model_sha256", options.base_sha256},
       {"base_config", stack_config_to_json(model.config.decoder)},
@@ -43,6 +44,7 @@ void save_trained_parts(Cepe& model, const fs::path& directory, const SaveOption
       {"chunk_length", model.config.chunk_length},
       {"weights", weights_name(options.weights)},
   };
+  if (!plain) config["cross_attention"] = cross_variants_to_json(model.config.decoder.cross);
   if (!options.training.is_null()) config["training"] = options.training;
   tensors.write(directory / "model.safetensors");
   write_file(directory / "config.json", json_text(config, 2) + "\n");

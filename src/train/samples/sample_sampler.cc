@@ -12,6 +12,7 @@ namespace {
 
 constexpr uint64_t kPhaseStream = 0x7068617365, kEpochStream = 0x65706F6368;
 constexpr uint64_t kRounds = 6;
+constexpr double kMostTimes = 100;  // that an epoch takes a sample
 
 }  // namespace
 
@@ -38,6 +39,16 @@ int64_t permuted(int64_t n, int64_t count, uint64_t key) {
 SampleSampler::SampleSampler(const Corpus& corpus, const Options& options)
     : corpus_(corpus), options_(options), phase_(KeyedRandom({options.seed, kPhaseStream}).uniform()) {
   require(options.samples_per_step > 0, "{} samples a step", options.samples_per_step);
+  if (options.domain_weights.empty()) return;
+  const std::vector<double> weights = weights_of_domains(corpus, options.domain_weights, "data.ask_weights");
+  for (const double weight : weights)
+    require(weight <= kMostTimes, "data.ask_weights: a weight of {}, at most {} is possible", weight, kMostTimes);
+  std::vector<double> due(weights.size(), 0);  // of each domain's documents so far, less those that were taken
+  for (size_t i = 0; i < corpus.documents.size(); ++i) {
+    const auto domain = static_cast<size_t>(corpus.documents[i].domain);
+    for (due[domain] += weights[domain]; due[domain] >= 1; due[domain] -= 1) order_.push_back(static_cast<int64_t>(i));
+  }
+  require(!order_.empty(), "data.ask_weights: no sample is left");
 }
 
 int64_t SampleSampler::count(int64_t step) const {
@@ -52,9 +63,11 @@ int64_t SampleSampler::before(int64_t step) const {
 }
 
 int64_t SampleSampler::choose(int64_t step, int64_t i) const {
-  const int64_t ordinal = before(step) + i, count = static_cast<int64_t>(corpus_.documents.size());
+  const auto count = static_cast<int64_t>(order_.empty() ? corpus_.documents.size() : order_.size());
+  const int64_t ordinal = before(step) + i;
   const uint64_t epoch = static_cast<uint64_t>(ordinal / count);
-  return permuted(ordinal % count, count, KeyedRandom({options_.seed, kEpochStream, epoch}).next());
+  const int64_t chosen = permuted(ordinal % count, count, KeyedRandom({options_.seed, kEpochStream, epoch}).next());
+  return order_.empty() ? chosen : order_[static_cast<size_t>(chosen)];
 }
 
 }  // namespace cepe

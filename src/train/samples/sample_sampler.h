@@ -12,6 +12,8 @@ class SampleSampler {
     double samples_per_step = 0;  // any number above 0: steps take so many in the mean
     float weight = 1;             // factor on the samples' weights
     uint64_t seed = 1;
+    // "recall=2": how often an epoch takes a sample of the domain, any number of at least 0; others once.
+    std::vector<std::string> domain_weights;
   };
   // The corpus must outlive the sampler.
   SampleSampler(const Corpus& corpus, const Options& options);
@@ -28,6 +30,7 @@ class SampleSampler {
 
   const Corpus& corpus_;
   Options options_;
+  std::vector<int64_t> order_;  // documents of an epoch, where some are taken more or less often than once
   double phase_;  // systematic rounding: a step's count changes where step * samples_per_step + phase passes a whole
 };
 

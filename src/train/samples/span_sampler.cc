@@ -100,24 +100,30 @@ int64_t shared_documents(const Corpus& held_out, const Corpus& trained) {
                        [&](const Corpus::Document& document) { return hashes.count(hash_of(held_out, document)) > 0; });
 }
 
-std::vector<double> SpanSampler::parse_weights() const {
-  std::vector<double> weights(corpus_.domains.size(), 1.0);
+std::vector<double> weights_of_domains(const Corpus& corpus, const std::vector<std::string>& entries,
+                                       const std::string& where) {
+  std::vector<double> weights(corpus.domains.size(), 1.0);
   std::set<std::string> named;
-  for (const std::string& entry : options_.domain_weights) {
+  for (const std::string& entry : entries) {
     const size_t equals = entry.find('=');
-    require(equals != std::string::npos, "domain_weights: expected \"domain=weight\", found \"{}\"", entry);
+    require(equals != std::string::npos, "{}: expected \"domain=weight\", found \"{}\"", where, entry);
     const std::string name = entry.substr(0, equals), number = entry.substr(equals + 1);
-    const auto found = std::find(corpus_.domains.begin(), corpus_.domains.end(), name);
-    require(found != corpus_.domains.end(), "domain_weights: the shards hold no domain \"{}\", only {}", name,
-            fmt::join(corpus_.domains, ", "));
-    require(named.insert(name).second, "domain_weights: the domain \"{}\" is named twice", name);
+    const auto found = std::find(corpus.domains.begin(), corpus.domains.end(), name);
+    require(found != corpus.domains.end(), "{}: the shards hold no domain \"{}\", only {}", where, name,
+            fmt::join(corpus.domains, ", "));
+    require(named.insert(name).second, "{}: the domain \"{}\" is named twice", where, name);
     double weight = -1;
     const auto parsed = std::from_chars(number.data(), number.data() + number.size(), weight);
     const bool whole = parsed.ec == std::errc() && parsed.ptr == number.data() + number.size();
     require(whole && weight >= 0 && weight <= kMaxWeight,
-            "domain_weights: the weight of {} is \"{}\", expected a number of 0 to {}", name, number, kMaxWeight);
-    weights[static_cast<size_t>(found - corpus_.domains.begin())] = weight;
+            "{}: the weight of {} is \"{}\", expected a number of 0 to {}", where, name, number, kMaxWeight);
+    weights[static_cast<size_t>(found - corpus.domains.begin())] = weight;
   }
+  return weights;
+}
+
+std::vector<double> SpanSampler::parse_weights() const {
+  std::vector<double> weights = weights_of_domains(corpus_, options_.domain_weights, "domain_weights");
   for (size_t d = 0; options_.only_domain && d < weights.size(); ++d) {
     if (static_cast<int32_t>(d) != *options_.only_domain) weights[d] = 0;
   }

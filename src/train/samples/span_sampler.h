@@ -39,6 +39,11 @@ Corpus open_corpus(const std::vector<std::string>& paths, ShardKind kind = Shard
 // How many of `held_out`'s documents `trained` holds as well, token for token, wherever they stand.
 int64_t shared_documents(const Corpus& held_out, const Corpus& trained);
 
+// "papers=2": the weight of a domain, 1 where it is not named; for each of the corpus's domains. Error naming `where`
+// on an unknown domain, one that is named twice and a weight that is none.
+std::vector<double> weights_of_domains(const Corpus& corpus, const std::vector<std::string>& entries,
+                                       const std::string& where);
+
 struct SpanSamplerOptions {
   int64_t span_tokens = 0;                  // of a sample: context, decoder and one more for the last label
   double filtered = 1.0, concatenated = 0;  // shares of the two mixtures, in any unit

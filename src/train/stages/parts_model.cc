@@ -46,6 +46,7 @@ PartsModel::PartsModel(const StageInput& input)
   const int64_t longest = check_training_data(config_, input.data, opened_);
   require(!published() || config_.weights != "int8",
           "run.weights int8: the base {} is a published CEPE model, whose layout has no int8 weights", config_.base);
+  if (published()) cepe_config_to_published_json(opened_.model.config);  // refuses now what could not be written
   if (!input.data.validation.documents.empty()) validation_.emplace(config_, input.data.validation);
   if (!input.data.ask_validation.documents.empty()) sample_validation_.emplace(config_, input.data.ask_validation);
   // Tables are computed on the host; made here once, the copies that cast() makes share them and no step waits for one.
@@ -61,8 +62,12 @@ std::unique_ptr<WorkingModel> PartsModel::working() const {
 
 std::string PartsModel::describe() const {
   const CepeConfig& config = opened_.model.config;
-  return fmt::format("{} encoder layers, cross-attention in the last {} decoder layers of a {}",
-                     config.encoder->num_layers, config.num_cross_attn_layers, opened_.kind);
+  const CrossVariants& variants = config.decoder.cross;
+  std::string text =
+      fmt::format("{} encoder layers, cross-attention in {} {} decoder layers of a {}", config.encoder->num_layers,
+                  variants.layers.empty() ? "the last" : "chosen", config.num_cross_attn_layers, opened_.kind);
+  if (variants != CrossVariants{}) text += fmt::format(", variants {}", cross_variants_to_json(variants).dump());
+  return text;
 }
 
 ValidationResult PartsModel::validate() const {
