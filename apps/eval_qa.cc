@@ -147,6 +147,7 @@ void run_qa(QaCommand& given) {
   };
   const QuestionTasks made = question_tasks(sets, options);
   for (const std::string& note : made.notes) tell(note);
+  if (wrote_inputs_only(given.run, made.tasks)) return;
   const TaskRunOptions run = eval_run_options(given.run, opened, settings(given));
   write_report(given, run_tasks(opened, made.tasks, run), run);
 }

@@ -81,6 +81,7 @@ void run_recall(RecallCommand& given) {
   };
   const RecallTasks made = recall_tasks(data, options);
   for (const std::string& note : made.notes) tell(note);
+  if (wrote_inputs_only(given.run, made.tasks)) return;
   const TaskRunOptions run = eval_run_options(given.run, opened, settings(given));
   write_report(given, run_tasks(opened, made.tasks, run), run);
 }

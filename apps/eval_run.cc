@@ -30,6 +30,25 @@ void add_eval_run_options(CLI::App& command, EvalOptions& options) {
       ->capture_default_str();
   add_expand_options(command, options.expand);
   command.add_option("--batch", options.batch, "Examples at once (0: 4 on a CPU, 16 on a GPU)")->capture_default_str();
+  command.add_flag("--inputs-only", options.inputs_only,
+                   "Answer nothing: write what each example reads to inputs.jsonl in --out, for another program");
+  command
+      .add_option("--answers", options.answers,
+                  "Another program's answers to the same examples, .jsonl with id and text, in place of the model's")
+      ->type_name("FILE");
+}
+
+bool wrote_inputs_only(const EvalOptions& options, std::span<const Task> tasks) {
+  if (!options.inputs_only) return false;
+  const std::filesystem::path file = std::filesystem::path(options.out) / "inputs.jsonl";
+  std::error_code error;
+  std::filesystem::create_directories(options.out, error);
+  require(!error, "{}: cannot be made: {}", options.out, error.message());
+  write_example_inputs(tasks, prompt_form_from_name(options.form, "--form"), file);
+  int64_t examples = 0;
+  for (const Task& task : tasks) examples += task.examples;
+  tell(fmt::format("{} examples are in {}", examples, file.string()));
+  return true;
 }
 
 nlohmann::json recorded_path(const std::string& path) {
@@ -103,6 +122,11 @@ TaskRunOptions eval_run_options(const EvalOptions& options, const OpenedModel& o
   // Runs that were begun before there was such an option go on where it is off.
   if (run.expand.chunks > 0) run.configuration["expand"] = {{"chunks", run.expand.chunks}, {"by", options.expand.by}};
   run.configuration.update(own_settings);
+  if (!options.answers.empty()) {
+    require(run.expand.chunks == 0, "--answers: another program has answered, so that --expand has nothing to do");
+    run.answers = std::make_shared<const std::map<std::string, GivenAnswer>>(read_given_answers(options.answers));
+    run.configuration["answers"] = recorded_files({options.answers});
+  }
   return run;
 }
 

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,10 +24,12 @@ struct EvalOptions {
   std::string out, form = "task";
   int64_t batch = 0;
   ExpandCommandOptions expand;
+  bool inputs_only = false;
+  std::string answers;  // a file of another program's; empty: the model answers
 };
 // Adds --model and its like, --window and --out: what stands first in a command's help.
 void add_eval_model_options(CLI::App& command, EvalOptions& options);
-// Adds --form, --expand, --expand-by and --batch.
+// Adds --form, --expand, --expand-by, --batch, --inputs-only and --answers.
 void add_eval_run_options(CLI::App& command, EvalOptions& options);
 
 // The SHA-256 of the config.json beside a model's weights; null where there is none, as with GGUF.
@@ -38,6 +41,8 @@ nlohmann::json model_configuration(const EvalOptions& options, const OpenedModel
 // the command's own settings added.
 TaskRunOptions eval_run_options(const EvalOptions& options, const OpenedModel& opened,
                                 const nlohmann::json& own_settings);
+// Where --inputs-only was given: writes inputs.jsonl of the tasks and says so. -> whether it was.
+bool wrote_inputs_only(const EvalOptions& options, std::span<const Task> tasks);
 // A path as it is recorded; null where it is empty. Files with their SHA-256.
 nlohmann::json recorded_path(const std::string& path);
 nlohmann::json recorded_files(const std::vector<std::string>& files);

@@ -34,6 +34,7 @@ struct Prepared {
   std::shared_ptr<const Context> context = nullptr;  // null: no documents
   std::vector<ChunkPlace> expanded = {};
   Generation made = {};
+  bool given = false;                      // made by another program
   std::vector<double> option_losses = {};  // where the example has options: nats
 };
 
@@ -97,6 +98,7 @@ json record_of(const Prepared& work) {
                  {"context_tokens", work.context ? work.context->tokens() : 0},
                  {"prompt_tokens", work.prompt.size()},
                  {"answer_tokens", work.made.tokens.size()}};
+  if (work.given) record["stop_reason"] = "given";
   if (!work.option_losses.empty()) {
     record["stop_reason"] = "chosen";
     record["options"] = work.example.options;
@@ -107,6 +109,19 @@ json record_of(const Prepared& work) {
         {{"source", place.source.document}, {"first_token", place.source.first_token}, {"tokens", place.tokens}});
   }
   return record;
+}
+
+LeadingSpace leading_space(const Example& example) {
+  return example.drop_leading_space ? LeadingSpace::dropped : LeadingSpace::kept;
+}
+
+Cost cost_of(const std::map<std::string, GivenAnswer>& answers) {
+  Cost cost;
+  for (const auto& [id, answer] : answers) {
+    cost.seconds += answer.seconds;
+    cost.peak_bytes = std::max(cost.peak_bytes, static_cast<uint64_t>(answer.peak_memory));
+  }
+  return cost;
 }
 
 ScoredExample scored_example(const json& record, const std::string& where) {
@@ -186,9 +201,13 @@ class Runner {
 
   // The whole group is worked on, though some of its records may be there.
   void run_group(int64_t first, std::vector<Prepared>& group) {
-    encode(group);
-    expand(group);
-    answer(group);
+    if (options_.answers) {
+      for (Prepared& work : group) take_answer(work);
+    } else {
+      encode(group);
+      expand(group);
+      answer(group);
+    }
     for (int64_t index = first; index < first + std::ssize(group); ++index) {
       Prepared& work = group[static_cast<size_t>(index - first)];
       if (index < done()) {
@@ -266,6 +285,19 @@ class Runner {
     work.made.text = work.example.options[static_cast<size_t>(best - work.option_losses.begin())];
   }
 
+  // Another program's answer, ended where the engine's would have been.
+  void take_answer(Prepared& work) const {
+    require(work.example.options.empty(), "{}: an option is to be chosen by likelihood, which no given answer says",
+            work.example.id);
+    const auto answer = options_.answers->find(work.example.id);
+    require(answer != options_.answers->end(), "expected an answer to {}, found none", work.example.id);
+    StopFilter filter(answer_stops(work.example, options_.form), leading_space(work.example));
+    work.made.text = filter.push(answer->second.text);
+    if (!filter.stopped()) work.made.text += filter.finish();
+    work.made.tokens = opened_.tokenizer->encode(work.made.text, {.parse_special_tokens = false});
+    work.given = true;
+  }
+
   void write(std::vector<Prepared>& group) {
     Engine& engine = engine_for(group);
     for (Prepared& work : group) {
@@ -274,12 +306,10 @@ class Runner {
                       .context = work.context,
                       .max_tokens = work.example.max_tokens,
                       .end_tokens = end_tokens_,
-                      .stop = work.example.stop,
+                      .stop = answer_stops(work.example, options_.form),
+                      .leading = leading_space(work.example),
                       .continues_prompt = options_.form != PromptForm::chat,
                       .on_end = [&work](const Generation& made) { work.made = made; }};
-      if (work.example.drop_leading_space) request.leading = LeadingSpace::dropped;
-      const bool goes_on = request.stop.empty() || work.example.drop_leading_space;
-      if (goes_on && options_.form == PromptForm::question) request.stop.emplace_back("\nQuestion:");
       engine.submit(std::move(request));
     }
     while (engine.step()) {
@@ -375,7 +405,7 @@ TaskRun run_tasks(const OpenedModel& opened, std::span<const Task> tasks, const 
   TaskRun run;
   run.resumed = runner.done();
   runner.run();
-  run.cost = meter.stop();
+  run.cost = options.answers ? cost_of(*options.answers) : meter.stop();
   for (const json& record : runner.records()) {
     run.examples.push_back(scored_example(record, (options.directory / "samples.jsonl").string()));
   }

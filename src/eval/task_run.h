@@ -11,6 +11,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
@@ -21,6 +23,7 @@
 #include "generate/prompt.h"
 #include "model/checkpoint/checkpoint.h"
 #include "speed/meter.h"
+#include "tasks/given_answers.h"
 #include "tasks/task.h"
 
 namespace cepe {
@@ -31,13 +34,16 @@ struct TaskRunOptions {
   PromptForm form = PromptForm::task;
   int64_t batch = 4;     // examples at work together; their contexts are in memory together
   ExpandOptions expand;  // of examples with documents: each is read again with chunks of them before the question
+  // Not null: the model answers nothing. Another program's answers, by the examples' ids, are cut where an answer ends
+  // and scored.
+  std::shared_ptr<const std::map<std::string, GivenAnswer>> answers = nullptr;
   std::function<void(int64_t done, int64_t total)> progress;  // examples; may be empty
 };
 
 struct TaskRun {
   std::vector<ScoredExample> examples;  // all of them, in order, those of an earlier run included
   int64_t resumed = 0;                  // examples whose records were there already
-  Cost cost;                            // of this run
+  Cost cost;                            // of this run; of given answers the sum of their seconds, the largest memory
 };
 
 // Makes the tokens that the decoder reads of a question: in the forms task and question the text after the begin token
@@ -59,10 +65,10 @@ class QuestionPrompts {
 };
 
 // Answers all examples of the tasks, greedily, or by the likeliest of an example's options, and appends a record for
-// each to samples.jsonl (docs/eval.md). An answer ends at the example's stop strings; where it has none, in the form
-// question at a line that begins with "Question:". Goes on where an earlier run with the same configuration ended.
-// Error where the directory holds a run of another configuration, an example does not fit the decoder's window, needs
-// an encoder that the model lacks, or fails.
+// each to samples.jsonl (docs/eval.md). An answer ends at answer_stops() (tasks/given_answers.h). Goes on where an
+// earlier run with the same configuration ended. Error where the directory holds a run of another configuration, an
+// example does not fit the decoder's window, needs an encoder that the model lacks, or fails; and where answers are
+// given, an example has none or wants an option chosen.
 TaskRun run_tasks(const OpenedModel& opened, std::span<const Task> tasks, const TaskRunOptions& options);
 
 }  // namespace cepe

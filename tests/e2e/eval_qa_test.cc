@@ -144,6 +144,55 @@ TEST_F(EvalQa, ChunksOfThePassagesAreReadAgain) {
   fails(qa("expanded", {"squad.json"}, more), "an evaluation with other settings");
 }
 
+TEST_F(EvalQa, AnotherProgramsAnswersAreScoredAsTheModelsOwn) {
+  std::vector<std::string> more = {
+      "--encoder-passages", "1", "--decoder-passages", "1", "--form", "question", "--batch", "3"};
+  ASSERT_EQ(run_cepe(qa("own", {"squad.json"}, more)).status, 0);
+  std::vector<std::string> inputs = more;
+  inputs.emplace_back("--inputs-only");
+  const CommandResult written = run_cepe(qa("inputs", {"squad.json"}, inputs));
+  ASSERT_EQ(written.status, 0) << written.err;
+  EXPECT_FALSE(std::filesystem::exists(path("inputs") + "/samples.jsonl"));
+
+  const std::vector<json> own = samples_of(path("own")), read = samples_of(path("inputs"), "inputs.jsonl");
+  ASSERT_EQ(own.size(), read.size());
+  std::string answers;
+  for (size_t i = 0; i < own.size(); ++i) {
+    for (const char* name : {"id", "tags", "references"}) EXPECT_EQ(own[i].at(name), read[i].at(name));
+    EXPECT_EQ(read[i].at("documents").size(), own[i].at("sources").size());
+    EXPECT_THAT(read[i].at("prompt").get<std::string>(), testing::EndsWith("\nAnswer:"));
+    EXPECT_THAT(read[i].at("stop"), testing::Contains(json("\n")));
+    // Another program need not stop where an answer ends.
+    const std::string text = " \n" + own[i].at("prediction").get<std::string>() + "\nQuestion: and more";
+    answers += json{{"id", own[i].at("id")}, {"text", text}, {"seconds", 0.5}, {"peak_memory_bytes", 7}}.dump() + "\n";
+  }
+  write_file(path("answers.jsonl"), answers);
+  more.insert(more.end(), {"--answers", path("answers.jsonl")});
+  const CommandResult given = run_cepe(qa("given", {"squad.json"}, more));
+  ASSERT_EQ(given.status, 0) << given.err;
+  const std::vector<json> scored = samples_of(path("given"));
+  for (size_t i = 0; i < own.size(); ++i) {
+    for (const char* name : {"id", "input", "prediction", "scores"}) EXPECT_EQ(own[i].at(name), scored[i].at(name));
+    EXPECT_EQ(scored[i].at("stop_reason"), "given");
+  }
+  EXPECT_EQ(results_of("given").at("results"), results_of("own").at("results"));
+  EXPECT_EQ(results_of("given").at("seconds"), 0.5 * static_cast<double>(own.size()));
+  EXPECT_EQ(results_of("given").at("peak_memory_bytes"), 7);
+
+  const std::string first = answers.substr(0, answers.find('\n') + 1);
+  const auto refused = [&](const std::string& content, const std::string& phrase) {
+    write_file(path("answers.jsonl"), content);
+    fails(qa("refused", {"squad.json"}, more), phrase);
+    std::filesystem::remove_all(path("refused"));
+  };
+  refused(first, "expected an answer to " + own[1].at("id").get<std::string>() + ", found none");
+  refused(first + first, "answers.jsonl:2: expected one answer to ");
+  refused("{\"id\": \"a\"}\n", "answers.jsonl:1: expected an object with the strings \"id\" and \"text\"");
+  refused("{\"id\": \"a\", \"text\": \"\", \"seconds\": -1}", "expected \"seconds\" to be a number from 0, found -1");
+  more.insert(more.end(), {"--expand", "1"});
+  refused(first, "--answers: another program has answered");
+}
+
 TEST_F(EvalQa, QuestionsWithoutAnAnswerHaveScoresOfTheirOwn) {
   const CommandResult result = run_cepe(qa("out", {"squad.json"}, {"--unanswerable", "--encoder-passages", "1"}));
   ASSERT_EQ(result.status, 0) << result.err;

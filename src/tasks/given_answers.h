@@ -1,0 +1,36 @@
+// The same examples for other programs, and the answers that they gave.
+//
+//   Task -> inputs.jsonl -> another program -> a file of answers -> Scorer (eval/task_run.h)
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <span>
+#include <string>
+
+#include "tasks/task.h"
+
+namespace cepe {
+
+// Writes a line of JSON for each example of the tasks, in order: `id`, `tags`, `references`, `documents` (those of the
+// encoder: `name`, `text`), `form`, `question` (the question alone), `prompt` and `answer_prefix` (prompt_text() in
+// this form), `max_tokens`, `stop` (strings that end the answer), `leading_space` ("kept", or "dropped": white space
+// before the answer is no part of it and ends it not) and, where one is to be chosen, `options`. Error where the file
+// cannot be written; there is none then.
+void write_example_inputs(std::span<const Task> tasks, PromptForm form, const std::filesystem::path& file);
+
+// The strings that end the answer of an example: its own; in the form question the next line that begins with
+// "Question:" as well, where its own end it at no line break.
+std::vector<std::string> answer_stops(const Example& example, PromptForm form);
+
+struct GivenAnswer {
+  std::string text;         // may go on behind a stop string
+  double seconds = 0;       // that it took; 0: not known
+  int64_t peak_memory = 0;  // bytes; 0: not known
+};
+
+// The answers of a file with a line of JSON for each: `id` of an example and `text`, perhaps `seconds` and
+// `peak_memory_bytes`. By id. Error naming file and line where one is malformed or an id comes twice.
+std::map<std::string, GivenAnswer> read_given_answers(const std::filesystem::path& file);
+
+}  // namespace cepe
