@@ -60,7 +60,8 @@ constexpr const char* kGenerateTemplateHint = "--raw does without the template, 
 
 TemplateChoice read_chat_template(const CLI::App& command, const GenerateCommand& given) {
   if (!given.raw)
-    return with_template_hint(kGenerateTemplateHint, [&] { return find_template(command, given.options, given.model); });
+    return with_template_hint(kGenerateTemplateHint,
+                              [&] { return find_template(command, given.options, given.model); });
   require(command.count("--form") == 0, "--form: --raw takes the prompt as it is: give one of the two");
   require(command.count("--system") == 0, "--system: a system message needs a chat template, and --raw leaves it out");
   require(command.count("--chat-template") == 0,

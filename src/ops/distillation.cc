@@ -103,7 +103,8 @@ Classes with_rest(const at::Tensor& log_q_NK1, const at::Tensor& prob_NK1, doubl
 
 // With A the sum of all a_c: d loss / d logits_v = A q_v - a_v for the teacher's tokens, and A q_v - a_rest q_v /
 // q_rest for the others.
-BlockDivergence top_k_divergence(at::Tensor log_q_NV, const TeacherTopK& teacher, const DistillMode& mode, bool gradient) {
+BlockDivergence top_k_divergence(at::Tensor log_q_NV, const TeacherTopK& teacher, const DistillMode& mode,
+                                 bool gradient) {
   const int64_t K = teacher.index_NK.size(1);
   const at::Tensor prob = teacher.prob_NK1.to(log_q_NV.scalar_type()), &index = teacher.index_NK;
   at::Tensor others, log_rest;  // log q of the rest's tokens, and of their sum

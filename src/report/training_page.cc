@@ -141,8 +141,10 @@ std::string text_validation_part(const TrainingRun& run) {
   HtmlTable table({"domain", "samples", "loss", "accuracy (%)"});
   std::vector<PlotSeries> losses, accuracies;
   for (const auto& [domain, values] : run.text_validation) {
-    table.add_row(
-        {{domain}, plain_count_cell(values.samples), number_cell(values.loss, 4), number_cell(values.accuracy, 1, 100)});
+    table.add_row({{domain},
+                   plain_count_cell(values.samples),
+                   number_cell(values.loss, 4),
+                   number_cell(values.accuracy, 1, 100)});
     losses.push_back(series_of(domain, values.loss));
     if (!values.accuracy.values.empty()) accuracies.push_back(series_of(domain, values.accuracy, 100));
   }

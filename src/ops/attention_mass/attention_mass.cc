@@ -14,7 +14,7 @@ namespace cepe {
 namespace {
 
 constexpr int64_t kTile = 64;
-constexpr int64_t kTokensAtOnce = 4096;                     // tokens that are widened and scored at a time
+constexpr int64_t kTokensAtOnce = 4096;              // tokens that are widened and scored at a time
 constexpr int64_t kScoreBytes = int64_t{128} << 20;  // of scores that are kept at a time
 
 // softmax of some rows of one context, (R, E) on (S, E) -> (R, S)

@@ -9,7 +9,6 @@
 namespace cepe::jinja {
 namespace {
 
-
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_name_start(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
 
