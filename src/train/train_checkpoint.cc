@@ -1,6 +1,7 @@
 #include "train/train_checkpoint.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <fcntl.h>
 #include <fmt/ranges.h>
 #include <unistd.h>
