@@ -99,13 +99,14 @@ class BatchBuilder {
       : BatchBuilder(config, plain, ask, Options{}) {}
   std::vector<Sample> draw(int64_t step) const;  // of all ranks: plain samples, then those of data.ask
   StepBatches build(int64_t step) const;
-  const std::optional<SpanSampler>& sampler() const { return sampler_; }  // of plain samples
+  void set_batch_tokens(int64_t tokens) { options_.batch_tokens = tokens; }  // before the first step is built
+  const std::optional<SpanSampler>& sampler() const { return sampler_; }     // of plain samples
 
  private:
   int64_t plain_samples(int64_t step) const { return config_.batch - (asked_ ? asked_->count(step) : 0); }
 
   const TrainConfig& config_;
-  const Options options_;
+  Options options_;
   std::optional<SpanSampler> sampler_;
   std::optional<SampleSampler> asked_;
 };

@@ -103,8 +103,8 @@ class Trainer {
   const double started_;
   const at::ScalarType dtype_;
   const TrainingData data_;
+  BatchBuilder builder_;
   const std::unique_ptr<TrainedModel> model_;
-  const BatchBuilder builder_;
   ShardedOptimizer optimizer_;
   nlohmann::json identity_, shards_;
   nlohmann::json last_validation_, last_sample_validation_;
@@ -128,12 +128,12 @@ Trainer::Trainer(const TrainJob& job, Collectives& ranks)
       started_(seconds_now()),
       dtype_(arithmetic_type(config_, job.device)),
       data_(open_training_data(config_)),
+      builder_(config_, data_.train, data_.ask, {.rank = {ranks.rank(), ranks.size()}}),
       model_(open_trained_model({config_, data_, job.device, dtype_})),
-      builder_(config_, data_.train, data_.ask,
-               {job.device.is_cuda() ? batch_tokens(*model_, config_) : 0, {ranks.rank(), ranks.size()}}),
       optimizer_(trained_tensors(*model_), adamw_options(config_), ranks) {
   require(config_.batch >= ranks.size(), "train.batch: {} samples a step cannot be shared by {} ranks", config_.batch,
           ranks.size());
+  if (job.device.is_cuda()) builder_.set_batch_tokens(batch_tokens(*model_, config_));
   identity_ = training_identity(config_);
   if (const std::string base = model_->base_sha256(); !base.empty()) identity_["model.base_sha256"] = base;
   shards_ = shard_record(data_);

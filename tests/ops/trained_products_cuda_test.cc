@@ -128,7 +128,7 @@ TEST_F(TrainedProductsOnGpu, FrozenWeightsInFp8) {
     trained = both(gate.detach().clone().requires_grad_());
   }
   for (size_t i = 0; i < wide.size(); ++i) {
-    EXPECT_LE(error_of(narrow[i], wide[i].to(at::kDouble)), 0.1) << i;
+    EXPECT_LE(error_of(narrow[i], wide[i].to(at::kDouble)), 0.2) << i;
     EXPECT_GT(error_of(narrow[i], wide[i].to(at::kDouble)), 1e-3) << i;
     EXPECT_TRUE(at::equal(trained[i], wide[i])) << i;
   }
