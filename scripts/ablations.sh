@@ -18,7 +18,7 @@
 #   --steps N         of a run                                         (300)
 #   --warm-up N       steps of stage warmup before a fresh encoder's   (300)
 #   --seconds N       no run begins later than so long after the start (0: no limit)
-#   --set KEY=VALUE   a setting of every run of cepe train; may come several times
+#   --set KEY=VALUE   a setting of every run of stage ask, --set-warm-up of every warm-up; each may come several times
 #   --list            print the names and what they are
 set -euo pipefail
 source "$(dirname "$0")/steps.sh"
@@ -60,11 +60,12 @@ END
 
 cepe=build/cepe out=runs/ablations parts=models/smollm2-135m-cepe base=SmolLM2-135M-Instruct.Q4_1.gguf
 tokens=data/tokens ask=data/tokens/ask recall=${HOME:-/root}/.cache/cepe/eval/recall lengths=32k,128k limit=20
-devices=0,1 steps=300 warm_up=300 seconds=0 settings=() wanted=()
+devices=0,1 steps=300 warm_up=300 seconds=0 settings=() warm_up_settings=() wanted=()
 while [ $# -gt 0 ]; do
   case $1 in
     --list) list; exit 0 ;;
     --set) settings+=("--$2"); shift ;;
+    --set-warm-up) warm_up_settings+=("--$2"); shift ;;
     --cepe | --out | --parts | --base | --tokens | --ask | --recall | --lengths | --limit | --devices | --steps | --seconds)
       printf -v "${1#--}" %s "$2"; shift ;;
     --warm-up) warm_up=$2; shift ;;
@@ -144,7 +145,7 @@ one() {
     fresh*)
       # What decides the shape; the stage ask takes it from the warm-up's result.
       train_run "$out/$name/warm-up" configs/smollm2-135m/warmup.toml "--train.steps=$warm_up" \
-        --run.validation_samples=8 "${settings[@]}" "${options[@]}"
+        --run.validation_samples=8 "${warm_up_settings[@]}" "${options[@]}"
       ask_run "$run" "$steps" $((steps * 2 / 3)) "--model.parts=$out/$name/warm-up/final" ;;
     long)
       if [ "$how" = --hold ]; then options=() hold=$((steps * 8 / 5)); else hold=0; fi

@@ -92,7 +92,9 @@ at::Tensor materialised(const CrossAttention& weights, const StackConfig& config
   if (config.cross.null_key) {
     k = at::cat({k, null_key(weights, config, B)}, 1);
     v = at::cat({v, at::zeros({B, 1, G, K}, v.options())}, 1);
-    if (mask.keys_BS.defined()) mask.keys_BS = at::cat({mask.keys_BS, at::ones({B, 1}, mask.keys_BS.options())}, 1);
+    // With a mask in any case: kernels for whole blocks of keys do not meet one key more, forwards or backwards.
+    const at::Tensor one = at::ones({B, 1}, q_BTHK.options().dtype(at::kBool).requires_grad(false));
+    mask.keys_BS = at::cat({mask.keys_BS.defined() ? mask.keys_BS : one.expand({B, S}), one}, 1);
   }
   return attention(q_BTHK, k, v, mask);
 }
