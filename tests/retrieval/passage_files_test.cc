@@ -86,7 +86,7 @@ TEST_F(PassageFiles, RecordsAreCutWhereThatIsAskedFor) {
         found.push_back(passage.title + ": " + passage.text);
       },
       true);
-  EXPECT_THAT(found, ElementsAre("T: One two three.", "T: Four\nfive six seven.", "T: Eight", "books.jsonl: nine"));
+  EXPECT_THAT(found, ElementsAre("T: One two three.", "T: Four\nfive six seven. Eight", "books.jsonl: nine"));
 }
 
 // No word is lost or doubled, and no passage is too long.
