@@ -17,6 +17,7 @@ namespace {
 struct Passages {
   std::vector<std::string> files, questions;
   int64_t words = 100;
+  bool cut_records = false;
 };
 
 struct FillCommand {
@@ -41,7 +42,7 @@ void add_passages(const Passages& passages, IndexWriter& writer) {
     writer.add(std::move(passage));
     if (++read % kTold == 0) tell(count(read) + " passages read");
   };
-  for (const std::string& file : passages.files) read_passages(file, passages.words, add);
+  for (const std::string& file : passages.files) read_passages(file, passages.words, add, passages.cut_records);
   for (const std::string& file : passages.questions) read_passages(read_questions(file), add);
 }
 
@@ -103,6 +104,7 @@ void add_passage_options(CLI::App& command, Passages& passages) {
       .add_option("--passage-words", passages.words,
                   "Words of a passage at most, where plain text is cut; passages end where sentences do")
       ->capture_default_str();
+  command.add_flag("--cut-records", passages.cut_records, "Cut the texts of .jsonl files as well");
   add_strings(command, "--questions", passages.questions, Strings::several,
               "Files of questions (docs/eval.md) whose passages are taken")
       ->type_name("FILE...");

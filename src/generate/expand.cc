@@ -1,6 +1,7 @@
 #include "generate/expand.h"
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 #include <span>
 
@@ -55,6 +56,75 @@ std::string without_special_tokens(const Tokenizer& tokenizer, std::string text)
 bool goes_on(const ContextChunk& before, const ContextChunk& chunk) {
   return before.source.document == chunk.source.document &&
          before.source.first_token + before.length == chunk.source.first_token;
+}
+
+// The most tokens of a neighbour that complete a sentence.
+constexpr int64_t kSentenceTokens = 128;
+
+// Whether a sentence or a line ends with token i: a line break, or a full stop, question or exclamation mark before
+// white space or the end.
+bool ends_sentence(const Tokenizer& tokenizer, std::span<const TokenId> tokens, size_t i) {
+  const std::string own = tokenizer.decode(tokens.subspan(i, 1));
+  if (own.find('\n') != std::string::npos) return true;
+  const size_t last = own.find_last_not_of("\"')]*_ ");
+  if (last == std::string::npos || std::string_view(".!?").find(own[last]) == std::string_view::npos) return false;
+  if (i + 1 == tokens.size()) return true;
+  const std::string both = tokenizer.decode(tokens.subspan(i, 2));
+  return both.size() > own.size() && std::string_view(" \t\r\n").find(both[own.size()]) != std::string_view::npos;
+}
+
+// How many tokens of a chunk after another one complete the sentence that the border cuts; 0: it cuts none, or the
+// sentence ends too far away.
+int64_t tokens_to_end(const Tokenizer& tokenizer, const ContextChunk& chunk, const ContextChunk& after, bool last) {
+  std::vector<TokenId> tokens{chunk.tokens.back()};
+  tokens.insert(tokens.end(), after.tokens.begin(), after.tokens.end());
+  const auto most = std::min<int64_t>(kSentenceTokens, after.length);
+  for (int64_t i = 0; i <= most; ++i) {
+    if (ends_sentence(tokenizer, tokens, static_cast<size_t>(i))) return i;
+  }
+  return last && after.length <= kSentenceTokens ? after.length : 0;
+}
+
+// The same of a chunk before another one.
+int64_t tokens_from_begin(const Tokenizer& tokenizer, const ContextChunk& before, const ContextChunk& chunk) {
+  std::vector<TokenId> tokens = before.tokens;
+  tokens.push_back(chunk.tokens.front());
+  const auto most = std::min<int64_t>(kSentenceTokens, before.length - 1);
+  for (int64_t i = 0; i <= most; ++i) {
+    if (ends_sentence(tokenizer, tokens, static_cast<size_t>(before.length - 1 - i))) return i;
+  }
+  return before.source.first_token == 0 && before.length <= kSentenceTokens ? before.length : 0;
+}
+
+// Tokens of chunks, by their numbers: all of those that are wanted, and what completes the sentences that their borders
+// cut, at the beginning or at the end of others.
+std::map<int64_t, std::vector<TokenRange>> with_whole_sentences(const Tokenizer& tokenizer, const Context& context,
+                                                                std::span<const int64_t> wanted) {
+  std::map<int64_t, std::vector<TokenRange>> ranges;
+  const auto chunk = [&](int64_t number) -> const ContextChunk& {
+    return context.chunks.at(static_cast<size_t>(number));
+  };
+  for (const int64_t number : wanted) ranges[number] = {{0, chunk(number).length}};
+  const auto is_wanted = [&](int64_t number) {
+    return std::find(wanted.begin(), wanted.end(), number) != wanted.end();
+  };
+  const auto next = [&](int64_t number) {  // whether a chunk goes on in the one after it
+    return number >= 0 && number + 1 < std::ssize(context.chunks) && goes_on(chunk(number), chunk(number + 1));
+  };
+  for (const int64_t number : wanted) {
+    if (next(number) && !is_wanted(number + 1)) {
+      const int64_t count = tokens_to_end(tokenizer, chunk(number), chunk(number + 1), !next(number + 1));
+      if (count > 0) ranges[number + 1].insert(ranges[number + 1].begin(), {0, count});
+    }
+    if (next(number - 1) && !is_wanted(number - 1)) {
+      const int64_t count = tokens_from_begin(tokenizer, chunk(number - 1), chunk(number));
+      if (count > 0) ranges[number - 1].push_back({chunk(number - 1).length - count, count});
+    }
+  }
+  for (auto& [number, parts] : ranges) {  // a beginning and an end that meet are all of the chunk
+    if (parts.size() == 2 && parts[0].count >= parts[1].first) parts = {{0, chunk(number).length}};
+  }
+  return ranges;
 }
 
 std::vector<ChunkPlace> places(const Context& context, const std::vector<int64_t>& chunks) {
@@ -129,16 +199,21 @@ std::string text_of_chunks(const Tokenizer& tokenizer, const Context& context, s
   std::string text;
   std::vector<TokenId> run;
   const ContextChunk* before = nullptr;
+  bool open = false;  // the run goes to the end of `before`
   const auto end_run = [&] {
     const std::string words = trimmed(tokenizer.decode(run));
     if (!words.empty()) text += (text.empty() ? "" : "\n\n") + words;
     run.clear();
   };
-  for (const int64_t number : chunks) {
-    const ContextChunk& chunk = context.chunks.at(static_cast<size_t>(number));
-    if (before && !goes_on(*before, chunk)) end_run();
-    run.insert(run.end(), chunk.tokens.begin(), chunk.tokens.end());
-    before = &chunk;
+  for (const auto& [number, ranges] : with_whole_sentences(tokenizer, context, chunks)) {
+    const ContextChunk& chunk = context.chunks[static_cast<size_t>(number)];
+    for (const TokenRange& range : ranges) {
+      if (!open || range.first > 0 || !goes_on(*before, chunk)) end_run();
+      const auto first = chunk.tokens.begin() + range.first;
+      run.insert(run.end(), first, first + range.count);
+      open = range.first + range.count == chunk.length;
+      before = &chunk;
+    }
   }
   end_run();
   return without_special_tokens(tokenizer, std::move(text));

@@ -76,7 +76,8 @@ class Expander {
   Bm25Index words_;
 };
 
-// The text of chunks in the order of the context: neighbours of one document run on, between others is an empty line.
+// The text of chunks in the order of the context: neighbours of one document run on, between others is an empty line. A
+// sentence or line that a chunk's border cuts is completed from the neighbour, where it ends within 128 tokens.
 // The names of special tokens in it get a space after their first character ("< |im_end|>"): a prompt's are parsed, and
 // a document must not end the user's message.
 std::string text_of_chunks(const Tokenizer& tokenizer, const Context& context, std::span<const int64_t> chunks);

@@ -1,6 +1,7 @@
 #include "retrieval/bert_encoder.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
@@ -173,8 +174,9 @@ Layer take_layer(const Weights& weights, const std::string& name, const Sizes& s
 
 at::Tensor apply(const Affine& map, const at::Tensor& x) { return at::linear(x, map.weight, map.bias); }
 
-// Tokens of a batch at most, padding included: what keeps the states of a layer small beside the weights.
-constexpr int64_t kBatchTokens = 4096;
+// Tokens of a batch at most, padding included. On a CPU what keeps the states of a layer small beside the weights; on a
+// GPU what keeps it at work while the host starts kernels.
+int64_t batch_tokens(const at::Device& device) { return device.is_cpu() ? 4096 : 65536; }
 
 }  // namespace
 
@@ -258,6 +260,7 @@ BertEncoder::BertEncoder(const std::filesystem::path& directory, const at::Devic
     : model_(std::make_unique<Model>(open_hf_directory(directory), device)) {}
 BertEncoder::~BertEncoder() = default;
 
+const at::Device& BertEncoder::device() const { return model_->device; }
 int64_t BertEncoder::width() const { return model_->sizes.width; }
 int64_t BertEncoder::max_tokens() const { return model_->max_tokens; }
 
@@ -265,14 +268,17 @@ at::Tensor BertEncoder::embed(const std::vector<std::string>& texts) const {
   const at::NoGradGuard no_gradients;
   const size_t count = texts.size();
   std::vector<std::vector<int64_t>> ids(count);
-  for (size_t i = 0; i < count; ++i) ids[i] = model_->ids_of(texts[i]);
+  at::parallel_for(0, static_cast<int64_t>(count), 16, [&](int64_t begin, int64_t end) {
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) ids[i] = model_->ids_of(texts[i]);
+  });
+  const int64_t most = batch_tokens(model_->device);
   std::vector<size_t> order(count);
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return ids[a].size() < ids[b].size(); });
   at::Tensor out = at::empty({static_cast<int64_t>(count), width()}, at::kFloat);
   for (size_t begin = 0; begin < count;) {
     size_t end = begin + 1;  // the longest text of a batch is its last
-    while (end < count && static_cast<int64_t>((end + 1 - begin) * ids[order[end]].size()) <= kBatchTokens) ++end;
+    while (end < count && static_cast<int64_t>((end + 1 - begin) * ids[order[end]].size()) <= most) ++end;
     const auto rows = static_cast<int64_t>(end - begin), length = static_cast<int64_t>(ids[order[end - 1]].size());
     at::Tensor batch = at::zeros({rows, length}, at::kLong), real = at::zeros({rows, length}, at::kBool);
     at::Tensor places = at::empty({rows}, at::kLong);

@@ -30,6 +30,7 @@ class BertEncoder {
   // -> (texts, width()) float32 on the CPU, rows of length 1, in the texts' order. Thread-safe.
   at::Tensor embed(const std::vector<std::string>& texts) const;
 
+  const at::Device& device() const;
   int64_t width() const;
   int64_t max_tokens() const;  // [CLS] and [SEP] included
 

@@ -181,15 +181,23 @@ void IndexWriter::flush() {
   }
   waiting_.clear();
   changes_.added += slot - slots_;
-  if (!texts.empty()) append_vectors(texts);
+  finish_vectors();
+  if (!texts.empty()) start_vectors(std::move(texts));
   slots_ = slot;
 }
 
-void IndexWriter::append_vectors(const std::vector<std::string>& texts) {
-  const at::Tensor vectors = encoder_->embed(texts).contiguous();
+void IndexWriter::start_vectors(std::vector<std::string> texts) {
+  const std::launch how = encoder_->device().is_cpu() ? std::launch::deferred : std::launch::async;
+  embedding_ = std::async(how, [encoder = encoder_, texts = std::move(texts)] { return encoder->embed(texts); });
+  embedding_slot_ = slots_;
+}
+
+void IndexWriter::finish_vectors() {
+  if (!embedding_.valid()) return;
+  const at::Tensor vectors = embedding_.get().contiguous();
   require(vectors.size(1) == description_.width, "{}: the encoder's vectors have {} numbers, the index's {}",
           index_.string(), vectors.size(1), description_.width);
-  write_at(vectors_, vectors.data_ptr(), vectors.nbytes(), offset_of(slots_, description_.width));
+  write_at(vectors_, vectors.data_ptr(), vectors.nbytes(), offset_of(embedding_slot_, description_.width));
 }
 
 bool IndexWriter::remove(const std::string& id) {
@@ -225,6 +233,7 @@ int64_t IndexWriter::copy_vectors() {
 
 void IndexWriter::compact() {
   flush();
+  finish_vectors();
   compacted_ = true;
   if (database_.integer("SELECT count(*) FROM dead") == 0 && !needs_links()) return;
   if (description_.width > 0) copy_vectors();
@@ -278,6 +287,7 @@ void IndexWriter::count_common_words() {
 
 IndexChanges IndexWriter::commit() {
   flush();
+  finish_vectors();
   find_.reset();
   if (building_) {
     database_.run("INSERT INTO words(words) VALUES('optimize')");

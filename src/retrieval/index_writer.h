@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <future>
 #include <memory>
 #include <string>
 #include <vector>
@@ -48,7 +49,8 @@ class IndexWriter {
   IndexWriter(const IndexWriter&) = delete;
   IndexWriter& operator=(const IndexWriter&) = delete;
 
-  // Passages are embedded and written kBatch at a time. Error where the id is another passage's.
+  // Passages are written kBatch at a time, and embedded: where the encoder is on a GPU, while the next ones are
+  // written. Error where the id is another passage's.
   void add(IndexedPassage passage);
   // False where no passage has the id. Its slot stays taken until the index is compacted.
   bool remove(const std::string& id);
@@ -64,7 +66,8 @@ class IndexWriter {
 
  private:
   void flush();
-  void append_vectors(const std::vector<std::string>& texts);
+  void start_vectors(std::vector<std::string> texts);  // of the passages from slots_ on
+  void finish_vectors();                               // of those that were started
   int64_t copy_vectors();
   bool needs_links() const;
   void link_vectors();
@@ -84,6 +87,8 @@ class IndexWriter {
   int64_t slots_ = 0, generation_ = 0, old_generation_ = 0;
   int vectors_ = -1;  // descriptor of the vectors' file
   std::vector<IndexedPassage> waiting_;
+  std::future<at::Tensor> embedding_;  // of the passages from this slot on
+  int64_t embedding_slot_ = 0;
   IndexChanges changes_;
 };
 

@@ -1,5 +1,6 @@
 #include "retrieval/passage_files.h"
 
+#include <algorithm>
 #include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <vector>
@@ -108,19 +109,34 @@ class TextCutter {
   std::vector<WordEnd> ends_;  // of the words of text_
 };
 
+void cut_record(const IndexedPassage& record, const std::string& file, int64_t words,
+                const std::function<void(IndexedPassage)>& use) {
+  TextCutter cutter(record.title.empty() ? file : record.title, words, use);
+  const std::string_view text = record.text;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    cutter.add_line(text.substr(begin, end - begin), record.where);
+    begin = end + 1;
+  }
+  cutter.finish_text();
+}
+
 }  // namespace
 
 std::string passage_key(const std::string& title, const std::string& text) {
   return sha256_bytes(title + "\n" + text).substr(0, 16);
 }
 
-void read_passages(const std::filesystem::path& path, int64_t words, const std::function<void(IndexedPassage)>& use) {
+void read_passages(const std::filesystem::path& path, int64_t words, const std::function<void(IndexedPassage)>& use,
+                   bool cut_records) {
   const std::string name = plain_file_name(path);
   const bool lines = name.ends_with(".jsonl") || name.ends_with(".ndjson");
   TextFile file(path, lines ? TextNames::json : TextNames::text);
   TextCutter cutter(name, words, use);
   for (std::string line; file.next_line(line);) {
-    if (lines) {
+    if (lines && cut_records) {
+      cut_record(parse_passage(line, file.where()), name, words, use);
+    } else if (lines) {
       finish(parse_passage(line, file.where()), use);
     } else {
       require(find_invalid_utf8(line) == std::string_view::npos, "{}: not valid UTF-8 at byte {} of the line",

@@ -25,9 +25,11 @@ struct IndexedPassage {
 // The first 16 hexadecimal digits of the SHA-256 of the title, a line break and the text.
 std::string passage_key(const std::string& title, const std::string& text);
 
-// Hands over the passages of a file in order; those without text are passed over. Error naming the file and the line
-// where a record is malformed.
-void read_passages(const std::filesystem::path& file, int64_t words, const std::function<void(IndexedPassage)>& use);
+// Hands over the passages of a file in order; those without text are passed over. cut_records: the text of a record is
+// cut as plain text is, each piece known by its content; its title is the record's or, without one, the file's name.
+// Error naming the file and the line where a record is malformed.
+void read_passages(const std::filesystem::path& file, int64_t words, const std::function<void(IndexedPassage)>& use,
+                   bool cut_records = false);
 // The passages of a set of questions, each once.
 void read_passages(const QuestionSet& questions, const std::function<void(IndexedPassage)>& use);
 

@@ -144,6 +144,40 @@ TEST_F(ExpandTest, NeighboursRunOn) {
   EXPECT_EQ(text_of_chunks(tokenizer(), *made, {}), "");
 }
 
+// A border falls where it may: what it cuts is read as a whole, and no more.
+TEST_F(ExpandTest, SentencesThatABorderCutsAreCompleted) {
+  const std::string first = "nobody came down the road.", second = " rain fell on the lantern of the boats.",
+                    third = " the harbour lay there.";
+  const std::vector<TokenId> tokens = tokenizer().encode(first + second + third);
+  for (int64_t length = 2; length < std::ssize(tokens); ++length) {
+    const auto made = context({first + second + third}, length);
+    int64_t covered = 0;
+    for (int64_t number = 0; number < std::ssize(made->chunks); ++number) {
+      const ContextChunk& chunk = made->chunks[static_cast<size_t>(number)];
+      std::string expected;  // the sentences that the chunk has a character of
+      const int64_t begin = static_cast<int64_t>(text({tokens.begin(), tokens.begin() + covered}).size());
+      covered += chunk.length;
+      const int64_t end = static_cast<int64_t>(text({tokens.begin(), tokens.begin() + covered}).size());
+      int64_t at = 0;
+      for (const std::string& sentence : {first, second, third}) {
+        const int64_t after = at + std::ssize(sentence);
+        if (begin < after && end > at) expected += sentence;
+        at = after;
+      }
+      const bool near = made->chunks.size() <= 3;  // a sentence over more than two chunks may stay cut
+      const std::string found = text_of_chunks(tokenizer(), *made, Numbers{number});
+      if (near) {
+        EXPECT_EQ(" " + found, (expected[0] == ' ' ? "" : " ") + expected) << length << ", chunk " << number;
+      }
+      EXPECT_NE(found.find(text(chunk.tokens).substr(1)), std::string::npos) << length << ", chunk " << number;
+    }
+  }
+  // Two that complete one sentence from both sides run on.
+  const auto made = context({first + second + third}, std::ssize(tokens) / 3);
+  const auto last = static_cast<int64_t>(made->chunks.size()) - 1;
+  EXPECT_EQ(text_of_chunks(tokenizer(), *made, Numbers{0, last}), first + second + third);
+}
+
 // A document cannot end the user's message.
 TEST_F(ExpandTest, SpecialTokensOfDocumentsAreText) {
   const OpenedModel plain = open_model(std::filesystem::path(CEPE_TEST_DATA) / "generate" / "plain");

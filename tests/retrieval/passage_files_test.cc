@@ -73,6 +73,22 @@ TEST_F(PassageFiles, TextIsCutWhereSentencesEnd) {
   EXPECT_EQ(read("a.txt", "one two")[0].title, "a.txt");
 }
 
+TEST_F(PassageFiles, RecordsAreCutWhereThatIsAskedFor) {
+  write_file(directory_ / "books.jsonl",
+             R"({"id": "a", "title": "T", "text": "One two three. Four\nfive six seven. Eight"}
+{"text": "nine"}
+)");
+  std::vector<std::string> found;
+  read_passages(
+      directory_ / "books.jsonl", 6,
+      [&](const IndexedPassage& passage) {
+        EXPECT_EQ(passage.id, passage_key(passage.title, passage.text));
+        found.push_back(passage.title + ": " + passage.text);
+      },
+      true);
+  EXPECT_THAT(found, ElementsAre("T: One two three.", "T: Four\nfive six seven. Eight", "books.jsonl: nine"));
+}
+
 // No word is lost or doubled, and no passage is too long.
 TEST_F(PassageFiles, EveryWordOfATextIsInOnePassage) {
   std::string content;
