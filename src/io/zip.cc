@@ -14,7 +14,7 @@ namespace {
 // Signatures and sizes of PKWARE's APPNOTE 6.3, sections 4.3.7 to 4.3.16.
 constexpr uint32_t kLocalHeader = 0x04034b50, kDirectoryEntry = 0x02014b50, kDirectoryEnd = 0x06054b50;
 constexpr uint32_t kZip64End = 0x06064b50, kZip64Locator = 0x07064b50;
-constexpr size_t kLocalSize = 30, kEntrySize = 46, kEndSize = 22, kZip64EndSize = 56, kLocatorSize = 20;
+constexpr size_t kLocalSize = 30, kEntrySize = 46, kEndSize = 22, kLocatorSize = 20;
 constexpr uint64_t kWide = 0xFFFFFFFF;  // "see the 64-bit field" in a field of 32 bits
 constexpr uint64_t kWideCount = 0xFFFF;
 
