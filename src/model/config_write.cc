@@ -108,9 +108,9 @@ Json masked_lm_config_to_published_json(const StackConfig& config) {
 }
 
 Json cepe_config_to_published_json(const CepeConfig& config) {
-  check_published(config.decoder, "decoder");
   require(config.decoder.cross == CrossVariants{},
           "the published layout knows no variants of cross-attention (\"cross_attention\" of the parts' config.json)");
+  check_published(config.decoder, "decoder");
   Json out = stack_config_to_json(config.decoder);
   out.erase("head_dim");
   out["model_type"] = "llama";
