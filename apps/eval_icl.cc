@@ -170,7 +170,11 @@ void run_icl_command(IclCommand& given) {
                         .configuration = model_configuration(given.run, opened),
                         .calibration = calibration,
                         .progress = progress_bar("ranking")};
+  require(given.run.batch >= 0, "--batch: expected 1 or more, or 0, found {}", given.run.batch);
+  options.batch = given.run.batch > 0 ? given.run.batch : opened.model.device().is_cpu() ? 1 : 32;
   options.configuration.update(settings(given));
+  // Runs that were begun before there was such an option go on where it is off.
+  if (options.batch > 1) options.configuration["batch"] = options.batch;
   const IclRun run = run_icl(opened, sources, options);
   const IclReport report = report_icl(run.records);
   write_icl_plot(report, options.directory / "plot.svg");
@@ -243,6 +247,10 @@ void add_eval_icl_command(CLI::App& eval) {
       ->delimiter(',')
       ->type_name("SEED,...")
       ->default_str("42,43,44");
+  command
+      ->add_option("--batch", given->run.batch,
+                   "Prompts scored together, of one text and seed or more (0: one by one on a CPU, 32 on a GPU)")
+      ->capture_default_str();
   command->callback([given] { run_icl_command(*given); });
 }
 

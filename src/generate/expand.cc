@@ -78,22 +78,22 @@ bool ends_sentence(const Tokenizer& tokenizer, std::span<const TokenId> tokens, 
 int64_t tokens_to_end(const Tokenizer& tokenizer, const ContextChunk& chunk, const ContextChunk& after, bool last) {
   std::vector<TokenId> tokens{chunk.tokens.back()};
   tokens.insert(tokens.end(), after.tokens.begin(), after.tokens.end());
-  const auto most = std::min<int64_t>(kSentenceTokens, after.length);
+  const auto most = std::min<int64_t>(kSentenceTokens, std::ssize(after.tokens));
   for (int64_t i = 0; i <= most; ++i) {
     if (ends_sentence(tokenizer, tokens, static_cast<size_t>(i))) return i;
   }
-  return last && after.length <= kSentenceTokens ? after.length : 0;
+  return last && std::ssize(after.tokens) <= kSentenceTokens ? std::ssize(after.tokens) : 0;
 }
 
 // The same of a chunk before another one.
 int64_t tokens_from_begin(const Tokenizer& tokenizer, const ContextChunk& before, const ContextChunk& chunk) {
   std::vector<TokenId> tokens = before.tokens;
   tokens.push_back(chunk.tokens.front());
-  const auto most = std::min<int64_t>(kSentenceTokens, before.length - 1);
+  const auto most = std::min<int64_t>(kSentenceTokens, std::ssize(before.tokens) - 1);
   for (int64_t i = 0; i <= most; ++i) {
-    if (ends_sentence(tokenizer, tokens, static_cast<size_t>(before.length - 1 - i))) return i;
+    if (ends_sentence(tokenizer, tokens, static_cast<size_t>(std::ssize(before.tokens) - 1 - i))) return i;
   }
-  return before.source.first_token == 0 && before.length <= kSentenceTokens ? before.length : 0;
+  return before.source.first_token == 0 && std::ssize(before.tokens) <= kSentenceTokens ? std::ssize(before.tokens) : 0;
 }
 
 // Tokens of chunks, by their numbers: all of those that are wanted, and what completes the sentences that their borders
@@ -104,7 +104,7 @@ std::map<int64_t, std::vector<TokenRange>> with_whole_sentences(const Tokenizer&
   const auto chunk = [&](int64_t number) -> const ContextChunk& {
     return context.chunks.at(static_cast<size_t>(number));
   };
-  for (const int64_t number : wanted) ranges[number] = {{0, chunk(number).length}};
+  for (const int64_t number : wanted) ranges[number] = {{0, std::ssize(chunk(number).tokens)}};
   const auto is_wanted = [&](int64_t number) {
     return std::find(wanted.begin(), wanted.end(), number) != wanted.end();
   };
@@ -118,11 +118,11 @@ std::map<int64_t, std::vector<TokenRange>> with_whole_sentences(const Tokenizer&
     }
     if (next(number - 1) && !is_wanted(number - 1)) {
       const int64_t count = tokens_from_begin(tokenizer, chunk(number - 1), chunk(number));
-      if (count > 0) ranges[number - 1].push_back({chunk(number - 1).length - count, count});
+      if (count > 0) ranges[number - 1].push_back({std::ssize(chunk(number - 1).tokens) - count, count});
     }
   }
   for (auto& [number, parts] : ranges) {  // a beginning and an end that meet are all of the chunk
-    if (parts.size() == 2 && parts[0].count >= parts[1].first) parts = {{0, chunk(number).length}};
+    if (parts.size() == 2 && parts[0].count >= parts[1].first) parts = {{0, std::ssize(chunk(number).tokens)}};
   }
   return ranges;
 }
@@ -211,7 +211,7 @@ std::string text_of_chunks(const Tokenizer& tokenizer, const Context& context, s
       if (!open || range.first > 0 || !goes_on(*before, chunk)) end_run();
       const auto first = chunk.tokens.begin() + range.first;
       run.insert(run.end(), first, first + range.count);
-      open = range.first + range.count == chunk.length;
+      open = range.first + range.count == std::ssize(chunk.tokens);
       before = &chunk;
     }
   }

@@ -44,6 +44,7 @@ class IclRunTest : public testing::Test {
   IclRun run(const std::string& name, IclCalibration calibration = IclCalibration::empty,
              const std::vector<IclSource>& sources = {}) {
     IclRunOptions options{.directory = directory_ / name, .configuration = {{"a", 1}}, .calibration = calibration};
+    options.batch = batch_;
     return run_icl(opened_, sources.empty() ? std::vector<IclSource>{source()} : sources, options);
   }
   std::string file(const std::string& name) const { return (directory_ / name / "samples.jsonl").string(); }
@@ -95,9 +96,17 @@ class IclRunTest : public testing::Test {
   TemporaryDirectory directory_;
   OpenedModel opened_;
   IclOptions options_;
+  int64_t batch_ = 1;
 };
 
-TEST_F(IclRunTest, RecordsAreTheDirectComputation) {
+// With so many prompts at once.
+class IclRunTogether : public IclRunTest, public testing::WithParamInterface<int64_t> {
+ protected:
+  IclRunTogether() { batch_ = GetParam(); }
+};
+INSTANTIATE_TEST_SUITE_P(Prompts, IclRunTogether, testing::Values(1, 5, 100));
+
+TEST_P(IclRunTogether, RecordsAreTheDirectComputation) {
   const at::NoGradGuard no_gradients;
   const IclRun done = run("run");
   const std::vector<json> all = records("run");
@@ -135,7 +144,7 @@ TEST_F(IclRunTest, RecordsAreTheDirectComputation) {
   }
 }
 
-TEST_F(IclRunTest, ContentFreeCalibrationReadsTheSameDemonstrations) {
+TEST_P(IclRunTogether, ContentFreeCalibrationReadsTheSameDemonstrations) {
   const at::NoGradGuard no_gradients;
   run("run", IclCalibration::content_free);
   const std::vector<json> all = records("run");
@@ -160,7 +169,7 @@ TEST_F(IclRunTest, ContentFreeCalibrationReadsTheSameDemonstrations) {
   }
 }
 
-TEST_F(IclRunTest, AnInterruptedRunGoesOnToTheSameFile) {
+TEST_P(IclRunTogether, AnInterruptedRunGoesOnToTheSameFile) {
   const std::vector<IclSource> two = {source("moods"), source("others")};
   ASSERT_EQ(run("whole", IclCalibration::empty, two).resumed, 0);
   const std::string whole = read_file(file("whole"));

@@ -111,6 +111,32 @@ TEST_F(ContinuationScores, AreThoseOfTheWholeText) {
   EXPECT_GT(std::abs(direct(continuations_[0], nullptr) - direct(continuations_[0], &latents)), 1e-6);
 }
 
+TEST_F(ContinuationScores, OfPromptsReadTogetherAreThoseOfEach) {
+  const at::NoGradGuard no_gradients;
+  std::vector<Latents> contexts;
+  for (const int64_t chunks : {1, 2, 2, 3}) {
+    contexts.push_back(encode(opened_.model, {at::arange(40, 40 + 10 * chunks).view({1, chunks, 10}), {}}));
+  }
+  const std::vector<std::vector<TokenId>> texts = {
+      {5, 60, 7}, {5, 60, 7}, {9, 8, 7, 6}, {5}, {70, 71, 72, 73, 74, 75, 76, 77, 78}, {5, 60, 7, 3}, {1, 2}};
+  std::vector<ScoredPrompt> prompts;
+  for (size_t i = 0; i < texts.size(); ++i) {
+    prompts.push_back({texts[i], i < contexts.size() ? &contexts[i] : nullptr});
+  }
+  const ContinuationScorer scorer(opened_.model);
+  for (const int64_t rows : {2, 100}) {
+    for (const int64_t at_once : {1, 9, 8192}) {
+      const auto scores = scorer.scores_of_all(prompts, continuations_, rows, at_once);
+      ASSERT_EQ(scores.size(), prompts.size());
+      for (size_t i = 0; i < prompts.size(); ++i) {
+        const std::vector<double> alone = scorer.scores(texts[i], continuations_, prompts[i].context);
+        for (size_t c = 0; c < alone.size(); ++c) EXPECT_NEAR(scores[i][c], alone[c], 1e-10) << i << ", " << c;
+      }
+    }
+  }
+  EXPECT_TRUE(scorer.scores_of_all({}, continuations_, 4).empty());
+}
+
 // Logits in bfloat16 are often the same number; the labels' likelihoods are not.
 TEST_F(ContinuationScores, OfABfloat16ModelDoNotTie) {
   const at::NoGradGuard no_gradients;

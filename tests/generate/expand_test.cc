@@ -149,7 +149,8 @@ TEST_F(ExpandTest, SentencesThatABorderCutsAreCompleted) {
   const std::string first = "nobody came down the road.", second = " rain fell on the lantern of the boats.",
                     third = " the harbour lay there.";
   const std::vector<TokenId> tokens = tokenizer().encode(first + second + third);
-  for (int64_t length = 2; length < std::ssize(tokens); ++length) {
+  bool met = false;
+  for (int64_t length = 2; length <= 32; ++length) {  // the small encoder's window
     const auto made = context({first + second + third}, length);
     int64_t covered = 0;
     for (int64_t number = 0; number < std::ssize(made->chunks); ++number) {
@@ -164,18 +165,19 @@ TEST_F(ExpandTest, SentencesThatABorderCutsAreCompleted) {
         if (begin < after && end > at) expected += sentence;
         at = after;
       }
-      const bool near = made->chunks.size() <= 3;  // a sentence over more than two chunks may stay cut
+      const bool near = made->chunks.size() <= 2;  // a sentence over more than two chunks stays cut
       const std::string found = text_of_chunks(tokenizer(), *made, Numbers{number});
       if (near) {
         EXPECT_EQ(" " + found, (expected[0] == ' ' ? "" : " ") + expected) << length << ", chunk " << number;
       }
-      EXPECT_NE(found.find(text(chunk.tokens).substr(1)), std::string::npos) << length << ", chunk " << number;
+      std::string own = text(chunk.tokens).substr(1);
+      while (own.ends_with(' ')) own.pop_back();
+      EXPECT_NE(found.find(own), std::string::npos) << length << ", chunk " << number;
     }
+    // What completes the first chunk and the last one meets in between.
+    met |= made->chunks.size() == 3 && text_of_chunks(tokenizer(), *made, Numbers{0, 2}) == first + second + third;
   }
-  // Two that complete one sentence from both sides run on.
-  const auto made = context({first + second + third}, std::ssize(tokens) / 3);
-  const auto last = static_cast<int64_t>(made->chunks.size()) - 1;
-  EXPECT_EQ(text_of_chunks(tokenizer(), *made, Numbers{0, last}), first + second + third);
+  EXPECT_TRUE(met);
 }
 
 // A document cannot end the user's message.

@@ -54,12 +54,18 @@ class Runner {
         options_(options),
         samples_(options.directory / "samples.jsonl") {
     for (const IclSource& source : sources_) {
+      groups_.push_back(std::ssize(begins_));  // labels are a source's
       for (int64_t i = 0; i < source.scenes(); ++i) {
+        const int64_t first = begins_.empty() || groups_.back() == std::ssize(begins_)
+                                  ? total_records_
+                                  : begins_[static_cast<size_t>(groups_.back())];
+        if (total_records_ - first >= options_.batch) groups_.push_back(std::ssize(begins_));
         begins_.push_back(total_records_);
         total_records_ += source.prompts(i);
       }
       labels_.push_back(labels_of(source));
     }
+    groups_.push_back(std::ssize(begins_));
     begins_.push_back(total_records_);
   }
 
@@ -69,15 +75,19 @@ class Runner {
   void run() {
     require(done() <= total_records_, "{}: expected at most {} records, found {}", file(), total_records_, done());
     const int64_t total = std::ssize(begins_) - 1;
-    // The scene that the last record is of is worked on again, so that it is compared.
+    // The group that the last record is of is worked on again, so that it is compared.
     const auto after = std::upper_bound(begins_.begin(), begins_.end(), std::max<int64_t>(done() - 1, 0));
-    const int64_t first = done() == 0 ? 0 : std::min<int64_t>(after - begins_.begin() - 1, total - 1);
+    const int64_t scene = std::min<int64_t>(after - begins_.begin() - 1, total - 1);
+    auto group = std::prev(std::upper_bound(groups_.begin(), groups_.end() - 1, std::max<int64_t>(scene, 0)));
     const int64_t threads = std::clamp<int64_t>(std::thread::hardware_concurrency(), 1, 8);
-    MadeAhead<Prepared> ahead(first, total, [this](int64_t index) { return prepare(index); }, {threads, 2 * threads});
-    if (options_.progress) options_.progress(first, total);
-    for (int64_t index = first; index < total; ++index) {
-      run_scene(ahead.take(), begins_[static_cast<size_t>(index)]);
-      if (options_.progress) options_.progress(index + 1, total);
+    MadeAhead<Prepared> ahead(*group, total, [this](int64_t index) { return prepare(index); }, {threads, 2 * threads});
+    if (options_.progress) options_.progress(*group, total);
+    for (; std::next(group) != groups_.end(); ++group) {
+      std::vector<Prepared> scenes;
+      for (int64_t index = *group; index < *std::next(group); ++index) scenes.push_back(ahead.take());
+      if (scenes.empty()) continue;  // a source without texts
+      run_group(scenes, *group);
+      if (options_.progress) options_.progress(*std::next(group), total);
     }
   }
 
@@ -146,19 +156,66 @@ class Runner {
     for (int64_t i = before; i < std::ssize(chunks); ++i) numbers.push_back(i);
   }
 
-  void run_scene(const Prepared& work, int64_t first_record) {
-    const Context all = work.chunks.empty() ? Context{} : encode_context(opened_.model, work.chunks);
+  // Scenes of one source. The whole group is scored, though some of its records may be there: what is computed together
+  // is always the same.
+  void run_group(const std::vector<Prepared>& scenes, int64_t first_scene) {
+    const std::vector<Context> contexts = read_demonstrations(scenes);
+    std::vector<ScoredPrompt> prompts, content_free;
+    for (const Prepared& work : scenes) {
+      for (const PreparedPrompt& prompt : work.prompts) {
+        const Context& context = contexts[prompts.size()];
+        prompts.push_back({prompt.tokens, context.tokens() > 0 ? &context.latents : nullptr});
+        if (!prompt.content_free.empty()) content_free.push_back({prompt.content_free, prompts.back().context});
+      }
+    }
+    const int64_t first = begins_[static_cast<size_t>(first_scene)];
+    if (done() >= first + std::ssize(prompts)) {  // compared alone
+      for_each_prompt(scenes, [&](const Prepared& work, size_t i, size_t n) {
+        check_record(work, i, first + static_cast<int64_t>(n));
+      });
+      return;
+    }
+    const std::vector<std::vector<TokenId>>& labels = labels_[scenes[0].source].tokens;
+    const auto scores = scorer_.scores_of_all(prompts, labels, options_.batch);
+    const auto calibration = scorer_.scores_of_all(content_free, labels, options_.batch);
     std::vector<json> fresh;
-    for (size_t i = 0; i < work.prompts.size(); ++i) {
-      const int64_t index = first_record + static_cast<int64_t>(i);
+    for_each_prompt(scenes, [&](const Prepared& work, size_t i, size_t n) {
+      const int64_t index = first + static_cast<int64_t>(n);
       if (index < done()) {
         check_record(work, i, index);
       } else {
-        const std::vector<int64_t>& chunks = work.prompts[i].chunks;
-        fresh.push_back(record_of(work, i, chunks.empty() ? Context{} : select(all, chunks)));
+        fresh.push_back(
+            record_of(work, i, {contexts[n].tokens(), scores[n], calibration.empty() ? scores[n] : calibration[n]}));
       }
+    });
+    samples_.append_all(std::move(fresh));
+  }
+
+  // use(scene, the prompt's number in it, the prompt's number in all)
+  template <typename Use>
+  static void for_each_prompt(const std::vector<Prepared>& scenes, const Use& use) {
+    size_t number = 0;
+    for (const Prepared& work : scenes) {
+      for (size_t i = 0; i < work.prompts.size(); ++i) use(work, i, number++);
     }
-    if (!fresh.empty()) samples_.append_all(std::move(fresh));
+  }
+
+  // The context of each prompt, the encoder having read all demonstrations of the scenes.
+  std::vector<Context> read_demonstrations(const std::vector<Prepared>& scenes) const {
+    std::vector<TextChunk> chunks;
+    for (const Prepared& work : scenes) chunks.insert(chunks.end(), work.chunks.begin(), work.chunks.end());
+    const Context all = chunks.empty() ? Context{} : encode_context(opened_.model, chunks);
+    std::vector<Context> contexts;
+    int64_t before = 0;
+    for (const Prepared& work : scenes) {
+      for (const PreparedPrompt& prompt : work.prompts) {
+        std::vector<int64_t> own = prompt.chunks;
+        for (int64_t& chunk : own) chunk += before;
+        contexts.push_back(own.empty() ? Context{} : select(all, own));
+      }
+      before += std::ssize(work.chunks);
+    }
+    return contexts;
   }
 
   std::string id_of(const Prepared& work, size_t prompt) const {
@@ -186,15 +243,18 @@ class Runner {
             {"seed", none ? "any" : std::to_string(work.scene.seed)}};
   }
 
-  json record_of(const Prepared& work, size_t index, const Context& context) const {
+  // What a prompt's record is made of.
+  struct Scored {
+    int64_t context_tokens;
+    const std::vector<double>&scores, &content_free;  // of the labels; the second counts with that calibration alone
+  };
+
+  json record_of(const Prepared& work, size_t index, const Scored& scored) const {
     const IclSource& source = sources_[work.source];
     const Labels& labels = labels_[work.source];
     const PreparedPrompt& prompt = work.prompts[index];
-    const Latents* latents = context.tokens() > 0 ? &context.latents : nullptr;
-    LabelScores scores{scorer_.scores(prompt.tokens, labels.tokens, latents), labels.calibration, labels.counts};
-    if (options_.calibration == IclCalibration::content_free) {
-      scores.calibration = scorer_.scores(prompt.content_free, labels.tokens, latents);
-    }
+    LabelScores scores{scored.scores, labels.calibration, labels.counts};
+    if (options_.calibration == IclCalibration::content_free) scores.calibration = scored.content_free;
     const std::map<std::string, size_t> first = rank_labels(scores);
     const size_t chosen = first.at(scores.calibration.empty() ? "likelihood" : "calibrated");
     json predictions = json::object(), accuracy = json::object();
@@ -214,7 +274,7 @@ class Runner {
                    {"log_likelihoods", scores.log_likelihoods},
                    {"sources", work.scene.prompts[index].sources},
                    {"stop_reason", "ranked"},
-                   {"context_tokens", context.tokens()},
+                   {"context_tokens", scored.context_tokens},
                    {"prompt_tokens", prompt.tokens.size()},
                    {"answer_tokens", labels.counts[chosen]}};
     if (!prompt.content_free.empty()) record["calibration"] = scores.calibration;
@@ -228,6 +288,7 @@ class Runner {
   SampleFile samples_;
   std::vector<Labels> labels_;   // of each source
   std::vector<int64_t> begins_;  // the first record of each scene, and the end
+  std::vector<int64_t> groups_;  // the first scene of each group, and the end
   int64_t total_records_ = 0;
 };
 

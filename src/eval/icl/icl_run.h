@@ -36,6 +36,9 @@ struct IclRunOptions {
   std::filesystem::path directory;  // of samples.jsonl and run.json; made where it does not exist
   nlohmann::json configuration;     // an object: all that the scores depend on; recorded in run.json
   IclCalibration calibration = IclCalibration::empty;
+  // Prompts that are scored together, at least one text's with one seed; 1: each by itself, whose scores depend on
+  // nothing else. Which come together depends on the data alone, so that an interrupted run goes on to the same file.
+  int64_t batch = 1;
   std::function<void(int64_t done, int64_t total)> progress;  // scenes; may be empty
 };
 
