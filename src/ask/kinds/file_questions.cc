@@ -19,8 +19,8 @@ constexpr const char* kInstructions[] = {
     "Use the passages to answer the question.",
     "Read the documents and answer in as few words as possible.",
     "Answer from the context alone.",
-    "Answer the question with the help of the given passages, some of which may not matter. Give only "
-    "the answer, in a few words.",
+    ("Answer the question with the help of the given passages, some of which may not matter. Give only "
+     "the answer, in a few words."),
     "Answer the question. Give only the answer, in a few words.",
 };
 constexpr const char* kOrUnanswerable[] = {" If it cannot be answered, say \"unanswerable\".",
