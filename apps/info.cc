@@ -140,12 +140,12 @@ void print_text(const json& info) {
     const json& encoder = info["encoder"];
     print_line("encoder",
                stack_line(encoder) + fmt::format(", embeddings: {}", encoder["embeddings"].get<std::string>()));
-    const std::string layers = fmt::format("{} of {} layers", info["cross_attention_layers"].get<int64_t>(),
-                                           decoder["layers"].get<int64_t>());
+    const std::string layers =
+        fmt::format("{} of {} layers", info["cross_attention_layers"].get<int64_t>(), decoder["layers"].get<int64_t>());
     const bool varied = info.contains("cross_attention");
-    print_line("cross-attention",
-               varied ? fmt::format("in {}, with variants {}", layers, info["cross_attention"].dump())
-                      : "in the last " + layers);
+    print_line("cross-attention", varied
+                                      ? fmt::format("in {}, with variants {}", layers, info["cross_attention"].dump())
+                                      : "in the last " + layers);
     print_line("chunk length", count(info["chunk_length"]) + " tokens");
     print_line("a context token",
                fmt::format("{} bytes (in the decoder's window: {} bytes)", count(info["bytes_per_context_token"]),
