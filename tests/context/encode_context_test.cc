@@ -8,6 +8,7 @@
 
 #include "base/error_of.h"
 #include "context/chunks.h"
+#include "model/additions.h"
 
 namespace cepe {
 namespace {
@@ -48,6 +49,29 @@ TEST(EncodeContext, EqualsEachChunkAlone) {
   EXPECT_LT(norm_error(context.latents.states_BSE, encoded_alone(model, text)), 1e-12);
   for (size_t i = 0; i < text.size(); ++i) EXPECT_EQ(context.chunks[i].tokens, text[i].tokens);
   EXPECT_EQ(encode_context(model, {}).tokens(), 0);
+}
+
+// Chunks whose states are means of three, cut and joined like others; states that were not pooled are others.
+TEST(EncodeContext, OfPooledStates) {
+  Cepe model = small_model("cepe-gqa-last2", at::kDouble);
+  const ModelFingerprint whole = encoder_fingerprint(model, /*int8=*/false);
+  set_cross_variants(model, {.pooling = 3}, "test");
+  const ModelFingerprint pooled = encoder_fingerprint(model, /*int8=*/false);
+  EXPECT_NE(whole.bytes, pooled.bytes);
+  const std::vector<TextChunk> text = random_text({16, 16, 9, 1, 5});
+  const Context context = encode_context(model, text);
+  EXPECT_LT(norm_error(context.latents.states_BSE, encoded_alone(model, text)), 1e-12);
+  std::vector<int64_t> lengths;
+  for (const ContextChunk& chunk : context.chunks) lengths.push_back(chunk.length);
+  EXPECT_EQ(lengths, (std::vector<int64_t>{6, 6, 3, 1, 2}));
+  const std::vector<int64_t> some = {4, 2};
+  const Context selected = select(context, some);
+  EXPECT_EQ(selected.tokens(), 5);
+  EXPECT_TRUE(at::equal(selected.latents.states_BSE.narrow(1, 0, 2), context.latents.states_BSE.narrow(1, 16, 2)));
+  KeptStates kept;
+  kept.put(pooled, selected);
+  const Context again = encode_missing(model, text, kept.known(pooled));
+  EXPECT_LT(norm_error(again.latents.states_BSE, context.latents.states_BSE), 1e-12);
 }
 
 TEST(EncodeContext, InEightBitsItIsTheSameRounded) {
