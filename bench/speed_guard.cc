@@ -134,11 +134,6 @@ double tolerance(at::ScalarType type) { return type == at::kFloat ? 1e-4 : 2e-2;
 
 at::Tensor random(at::IntArrayRef sizes, at::ScalarType type) { return at::randn(sizes).to(type); }
 
-// Where LibTorch is held to AVX2 ours is too.
-cepe::LatentKernel latent_kernel() {
-  return instructions() == Instructions::avx2 ? cepe::LatentKernel::avx2 : cepe::LatentKernel::best;
-}
-
 struct LatentShape {
   int64_t rows, width, tokens;
 };
@@ -149,7 +144,7 @@ Pair latent_pair(const LatentShape& shape, at::ScalarType type, const Limits& li
   const at::Tensor states = random({1, shape.tokens, shape.width}, type);
   return {fmt::format("latent attention, {} rows of {} over {} tokens, {}", shape.rows, shape.width, shape.tokens,
                       type_name(type)),
-          [=] { return cepe::latent_attention(query, {states}, 0.3, latent_kernel()); },
+          [=] { return cepe::latent_attention(query, {states}, 0.3); },
           [=] {
             const at::Tensor scores = at::matmul(query, states.transpose(1, 2)).mul(0.3).to(at::kFloat);
             return at::matmul(scores.softmax(-1).to(type), states);
@@ -164,7 +159,7 @@ Pair int8_latent_pair(const LatentShape& shape, at::ScalarType type, const Limit
   const cepe::Int8States narrow = cepe::quantize_states(states);
   return {fmt::format("latent attention, states in 8 bits beside {}, {} rows of {}", type_name(type), shape.rows,
                       shape.width),
-          [=] { return cepe::latent_attention(query, {narrow.values, {}, narrow.scales}, 0.3, latent_kernel()); },
+          [=] { return cepe::latent_attention(query, {narrow.values, {}, narrow.scales}, 0.3); },
           [=] {
             const at::Tensor scores = at::matmul(query, states.transpose(1, 2)).mul(0.3).to(at::kFloat);
             return at::matmul(scores.softmax(-1).to(type), states);
@@ -180,9 +175,8 @@ Pair context_pair(int64_t tokens, at::ScalarType type, const Limits& limits) {
   cepe::ContextKeysValues kept = cepe::make_context_keys_values({1, G, tokens, K}, k.options());
   cepe::write_keys_values(kept, 0, k, v);
   const at::Tensor k_CGSK = k.transpose(1, 2).contiguous(), v_CGSK = v.transpose(1, 2).contiguous();
-  const auto kernel = instructions() == Instructions::avx2 ? cepe::ContextKernel::avx2 : cepe::ContextKernel::best;
   return {fmt::format("kept keys and values, 1 token of 9 heads on 3 over {} tokens, {}", tokens, type_name(type)),
-          [=] { return cepe::context_attention(q, kept, {}, kernel); },
+          [=] { return cepe::context_attention(q, kept, {}); },
           [=] { return at::scaled_dot_product_attention(q.view({1, G, H / G, K}), k_CGSK, v_CGSK).view({1, 1, H, K}); },
           tolerance(type), limits};
 }

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "ops/cpu/targets.h"
 #include "ops/ops.h"
 
 namespace cepe {
@@ -69,15 +70,18 @@ TEST_P(ContextAttention, EveryKernelEqualsTheFormula) {
     EXPECT_TRUE(at::equal(keys.transpose(1, 2), k));
     EXPECT_TRUE(at::equal(values.transpose(1, 2), v));
     const at::Tensor expected = formula(q.to(at::kDouble), k.to(at::kDouble), v.to(at::kDouble), in.mask);
-    for (const ContextKernel kernel :
-         {ContextKernel::best, ContextKernel::avx2, ContextKernel::portable, ContextKernel::none}) {
-      const at::Tensor found = context_attention(q, kept, in.mask, kernel);
+    for (const std::string& target : cpu::targets()) {
+      cpu::use_target(target);
+      const at::Tensor found = context_attention(q, kept, in.mask);
       EXPECT_EQ(found.scalar_type(), type);
-      EXPECT_LE(error_of(found, expected), tolerance) << toString(type) << " " << static_cast<int>(kernel);
+      EXPECT_LE(error_of(found, expected), tolerance) << toString(type) << " " << target;
       if (c.masked && c.contexts > 1) {
         EXPECT_EQ(found[1].abs().max().item<double>(), 0);
       }
     }
+    cpu::use_target("");
+    EXPECT_LE(error_of(context_attention(q, kept, in.mask, ContextKernel::none), expected), tolerance)
+        << toString(type);
   }
 }
 

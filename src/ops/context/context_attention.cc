@@ -185,7 +185,7 @@ at::Tensor context_attention(const at::Tensor& q_BTHK, const ContextKeysValues& 
           "context attention: the mask should be {} x {}", C, S);
   const at::Tensor q = fold_queries(q_BTHK, C, G);
   if (kernel != ContextKernel::none && context_kernel_applies(q, context)) {
-    return unfold_queries(run_context_kernel(q, context, mask_CS, kernel), q_BTHK.sizes()).to(q_BTHK.scalar_type());
+    return unfold_queries(run_context_kernel(q, context, mask_CS), q_BTHK.sizes()).to(q_BTHK.scalar_type());
   }
   if (!context.blocked() && q.size(2) < dispatch::kContextManyRows && !mask_CS.defined() &&
       q.scalar_type() != at::kDouble) {

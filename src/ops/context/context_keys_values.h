@@ -20,8 +20,7 @@ struct ContextKeysValues {
   int64_t bytes() const { return static_cast<int64_t>(k.nbytes() + v.nbytes()); }
 };
 
-// The instruction sets that the CPU's kernel is compiled for; `best` is the processor's. The others are for tests;
-// `none` runs LibTorch's attention block by block.
-enum class ContextKernel { best, avx2, portable, none };
+// `best`: the CPU's kernel where it applies. `none` runs LibTorch's attention block by block, for tests.
+enum class ContextKernel { best, none };
 
 }  // namespace cepe
