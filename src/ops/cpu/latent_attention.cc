@@ -16,34 +16,6 @@ namespace cepe::cpu::HWY_NAMESPACE {
 constexpr int64_t kGroup = 24;  // rows whose scores of a block lie on the stack
 constexpr int kTokens = 4;      // whose scores are found together: a vector of four sums
 
-#if HWY_TARGET == HWY_SCALAR
-HWY_INLINE void store_sums(const Vector (&x)[kTokens], float* to) {
-  for (int t = 0; t < kTokens; ++t) to[t] = hn::GetLane(x[t]);
-}
-#else
-// Every 128 bits hold a part of four sums: adds the parts up.
-template <class D>
-HWY_INLINE void store_folded(D d, hn::Vec<D> x, float* to) {
-  if constexpr (hn::MaxLanes(D()) > 4) {
-    const hn::Half<D> half;
-    store_folded(half, hn::Add(hn::LowerHalf(half, x), hn::UpperHalf(half, x)), to);
-  } else {
-    hn::StoreU(x, d, to);
-  }
-}
-
-// Sums of the lanes of four vectors, side by side.
-HWY_INLINE void store_sums(const Vector (&x)[kTokens], float* to) {
-  const hn::Repartition<uint64_t, Floats> pairs;
-  const Vector ab = hn::Add(hn::InterleaveLower(kFloats, x[0], x[1]), hn::InterleaveUpper(kFloats, x[0], x[1]));
-  const Vector cd = hn::Add(hn::InterleaveLower(kFloats, x[2], x[3]), hn::InterleaveUpper(kFloats, x[2], x[3]));
-  const auto ab_pairs = hn::BitCast(pairs, ab), cd_pairs = hn::BitCast(pairs, cd);
-  const Vector all = hn::Add(hn::BitCast(kFloats, hn::InterleaveLower(pairs, ab_pairs, cd_pairs)),
-                             hn::BitCast(kFloats, hn::InterleaveUpper(pairs, ab_pairs, cd_pairs)));
-  store_folded(kFloats, all, to);
-}
-#endif
-
 // scores[r][0 .. kTokens) of kRows queries and as many states.
 template <int kRows>
 HWY_INLINE void score_tile(const float* query, const float* states, int64_t width, float* scores) {

@@ -2,6 +2,7 @@
 
 #include <hwy/highway.h>
 
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 
@@ -27,7 +28,11 @@ int64_t allowed() {
   }();
   return found;
 }
-const int64_t at_start = allowed();
+
+int64_t widest(int64_t targets) { return targets & -targets; }
+
+// The one in use. Highway asks the processor again at every question, which takes microseconds on a virtual machine.
+std::atomic<int64_t> in_use = widest(allowed());
 
 bool named(int64_t target, const std::string& name) { return hwy::TargetName(target) == name; }
 
@@ -35,28 +40,26 @@ bool named(int64_t target, const std::string& name) { return hwy::TargetName(tar
 
 std::vector<std::string> targets() {
   std::vector<std::string> names;
-  for (int64_t left = allowed(); left != 0; left &= left - 1) names.emplace_back(hwy::TargetName(left & -left));
+  for (int64_t left = allowed(); left != 0; left &= left - 1) names.emplace_back(hwy::TargetName(widest(left)));
   return names;
 }
 
-std::string target() {
-  const int64_t usable = hwy::SupportedTargets() & allowed();
-  return hwy::TargetName(usable & -usable);
-}
+std::string target() { return hwy::TargetName(in_use); }
 
 void use_target(const std::string& name) {
   int64_t chosen = 0;
   for (int64_t left = allowed(); left != 0; left &= left - 1) {
-    if (named(left & -left, name)) chosen = left & -left;
+    if (named(widest(left), name)) chosen = widest(left);
   }
   hwy::SetSupportedTargetsForTest(chosen);
   hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  in_use = chosen != 0 ? chosen : widest(allowed());
 }
 
 bool bfloat16_products() {
 #if defined(__x86_64__)
   static const bool found = __builtin_cpu_supports("avx512bf16");
-  return found && target() == "AVX3";
+  return found && in_use == HWY_AVX3;
 #else
   return false;
 #endif
