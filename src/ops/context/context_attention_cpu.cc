@@ -17,6 +17,11 @@ constexpr float kNone = -std::numeric_limits<float>::infinity();  // the score o
 constexpr int64_t kBlock = ContextKeysValues::kBlock;
 static_assert(kBlock == cpu::kBlock);
 
+cpu::KeyValueType type_of(at::ScalarType type) {
+  if (type == at::kChar) return cpu::KeyValueType::int8;
+  return type == at::kFloat ? cpu::KeyValueType::float32 : cpu::KeyValueType::bfloat16;
+}
+
 // What one thread has read of one key-value head.
 struct Partial {
   int64_t head;
@@ -50,6 +55,8 @@ class Pass {
       : query_(query_HNK),
         k_(context.k),
         v_(context.v),
+        k_scales_(context.k_scales),
+        v_scales_(context.v_scales),
         mask_(mask_CS),
         tokens_(context.tokens),
         blocks_(context.k.size(2)),
@@ -94,15 +101,18 @@ class Pass {
     const int64_t offset = (head * blocks_ + first) * kBlock * K * static_cast<int64_t>(k_.element_size());
     const bool* real =
         mask_.defined() ? mask_.const_data_ptr<bool>() + head / kv_heads_ * tokens_ + first * kBlock : nullptr;
+    const auto scales = [&](const at::Tensor& all) {
+      return all.defined() ? all.const_data_ptr<float>() + (head * blocks_ + first) * kBlock : nullptr;
+    };
     cpu::read_keys_values(
         {N, K, query_.const_data_ptr<float>() + head * N * K, part.sum.data(), part.highest.data(), part.total.data()},
         {static_cast<const char*>(k_.const_data_ptr()) + offset, static_cast<const char*>(v_.const_data_ptr()) + offset,
-         k_.scalar_type() == at::kFloat ? cpu::KeyValueType::float32 : cpu::KeyValueType::bfloat16,
-         std::min(last * kBlock, tokens_) - first * kBlock, real});
+         type_of(k_.scalar_type()), std::min(last * kBlock, tokens_) - first * kBlock, real, scales(k_scales_),
+         scales(v_scales_)});
     return part;
   }
 
-  at::Tensor query_, k_, v_, mask_;
+  at::Tensor query_, k_, v_, k_scales_, v_scales_, mask_;
   int64_t tokens_, blocks_, kv_heads_;
 };
 
@@ -110,7 +120,8 @@ class Pass {
 
 bool context_kernel_applies(const at::Tensor& q, const ContextKeysValues& context) {
   const auto type = context.k.scalar_type();
-  return context.blocked() && (type == at::kFloat || type == at::kBFloat16) && q.size(3) % cpu::kMostLanes == 0;
+  const bool known = type == at::kFloat || type == at::kBFloat16 || type == at::kChar;
+  return context.blocked() && known && q.size(3) % cpu::kMostLanes == 0 && q.scalar_type() != at::kDouble;
 }
 
 at::Tensor run_context_kernel(const at::Tensor& q, const ContextKeysValues& context, const at::Tensor& mask_CS) {
