@@ -29,6 +29,11 @@ void add_prompt_options(CLI::App& command, GenerationOptions& options) {
       .add_option("--context-cache", options.context_cache,
                   "Memory in GB in which the context's keys and values may be kept, where that writes faster; 0: never")
       ->capture_default_str();
+  command
+      .add_option("--kept-type", options.kept_type,
+                  "How they are kept on a CPU: in the model's type (stored), bfloat16, or int8: less to read for each "
+                  "written token")
+      ->capture_default_str();
   command.add_flag("--exclusive-gpu", options.exclusive_gpu,
                    "No other process uses the GPU, so that products may run as GEMV chains; known without it where its "
                    "compute mode is exclusive");
@@ -136,12 +141,22 @@ std::optional<std::string> system_of(const CLI::App& command, const GenerationOp
   return options.system;
 }
 
+namespace {
+std::optional<at::ScalarType> kept_type_from_name(const std::string& name) {
+  if (name == "stored") return std::nullopt;
+  if (name == "bfloat16") return at::kBFloat16;
+  require(name == "int8", "--kept-type: expected stored, bfloat16 or int8, found \"{}\"", name);
+  return at::kChar;
+}
+}  // namespace
+
 ContextReading context_reading(const GenerationOptions& options) {
   ContextReading reading;
   require(options.context_cache >= 0 && options.context_cache <= 1e6,
           "--context-cache: expected gigabytes, 0 or more, found {}", options.context_cache);
   reading.memory_budget = static_cast<int64_t>(options.context_cache * 1e9);
   reading.form = cross_attention_form_from_name(options.form, "--cross-attention");
+  reading.kept = kept_type_from_name(options.kept_type);
   reading.exclusive_device = options.exclusive_gpu;
   return reading;
 }

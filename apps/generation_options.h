@@ -35,6 +35,7 @@ struct GenerationOptions {
   std::string system, chat_template;  // a text; a file
   std::string form = "automatic", latents = "stored";
   double context_cache = 4;  // GB
+  std::string kept_type = "stored";
   bool exclusive_gpu = false;
   int64_t max_tokens = 256;
   SamplerOptions sampling;  // as given: sampling_of() knows the temperature
@@ -42,7 +43,7 @@ struct GenerationOptions {
   ExpandCommandOptions expand;
 };
 // What a prompt is put into and what the encoder reads: --context, --form, --system, --chat-template, --context-cache,
-// --exclusive-gpu, --latents, --cross-attention, --expand, --expand-by.
+// --kept-type, --exclusive-gpu, --latents, --cross-attention, --expand, --expand-by.
 void add_prompt_options(CLI::App& command, GenerationOptions& options);
 // How tokens are chosen and where a text ends: --max-tokens, --temperature, ..., --stop.
 void add_sampling_options(CLI::App& command, GenerationOptions& options);
@@ -56,7 +57,7 @@ std::optional<double> temperature_of(const CLI::App& command, const GenerationOp
 SamplerOptions sampling_of(const CLI::App& command, const GenerationOptions& options);
 // --system, where it is given; it may be the empty string.
 std::optional<std::string> system_of(const CLI::App& command, const GenerationOptions& options);
-// --cross-attention, --context-cache and --exclusive-gpu.
+// --cross-attention, --context-cache, --kept-type and --exclusive-gpu.
 ContextReading context_reading(const GenerationOptions& options);
 
 // The form that --form names; the template that --chat-template names; else the model's own, of which the choice says

@@ -10,7 +10,7 @@ source "$(dirname "$0")/steps.sh"
 packages=(
   ca-certificates g++ cmake ninja-build ccache pkg-config git python3 python3-venv
   libpcre2-dev libutf8proc-dev libsentencepiece-dev nlohmann-json3-dev libtomlplusplus-dev libprotozero-dev libcli11-dev libfmt-dev
-  libzstd-dev zlib1g-dev libssl-dev libsqlite3-dev libhnswlib-dev libgtest-dev libgmock-dev
+  libzstd-dev zlib1g-dev libssl-dev libsqlite3-dev libhnswlib-dev libhwy-dev libgtest-dev libgmock-dev
   libopenmpi-dev openmpi-bin)
 
 # The versions are one set: torch's libtorch_cpu.so wants exactly these cudart and cupti, even without a GPU.

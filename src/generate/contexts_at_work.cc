@@ -10,12 +10,15 @@ ContextsAtWork::ContextsAtWork(const Cepe& model, const ContextReading& reading,
     : model_(model), reading_(reading) {
   const bool table = model.device().is_cuda() && slots > 1;
   if (table && reading.form == CrossAttentionForm::automatic) reading_.memory_budget = 0;
+  if (!model.device().is_cpu()) reading_.kept.reset();
 }
 
 CrossAttentionChoice ContextsAtWork::chosen(const Latents& latents, const ContextUse& use) const {
   CrossAttentionWork work = cross_attention_work(model_.config.decoder, latents, use.prompt_tokens);
   work.layers = model_.config.num_cross_attn_layers;
   work.kept = latents.cache != nullptr;
+  if (!latents.cache && reading_.kept)
+    work.kept_bytes = cepe::kept_bytes(*reading_.kept, model_.config.decoder.head_dim);
   work.steps = use.steps;
   work.memory_budget = std::max<int64_t>(0, reading_.memory_budget - kept_bytes());
   const DeviceRates rates = device_rates(model_.device(), model_.dtype());
@@ -33,7 +36,7 @@ std::shared_ptr<ContextAtWork> ContextsAtWork::take(const std::shared_ptr<const 
   }
   choice = chosen(entry->latents, use);
   if (choice.form == CrossAttentionForm::cached && !entry->latents.cache) {
-    entry->latents.cache = cache_context(model_.decoder.stack, entry->latents);
+    entry->latents.cache = cache_context(model_.decoder.stack, entry->latents, reading_.kept);
   }
   return entry;
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,7 +21,9 @@ struct ContextReading {
   // that faster for the tokens to be written and they fit in the budget. absorbed, materialised: they are not.
   CrossAttentionForm form = CrossAttentionForm::automatic;
   int64_t memory_budget = 4'000'000'000;  // bytes that kept keys and values of all contexts may take
-  bool exclusive_device = false;          // no other process uses the device (DecodeStepOptions)
+  // On a CPU, the type in which they are kept: kChar is 8 bits (ops/context/context_attention.h); nothing: the model's.
+  std::optional<at::ScalarType> kept = std::nullopt;
+  bool exclusive_device = false;  // no other process uses the device (DecodeStepOptions)
 };
 
 // A complete answer.

@@ -33,8 +33,9 @@ struct Sizes {
         K(static_cast<double>(w.head_dim)),
         S(static_cast<double>(w.context_tokens)),
         element(static_cast<double>(w.element_bytes)),
+        kept(w.kept_bytes > 0 ? w.kept_bytes : static_cast<double>(w.element_bytes)),
         latent(static_cast<double>(w.latent_bytes > 0 ? w.latent_bytes : w.element_bytes)) {}
-  double E, H, G, K, S, element, latent;
+  double E, H, G, K, S, element, kept, latent;
   double keys_values() const { return 2 * S * G * K; }
 };
 
@@ -61,7 +62,7 @@ Call materialised(const Sizes& z, double rows, const DeviceRates& rates) {
 }
 
 Call kept(const Sizes& z, double rows, const DeviceRates& rates) {
-  return attend(4 * z.S * rows * z.H * z.K, rates.kept.at(rows * z.H / z.G), z.keys_values() * z.element, rates);
+  return attend(4 * z.S * rows * z.H * z.K, rates.kept.at(rows * z.H / z.G), z.keys_values() * z.kept, rates);
 }
 
 }  // namespace
@@ -126,7 +127,7 @@ CrossAttentionCost cross_attention_cost(const CrossAttentionWork& work, const De
     if (!work.kept) add(projected(z, rates), 1);
     add(kept(z, now, rates), 1);
     add(kept(z, later, rates), steps);
-    cost.bytes = static_cast<int64_t>(times * z.keys_values() * z.element);
+    cost.bytes = static_cast<int64_t>(times * z.keys_values() * z.kept);
     return cost;
   }
   add(form == CrossAttentionForm::absorbed ? absorbed(z, now, rates) : materialised(z, now, rates), 1);

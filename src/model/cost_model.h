@@ -51,6 +51,7 @@ struct CrossAttentionWork {
   int64_t contexts = 1;            // different ones in the batch
   int64_t context_tokens = 0;      // S, of each
   int64_t element_bytes = 2;       // of a key or a value
+  double kept_bytes = 0;           // of one that is kept; 0: the same
   int64_t latent_bytes = 0;        // of a number of a latent; 0: the same
   bool kept = false;               // the contexts' keys and values are at hand already
   bool only_materialised = false;  // no other form computes it (cross_variants.h)

@@ -235,6 +235,13 @@ int64_t ContextCache::bytes() const {
   return bytes;
 }
 
+double ContextCache::number_bytes() const {
+  for (const ContextKeysValues& layer : layers) {
+    if (layer.k.defined()) return kept_bytes(layer.k.scalar_type(), layer.v.size(3));
+  }
+  return 0;
+}
+
 Latents quantize(const Latents& latents) {
   const at::NoGradGuard no_gradients;
   if (latents.tokens() == 0 || latents.scales_BS.defined()) return latents;
@@ -255,7 +262,8 @@ at::Tensor query_factors(const CrossVariants& variants, const Latents& latents) 
   return over.log().mul(variants.query_log_scale).add(1);
 }
 
-std::shared_ptr<const ContextCache> cache_context(const Stack& decoder, const Latents& latents) {
+std::shared_ptr<const ContextCache> cache_context(const Stack& decoder, const Latents& latents,
+                                                  std::optional<at::ScalarType> kept) {
   const at::NoGradGuard no_gradients;
   check_form(decoder.config, CrossAttentionForm::cached);
   const int64_t C = latents.states_BSE.size(0), S = latents.tokens();
@@ -266,7 +274,7 @@ std::shared_ptr<const ContextCache> cache_context(const Stack& decoder, const La
     ContextKeysValues& made = cache->layers.emplace_back();
     if (!layer.cross_attention) continue;
     const at::Tensor& weight = layer.cross_attention->k.weight;
-    made = make_context_keys_values({C, G, S, K}, weight.options());
+    made = make_context_keys_values({C, G, S, K}, weight.options().dtype(kept.value_or(weight.scalar_type())));
     for (int64_t first = 0; first < S; first += block) {
       const int64_t n = std::min(block, S - first);
       SharedInput states(dense_states(latents, first, n, weight.scalar_type()));
@@ -289,6 +297,7 @@ CrossAttentionWork cross_attention_work(const StackConfig& decoder, const Latent
   work.latent_bytes = static_cast<int64_t>(latents.states_BSE.element_size());
   work.query_rows = query_rows;
   work.only_materialised = decoder.cross.only_materialised();
+  if (latents.cache) work.kept_bytes = latents.cache->number_bytes();
   return work;
 }
 

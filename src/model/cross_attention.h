@@ -11,6 +11,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -28,6 +29,7 @@ class StepExecutor;
 struct ContextCache {
   std::vector<ContextKeysValues> layers;  // one for each decoder layer; undefined where it has no cross-attention
   int64_t bytes() const;
+  double number_bytes() const;  // of one key or value; 0: there is none
 };
 
 // The encoder's states of a context: all a context token costs, E numbers, read by every layer.
@@ -47,8 +49,10 @@ Latents quantize(const Latents& latents);
 // Tokens first .. first + count as numbers of the type: (B, count, E).
 at::Tensor dense_states(const Latents& latents, int64_t first, int64_t count, at::ScalarType dtype);
 
-// Projects a context's keys and values for all layers, block by block, for the cached form. No gradients.
-std::shared_ptr<const ContextCache> cache_context(const Stack& decoder, const Latents& latents);
+// Projects a context's keys and values for all layers, block by block, for the cached form. No gradients. kept: the
+// type that they are kept in (make_context_keys_values()); nothing: the model's.
+std::shared_ptr<const ContextCache> cache_context(const Stack& decoder, const Latents& latents,
+                                                  std::optional<at::ScalarType> kept = std::nullopt);
 
 // How much of what tokens read goes to each chunk of their context: the softmax weights of a chunk's tokens, summed, as
 // a mean over heads, layers and tokens. It is always computed from absorbed scores, whatever the form, so it costs a

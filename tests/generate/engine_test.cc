@@ -320,6 +320,10 @@ TEST(ContextsAtWork, AreKeptWithinOneBudgetAndFreed) {
   EXPECT_EQ(forced.count(), 1);
   EXPECT_EQ(forced.kept_bytes(), 64 * 2 * 2 * 2 * 64 * 4) << "64 tokens, two layers, keys and values of two heads";
   EXPECT_EQ(first->latents.cache, nullptr) << "the given context stays as it was";
+  ContextsAtWork narrow(model, {.form = CrossAttentionForm::cached, .kept = at::kChar}, 4);
+  const auto kept = narrow.take(first, use, choice);
+  EXPECT_EQ(narrow.kept_bytes(), 64 * 2 * 2 * 2 * (64 + 4)) << "8 bits and a scale";
+  EXPECT_EQ(choice.cost.bytes, narrow.kept_bytes());
 
   ContextsAtWork bounded(model, {.memory_budget = forced.kept_bytes() * 3 / 2}, 4);
   auto x = bounded.take(first, use, choice), y = bounded.take(second, use, over);

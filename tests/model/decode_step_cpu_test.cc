@@ -27,9 +27,7 @@ class CpuSteps : public testing::TestWithParam<Case> {
     quantise_weights(model_, given.type);
     exact_ = cast(widened(model_), at::kDouble);
     bytes_ = weight_bytes(model_);
-    const bool kernels = step_attention_is_fused(at::kCPU, at::kBFloat16, given.head_dim);
-    const bool merges = kernels || given.type != WeightType::int4;  // LibTorch's layout of int4 does not
-    EXPECT_EQ(merge_projections(model_), merges ? model_.config.decoder.num_layers : 0);
+    EXPECT_EQ(merge_projections(model_), model_.config.decoder.num_layers);
   }
   Latents context(int64_t contexts, int64_t tokens) const {
     return {.states_BSE = at::randn({contexts, tokens, model_.config.encoder->hidden_size}).to(at::kBFloat16)};

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "ops/cpu/targets.h"
 #include "ops/ops.h"
 
 namespace cepe {
@@ -69,15 +70,18 @@ TEST_P(ContextAttention, EveryKernelEqualsTheFormula) {
     EXPECT_TRUE(at::equal(keys.transpose(1, 2), k));
     EXPECT_TRUE(at::equal(values.transpose(1, 2), v));
     const at::Tensor expected = formula(q.to(at::kDouble), k.to(at::kDouble), v.to(at::kDouble), in.mask);
-    for (const ContextKernel kernel :
-         {ContextKernel::best, ContextKernel::avx2, ContextKernel::portable, ContextKernel::none}) {
-      const at::Tensor found = context_attention(q, kept, in.mask, kernel);
+    for (const std::string& target : cpu::targets()) {
+      cpu::use_target(target);
+      const at::Tensor found = context_attention(q, kept, in.mask);
       EXPECT_EQ(found.scalar_type(), type);
-      EXPECT_LE(error_of(found, expected), tolerance) << toString(type) << " " << static_cast<int>(kernel);
+      EXPECT_LE(error_of(found, expected), tolerance) << toString(type) << " " << target;
       if (c.masked && c.contexts > 1) {
         EXPECT_EQ(found[1].abs().max().item<double>(), 0);
       }
     }
+    cpu::use_target("");
+    EXPECT_LE(error_of(context_attention(q, kept, in.mask, ContextKernel::none), expected), tolerance)
+        << toString(type);
   }
 }
 
@@ -107,6 +111,31 @@ INSTANTIATE_TEST_SUITE_P(Shapes, ContextAttention,
                                          Case{3, 2, 6, 1, 80, 191, 1, true}, Case{2, 1, 8, 2, 128, 65, 1, false},
                                          Case{1, 11, 3, 3, 16, 1, 1, false}, Case{3, 2, 4, 2, 10, 130, 3, true},
                                          Case{2, 2, 4, 4, 8, 50, 2, false}, Case{1, 5, 6, 2, 48, 63, 1, true}));
+
+// Queries in float32 on keys and values in fewer bits: the kernel of each target, and LibTorch's attention block by
+// block, equal the formula on the rounded numbers, which are near the given ones.
+TEST(ContextAttention, KeysAndValuesInFewerBits) {
+  at::manual_seed(8);
+  for (const int64_t head_dim : {64, 40}) {  // with a kernel and without
+    const at::Tensor q = at::randn({2, 1, 6, head_dim}), k = at::randn({1, 130, 2, head_dim}), v = at::randn_like(k);
+    for (const auto& [type, rounding] : {std::pair{at::kBFloat16, 4e-3}, {at::kChar, 1.2e-2}}) {
+      ContextKeysValues kept = make_context_keys_values({1, 2, 130, head_dim}, type);
+      write_keys_values(kept, 0, k.narrow(1, 0, 64), v.narrow(1, 0, 64));
+      write_keys_values(kept, 64, k.narrow(1, 64, 66), v.narrow(1, 64, 66));
+      EXPECT_EQ(kept.bytes(), static_cast<int64_t>(2 * 2 * 192 * head_dim * kept_bytes(type, head_dim)));
+      const auto [keys, values] = read_keys_values(kept, 0, 130);
+      const at::Tensor k_read = keys.transpose(1, 2).to(at::kDouble), v_read = values.transpose(1, 2).to(at::kDouble);
+      EXPECT_LT(error_of(k_read, k.to(at::kDouble)), rounding);
+      EXPECT_LT(error_of(v_read, v.to(at::kDouble)), rounding);
+      const at::Tensor expected = formula(q.to(at::kDouble), k_read, v_read, {});
+      for (const std::string& target : cpu::targets()) {
+        cpu::use_target(target);
+        EXPECT_LT(error_of(context_attention(q, kept, {}), expected), 3e-6) << target;
+      }
+      cpu::use_target("");
+    }
+  }
+}
 
 TEST(ContextAttention, WhatIsNotANumberStaysNone) {
   at::Tensor q = at::randn({1, 1, 2, 16}), k = at::randn({1, 100, 2, 16});

@@ -1,12 +1,12 @@
 // Products of few rows on a CPU, with packed matrices and with bfloat16 ones, against formulas in float64 without
-// tiles: our kernel where the processor has bfloat16 products in AVX-512, LibTorch's elsewhere
-// (ATEN_CPU_CAPABILITY=avx2).
+// tiles, for each instruction set that this processor has.
 #include "ops/gemv/gemv_cpu.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "ops/cpu/targets.h"
 #include "ops/gemv/gemv.h"
 #include "ops/gemv/quantised_weight.h"
 
@@ -16,9 +16,6 @@ namespace {
 // bfloat16 rounds a result to 2^-9 of itself; a normed input is rounded too, which each output averages over.
 constexpr double kTolerance = 6e-3;
 
-// LibTorch's way to a gated product rounds its two halves first.
-double gated_tolerance() { return gemv_cpu::available() ? kTolerance : 2 * kTolerance; }
-
 double relative(const at::Tensor& found, const at::Tensor& expected) {
   return ((found.to(at::kDouble) - expected).norm() / expected.norm()).item<double>();
 }
@@ -26,18 +23,41 @@ double relative(const at::Tensor& found, const at::Tensor& expected) {
 at::Tensor half(const at::Tensor& x) { return x.to(at::kBFloat16); }
 at::Tensor wide(const at::Tensor& x) { return x.to(at::kDouble); }
 
-class GemvCpu : public testing::TestWithParam<WeightType> {
- protected:
-  void SetUp() override { at::manual_seed(21); }
+struct Kernel {
+  WeightType type;  // stored: bfloat16
+  std::string target;
 };
+
+std::vector<Kernel> kernels(const std::vector<WeightType>& types) {
+  std::vector<Kernel> all;
+  for (const WeightType type : types) {
+    for (const std::string& target : cpu::targets()) all.push_back({type, target});
+  }
+  return all;
+}
+
+std::string name_of(const testing::TestParamInfo<Kernel>& info) {
+  return weight_type_name(info.param.type) + ("_" + info.param.target);
+}
+
+class GemvCpu : public testing::TestWithParam<Kernel> {
+ protected:
+  void SetUp() override {
+    at::manual_seed(21);
+    cpu::use_target(GetParam().target);
+  }
+  void TearDown() override { cpu::use_target(""); }
+  QuantisedWeight packed(const at::Tensor& matrix) const { return quantise_weight(matrix, GetParam().type); }
+};
+class GemvCpuBfloat16 : public GemvCpu {};
 
 TEST_P(GemvCpu, EqualsTheFormula) {
   for (const auto& [outputs, inputs] : {std::pair<int64_t, int64_t>{16, 32}, {96, 576}, {1056, 64}, {64, 1536}}) {
-    const QuantisedWeight weight = quantise_weight(at::randn({outputs, inputs}), GetParam());
+    const QuantisedWeight weight = packed(at::randn({outputs, inputs}));
     const at::Tensor matrix = dequantise_weight(weight, at::kDouble);
-    for (int64_t rows = 1; rows <= gemv_cpu::kMostRows; ++rows) {
+    for (int64_t rows = 1; rows <= cpu::kGemvRows; ++rows) {
       const at::Tensor x = half(at::randn({rows, inputs}) * at::exp(at::randn({rows, 1})));
-      EXPECT_EQ(gemv_applies(x, weight), gemv_cpu::available());
+      EXPECT_TRUE(gemv_applies(x, weight));
       // Element by element: no row and no column may be another's.
       const at::Tensor found = gemv(x, weight), expected = wide(x).matmul(matrix.t());
       const at::Tensor size = wide(x).abs().matmul(matrix.abs().t());  // what rounding can be measured by
@@ -48,7 +68,7 @@ TEST_P(GemvCpu, EqualsTheFormula) {
 }
 
 TEST_P(GemvCpu, TakesInWhatStandsAround) {
-  const QuantisedWeight weight = quantise_weight(at::randn({96, 160}) / 8, GetParam());
+  const QuantisedWeight weight = packed(at::randn({96, 160}) / 8);
   const at::Tensor matrix = dequantise_weight(weight, at::kDouble);
   for (const int64_t rows : {1, 3, 4}) {
     const at::Tensor x = half(at::randn({rows, 160}) * 3), norm = half(at::rand({160}) + 0.5);
@@ -63,11 +83,9 @@ TEST_P(GemvCpu, TakesInWhatStandsAround) {
     EXPECT_LT(error({.norm = norm, .eps = 1e-5, .bias = bias}, merged), kTolerance);
     const at::Tensor gate = merged.narrow(1, 0, 48), up = merged.narrow(1, 48, 48);
     const at::Tensor gated = gate / (1 + (-gate).exp()) * up;
-    EXPECT_LT(error({.norm = norm, .eps = 1e-5, .bias = bias, .gated = true}, gated), gated_tolerance());
+    EXPECT_LT(error({.norm = norm, .eps = 1e-5, .bias = bias, .gated = true}, gated), kTolerance);
     EXPECT_THROW(gemv(x, weight, {.residual = residual, .gated = true}), Error);
-    if (gemv_applies(x, weight)) {
-      EXPECT_THROW(gemv(x, weight, {.bias = bias.to(at::kFloat)}), Error);
-    }
+    EXPECT_THROW(gemv(x, weight, {.bias = bias.to(at::kFloat)}), Error);
   }
 }
 
@@ -75,7 +93,7 @@ TEST_P(GemvCpu, TakesInWhatStandsAround) {
 TEST_P(GemvCpu, GatesOfAnySize) {
   at::Tensor matrix = at::zeros({32, 32});
   for (int64_t i = 0; i < 16; ++i) matrix[i][i] = 1, matrix[16 + i][i] = i % 2 ? 1 : -1;
-  const QuantisedWeight weight = quantise_weight(matrix, GetParam());
+  const QuantisedWeight weight = packed(matrix);
   const at::Tensor x = half(at::tensor(
       {-1e4f, -200.f, -100.f, -80.f, -20.f, -3.f, -0.5f, 0.f, 1e-3f, 0.5f, 3.f, 20.f, 80.f, 100.f, 200.f, 1e4f}));
   const at::Tensor padded = at::cat({x, at::zeros({16}, x.options())}).unsqueeze(0);
@@ -86,15 +104,11 @@ TEST_P(GemvCpu, GatesOfAnySize) {
 }
 
 TEST_P(GemvCpu, MergedMatricesAreViewsAndGiveTheSame) {
-  QuantisedWeight a = quantise_weight(at::randn({32, 96}), GetParam()),
-                  b = quantise_weight(at::randn({48, 96}), GetParam());
+  QuantisedWeight a = packed(at::randn({32, 96})), b = packed(at::randn({48, 96}));
   const at::Tensor x = half(at::randn({2, 96})), apart = at::cat({gemv(x, a), gemv(x, b)}, 1);
   const at::Tensor matrix = dequantise_weight(b, at::kFloat);
   const auto all = merge_quantised({&a, &b});
-  // LibTorch's layout of int4 does not.
-  const bool merges = gemv_cpu::available() || GetParam() == WeightType::int8;
-  ASSERT_EQ(all.has_value(), merges);
-  if (!merges) return;
+  ASSERT_TRUE(all.has_value());
   EXPECT_TRUE(b.values.is_alias_of(all->values) && b.scales.is_alias_of(all->scales));
   EXPECT_TRUE(at::equal(gemv(x, *all), apart));
   EXPECT_TRUE(at::equal(gemv(x, b), apart.narrow(1, 32, 48)));
@@ -102,10 +116,10 @@ TEST_P(GemvCpu, MergedMatricesAreViewsAndGiveTheSame) {
 }
 
 TEST_P(GemvCpu, WhatDoesNotFitTakesAnotherWay) {
-  const QuantisedWeight weight = quantise_weight(at::randn({48, 64}), GetParam());
+  const QuantisedWeight weight = packed(at::randn({48, 64}));
   const at::Tensor x = at::randn({5, 64});
   EXPECT_FALSE(gemv_applies(half(x), weight)) << "five rows";
-  EXPECT_FALSE(gemv_applies(x.narrow(0, 0, 1), weight)) << "float32";
+  EXPECT_FALSE(gemv_applies(x.narrow(0, 0, 1).to(at::kDouble), weight)) << "float64";
   EXPECT_FALSE(gemv_applies(half(x).narrow(0, 0, 2).t().contiguous().t(), weight)) << "columns";
   const at::Tensor expected = wide(half(x)).matmul(dequantise_weight(weight, at::kDouble).t());
   EXPECT_LT(relative(gemv(half(x), weight), expected), kTolerance);
@@ -117,18 +131,40 @@ TEST_P(GemvCpu, WhatDoesNotFitTakesAnotherWay) {
   EXPECT_LT(relative(found, gated.narrow(0, 0, 2)), 2 * kTolerance);
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, GemvCpu, testing::Values(WeightType::int8, WeightType::int4),
-                         [](const auto& info) { return std::string(weight_type_name(info.param)); });
+// float32 around the product: nothing is rounded but what a bfloat16 product multiplies.
+TEST_P(GemvCpu, InFloat32EqualsTheFormula) {
+  const QuantisedWeight weight = packed(at::randn({96, 576}) / 8);
+  const at::Tensor matrix = dequantise_weight(weight, at::kDouble);
+  const bool rounds = GetParam().type == WeightType::int4 && cpu::bfloat16_products();
+  const double tolerance = rounds ? kTolerance : 1e-5;
+  for (int64_t rows = 1; rows <= cpu::kGemvRows; ++rows) {
+    const at::Tensor x = at::randn({rows, 576}), norm = at::rand({576}) + 0.5, bias = at::randn({96});
+    const at::Tensor residual = at::randn({rows, 96}), plain = wide(x).matmul(matrix.t());
+    EXPECT_LT(relative(gemv(x, weight), plain), tolerance);
+    EXPECT_LT(relative(gemv(x, weight, {.residual = residual}), plain + wide(residual)), tolerance);
+    const at::Tensor normed = wide(x) / (wide(x).square().mean(-1, true) + 1e-5).sqrt() * wide(norm);
+    const at::Tensor merged = normed.matmul(matrix.t()) + wide(bias);
+    const at::Tensor gate = merged.narrow(1, 0, 48), up = merged.narrow(1, 48, 48);
+    const GemvOptions options{.norm = norm, .eps = 1e-5, .bias = bias, .gated = true};
+    EXPECT_LT(relative(gemv(x, weight, options), gate / (1 + (-gate).exp()) * up), tolerance);
+  }
+  const at::Tensor many = at::randn({70, 576});  // widened
+  EXPECT_LT(relative(quantised_linear(many, weight), wide(many).matmul(matrix.t())), tolerance);
+}
 
-TEST(GemvCpuBfloat16, EqualsTheFormulaWithWhatStandsAround) {
+INSTANTIATE_TEST_SUITE_P(Types, GemvCpu, testing::ValuesIn(kernels({WeightType::int8, WeightType::int4})), name_of);
+
+INSTANTIATE_TEST_SUITE_P(Types, GemvCpuBfloat16, testing::ValuesIn(kernels({WeightType::stored})), name_of);
+
+TEST_P(GemvCpuBfloat16, EqualsTheFormulaWithWhatStandsAround) {
   at::manual_seed(23);
   for (const auto& [outputs, inputs] : {std::pair<int64_t, int64_t>{32, 32}, {96, 576}, {1056, 64}, {64, 1536}}) {
     const at::Tensor weight = half(at::randn({outputs, inputs}) / 8), norm = half(at::rand({inputs}) + 0.5);
     const at::Tensor bias = half(at::randn({outputs}));
-    for (int64_t rows = 1; rows <= gemv_cpu::kMostRows; ++rows) {
+    for (int64_t rows = 1; rows <= cpu::kGemvRows; ++rows) {
       const at::Tensor x = half(at::randn({rows, inputs}) * at::exp(at::randn({rows, 1})));
       const at::Tensor residual = half(at::randn({rows, outputs}));
-      EXPECT_EQ(gemv_applies(x, weight), gemv_cpu::available());
+      EXPECT_TRUE(gemv_applies(x, weight));
       const at::Tensor plain = wide(x).matmul(wide(weight).t());
       const at::Tensor size = wide(x).abs().matmul(wide(weight).abs().t());
       EXPECT_LT(((wide(gemv(x, weight)) - plain).abs() / size).max().item<double>(), 4e-3);
@@ -137,12 +173,12 @@ TEST(GemvCpuBfloat16, EqualsTheFormulaWithWhatStandsAround) {
       const at::Tensor merged = normed.matmul(wide(weight).t()) + wide(bias);
       const at::Tensor gate = merged.narrow(1, 0, outputs / 2), up = merged.narrow(1, outputs / 2, outputs / 2);
       const GemvOptions options{.norm = norm, .eps = 1e-5, .bias = bias, .gated = true};
-      EXPECT_LT(relative(gemv(x, weight, options), gate / (1 + (-gate).exp()) * up), gated_tolerance());
+      EXPECT_LT(relative(gemv(x, weight, options), gate / (1 + (-gate).exp()) * up), kTolerance);
     }
   }
 }
 
-TEST(GemvCpuBfloat16, WhatDoesNotFitTakesAnotherWay) {
+TEST_P(GemvCpuBfloat16, WhatDoesNotFitTakesAnotherWay) {
   const at::Tensor weight = half(at::randn({48, 64})), x = half(at::randn({2, 64}));
   EXPECT_FALSE(gemv_applies(half(at::randn({5, 64})), weight)) << "five rows";
   EXPECT_FALSE(gemv_applies(x.to(at::kFloat), weight.to(at::kFloat))) << "float32";
@@ -176,12 +212,19 @@ TEST(Int4Tiles, LieAsDescribed) {
       ASSERT_TRUE(at::equal(at::stack({scale, zero}), pairs[row][i / 32]));
     }
   }
-  if (!gemv_cpu::available()) return;
-  at::Tensor widened = at::empty({outputs, inputs}, at::kBFloat16);
-  gemv_cpu::widen_int4(values.const_data_ptr<uint8_t>(), bits(scales), outputs, inputs, bits(widened));
+  const gemv_cpu::Int4Tiles tiles{values.const_data_ptr<uint8_t>(), bits(scales), outputs, inputs};
   const at::Tensor by_input = pairs.to(at::kDouble).repeat_interleave(32, 1);
   const at::Tensor expected = (codes.to(at::kDouble) - 8) * by_input.select(2, 0) + by_input.select(2, 1);
-  EXPECT_TRUE(at::allclose(widened.to(at::kDouble), expected, 4e-3, 1e-6));
+  for (const std::string& target : cpu::targets()) {
+    cpu::use_target(target);
+    at::Tensor whole = at::empty({outputs, inputs}), half = at::empty({outputs, inputs}, at::kBFloat16);
+    gemv_cpu::widen_int4(tiles, whole.mutable_data_ptr<float>());
+    EXPECT_TRUE(at::allclose(whole.to(at::kDouble), expected, 1e-5, 1e-6)) << target;
+    if (!cpu::bfloat16_products()) continue;
+    gemv_cpu::widen_int4(tiles, bits(half));
+    EXPECT_TRUE(at::allclose(half.to(at::kDouble), expected, 4e-3, 1e-6)) << target;
+  }
+  cpu::use_target("");
 }
 
 }  // namespace

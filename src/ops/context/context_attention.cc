@@ -131,6 +131,8 @@ ContextKeysValues make_context_keys_values(const ContextSizes& sizes, const at::
   const int64_t C = sizes.contexts, G = sizes.kv_heads, S = sizes.tokens, K = sizes.head_dim;
   ContextKeysValues made;
   made.tokens = S;
+  const bool int8 = options.dtype() == at::kChar;
+  require(!int8 || options.device().is_cpu(), "context: keys and values in 8 bits are kept on a CPU alone");
   if (!options.device().is_cpu()) {
     made.k = at::empty({C, G, S, K}, options);
     made.v = at::empty({C, G, S, K}, options);
@@ -141,10 +143,36 @@ ContextKeysValues make_context_keys_values(const ContextSizes& sizes, const at::
   made.v = at::empty({C, G, blocks * kBlock, K}, options);
   if (blocks > 0) made.k.select(2, blocks - 1).zero_();
   made.v.narrow(2, S, blocks * kBlock - S).zero_();
+  if (int8) {
+    made.k_scales = at::zeros({C, G, blocks * kBlock}, options.dtype(at::kFloat));
+    made.v_scales = at::zeros_like(made.k_scales);
+  }
   return made;
 }
 
-void write_keys_values(ContextKeysValues& to, int64_t first, const at::Tensor& k, const at::Tensor& v) {
+double kept_bytes(at::ScalarType kept, int64_t head_dim) {
+  return static_cast<double>(c10::elementSize(kept)) + (kept == at::kChar ? 4.0 / static_cast<double>(head_dim) : 0);
+}
+
+namespace {
+
+// x (C, n, G, K) in 8 bits, with a scale for each head of each token.
+std::pair<at::Tensor, at::Tensor> in_8_bits(const at::Tensor& x) {
+  const at::Tensor wide = x.to(at::kFloat), scale = wide.abs().amax(-1).clamp_min(1e-12) / 127;
+  return {(wide / scale.unsqueeze(-1)).round().to(at::kChar), scale};
+}
+
+}  // namespace
+
+void write_keys_values(ContextKeysValues& to, int64_t first, const at::Tensor& k_CnGK, const at::Tensor& v_CnGK) {
+  at::Tensor k = k_CnGK, v = v_CnGK;
+  if (to.k_scales.defined()) {
+    const auto [k_values, k_scales] = in_8_bits(k);
+    const auto [v_values, v_scales] = in_8_bits(v);
+    to.k_scales.narrow(2, first, k.size(1)).copy_(k_scales.transpose(1, 2));
+    to.v_scales.narrow(2, first, v.size(1)).copy_(v_scales.transpose(1, 2));
+    k = k_values, v = v_values;
+  }
   constexpr int64_t kBlock = ContextKeysValues::kBlock;
   const int64_t n = k.size(1), whole = n / kBlock, rest = n % kBlock;
   require(first % kBlock == 0 && first + n <= to.tokens && (rest == 0 || first + n == to.tokens),
@@ -168,6 +196,12 @@ void write_keys_values(ContextKeysValues& to, int64_t first, const at::Tensor& k
 
 std::pair<at::Tensor, at::Tensor> read_keys_values(const ContextKeysValues& from, int64_t first, int64_t n) {
   constexpr int64_t kBlock = ContextKeysValues::kBlock;
+  if (from.k_scales.defined()) {
+    ContextKeysValues numbers = from;
+    numbers.k_scales.reset();
+    const auto [k, v] = read_keys_values(numbers, first, n);
+    return {k * from.k_scales.narrow(2, first, n).unsqueeze(-1), v * from.v_scales.narrow(2, first, n).unsqueeze(-1)};
+  }
   const at::Tensor v = from.v.narrow(2, first, n);
   if (!from.blocked()) return {from.k.narrow(2, first, n), v};
   const int64_t blocks = (n + kBlock - 1) / kBlock;
@@ -185,7 +219,7 @@ at::Tensor context_attention(const at::Tensor& q_BTHK, const ContextKeysValues& 
           "context attention: the mask should be {} x {}", C, S);
   const at::Tensor q = fold_queries(q_BTHK, C, G);
   if (kernel != ContextKernel::none && context_kernel_applies(q, context)) {
-    return unfold_queries(run_context_kernel(q, context, mask_CS, kernel), q_BTHK.sizes()).to(q_BTHK.scalar_type());
+    return unfold_queries(run_context_kernel(q, context, mask_CS), q_BTHK.sizes()).to(q_BTHK.scalar_type());
   }
   if (!context.blocked() && q.size(2) < dispatch::kContextManyRows && !mask_CS.defined() &&
       q.scalar_type() != at::kDouble) {
@@ -195,7 +229,8 @@ at::Tensor context_attention(const at::Tensor& q_BTHK, const ContextKeysValues& 
   for (int64_t first = 0; first < S; first += kPart) {
     const int64_t n = std::min(kPart, S - first);
     const auto [k, v] = read_keys_values(context, first, n);
-    merge.add(partial_attention(q, k, v, mask_CS.defined() ? mask_CS.narrow(1, first, n) : mask_CS));
+    const at::ScalarType type = q.scalar_type();
+    merge.add(partial_attention(q, k.to(type), v.to(type), mask_CS.defined() ? mask_CS.narrow(1, first, n) : mask_CS));
   }
   return unfold_queries(merge.result(q.scalar_type()), q_BTHK.sizes());
 }

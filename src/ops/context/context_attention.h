@@ -47,15 +47,18 @@ class AttentionMerge {
 struct ContextSizes {
   int64_t contexts = 1, kv_heads = 0, tokens = 0, head_dim = 0;
 };
+// In float32, bfloat16 or, on a CPU, in 8 bits (at::kChar).
 ContextKeysValues make_context_keys_values(const ContextSizes& sizes, const at::TensorOptions& options);
+// Bytes of a number in such a type, with its share of a scale.
+double kept_bytes(at::ScalarType kept, int64_t head_dim);
 // k, v (C, n, G, K) become tokens first .. first + n; first is a multiple of kBlock, and so is n but at the end.
 void write_keys_values(ContextKeysValues& to, int64_t first, const at::Tensor& k_CnGK, const at::Tensor& v_CnGK);
-// Tokens first .. first + n as keys and values (C, G, n, K); first and n as above.
+// Tokens first .. first + n as keys and values (C, G, n, K), those in 8 bits as float32; first and n as above.
 std::pair<at::Tensor, at::Tensor> read_keys_values(const ContextKeysValues& from, int64_t first, int64_t n);
 
 // softmax(q k^T / sqrt(K)) v over the whole context. mask (C, S) bool, true = a real token; undefined: all are. A row
-// without any real token gives zeros. Arithmetic is float32. On a CPU a kernel serves few rows (float32 or bfloat16, K
-// a multiple of 16) and reads each key and value from memory once. q (B, T, H, K) -> (B, T, H, K)
+// without any real token gives zeros. Arithmetic is float32. On a CPU a kernel serves all rows (float32, bfloat16 or 8
+// bits, K a multiple of 16) and reads each key and value from memory once. q (B, T, H, K) -> (B, T, H, K)
 at::Tensor context_attention(const at::Tensor& q_BTHK, const ContextKeysValues& context, const at::Tensor& mask_CS,
                              ContextKernel kernel = ContextKernel::best);
 

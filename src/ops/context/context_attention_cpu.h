@@ -10,7 +10,6 @@ namespace cepe {
 // Whether there is a kernel for these queries (C, G, N, K) on such keys and values.
 bool context_kernel_applies(const at::Tensor& q_CGNK, const ContextKeysValues& context);
 // -> (C, G, N, K) float32
-at::Tensor run_context_kernel(const at::Tensor& q_CGNK, const ContextKeysValues& context, const at::Tensor& mask_CS,
-                              ContextKernel wanted);
+at::Tensor run_context_kernel(const at::Tensor& q_CGNK, const ContextKeysValues& context, const at::Tensor& mask_CS);
 
 }  // namespace cepe

@@ -16,12 +16,19 @@ struct ContextKeysValues {
   at::Tensor k;        // on a CPU (C, G, ceil(S / kBlock), K, kBlock), the end padded with zeros; else (C, G, S, K)
   at::Tensor v;        // (C, G, S, K); on a CPU padded with zeros to whole blocks
   int64_t tokens = 0;  // S
+  // In 8 bits, on a CPU alone: key = scale * number of k, a float32 scale for each head of each token, of tokens padded
+  // as v is. Undefined in other types.
+  at::Tensor k_scales, v_scales;  // (C, G, blocks * kBlock)
   bool blocked() const { return k.dim() == 5; }
-  int64_t bytes() const { return static_cast<int64_t>(k.nbytes() + v.nbytes()); }
+  int64_t bytes() const {
+    int64_t sum = 0;
+    for (const at::Tensor& part : {k, v, k_scales, v_scales})
+      sum += part.defined() ? static_cast<int64_t>(part.nbytes()) : 0;
+    return sum;
+  }
 };
 
-// The instruction sets that the CPU's kernel is compiled for; `best` is the processor's. The others are for tests;
-// `none` runs LibTorch's attention block by block.
-enum class ContextKernel { best, avx2, portable, none };
+// `best`: the CPU's kernel where it applies. `none` runs LibTorch's attention block by block, for tests.
+enum class ContextKernel { best, none };
 
 }  // namespace cepe

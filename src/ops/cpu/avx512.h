@@ -1,6 +1,6 @@
 // AVX-512 with bfloat16 products, for kernels of a decoding step on a CPU. Functions marked CEPE_AVX512 are compiled
-// for such a processor whatever the build's own target is: whoever runs one asks gemv_cpu::available() before.
-// Sixteen lanes of float32 throughout; bfloat16 stands as its bits.
+// for such a processor whatever the build's own target is: whoever runs one asks bfloat16_products() before
+// (targets.h). Sixteen lanes of float32 throughout; bfloat16 stands as its bits.
 #pragma once
 
 #if defined(__x86_64__)
@@ -15,7 +15,7 @@
 #define CEPE_AVX512_INLINE CEPE_AVX512 __attribute__((always_inline)) inline
 #define CEPE_AVX512_LAMBDA CEPE_AVX512 __attribute__((always_inline))
 
-namespace cepe::avx512 {
+namespace cepe::cpu::avx512 {
 
 constexpr int64_t kLanes = 16;
 
@@ -66,5 +66,5 @@ CEPE_AVX512_INLINE __m512 sums(const __m512 (&rows)[16]) {
   return sum;
 }
 
-}  // namespace cepe::avx512
+}  // namespace cepe::cpu::avx512
 #endif

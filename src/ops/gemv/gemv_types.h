@@ -35,10 +35,8 @@ struct QuantisedWeight {
   int64_t out = 0, in = 0;
   at::Tensor values;   // int8: (out, in) int8. int4: (out, in / 2) uint8, the even column in the high half.
                        // fp8: (out, in) float8_e4m3fn
-  at::Tensor scales;   // int8, fp8: (out). int4: (in / 32, out, 2) bfloat16: scale, zero; on CUDA (out, in / 32, 2)
-  at::Tensor packed;   // int4 on a CPU without our kernel: the values once more, as LibTorch's kernel wants them
-  bool tiled = false;  // int4 on a CPU with our kernel: values (out, in / 2) and scales (out, in / 32, 2) of each 16
-                       // rows lie in the order of gemv_cpu.h
+  at::Tensor scales;   // int8, fp8: (out). int4: (out, in / 32, 2) bfloat16: scale, zero
+  bool tiled = false;  // int4 on a CPU: values and scales of each 16 rows lie in the order of ops/cpu/gemv.h
 
   int64_t bytes() const;  // of all of it
 };

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "base/error.h"
+#include "ops/cpu/targets.h"
 #include "ops/dispatch.h"
 #include "ops/gemm/fp8.h"
 #include "ops/gemv/gemv_cpu.h"
@@ -57,11 +58,10 @@ void pack_int4(const at::Tensor& weight, QuantisedWeight& out) {
                    zero = at::where(better, symmetric.zero, whole.zero);
   const int64_t groups = out.in / kInt4Group;
   const at::Tensor by_row = at::cat({scale, zero}, -1).view({out.out, groups, 2});
-  if (!weight.is_cuda() && gemv_cpu::available()) return tile_int4(values, by_row.to(at::kBFloat16), out);
-  out.scales = (weight.is_cuda() ? by_row : by_row.transpose(0, 1).contiguous()).to(at::kBFloat16);
+  if (!weight.is_cuda()) return tile_int4(values, by_row.to(at::kBFloat16), out);
+  out.scales = by_row.to(at::kBFloat16);
   const at::Tensor even = values.slice(1, 0, out.in, 2), odd = values.slice(1, 1, out.in, 2);
   out.values = even.bitwise_left_shift(4).bitwise_or(odd);
-  if (!weight.is_cuda()) out.packed = at::_convert_weight_to_int4pack_for_cpu(values.to(at::kInt), /*innerKTiles=*/1);
 }
 
 void pack_int8(const at::Tensor& weight, QuantisedWeight& out) {
@@ -71,30 +71,13 @@ void pack_int8(const at::Tensor& weight, QuantisedWeight& out) {
   out.scales = scale.squeeze(1);
 }
 
-// (value - 8) * scale + zero, row by row: one pass, where tensor operations would take five.
+// The whole matrix in the type in which this processor multiplies many rows.
 at::Tensor unpack_int4_cpu(const QuantisedWeight& weight) {
-  const at::Tensor out = at::empty({weight.out, weight.in}, at::kBFloat16);
-  if (weight.tiled) {
-    gemv_cpu::widen_int4(weight.values.const_data_ptr<uint8_t>(), bits(weight.scales), weight.out, weight.in,
-                         static_cast<uint16_t*>(out.mutable_data_ptr()));
-    return out;
-  }
-  const uint8_t* const values = weight.values.const_data_ptr<uint8_t>();
-  const auto* const scales = weight.scales.const_data_ptr<at::BFloat16>();
-  auto* const to = out.mutable_data_ptr<at::BFloat16>();
-  at::parallel_for(0, weight.out, 16, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      for (int64_t group = 0; group < weight.in / kInt4Group; ++group) {
-        const float scale = scales[(group * weight.out + row) * 2], zero = scales[(group * weight.out + row) * 2 + 1];
-        const uint8_t* const from = values + (row * weight.in + group * kInt4Group) / 2;
-        at::BFloat16* const at = to + row * weight.in + group * kInt4Group;
-        for (int64_t i = 0; i < kInt4Group / 2; ++i) {
-          at[2 * i] = static_cast<float>((from[i] >> 4) - 8) * scale + zero;
-          at[2 * i + 1] = static_cast<float>((from[i] & 15) - 8) * scale + zero;
-        }
-      }
-    }
-  });
+  const gemv_cpu::Int4Tiles tiles{weight.values.const_data_ptr<uint8_t>(), bits(weight.scales), weight.out, weight.in};
+  const bool half = cpu::bfloat16_products();
+  const at::Tensor out = at::empty({weight.out, weight.in}, half ? at::kBFloat16 : at::kFloat);
+  half ? gemv_cpu::widen_int4(tiles, static_cast<uint16_t*>(out.mutable_data_ptr()))
+       : gemv_cpu::widen_int4(tiles, out.mutable_data_ptr<float>());
   return out;
 }
 
@@ -119,12 +102,15 @@ std::optional<at::Tensor> in_few_rows(const at::Tensor& x, const QuantisedWeight
 
 // (rows, in) -> (rows, out)
 at::Tensor int4_linear(const at::Tensor& x, const QuantisedWeight& weight) {
-  const at::Tensor narrow = x.to(at::kBFloat16);
-  if (const auto y = in_few_rows(narrow, weight)) return y->to(x.scalar_type());
-  if (!weight.packed.defined() || x.size(0) >= dispatch::kWidenedRows) {
-    return at::linear(narrow, unpack_int4(weight)).to(x.scalar_type());
-  }
-  return at::_weight_int4pack_mm_for_cpu(narrow, weight.packed, kInt4Group, weight.scales).to(x.scalar_type());
+  const at::Tensor rows = x.is_cuda() ? x.to(at::kBFloat16) : x;
+  if (const auto y = in_few_rows(rows, weight)) return y->to(x.scalar_type());
+  const at::Tensor matrix = unpack_int4(weight);
+  return at::linear(x.to(matrix.scalar_type()), matrix).to(x.scalar_type());
+}
+
+// Where bfloat16 is emulated, many rows are multiplied in float32.
+at::ScalarType product_type(const at::Tensor& x) {
+  return x.is_cuda() || x.scalar_type() != at::kBFloat16 || cpu::bfloat16_products() ? x.scalar_type() : at::kFloat;
 }
 
 at::Tensor int8_linear(const at::Tensor& x, const QuantisedWeight& weight) {
@@ -132,7 +118,9 @@ at::Tensor int8_linear(const at::Tensor& x, const QuantisedWeight& weight) {
   // The scale belongs to the output's column, so it can wait until after the product. (LibTorch's kernel for CUDA takes
   // ten times as long.)
   if (x.is_cuda() || x.size(0) >= dispatch::kWidenedRows) {
-    return at::linear(x, weight.values.to(x.scalar_type())).mul_(weight.scales.to(x.scalar_type()));
+    const at::ScalarType type = product_type(x);
+    const at::Tensor y = at::linear(x.to(type), weight.values.to(type)).mul_(weight.scales.to(type));
+    return y.to(x.scalar_type());
   }
   return at::_weight_int8pack_mm(x, weight.values, weight.scales.to(x.scalar_type()));
 }
@@ -172,14 +160,13 @@ const char* weight_type_name(WeightType type) {
 
 int64_t QuantisedWeight::bytes() const {
   int64_t sum = 0;
-  for (const at::Tensor& tensor : {values, scales, packed})
-    sum += tensor.defined() ? static_cast<int64_t>(tensor.nbytes()) : 0;
+  for (const at::Tensor& tensor : {values, scales}) sum += tensor.defined() ? static_cast<int64_t>(tensor.nbytes()) : 0;
   return sum;
 }
 
 double read_bytes_a_weight(const QuantisedWeight& weight) {
-  const at::Tensor& values = weight.packed.defined() ? weight.packed : weight.values;
-  return static_cast<double>(values.nbytes() + weight.scales.nbytes()) / static_cast<double>(weight.out * weight.in);
+  return static_cast<double>(weight.values.nbytes() + weight.scales.nbytes()) /
+         static_cast<double>(weight.out * weight.in);
 }
 
 bool can_quantise(WeightType type, int64_t out, int64_t in) {
@@ -214,7 +201,7 @@ std::optional<QuantisedWeight> merge_quantised(const std::vector<QuantisedWeight
   all.out = 0;
   std::vector<at::Tensor> values, scales;
   for (const QuantisedWeight* part : parts) {
-    if (part->type != all.type || part->in != all.in || part->packed.defined()) return std::nullopt;
+    if (part->type != all.type || part->in != all.in) return std::nullopt;
     all.out += part->out;
     values.push_back(part->values), scales.push_back(part->scales);
   }

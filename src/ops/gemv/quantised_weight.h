@@ -31,7 +31,7 @@ QuantisedWeight quantise_weight(const at::Tensor& weight, WeightType type);
 at::Tensor dequantise_weight(const QuantisedWeight& weight, at::ScalarType dtype);
 
 // Matrices of the same `in`, one below the other. `parts` become views of it, so that memory stays what it was.
-// Nothing, and parts stay as they are, where the types differ or a layout does not allow it (`packed`).
+// Nothing, and parts stay as they are, where the types differ.
 std::optional<QuantisedWeight> merge_quantised(const std::vector<QuantisedWeight*>& parts);
 
 // x (..., in) -> (..., out), x's type. fp8 asks for a Hopper GPU and x in bfloat16; an Error says so. Up to

@@ -40,8 +40,7 @@ at::Tensor by_products(const at::Tensor& query_BNE, const LatentStates& context,
 
 }  // namespace
 
-at::Tensor latent_attention(const at::Tensor& query_BNE, const LatentStates& context, double scale,
-                            LatentKernel wanted) {
+at::Tensor latent_attention(const at::Tensor& query_BNE, const LatentStates& context, double scale) {
   const auto& [states_BSE, mask_BS, scales_BS, inputs_ready] = context;
   const int64_t B = query_BNE.size(0), E = query_BNE.size(2), S = states_BSE.size(1), contexts = states_BSE.size(0);
   require(states_BSE.size(2) == E, "latent attention: queries of width {} on states of width {}", E,
@@ -54,7 +53,7 @@ at::Tensor latent_attention(const at::Tensor& query_BNE, const LatentStates& con
           "latent attention: states in 8 bits, and they alone, come with {} x {} scales", contexts, S);
   if (wants_gradient(query_BNE) || wants_gradient(states_BSE)) return by_products(query_BNE, context, scale);
   if (cuda_latent_attention_applies(query_BNE, states_BSE)) return cuda_latent_attention(query_BNE, context, scale);
-  if (cpu_kernel_applies(states_BSE)) return cpu_latent_attention(query_BNE, context, scale, wanted);
+  if (cpu_kernel_applies(states_BSE)) return cpu_latent_attention(query_BNE, context, scale);
   return by_products(query_BNE, context, scale);
 }
 

@@ -16,7 +16,6 @@ namespace cepe {
 //
 // query (B, N, E): N rows, tokens times heads. With one context for the batch all B N rows share the pass. A row
 // without any real token gives zeros. -> (B, N, E) of query's type
-at::Tensor latent_attention(const at::Tensor& query_BNE, const LatentStates& context, double scale,
-                            LatentKernel kernel = LatentKernel::best);
+at::Tensor latent_attention(const at::Tensor& query_BNE, const LatentStates& context, double scale);
 
 }  // namespace cepe

@@ -8,7 +8,6 @@
 namespace cepe {
 
 // As latent_attention(), whose checks have passed: states on a CPU in float32, bfloat16 or 8 bits.
-at::Tensor cpu_latent_attention(const at::Tensor& query_BNE, const LatentStates& context, double scale,
-                                LatentKernel wanted);
+at::Tensor cpu_latent_attention(const at::Tensor& query_BNE, const LatentStates& context, double scale);
 
 }  // namespace cepe

@@ -23,8 +23,4 @@ struct Int8States {
   at::Tensor scales;  // (...) float32, above 0: the token's greatest magnitude / 127
 };
 
-// The instruction sets that the CPU's kernel is compiled for; `best` is what the processor has. The others are for
-// tests.
-enum class LatentKernel { best, avx2, portable };
-
 }  // namespace cepe

@@ -14,7 +14,7 @@ namespace cepe::step_attention_cpu {
 namespace {
 
 #ifdef CEPE_HAS_AVX512
-using namespace avx512;
+using namespace cpu::avx512;
 
 // Keys that one thread reads at once. A piece's keys and values of one head, 32 KB at a head size of 64, stay in the
 // nearest caches while the heads that share them read them, and results do not depend on the number of threads.

@@ -1,5 +1,5 @@
 // A decoding step's self-attention (step_ops.h) on a CPU with AVX-512 and its bfloat16 products, as raw pointers and
-// plain structs. bfloat16 in and out, float32 inside. Needs gemv_cpu::available().
+// plain structs. bfloat16 in and out, float32 inside. Needs cpu::bfloat16_products().
 #pragma once
 
 #include <cstdint>

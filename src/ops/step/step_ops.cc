@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "ops/gemv/gemv_cpu.h"
+#include "ops/cpu/targets.h"
 #include "ops/ops.h"
 #include "ops/step/step_attention_cpu.h"
 #include "ops/step/step_ops_cuda.h"
@@ -84,7 +84,7 @@ at::Tensor cpu_attention(const at::Tensor& qkv_in, const StepAttention& input, i
 
 bool step_attention_is_fused(const at::Device& device, at::ScalarType type, int64_t head_dim) {
   if (device.is_cpu()) {
-    return type == at::kBFloat16 && gemv_cpu::available() && step_attention_cpu::head_size_fits(head_dim);
+    return type == at::kBFloat16 && cpu::bfloat16_products() && step_attention_cpu::head_size_fits(head_dim);
   }
   return cuda_step_attention_applies(device, type, head_dim);
 }

@@ -1,0 +1,310 @@
+// Products of few rows with a matrix that is read once.
+#include "ops/cpu/gemv.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "ops/cpu/gemv_avx512.h"
+#include "ops/cpu/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/cpu/gemv.cc"
+#include <hwy/cache_control.h>
+#include <hwy/foreach_target.h>
+
+#include "ops/cpu/vectors-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace cepe::cpu::HWY_NAMESPACE {
+
+// How far ahead of the arithmetic weights are asked for: the processor's own prefetching stops at pages of 4 KB.
+constexpr int64_t kAhead = 4096;
+// Vectors of a tile's 16 rows, and rows of x whose sums stay in registers.
+constexpr int64_t kParts = kTileRows / kLanes;
+constexpr int kMostRows = kRegisters == 16 ? 2 : 4;
+
+// Sums of a tile: of kRows rows of x, 16 rows of the matrix.
+template <int kRows>
+using Sums = float[kRows][kTileRows];
+
+template <class Element>
+HWY_INLINE void widen_row(const Gemv& gemv, int64_t row, float* out) {
+  const Element* const x = static_cast<const Element*>(gemv.x) + row * gemv.inputs;
+  Vector squares = hn::Zero(kFloats);
+  for (int64_t i = 0; i < gemv.inputs; i += kLanes) {
+    const Vector v = load(x + i);
+    squares = hn::MulAdd(v, v, squares);
+    store(out + i, v);
+  }
+  if (!gemv.norm) return;
+  const float mean = sum_of_lanes(squares) / static_cast<float>(gemv.inputs);
+  const Vector scale = hn::Set(kFloats, 1 / std::sqrt(mean + gemv.eps));
+  const Element* const norm = static_cast<const Element*>(gemv.norm);
+  for (int64_t i = 0; i < gemv.inputs; i += kLanes) {
+    store(out + i, hn::Mul(hn::Mul(load(out + i), scale), load(norm + i)));
+  }
+}
+
+void prepare_inputs(const Gemv& gemv, GemvInputs& made, bool narrow) {
+  const int64_t numbers = gemv.rows * gemv.inputs;
+  made.wide.resize(static_cast<size_t>(numbers));
+  for (int64_t row = 0; row < gemv.rows; ++row) {
+    float* const out = made.wide.data() + row * gemv.inputs;
+    gemv.half ? widen_row<uint16_t>(gemv, row, out) : widen_row<float>(gemv, row, out);
+  }
+  if (narrow) {  // what is multiplied is the rounded number
+    made.narrow.resize(static_cast<size_t>(numbers));
+    for (int64_t i = 0; i < numbers; i += kLanes) {
+      store(made.narrow.data() + i, load(made.wide.data() + i));
+      store(made.wide.data() + i, load(made.narrow.data() + i));
+    }
+  }
+  if (gemv.format != MatrixFormat::int4) return;
+  made.sums.resize(static_cast<size_t>(numbers / kGroup));
+  for (size_t group = 0; group < made.sums.size(); ++group) {
+    const float* const x = made.wide.data() + static_cast<int64_t>(group) * kGroup;
+    Vector sum = hn::Zero(kFloats);
+    for (int64_t i = 0; i < kGroup; i += kLanes) sum = hn::Add(sum, load(x + i));
+    made.sums[group] = sum_of_lanes(sum);
+  }
+}
+
+// One of the eight numbers of 0 to 15 that each 32 bits of a tile hold.
+template <int kNibble>
+HWY_INLINE Vector code(hn::Vec<hn::RebindToUnsigned<Floats>> words) {
+  const hn::RebindToUnsigned<Floats> bits;
+  const auto moved = hn::ShiftRight<4 * kNibble>(words);
+  return hn::ConvertTo(kFloats, hn::BitCast(hn::RebindToSigned<Floats>(), hn::And(moved, hn::Set(bits, 15))));
+}
+
+// sum[r][part] += the code of one input times x's.
+template <int kNibble, int kRows>
+HWY_INLINE void add_code(const uint8_t* values, const float* x, int64_t stride, Vector (&sum)[kRows][kParts]) {
+  constexpr int64_t kInput = kNibble < 4 ? 2 * kNibble : 2 * (kNibble - 4) + 1;
+  const hn::RebindToUnsigned<Floats> bits;
+  for (int64_t part = 0; part < kParts; ++part) {
+    const auto words = hn::LoadU(bits, reinterpret_cast<const uint32_t*>(values) + part * kLanes);
+    const Vector weight = code<kNibble>(words);
+    for (int r = 0; r < kRows; ++r) {
+      sum[r][part] = hn::MulAdd(weight, hn::Set(kFloats, x[r * stride + kInput]), sum[r][part]);
+    }
+  }
+}
+
+// x times the 16 rows of the matrix from `first` on; lanes are those.
+template <int kRows>
+HWY_INLINE void int4_tile(const Gemv& gemv, const GemvInputs& inputs, int64_t row, int64_t first, Sums<kRows>& sums) {
+  const int64_t groups = gemv.inputs / kGroup, stride = gemv.inputs;
+  const uint8_t* values = static_cast<const uint8_t*>(gemv.values) + first * gemv.inputs / 2;
+  const uint16_t* scales = static_cast<const uint16_t*>(gemv.scales) + first * groups * 2;
+  const float* x = inputs.wide.data() + row * stride;
+  const float* const x_sums = inputs.sums.data() + row * groups;
+  Vector sum[kRows][kParts];
+  for (auto& parts : sum) {
+    for (Vector& part : parts) part = hn::Zero(kFloats);
+  }
+  for (int64_t group = 0; group < groups; ++group, scales += kGroupScales) {
+    for (int64_t line = 0; line < kGroupBytes; line += 64) hwy::Prefetch(values + kAhead + line);
+    Vector even[kRows][kParts], odd[kRows][kParts];  // two chains of additions instead of one twice as long
+    for (int r = 0; r < kRows; ++r) {
+      for (int64_t part = 0; part < kParts; ++part) even[r][part] = odd[r][part] = hn::Zero(kFloats);
+    }
+    for (int64_t line = 0; line < kGroupBytes; line += 64, x += 8, values += 64) {
+      add_code<0>(values, x, stride, even), add_code<4>(values, x, stride, odd);
+      add_code<1>(values, x, stride, even), add_code<5>(values, x, stride, odd);
+      add_code<2>(values, x, stride, even), add_code<6>(values, x, stride, odd);
+      add_code<3>(values, x, stride, even), add_code<7>(values, x, stride, odd);
+    }
+    for (int64_t part = 0; part < kParts; ++part) {
+      const Vector scale = load(scales + part * kLanes), zero = load(scales + kTileRows + part * kLanes);
+      const Vector middle = hn::NegMulAdd(hn::Set(kFloats, 8.0f), scale, zero);  // of value 0
+      for (int r = 0; r < kRows; ++r) {
+        sum[r][part] = hn::MulAdd(scale, hn::Add(even[r][part], odd[r][part]), sum[r][part]);
+        sum[r][part] = hn::MulAdd(middle, hn::Set(kFloats, x_sums[r * groups + group]), sum[r][part]);
+      }
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int64_t part = 0; part < kParts; ++part) store(sums[r] + part * kLanes, sum[r][part]);
+  }
+}
+
+// x times 16 rows that lie one after another: lanes are inputs, and are added up at the end.
+template <int kRows, class Element>
+HWY_INLINE void rows_tile(const Gemv& gemv, const GemvInputs& inputs, int64_t row, int64_t first, Sums<kRows>& sums) {
+  constexpr int kAtOnce = 4;
+  const int64_t stride = gemv.inputs;
+  const Element* values = static_cast<const Element*>(gemv.values) + first * stride;
+  const float* const x = inputs.wide.data() + row * stride;
+  for (int64_t at = 0; at < kTileRows; at += kAtOnce, values += kAtOnce * stride) {
+    Vector dots[kRows][kAtOnce];
+    for (int r = 0; r < kRows; ++r) {
+      for (int k = 0; k < kAtOnce; ++k) dots[r][k] = hn::Zero(kFloats);
+    }
+    for (int64_t i = 0; i < stride; i += kLanes) {
+      for (int k = 0; k < kAtOnce; ++k) {
+        hwy::Prefetch(values + k * stride + i + kAhead / static_cast<int64_t>(sizeof(Element)));
+        const Vector weight = load(values + k * stride + i);
+        for (int r = 0; r < kRows; ++r) dots[r][k] = hn::MulAdd(weight, load(x + r * stride + i), dots[r][k]);
+      }
+    }
+    for (int r = 0; r < kRows; ++r) store_sums(dots[r], sums[r] + at);
+  }
+}
+
+template <int kRows>
+HWY_INLINE void tile(const Gemv& gemv, const GemvInputs& inputs, int64_t row, int64_t first, Sums<kRows>& sums) {
+  switch (gemv.format) {
+    case MatrixFormat::int4: int4_tile<kRows>(gemv, inputs, row, first, sums); break;
+    case MatrixFormat::bfloat16: rows_tile<kRows, uint16_t>(gemv, inputs, row, first, sums); break;
+    case MatrixFormat::int8:
+      rows_tile<kRows, int8_t>(gemv, inputs, row, first, sums);
+      for (int r = 0; r < kRows; ++r) {
+        const float* const scales = static_cast<const float*>(gemv.scales) + first;
+        for (int64_t i = 0; i < kTileRows; i += kLanes) {
+          store(sums[r] + i, hn::Mul(load(sums[r] + i), load(scales + i)));
+        }
+      }
+  }
+}
+
+// What becomes of a row's 16 sums: bias, SwiGLU (up not null), the residual addition.
+template <class Element>
+HWY_INLINE void finish(const Gemv& gemv, int64_t row, int64_t first, const float* sums, const float* up) {
+  const int64_t width = gemv.gated ? gemv.outputs / 2 : gemv.outputs, at = row * width + first;
+  const Element *const bias = static_cast<const Element*>(gemv.bias), *const residual =
+                                                                          static_cast<const Element*>(gemv.residual);
+  for (int64_t i = 0; i < kTileRows; i += kLanes) {
+    Vector x = load(sums + i);
+    if (bias) x = hn::Add(x, load(bias + first + i));
+    if (up) {
+      Vector factor = load(up + i);
+      if (bias) factor = hn::Add(factor, load(bias + width + first + i));
+      const Vector decay = exponential(hn::Neg(x));
+      x = hn::Mul(hn::Div(x, hn::Add(hn::Set(kFloats, 1.0f), decay)), factor);
+    }
+    if (residual) x = hn::Add(x, load(residual + at + i));
+    store(static_cast<Element*>(gemv.out) + at + i, x);
+  }
+}
+
+void finish_row(const Gemv& gemv, int64_t row, int64_t first, const float* sums, const float* up) {
+  gemv.half ? finish<uint16_t>(gemv, row, first, sums, up) : finish<float>(gemv, row, first, sums, up);
+}
+
+template <int kRows>
+HWY_INLINE void multiply_rows(const Gemv& gemv, const GemvInputs& inputs, int64_t row, int64_t first) {
+  HWY_ALIGN Sums<kRows> sums;
+  HWY_ALIGN Sums<kRows> up;
+  tile<kRows>(gemv, inputs, row, first, sums);
+  if (gemv.gated) tile<kRows>(gemv, inputs, row, gemv.outputs / 2 + first, up);
+  for (int r = 0; r < kRows; ++r) finish_row(gemv, row + r, first, sums[r], gemv.gated ? up[r] : nullptr);
+}
+
+void multiply(const Gemv& gemv, const GemvInputs& inputs, int64_t begin, int64_t end) {
+  for (int64_t first = begin * kTileRows; first < end * kTileRows; first += kTileRows) {
+    int64_t row = 0;
+    for (; row + kMostRows <= gemv.rows; row += kMostRows) multiply_rows<kMostRows>(gemv, inputs, row, first);
+    switch (gemv.rows - row) {
+      case 1: multiply_rows<1>(gemv, inputs, row, first); break;
+      case 2: multiply_rows<2>(gemv, inputs, row, first); break;
+      case 3: multiply_rows<3>(gemv, inputs, row, first); break;
+      default: break;
+    }
+  }
+}
+
+// The numbers of one input of 16 rows, side by side.
+template <int kNibble>
+HWY_INLINE void widen_code(const uint8_t* values, const float* scale, const float* middle, float* to) {
+  constexpr int64_t kInput = kNibble < 4 ? 2 * kNibble : 2 * (kNibble - 4) + 1;
+  const hn::RebindToUnsigned<Floats> bits;
+  for (int64_t i = 0; i < kTileRows; i += kLanes) {
+    const Vector x = code<kNibble>(hn::LoadU(bits, reinterpret_cast<const uint32_t*>(values) + i));
+    store(to + kInput * kTileRows + i, hn::MulAdd(x, load(scale + i), load(middle + i)));
+  }
+}
+
+// Eight inputs of 16 rows, which are `stride` numbers apart.
+HWY_INLINE void widen_eighth(const uint8_t* values, const uint16_t* scales, int64_t stride, float* out) {
+  HWY_ALIGN float columns[8 * kTileRows], scale[kTileRows], middle[kTileRows];
+  for (int64_t i = 0; i < kTileRows; i += kLanes) {
+    const Vector factor = load(scales + i);
+    store(scale + i, factor);
+    store(middle + i, hn::NegMulAdd(hn::Set(kFloats, 8.0f), factor, load(scales + kTileRows + i)));
+  }
+  widen_code<0>(values, scale, middle, columns), widen_code<1>(values, scale, middle, columns);
+  widen_code<2>(values, scale, middle, columns), widen_code<3>(values, scale, middle, columns);
+  widen_code<4>(values, scale, middle, columns), widen_code<5>(values, scale, middle, columns);
+  widen_code<6>(values, scale, middle, columns), widen_code<7>(values, scale, middle, columns);
+  for (int64_t row = 0; row < kTileRows; ++row) {
+    for (int64_t i = 0; i < 8; ++i) out[row * stride + i] = columns[i * kTileRows + row];
+  }
+}
+
+void widen_tile(const uint8_t* values, const uint16_t* scales, int64_t inputs, float* out) {
+  for (int64_t first = 0; first < inputs; first += 8, values += 64) {
+    widen_eighth(values, scales + first / kGroup * kGroupScales, inputs, out + first);
+  }
+}
+
+}  // namespace cepe::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace cepe::cpu {
+
+HWY_EXPORT(prepare_inputs);
+HWY_EXPORT(multiply);
+HWY_EXPORT(finish_row);
+HWY_EXPORT(widen_tile);
+
+// int8 has no product in bfloat16: a weight is a float32 number first.
+void prepare(const Gemv& gemv, GemvInputs& inputs) {
+  const bool narrow = gemv.format != MatrixFormat::int8 && bfloat16_products();
+  HWY_DYNAMIC_DISPATCH(prepare_inputs)(gemv, inputs, narrow);
+}
+
+void multiply_tiles(const Gemv& gemv, const GemvInputs& inputs, int64_t begin, int64_t end) {
+  if (gemv.format == MatrixFormat::int8 || !bfloat16_products()) {
+    return HWY_DYNAMIC_DISPATCH(multiply)(gemv, inputs, begin, end);
+  }
+  alignas(64) float sums[kGemvRows][kTileRows], up[kGemvRows][kTileRows];
+  for (int64_t first = begin * kTileRows; first < end * kTileRows; first += kTileRows) {
+    avx512::tile(gemv, inputs, first, sums);
+    if (gemv.gated) avx512::tile(gemv, inputs, gemv.outputs / 2 + first, up);
+    for (int64_t r = 0; r < gemv.rows; ++r) {
+      HWY_DYNAMIC_DISPATCH(finish_row)(gemv, r, first, sums[r], gemv.gated ? up[r] : nullptr);
+    }
+  }
+}
+
+void widen_int4_tile(const uint8_t* values, const uint16_t* scales, int64_t inputs, float* out) {
+  HWY_DYNAMIC_DISPATCH(widen_tile)(values, scales, inputs, out);
+}
+
+void widen_int4_tile(const uint8_t* values, const uint16_t* scales, int64_t inputs, uint16_t* out) {
+  avx512::widen_tile(values, scales, inputs, out);
+}
+
+void tile_int4(const Int4Matrix& matrix, uint8_t* values, uint16_t* scales, int64_t begin, int64_t end) {
+  const auto [codes, scale_zero, outputs, inputs] = matrix;
+  const int64_t groups = inputs / kGroup;
+  for (int64_t at = begin * groups; at < end * groups; ++at) {
+    const int64_t first = at / groups * kTileRows, group = at % groups;
+    for (int64_t row = 0; row < kTileRows; ++row) {
+      const uint8_t* const from = codes + (first + row) * inputs + group * kGroup;
+      for (int64_t eighth = 0; eighth < 4; ++eighth) {
+        uint8_t* const to = values + at * kGroupBytes + eighth * 64 + row * 4;
+        const uint8_t* const x = from + 8 * eighth;
+        to[0] = static_cast<uint8_t>(x[0] | x[2] << 4), to[1] = static_cast<uint8_t>(x[4] | x[6] << 4);
+        to[2] = static_cast<uint8_t>(x[1] | x[3] << 4), to[3] = static_cast<uint8_t>(x[5] | x[7] << 4);
+      }
+      const uint16_t* const pair = scale_zero + ((first + row) * groups + group) * 2;
+      scales[at * kGroupScales + row] = pair[0], scales[at * kGroupScales + kTileRows + row] = pair[1];
+    }
+  }
+}
+
+}  // namespace cepe::cpu
+#endif

@@ -1,0 +1,30 @@
+// Products of up to four rows with a matrix in bfloat16, 8 or 4 bits: the kernels of a CPU, as raw pointers and plain
+// structs. What stands before a product (the norm) and after it (bias, SwiGLU or the residual addition) is part of the
+// pass; ops/gemv/gemv.h says what each means. Whoever calls deals tiles to threads. Nothing here sees LibTorch.
+#pragma once
+
+#include <cstdint>
+
+#include "ops/cpu/gemv_args.h"
+
+namespace cepe::cpu {
+
+void prepare(const Gemv& gemv, GemvInputs& inputs);
+
+// Tiles `begin` to `end` of the result.
+void multiply_tiles(const Gemv& gemv, const GemvInputs& inputs, int64_t begin, int64_t end);
+
+// Into the order of gemv_args.h.
+struct Int4Matrix {
+  const uint8_t* codes = nullptr;        // (outputs, inputs), 0 .. 15
+  const uint16_t* scale_zero = nullptr;  // (outputs, inputs / 32, 2) bfloat16
+  int64_t outputs = 0, inputs = 0;
+};
+// The tiles `begin` to `end`.
+void tile_int4(const Int4Matrix& matrix, uint8_t* values, uint16_t* scales, int64_t begin, int64_t end);
+
+// One tile: (value - 8) * scale + zero of 16 rows, (16, inputs). In bfloat16 only where bfloat16_products().
+void widen_int4_tile(const uint8_t* values, const uint16_t* scales, int64_t inputs, float* out);
+void widen_int4_tile(const uint8_t* values, const uint16_t* scales, int64_t inputs, uint16_t* out);
+
+}  // namespace cepe::cpu

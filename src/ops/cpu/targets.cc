@@ -1,0 +1,68 @@
+#include "ops/cpu/targets.h"
+
+#include <hwy/highway.h>
+
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+
+namespace cepe::cpu {
+namespace {
+
+// What ATEN_CPU_CAPABILITY takes away.
+int64_t refused() {
+#if HWY_ARCH_X86
+  const char* const set = std::getenv("ATEN_CPU_CAPABILITY");
+  const std::string capability = set ? set : "";
+  if (capability == "avx2") return HWY_AVX3 | HWY_AVX3_DL;
+  if (capability == "default") return HWY_AVX2 | HWY_AVX3 | HWY_AVX3_DL;
+#endif
+  return 0;
+}
+
+// Once, before any kernel runs.
+int64_t allowed() {
+  static const int64_t found = [] {
+    hwy::DisableTargets(refused());
+    return hwy::SupportedTargets() & HWY_TARGETS;
+  }();
+  return found;
+}
+
+int64_t widest(int64_t targets) { return targets & -targets; }
+
+// The one in use. Highway asks the processor again at every question, which takes microseconds on a virtual machine.
+std::atomic<int64_t> in_use = widest(allowed());
+
+bool named(int64_t target, const std::string& name) { return hwy::TargetName(target) == name; }
+
+}  // namespace
+
+std::vector<std::string> targets() {
+  std::vector<std::string> names;
+  for (int64_t left = allowed(); left != 0; left &= left - 1) names.emplace_back(hwy::TargetName(widest(left)));
+  return names;
+}
+
+std::string target() { return hwy::TargetName(in_use); }
+
+void use_target(const std::string& name) {
+  int64_t chosen = 0;
+  for (int64_t left = allowed(); left != 0; left &= left - 1) {
+    if (named(widest(left), name)) chosen = widest(left);
+  }
+  hwy::SetSupportedTargetsForTest(chosen);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  in_use = chosen != 0 ? chosen : widest(allowed());
+}
+
+bool bfloat16_products() {
+#if defined(__x86_64__)
+  static const bool found = __builtin_cpu_supports("avx512bf16");
+  return found && in_use == HWY_AVX3;
+#else
+  return false;
+#endif
+}
+
+}  // namespace cepe::cpu

@@ -1,0 +1,26 @@
+// The instruction sets that the kernels of this folder are compiled for. Highway chooses the widest one that the
+// processor has when the first kernel runs. LibTorch's variable ATEN_CPU_CAPABILITY (default, avx2, avx512) holds these
+// kernels to no more than LibTorch itself uses.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace cepe::cpu {
+
+// What this processor has and may use, widest first, by Highway's names: "AVX3" (AVX-512), "AVX2", "NEON", "EMU128" or
+// "SCALAR" (any processor).
+std::vector<std::string> targets();
+
+// The one in use.
+std::string target();
+
+// Kernels run with `name` of targets() from now on; empty: with the widest again. For tests and measurements; not while
+// a kernel runs.
+void use_target(const std::string& name);
+
+// Whether products of bfloat16 pairs (avx512_bf16) may be used: the processor has them, and target() is "AVX3".
+// Highway 1.0 has no target with them.
+bool bfloat16_products();
+
+}  // namespace cepe::cpu

@@ -1,0 +1,300 @@
+// The CPU's kernels against their formulas in double precision, one number at a time, for each instruction set that
+// this processor has. Without LibTorch, so that scripts/check_aarch64.sh runs it for another processor.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "ops/cpu/attention.h"
+#include "ops/cpu/gemv.h"
+#include "ops/cpu/targets.h"
+
+namespace cepe::cpu {
+namespace {
+
+using Floats = std::vector<float>;
+using Doubles = std::vector<double>;
+
+Floats random(int64_t count, uint32_t seed) {
+  std::mt19937 engine(seed);
+  std::normal_distribution<float> normal;
+  Floats made(static_cast<size_t>(count));
+  for (float& x : made) x = normal(engine);
+  return made;
+}
+
+uint16_t half(float x) {  // to nearest, ties to even
+  const auto bits = std::bit_cast<uint32_t>(x);
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+float wide(uint16_t x) { return std::bit_cast<float>(static_cast<uint32_t>(x) << 16); }
+
+// The norm of the difference to the norm of what is expected.
+double error_of(const Floats& found, const Doubles& expected) {
+  double difference = 0, size = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    difference += (found[i] - expected[i]) * (found[i] - expected[i]), size += expected[i] * expected[i];
+  }
+  return std::sqrt(difference / size);
+}
+
+class EachTarget : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override { use_target(GetParam()); }
+  void TearDown() override { use_target(""); }
+};
+
+INSTANTIATE_TEST_SUITE_P(Kernels, EachTarget, testing::ValuesIn(targets()),
+                         [](const auto& info) { return info.param; });
+
+TEST(Targets, TheWidestIsInUseUnlessAnotherIsAskedFor) {
+  ASSERT_FALSE(targets().empty());
+  EXPECT_EQ(target(), targets().front());
+  use_target(targets().back());
+  EXPECT_EQ(target(), targets().back());
+  use_target("");
+  EXPECT_EQ(target(), targets().front());
+}
+
+struct Attention {
+  int64_t rows, width, tokens;
+  Floats query, k, v;  // (rows, width), (tokens, width) twice
+  std::vector<char> real;
+
+  Attention(int64_t rows, int64_t width, int64_t tokens)
+      : rows(rows),
+        width(width),
+        tokens(tokens),
+        query(random(rows * width, 1)),
+        k(random(tokens * width, 2)),
+        v(random(tokens * width, 3)),
+        real(static_cast<size_t>(tokens)) {
+    for (float& x : query) x *= 2 / std::sqrt(static_cast<float>(width));
+    for (size_t t = 0; t < real.size(); ++t) real[t] = t % 3 != 1 && t >= 69;
+  }
+
+  Doubles formula() const {
+    Doubles out(static_cast<size_t>(rows * width));
+    for (int64_t r = 0; r < rows; ++r) {
+      Doubles p(static_cast<size_t>(tokens));
+      for (int64_t t = 0; t < tokens; ++t) {
+        double score = 0;
+        for (int64_t i = 0; i < width; ++i) score += static_cast<double>(query[r * width + i]) * k[t * width + i];
+        p[t] = real[t] ? std::exp(score) : 0;
+      }
+      const double total = std::accumulate(p.begin(), p.end(), 0.0);
+      for (int64_t t = 0; t < tokens; ++t) {
+        for (int64_t i = 0; i < width; ++i) out[r * width + i] += p[t] / total * v[t * width + i];
+      }
+    }
+    return out;
+  }
+};
+
+// What a pass over a context leaves, over its totals.
+struct Pass {
+  Pass(const Attention& of, int64_t width)
+      : query(static_cast<size_t>(of.rows * width)),
+        sum(query.size()),
+        highest(static_cast<size_t>(of.rows), -std::numeric_limits<float>::infinity()),
+        total(static_cast<size_t>(of.rows)),
+        real(reinterpret_cast<const bool*>(of.real.data())),
+        rows{of.rows, width, query.data(), sum.data(), highest.data(), total.data()} {
+    for (int64_t r = 0; r < of.rows; ++r) {
+      std::copy_n(of.query.data() + r * of.width, of.width, query.data() + r * width);
+    }
+  }
+  Floats result(const Attention& of) const {
+    Floats out;
+    for (int64_t r = 0; r < of.rows; ++r) {
+      for (int64_t i = 0; i < of.width; ++i) out.push_back(sum[r * rows.width + i] / total[r]);
+    }
+    return out;
+  }
+  Floats query, sum, highest, total;
+  const bool* real;
+  AttentionRows rows;
+};
+
+TEST_P(EachTarget, LatentAttentionEqualsTheFormula) {
+  for (const auto& [rows, width, tokens] :
+       {std::array<int64_t, 3>{9, 576, 200}, {1, 16, 71}, {29, 256, 130}, {4, 33, 128}}) {
+    Attention given(rows, width, tokens);
+    const auto found = [&](const StateSpan& span) {
+      Pass pass(given, padded_width(width));
+      Floats scratch(static_cast<size_t>(kBlock * padded_width(width)));
+      read_states(pass.rows, span, scratch.data());
+      return pass.result(given);
+    };
+    const bool* const real = reinterpret_cast<const bool*>(given.real.data());
+    given.v = given.k;
+    EXPECT_LT(error_of(found({given.k.data(), StateType::float32, width, tokens, real}), given.formula()), 4e-6);
+    std::vector<uint16_t> halves;
+    std::vector<uint8_t> bytes;
+    const Floats scales(static_cast<size_t>(tokens), 0.03f);
+    for (const float x : given.k) halves.push_back(half(x)), bytes.push_back(static_cast<uint8_t>(128 + x / 0.03f));
+    for (size_t i = 0; i < given.k.size(); ++i) given.k[i] = given.v[i] = wide(halves[i]);
+    EXPECT_LT(error_of(found({halves.data(), StateType::bfloat16, width, tokens, real}), given.formula()), 4e-6);
+    for (size_t i = 0; i < given.k.size(); ++i) given.k[i] = given.v[i] = static_cast<float>(bytes[i] - 128) * 0.03f;
+    EXPECT_LT(error_of(found({bytes.data(), StateType::bytes, width, tokens, real, scales.data()}), given.formula()),
+              4e-6);
+  }
+}
+
+// Keys transposed in blocks; values; both padded with zeros. convert: a number and its token -> an element.
+template <class Element, class Convert>
+std::pair<std::vector<Element>, std::vector<Element>> kept(const Attention& given, Convert convert) {
+  const int64_t blocks = (given.tokens + kBlock - 1) / kBlock, width = given.width;
+  std::vector<Element> k(static_cast<size_t>(blocks * kBlock * width)), v(k.size());
+  for (int64_t t = 0; t < given.tokens; ++t) {
+    for (int64_t i = 0; i < width; ++i) {
+      k[t / kBlock * kBlock * width + i * kBlock + t % kBlock] = convert(given.k[t * width + i]);
+      v[t * width + i] = convert(given.v[t * width + i]);
+    }
+  }
+  return {k, v};
+}
+
+TEST_P(EachTarget, ContextAttentionEqualsTheFormula) {
+  for (const auto& [rows, width, tokens] :
+       {std::array<int64_t, 3>{3, 64, 200}, {1, 128, 71}, {29, 16, 130}, {7, 80, 128}}) {
+    Attention given(rows, width, tokens);
+    const bool* const real = reinterpret_cast<const bool*>(given.real.data());
+    const auto found = [&](const KeyValueSpan& span) {
+      Pass pass(given, width);
+      read_keys_values(pass.rows, span);
+      return pass.result(given);
+    };
+    const auto [k, v] = kept<float>(given, [](float x) { return x; });
+    EXPECT_LT(error_of(found({k.data(), v.data(), KeyValueType::float32, tokens, real}), given.formula()), 4e-6);
+    const auto [k_half, v_half] = kept<uint16_t>(given, half);
+    const auto [k_byte, v_byte] = kept<int8_t>(given, [](float x) { return static_cast<int8_t>(x * 25); });
+    Attention rounded = given;
+    for (float& x : rounded.k) x = wide(half(x));
+    for (float& x : rounded.v) x = wide(half(x));
+    EXPECT_LT(error_of(found({k_half.data(), v_half.data(), KeyValueType::bfloat16, tokens, real}), rounded.formula()),
+              4e-6);
+    Floats k_scales = random(static_cast<int64_t>(k.size()) / width, 4);
+    const Floats v_scales = random(static_cast<int64_t>(k.size()) / width, 5);
+    for (float& scale : k_scales) scale /= 25;
+    for (int64_t i = 0; i < tokens * width; ++i) {
+      rounded.k[i] = static_cast<float>(static_cast<int8_t>(given.k[i] * 25)) * k_scales[i / width];
+      rounded.v[i] = static_cast<float>(static_cast<int8_t>(given.v[i] * 25)) * v_scales[i / width];
+    }
+    EXPECT_LT(error_of(found({k_byte.data(), v_byte.data(), KeyValueType::int8, tokens, real, k_scales.data(),
+                              v_scales.data()}),
+                       rounded.formula()),
+              4e-6);
+  }
+}
+
+// A matrix in each format, and what it stands for.
+struct Matrix {
+  MatrixFormat format;
+  int64_t outputs, inputs;
+  std::vector<uint8_t> bytes;
+  std::vector<uint16_t> halves;
+  Floats scales;
+  Doubles numbers;
+
+  Matrix(MatrixFormat format, int64_t outputs, int64_t inputs) : format(format), outputs(outputs), inputs(inputs) {
+    const Floats drawn = random(outputs * inputs, 6);
+    if (format == MatrixFormat::bfloat16) {
+      for (const float x : drawn) halves.push_back(half(x)), numbers.push_back(wide(half(x)));
+    } else if (format == MatrixFormat::int8) {
+      for (int64_t row = 0; row < outputs; ++row) scales.push_back(0.01f * static_cast<float>(row + 1));
+      for (size_t i = 0; i < drawn.size(); ++i) {
+        bytes.push_back(static_cast<uint8_t>(static_cast<int8_t>(drawn[i] * 30)));
+        numbers.push_back(static_cast<int8_t>(bytes[i]) * static_cast<double>(scales[i / inputs]));
+      }
+    } else {
+      make_int4(drawn);
+    }
+  }
+  void make_int4(const Floats& drawn) {
+    std::vector<uint8_t> codes;
+    std::vector<uint16_t> pairs;
+    for (int64_t group = 0; group < outputs * inputs / kGroup; ++group) {
+      pairs.push_back(half(0.1f + 0.01f * static_cast<float>(group % 7))), pairs.push_back(half(drawn[group]));
+    }
+    for (size_t i = 0; i < drawn.size(); ++i) {
+      codes.push_back(static_cast<uint8_t>(i * 7 % 16));
+      numbers.push_back((codes[i] - 8.0) * wide(pairs[i / kGroup * 2]) + wide(pairs[i / kGroup * 2 + 1]));
+    }
+    bytes.resize(drawn.size() / 2), halves.resize(pairs.size());
+    tile_int4({codes.data(), pairs.data(), outputs, inputs}, bytes.data(), halves.data(), 0, outputs / kTileRows);
+  }
+  Gemv gemv() const {
+    const bool int4 = format == MatrixFormat::int4;
+    return {.format = format,
+            .values = format == MatrixFormat::bfloat16 ? static_cast<const void*>(halves.data()) : bytes.data(),
+            .scales = int4 ? static_cast<const void*>(halves.data()) : scales.data(),
+            .inputs = inputs,
+            .outputs = outputs};
+  }
+};
+
+TEST_P(EachTarget, ProductsEqualTheFormula) {
+  for (const MatrixFormat format : {MatrixFormat::int4, MatrixFormat::int8, MatrixFormat::bfloat16}) {
+    const Matrix matrix(format, 64, 160);
+    const bool rounds = format != MatrixFormat::int8 && bfloat16_products();
+    for (int64_t rows = 1; rows <= kGemvRows; ++rows) {
+      const Floats x = random(rows * 160, 7), bias = random(64, 8), residual = random(rows * 64, 9);
+      Floats out(residual.size());
+      Doubles expected(residual.size());
+      for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t o = 0; o < 64; ++o) {
+          double sum = static_cast<double>(bias[o]) + residual[r * 64 + o];
+          for (int64_t i = 0; i < 160; ++i) sum += x[r * 160 + i] * matrix.numbers[o * 160 + i];
+          expected[r * 64 + o] = sum;
+        }
+      }
+      Gemv gemv = matrix.gemv();
+      gemv.x = x.data(), gemv.out = out.data(), gemv.rows = rows, gemv.bias = bias.data(),
+      gemv.residual = residual.data();
+      GemvInputs inputs;
+      prepare(gemv, inputs);
+      multiply_tiles(gemv, inputs, 0, 1), multiply_tiles(gemv, inputs, 1, gemv.tiles());
+      EXPECT_LT(error_of(out, expected), rounds ? 4e-3 : 2e-6) << static_cast<int>(format) << ", rows " << rows;
+    }
+  }
+}
+
+TEST_P(EachTarget, NormAndGateAroundAProductInBfloat16) {
+  const Matrix matrix(MatrixFormat::int8, 64, 96);
+  const Floats drawn = random(96, 10);
+  std::vector<uint16_t> x, norm(96, half(0.75f)), out(32);
+  double squares = 0;
+  for (const float number : drawn) x.push_back(half(number)), squares += wide(half(number)) * wide(half(number));
+  Doubles both(64), expected(32);
+  for (int64_t o = 0; o < 64; ++o) {
+    for (int64_t i = 0; i < 96; ++i)
+      both[o] += wide(x[i]) * 0.75 / std::sqrt(squares / 96 + 1e-5) * matrix.numbers[o * 96 + i];
+  }
+  for (int64_t o = 0; o < 32; ++o) expected[o] = both[o] / (1 + std::exp(-both[o])) * both[32 + o];
+  Gemv gemv = matrix.gemv();
+  gemv.half = gemv.gated = true, gemv.x = x.data(), gemv.out = out.data(), gemv.rows = 1;
+  gemv.norm = norm.data(), gemv.eps = 1e-5f;
+  GemvInputs inputs;
+  prepare(gemv, inputs);
+  multiply_tiles(gemv, inputs, 0, gemv.tiles());
+  Floats found;
+  for (const uint16_t number : out) found.push_back(wide(number));
+  EXPECT_LT(error_of(found, expected), 4e-3);
+}
+
+TEST_P(EachTarget, TilesOfInt4Widen) {
+  const Matrix matrix(MatrixFormat::int4, 16, 96);
+  Floats found(16 * 96);
+  widen_int4_tile(matrix.bytes.data(), matrix.halves.data(), 96, found.data());
+  EXPECT_LT(error_of(found, matrix.numbers), 1e-6);
+}
+
+}  // namespace
+}  // namespace cepe::cpu
