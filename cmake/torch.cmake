@@ -75,10 +75,18 @@ endif()
 # The wheel's libraries export a std::filesystem of their own, of an older libstdc++. Named first, the system's is found first
 # for everybody; a mixture of the two crashes in remove_all. By its path, because where a compiler finds libstdc++.a before
 # it, nothing of the archive is taken that the wheel's libraries have too (tests/e2e/link_order.sh checks what came of it).
-execute_process(COMMAND ${CMAKE_CXX_COMPILER} -print-file-name=libstdc++.so
-  OUTPUT_VARIABLE CEPE_LIBSTDCXX OUTPUT_STRIP_TRAILING_WHITESPACE)
-if(NOT IS_ABSOLUTE "${CEPE_LIBSTDCXX}")
-  set(CEPE_LIBSTDCXX -lstdc++)
+foreach(name libstdc++.so libstdc++.so.6)
+  if(NOT IS_ABSOLUTE "${CEPE_LIBSTDCXX}")
+    execute_process(COMMAND ${CMAKE_CXX_COMPILER} -print-file-name=${name}
+      OUTPUT_VARIABLE CEPE_LIBSTDCXX OUTPUT_STRIP_TRAILING_WHITESPACE)
+  endif()
+endforeach()
+if(NOT IS_ABSOLUTE "${CEPE_LIBSTDCXX}")  # a compiler that brings the archive alone
+  find_library(CEPE_SYSTEM_LIBSTDCXX NAMES libstdc++.so.6)
+  set(CEPE_LIBSTDCXX ${CEPE_SYSTEM_LIBSTDCXX})
+  if(NOT CEPE_LIBSTDCXX)
+    message(FATAL_ERROR "${CMAKE_CXX_COMPILER}: expected a shared libstdc++, found none")
+  endif()
 endif()
 target_link_options(cepe_torch INTERFACE -Wl,--push-state,--no-as-needed,${CEPE_LIBSTDCXX},--pop-state)
 # libtorch_cpu finds cudart and cupti through its own run path; -rpath-link lets the linker see them too.

@@ -15,17 +15,10 @@ __device__ __forceinline__ uint32_t shared_address(const void* p) {
 
 // ---- Asynchronous copies ("cp.async"). A thread's copies are waited for in groups.
 
-// The L2 policies of copies: data that is read once, and data that may be read again ("createpolicy").
-__device__ __forceinline__ uint64_t copy_policy(bool once) {
-  uint64_t first, normal;
-  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(first));
-  asm("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(normal));
-  return once ? first : normal;
-}
-// 16 bytes; zeros where not `there`, and nothing is read then.
-__device__ __forceinline__ void copy_16(uint32_t to, const void* from, bool there, uint64_t policy) {
-  asm volatile("cp.async.cg.shared.global.L2::cache_hint.L2::128B [%0], [%1], 16, %2, %3;" ::"r"(to), "l"(from),
-               "r"(there ? 16 : 0), "l"(policy)
+// 16 bytes; zeros where not `there`, and nothing is read then. Without an L2 policy: ptxas 13.0 encodes one beside a size
+// wrongly, and the instruction is illegal on an H200.
+__device__ __forceinline__ void copy_16(uint32_t to, const void* from, bool there) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0)
                : "memory");
 }
 __device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }

@@ -30,7 +30,6 @@ struct Problem {
   float scale;        // of scores in powers of two
   int slots;          // of the ring
   bool inputs_ready;  // states may be read before the grid dependency sync
-  bool read_once;     // too many states to stay in L2 until the next call
 };
 
 // Consecutive tokens of one context for one block of rows.
@@ -107,8 +106,7 @@ struct Softmax {
 // Starts the copy of a block's 16 tokens to its place in the ring; zeros past the piece's end. Every call commits a
 // group of copies, an empty one where there is no such block.
 template <class L>
-__device__ __forceinline__ void copy_block(const Piece& piece, const Slice& slice, char* to, int block, int64_t width,
-                                           uint64_t policy) {
+__device__ __forceinline__ void copy_block(const Piece& piece, const Slice& slice, char* to, int block, int64_t width) {
   constexpr int kParts = 2 * L::steps;  // of 16 bytes in a token's slice
   if (block < piece.blocks) {
     const int lane = threadIdx.x % 32;
@@ -117,7 +115,7 @@ __device__ __forceinline__ void copy_block(const Piece& piece, const Slice& slic
       const int row = (i * 32 + lane) / kParts, part = (i * 32 + lane) % kParts, token = block * kBlock + row;
       const bool there = token < piece.tokens;
       const bf16* const from = piece.states + (there ? token * width : 0) + slice.first * 16 + part * 8;
-      if (part < 2 * slice.steps) copy_16(shared_address(to + row * L::row_bytes + part * 16), from, there, policy);
+      if (part < 2 * slice.steps) copy_16(shared_address(to + row * L::row_bytes + part * 16), from, there);
     }
   }
   commit_copies();
@@ -285,11 +283,11 @@ struct Place {
 // are none: they are scored (whatever lies there) and weighed (no real tokens, so nothing changes), but not added.
 template <class L>
 __device__ __forceinline__ void read_piece(const Problem& p, const Piece& piece, const Slice& slice,
-                                           const Shared& shared, uint64_t policy) {
+                                           const Shared& shared) {
   const int64_t width = p.parts.width;
   Place scored, added;
   for (int block = 0; block < p.slots; ++block) {
-    copy_block<L>(piece, slice, scored.of(shared, L{}), block, width, policy);
+    copy_block<L>(piece, slice, scored.of(shared, L{}), block, width);
     scored.advance(p.slots);
   }
   cuda::grid_dependency_sync();
@@ -314,7 +312,7 @@ __device__ __forceinline__ void read_piece(const Problem& p, const Piece& piece,
       add_block<L>(added.of(shared, L{}), shared.weights + now * (L::weight_bytes / 2), shared.factors + now * L::rows,
                    sums);
       __syncwarp();  // the warp is done with this block's place in the ring
-      copy_block<L>(piece, slice, added.of(shared, L{}), i - L::lag + p.slots, width, policy);
+      copy_block<L>(piece, slice, added.of(shared, L{}), i - L::lag + p.slots, width);
       added.advance(p.slots);
     }
     if (L::pipelined) __syncthreads();
@@ -329,7 +327,6 @@ __global__ void __launch_bounds__(kThreads, 1) read_states(const Problem p) {
   const bool table = p.parts.table.entries != nullptr;
   const Slice slice = slice_of(static_cast<int>(p.parts.width), warp);
   const Shared shared = Shared::of(memory, p.slots, L{});
-  const uint64_t policy = copy_policy(p.read_once);
   cuda::trigger_dependents();
   clear_rest<L>(slice, shared.ring, p.slots);
   if (table || !p.inputs_ready) cuda::grid_dependency_sync();
@@ -338,7 +335,7 @@ __global__ void __launch_bounds__(kThreads, 1) read_states(const Problem p) {
   const int end = shares.begin(reader + 1);
   for (int tile = shares.begin(reader); tile < end;) {
     const Taken taken = table ? take_by_table(p, reader, tile, end) : take(p, reader, tile, end);
-    read_piece<L>(p, taken.piece, slice, shared, policy);
+    read_piece<L>(p, taken.piece, slice, shared);
     tile = taken.next;
     wait_copies<0>();
     __syncthreads();  // all warps are done with the buffers
@@ -372,7 +369,6 @@ Problem problem_of(const Args& args, const Cut& cut) {
   p.query = static_cast<const bf16*>(args.query), p.states = static_cast<const bf16*>(args.states);
   p.mask = args.mask, p.tokens = args.tokens, p.scale = args.scale * 1.44269504f;
   p.inputs_ready = args.inputs_ready && !args.table;
-  p.read_once = args.table || args.contexts * args.tokens * args.width * 2 > dispatch::kLatentKeptBytes;
   p.parts.sums = args.scratch, p.parts.statistics = args.scratch + cut.part_rows * args.width;
   p.parts.form = PartsForm::registers, p.parts.out = args.out;
   p.parts.contexts = args.contexts, p.parts.rows = args.rows, p.parts.width = args.width;
