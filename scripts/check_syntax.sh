@@ -2,7 +2,8 @@
 # Compiles every source of cepe by another compiler as far as its errors and warnings, without making code: what g++ 12
 # takes, clang may not. Warnings are errors.
 #
-# scripts/check_syntax.sh [compiler] [pattern]   the compiler (default clang++-16); a regular expression that the paths
+# scripts/check_syntax.sh [compiler] [pattern]   the compiler (default clang++-16, with libclang-rt-16-dev and
+#                                                libomp-16-dev); a regular expression that the paths
 #                                                of the sources match (default all). CEPE_JOBS: at once (default nproc).
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,7 +14,9 @@ stop() {
   exit 1
 }
 command -v "$compiler" >/dev/null || stop "$compiler is not installed"
-CXX=$compiler cmake --preset cpu -B "$build" -DCEPE_BENCH=ON >"$build.log" 2>&1 || stop "configuring failed: $build.log"
+mkdir -p "$build"
+CXX=$compiler cmake --preset cpu -B "$build" -DCEPE_BENCH=ON >"$build/configure.log" 2>&1 ||
+  stop "configuring failed: $build/configure.log"
 
 python3 - "$build" "$pattern" "${CEPE_JOBS:-$(nproc)}" <<'PY'
 import concurrent.futures, json, re, shlex, subprocess, sys

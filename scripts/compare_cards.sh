@@ -19,8 +19,9 @@ case $what in build | test | bench | all) ;; *) stop "expected build, test or be
 # Their programs; tests that call cepe itself have none.
 gpu_tests() { ctest --test-dir "$1" -N -L gpu | sed -n 's/^ *Test *#[0-9]*: //p' | grep '_test$'; }
 configure() {  # <directory> <architectures>
+  mkdir -p "$1"
   cmake --preset cuda -B "$1" -DCEPE_CUDA_ARCHITECTURES="$2" -DCEPE_BENCH=ON -DCEPE_EXAMPLES=OFF -DCEPE_MPI=OFF \
-    ${CEPE_PYTHON:+-DCEPE_PYTHON="$CEPE_PYTHON"} >"$1.configure.log" 2>&1 || stop "configuring failed: $1.configure.log"
+    ${CEPE_PYTHON:+-DCEPE_PYTHON="$CEPE_PYTHON"} >"$1/configure.log" 2>&1 || stop "configuring failed: $1/configure.log"
 }
 
 if [ "$what" = build ] || [ "$what" = all ]; then

@@ -2,8 +2,8 @@
 # Installs what is missing, builds cepe for the CPU and runs every test that needs no GPU; then the tests of the
 # parsers once more under the address and undefined-behaviour sanitizers. Of the benchmarks, which are built, one
 # runs at the end: the guard of our speed beside LibTorch's (docs/bench.md). With CI=true a warning of the compiler is
-# an error, threads that share a model run under the thread sanitizer, and the CPU preset is configured once with nvcc out
-# of sight. The tests that need a GPU are in the cuda preset's build: ctest --test-dir build-cuda -L gpu.
+# an error, threads that share a model run under the thread sanitizer, the CPU preset is configured once with nvcc out of
+# sight, and the sources without LibTorch are checked by clang where it is installed. The tests that need a GPU are in the cuda preset's build: ctest --test-dir build-cuda -L gpu.
 set -euo pipefail
 source "$(dirname "$0")/steps.sh"
 
@@ -54,6 +54,14 @@ cmake --preset cpu -DCEPE_BENCH=ON -DCMAKE_COMPILE_WARNING_AS_ERROR="$in_ci" -DC
 if [ "${CI:-}" = true ]; then
   step "configure with nvcc out of sight"
   quietly configure-without-nvcc configure_without_nvcc || { last_lines configure-without-nvcc; exit 1; }
+fi
+if [ "${CI:-}" = true ]; then
+  step "sources without LibTorch by clang"
+  if command -v clang++-16 >/dev/null; then
+    CEPE_JOBS=$jobs scripts/check_syntax.sh clang++-16 'src/(base|vectors|text|io|report|tasks|data|ask)/'
+  else
+    echo "   clang++-16 is not installed: not checked (apt-get install clang-16 libclang-rt-16-dev libomp-16-dev)"
+  fi
 fi
 step "build ($jobs jobs)"
 ninja -C build -j "$jobs"

@@ -236,7 +236,8 @@ TEST(BenchCommand, TestsWithoutSenseAreRefused) {
   refused({"--tests", "tg2", "--contexts", "x"}, "--contexts");
   refused({"--tests", "tg2", "--form", "x"}, "--form");
   refused({"--tests", "tg2", "--chain", "x"}, "chain");
-  refused({"--tests", "tg2", "--chain", "always"}, "--chain always: a Hopper GPU");
+  refused({"--tests", "tg2", "--window-tokens", "8", "--chain", "always", "--device", "cpu"},
+          "--chain always: a Hopper GPU");
   refused({"--tests", "tg2", "--repetitions", "0"}, "repetitions: expected 1 or more");
   refused({"--tests", "tg2", "--window-tokens", "100000"}, "exceed the decoder's window");
   expect_refused({"bench"}, "a model is needed");
