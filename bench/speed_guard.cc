@@ -235,7 +235,7 @@ std::vector<std::function<Pair()>> pairs() {
       [=] { return int8_latent_pair(smollm2, f, wide(1.5, 0.89, 1.5)); },
       [=] { return context_pair(8192, f, wide(1.7, 1.0, 1.0)); },
       [=] { return context_pair(8192, b, half(2.3, 1.1, 1.0)); },
-      [=] { return packed_pair(WeightType::int8, f, wide(1.5, 0, 1.5)); },
+      [=] { return packed_pair(WeightType::int8, f, wide(1.0, 0, 1.0)); },
       [=] { return packed_pair(WeightType::int8, b, half(1.4, 1.6, 1.0)); },
       [=] { return packed_pair(WeightType::int4, f, wide(3.3, 1.3, 1.1)); },
       [=] { return packed_pair(WeightType::int4, b, half(1.9, 1.65, 1.0)); },
