@@ -15,8 +15,8 @@ __device__ __forceinline__ uint32_t shared_address(const void* p) {
 
 // ---- Asynchronous copies ("cp.async"). A thread's copies are waited for in groups.
 
-// 16 bytes; zeros where not `there`, and nothing is read then. Without an L2 policy: beside a size in a register ptxas 13.0
-// gives it an odd register for its descriptor, and the instruction is illegal.
+// 16 bytes; zeros where not `there`, and nothing is read then. Without an L2 policy: beside a size in a register, ptxas
+// 13.0 gives it an odd register for its descriptor, and the instruction is illegal.
 __device__ __forceinline__ void copy_16(uint32_t to, const void* from, bool there) {
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0)
                : "memory");
