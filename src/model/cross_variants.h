@@ -45,7 +45,7 @@ inline int64_t pooled_length(const CrossVariants& variants, int64_t tokens) {
   return (tokens + variants.pooling - 1) / variants.pooling;
 }
 
-// The object "cross_attention" of a config.json: values that are not the default's. Reading refuses unknown fields.
+// The object "cross_attention" of a config.json. Reading refuses unknown fields.
 nlohmann::json cross_variants_to_json(const CrossVariants& variants);
 CrossVariants cross_variants_from_json(const nlohmann::json& json, const std::string& where);
 // Error naming `where` on values that make no sense for a decoder of so many layers.

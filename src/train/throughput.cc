@@ -23,12 +23,15 @@ double training_flops(const CepeConfig& config, const SampleShape& shape) {
     const StackConfig& encoder = *config.encoder;
     const double E = encoder.hidden_size, encoder_heads = static_cast<double>(encoder.num_heads) * encoder.head_dim;
     total += encoder.num_layers * 3 * S * (self_projections(encoder) + 4 * L * encoder_heads);
-    const double projections = T * 4 * decoder.hidden_size * heads + S * 4 * E * kv_heads;
-    total += cross_layers * 3 * (projections + T * 4 * S * heads);
+    const double states = S / static_cast<double>(decoder.cross.pooling);
+    const double projections = T * 4 * decoder.hidden_size * heads + states * 4 * E * kv_heads;
+    total += cross_layers * 3 * (projections + T * 4 * states * heads);
   }
+  const std::vector<int64_t>& named = decoder.cross.layers;
+  const double above = named.empty() || !config.encoder ? cross_layers : layers - static_cast<double>(named.front());
   // The frozen decoder: forward in all layers, gradients of activations from the first cross-attention upwards.
   const double layer = T * self_projections(decoder), causal = T * 2 * T * heads;
-  total += layers * (layer + causal) + cross_layers * (layer + 2 * causal);
+  total += layers * (layer + causal) + above * (layer + 2 * causal);
   total +=
       2 * static_cast<double>(shape.scored_tokens) * 2 * decoder.hidden_size * static_cast<double>(decoder.vocab_size);
   return total;

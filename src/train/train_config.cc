@@ -244,7 +244,9 @@ CrossVariants TrainConfig::cross_variants(CrossVariants v) const {
   v.null_key = v.null_key || null_key;
   if (position_buckets != 0) v.position_buckets = position_buckets;
   if (pooling != 0) v.pooling = pooling;
-  if (v.position_buckets != 0) v.position_states = pooled_length(v, chunk_length);
+  // Of parts with positions the states of a chunk stay what their biases were learnt for.
+  if (v.position_buckets != 0 && (position_buckets != 0 || pooling != 0))
+    v.position_states = pooled_length(v, chunk_length);
   return v;
 }
 
@@ -313,7 +315,8 @@ std::set<std::string> unread_settings(const TrainConfig& c) {
   if (c.stage == Stage::distill || !c.has_encoder()) unread.insert("train.evidence_weight");
   if (c.stage != Stage::ask) unread.insert({"data.ask_share", "data.ask_weights", "train.ask_weight"});
   if (c.only_ask())
-    unread.insert({"data.train", "data.domain_weights", "data.filtered", "data.concatenated", "train.mask_chunks"});
+    unread.insert({"data.train", "data.domain_weights", "data.filtered", "data.concatenated", "train.mask_chunks",
+                   "train.evidence_weight"});
   const std::set<std::string> sizes = {"mlm.hidden_size", "mlm.heads", "mlm.intermediate_size", "mlm.positions"};
   if (c.stage != Stage::mlm) unread.insert({"mlm.mask_share", "mlm.mask_token"});
   if (c.stage != Stage::mlm || !c.encoder.empty()) unread.insert(sizes.begin(), sizes.end());

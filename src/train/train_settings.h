@@ -112,7 +112,8 @@ void visit_train_settings(Config& c, Visit&& visit) {
   visit(Setting{"train.ask_weight", same_added, "factor on the weights of the samples of `data.ask`"}, c.ask_weight);
   visit(Setting{"train.evidence_weight", same_added,
                 "a label of a plain sample weighs 1 + this * the nats (0 to 4) by which the context raises its "
-                "log-probability, scaled to a mean of 1; 0: all weigh the same; not in stage `distill`"},
+                "log-probability, scaled to a mean of 1 in each batch of a step; 0: all weigh the same; not in stage "
+                "`distill`"},
         c.evidence_weight);
   visit(Setting{"train.lm_coefficient", same_added, "of the next-token loss, stage `distill`; 0 leaves it out"},
         c.lm_coefficient);

@@ -88,6 +88,7 @@ class Trainer {
   StepLosses backward(const WorkingModel& working, const StepBatches& step);
   bool is_small(const Batch& batch) const;
   StepProfileOptions profile_options() const;
+  void end_profile(StepProfile& profile);
   void sum_losses(StepLosses& losses) const;
   bool must_stop() const;
   bool checkpoint_is_late() const;
@@ -291,11 +292,7 @@ TrainOutcome Trainer::run() {
     while (step_ < config_.steps && !stop) {
       profile.begin(step_);
       train_step(batches);
-      if (const fs::path trace = profile.end(); !trace.empty()) {
-        log_->flush();
-        log_->note(fmt::format("profile {}", trace.string()));
-        log_->restart_clock();
-      }
+      end_profile(profile);
       // Several ranks go by what all of them know: the votes of the last step that the host has read.
       const std::vector<float>& votes = log_->votes();
       stop = ranks_.alone() ? must_stop() : !votes.empty() && votes[kStop] > 0;
@@ -312,6 +309,21 @@ TrainOutcome Trainer::run() {
 }
 
 // Of the first rank, into its directory.
+// A profile that cannot be written, on a full disk for one, is told and costs the run nothing: other ranks go on.
+void Trainer::end_profile(StepProfile& profile) {
+  std::string told;
+  try {
+    const fs::path trace = profile.end();
+    if (trace.empty()) return;
+    told = fmt::format("profile {}", trace.string());
+  } catch (const Error& error) {
+    told = fmt::format("note: no profile: {}", error.what());
+  }
+  log_->flush();
+  log_->note(told);
+  log_->restart_clock();
+}
+
 StepProfileOptions Trainer::profile_options() const {
   return {job_.run, config_.profile_after, ranks_.first() ? config_.profile_steps : 0, job_.device};
 }

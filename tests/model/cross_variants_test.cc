@@ -237,6 +237,30 @@ TEST(CrossVariants, StepsEqualDecode) {
   }
 }
 
+// Where gradients are recorded keys of all layers are one product (eager_layers.cc): of no variant that it leaves out.
+TEST(CrossVariants, AreReadTheSameWithGradients) {
+  at::manual_seed(9);
+  for (const CrossVariants& variants :
+       {CrossVariants{}, CrossVariants{.query_log_scale = 0.5, .query_log_tokens = 8}, CrossVariants{.null_key = true},
+        CrossVariants{.position_buckets = 4, .position_states = 16}, CrossVariants{.pooling = 2}}) {
+    Cepe model = varied("cepe-gqa-last2", variants);
+    const at::Tensor ids = at::randint(0, 128, {2, 2, 16}, at::kLong), text = at::randint(0, 128, {2, 6}, at::kLong);
+    const auto logits = [&] {
+      const Latents latents = encode(model, {ids, {}});
+      return decode(model, {text, &latents});
+    };
+    at::Tensor without;
+    {
+      const at::NoGradGuard guard;
+      without = logits();
+    }
+    for (const Parameter& part : trainable_parameters(model)) part.value->requires_grad_();
+    const at::Tensor with = logits();
+    EXPECT_TRUE(with.requires_grad());
+    EXPECT_LT(norm_error(with.detach(), without), 1e-12);
+  }
+}
+
 TEST(CrossVariants, PartsComeBackWithThem) {
   const ScratchDirectory scratch;
   const std::filesystem::path base = std::filesystem::path(CEPE_TEST_DATA) / "families/llama-mqa";

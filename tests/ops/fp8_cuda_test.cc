@@ -37,7 +37,8 @@ double relative(const at::Tensor& found, const at::Tensor& expected) {
 
 // Every way the kernel shares a row among threads, edges of each included.
 TEST_F(Fp8Cuda, RowsAreBitForBitThoseOfTheCpu) {
-  for (const int64_t width : {16, 48, 512, 528, 1024, 1040, 4096, 4112, 8192, 11008, 12304, 16384}) {
+  for (const int64_t width :
+       {16, 48, 512, 528, 1024, 1040, 4096, 4112, 8192, 11008, 12304, 16384, 16400, 22016, 24576}) {
     for (const int64_t rows : {1, 7, 300}) {
       at::Tensor x = random({rows, width}) * at::logspace(-5, 4, rows, 10, at::kCUDA).unsqueeze(1);
       x = x.to(at::kBFloat16);
@@ -68,7 +69,7 @@ TEST_F(Fp8Cuda, NotANumberStaysOne) {
 // The gate's exponential is CUDA's fast one, some 2^-21 of error, so that a tie may fall to the other side: the bound
 // is that of one rounding, not bits.
 TEST_F(Fp8Cuda, SwigluIsRoundedOnce) {
-  for (const int64_t width : {48, 512, 1024, 4096, 11008, 16384}) {
+  for (const int64_t width : {48, 512, 1024, 4096, 11008, 16384, 22016}) {
     const at::Tensor gate = random({3, 5, width}), up = random({3, 5, width});
     const at::Tensor exact = (at::silu(gate.to(at::kDouble)) * up.to(at::kDouble)).view({15, width});
     const Fp8Rows found = fp8_swiglu(gate, up);

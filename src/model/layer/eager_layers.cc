@@ -104,6 +104,8 @@ EagerDecoderLayers::EagerDecoderLayers(at::Tensor x_BTD, const Stack& stack, con
 // the states be summed with the others'. One product of all layers does both.
 void EagerDecoderLayers::project_context(const Stack& stack) {
   const Latents& context = *decoding_.context;
+  // What else changes keys or queries is the layer's own (cross_attention.cc).
+  if (config_.cross.only_materialised() || config_.cross.query_log_scale != 0) return;
   std::vector<at::Tensor> weights;
   for (const Layer& layer : stack.layers) {
     place_.push_back(weights.size() / 2);

@@ -28,16 +28,17 @@ std::vector<int64_t> with_width(const at::Tensor& x, int64_t width) {
 
 thread_local bool fp8_wanted = false;
 
-// rows weight^T, and what every product keeps of it as its first two saved tensors: the joined weight, and the rows
-// where a part of the weight is trained.
+// x weight^T by rows, and what every product keeps of it as its first two saved tensors: the joined weight, and the
+// rows where a part of the weight is trained.
 struct Multiplied {
   at::Tensor result;
   variable_list kept;
 };
-Multiplied multiply(AutogradContext* ctx, const at::Tensor& rows, const std::vector<at::Tensor>& parts) {
+Multiplied multiply(AutogradContext* ctx, const at::Tensor& x, const std::vector<at::Tensor>& parts) {
+  const at::Tensor rows = rows_of(x);
   const at::Tensor weight = joined_rows(parts);
   const bool trained = std::any_of(parts.begin(), parts.end(), [](const at::Tensor& w) { return w.requires_grad(); });
-  const bool fp8 = fp8_wanted && !trained && fp8_fits(weight.size(0), weight.size(1));
+  const bool fp8 = fp8_wanted && !trained && x.requires_grad() && fp8_fits(weight.size(0), weight.size(1));
   if (fp8) ctx->saved_data["fp8"] = true;
   return {fp8 ? fp8_product(fp8_rows(rows), fp8_rows(weight)) : at::mm(rows, weight.t()),
           {weight, trained ? rows : at::Tensor()}};
@@ -71,7 +72,7 @@ class Product : public Function<Product> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight) {
     at::AutoDispatchBelowAutograd guard;
-    Multiplied product = multiply(ctx, rows_of(x), {weight});
+    Multiplied product = multiply(ctx, x, {weight});
     ctx->save_for_backward(std::move(product.kept));
     return product.result.view(with_width(x, weight.size(0)));
   }
@@ -101,7 +102,7 @@ class Swiglu : public Function<Swiglu> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& gate, const at::Tensor& up) {
     at::AutoDispatchBelowAutograd guard;
-    Multiplied product = multiply(ctx, rows_of(x), {gate, up});
+    Multiplied product = multiply(ctx, x, {gate, up});
     product.kept.push_back(product.result);
     ctx->save_for_backward(std::move(product.kept));
     return swiglu_halves(product.result).view(with_width(x, gate.size(0)));
@@ -134,7 +135,7 @@ class Rotary : public Function<Rotary> {
     at::AutoDispatchBelowAutograd guard;
     const int64_t B = x.size(0), T = x.size(1), K = 2 * how.table.cos.size(1);
     const int64_t H = weights[0].size(0) / K, G = weights[1].size(0) / K;
-    Multiplied product = multiply(ctx, rows_of(x), weights.vec());
+    Multiplied product = multiply(ctx, x, weights.vec());
     const at::Tensor all = product.result.view({B, T, H + 2 * G, K}), turned = all.narrow(2, 0, H + G);
     turn(turned, turned, how);
     product.kept.insert(product.kept.end(), {how.table.cos, how.table.sin});
