@@ -83,6 +83,13 @@ std::string input_hash(const Example& example, PromptForm form, const std::strin
   return sha256_bytes(joined(parts));
 }
 
+int64_t tokens_read(const Prepared& work) {
+  int64_t count = 0;
+  if (!work.context) return count;
+  for (const ContextChunk& chunk : work.context->chunks) count += std::ssize(chunk.tokens);
+  return count;
+}
+
 json record_of(const Prepared& work) {
   json sources = json::array();
   for (const ContextDocument& document : work.example.documents) sources.push_back(document.name);
@@ -95,7 +102,7 @@ json record_of(const Prepared& work) {
                  {"scores", work.task->score(work.made.text, work.example.references)},
                  {"sources", sources},
                  {"stop_reason", stop_reason_name(work.made.reason)},
-                 {"context_tokens", work.context ? work.context->tokens() : 0},
+                 {"context_tokens", tokens_read(work)},
                  {"prompt_tokens", work.prompt.size()},
                  {"answer_tokens", work.made.tokens.size()}};
   if (work.given) record["stop_reason"] = "given";

@@ -55,7 +55,7 @@ std::string without_special_tokens(const Tokenizer& tokenizer, std::string text)
 // Whether a chunk goes on where the one before it ends.
 bool goes_on(const ContextChunk& before, const ContextChunk& chunk) {
   return before.source.document == chunk.source.document &&
-         before.source.first_token + before.length == chunk.source.first_token;
+         before.source.first_token + std::ssize(before.tokens) == chunk.source.first_token;
 }
 
 // The most tokens of a neighbour that complete a sentence.

@@ -137,6 +137,9 @@ TEST_F(ExpandTest, NeighboursRunOn) {
   Numbers all(static_cast<size_t>(of_story));
   std::iota(all.begin(), all.end(), 0);
   EXPECT_EQ(text_of_chunks(tokenizer(), *made, all), story);
+  Context pooled = *made;  // fewer states than tokens
+  for (ContextChunk& chunk : pooled.chunks) chunk.length = (chunk.length + 1) / 2;
+  EXPECT_EQ(text_of_chunks(tokenizer(), pooled, all), story);
   all.erase(all.begin() + 1);
   EXPECT_NE(text_of_chunks(tokenizer(), *made, all).find("\n\n"), std::string::npos);
   all = {of_story - 1, of_story};
