@@ -183,6 +183,23 @@ TEST_F(ExpandTest, SentencesThatABorderCutsAreCompleted) {
   EXPECT_TRUE(met);
 }
 
+// Where what completes the sentences has no room, the chunks stand alone.
+TEST_F(ExpandTest, ChunksGoBeforeWholeSentences) {
+  const auto made = context({"nobody came down the road that day and rain fell on the lantern of the boats."}, 16);
+  ASSERT_GT(made->chunks.size(), 2u);
+  Expander expander(opened(), {.chunks = 1});
+  const ExpandedPrompt whole = expander.expand(made, question("lantern", 1000));
+  ASSERT_EQ(whole.chunks.size(), 1u);
+  const Numbers chosen = numbers(whole.chunks);
+  const std::string cut = text_of_chunks(tokenizer(), *made, chosen, Borders::cut);
+  EXPECT_EQ(text(whole.tokens), text_of_chunks(tokenizer(), *made, chosen) + "\n\nlantern");
+  const auto most = static_cast<int64_t>(whole.tokens.size());
+  const ExpandedPrompt alone = expander.expand(made, question("lantern", most - 1));
+  EXPECT_EQ(numbers(alone.chunks), chosen);
+  EXPECT_EQ(text(alone.tokens), cut + "\n\nlantern");
+  EXPECT_LT(alone.tokens.size(), whole.tokens.size());
+}
+
 // A document cannot end the user's message.
 TEST_F(ExpandTest, SpecialTokensOfDocumentsAreText) {
   const OpenedModel plain = open_model(std::filesystem::path(CEPE_TEST_DATA) / "generate" / "plain");
