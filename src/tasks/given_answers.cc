@@ -32,12 +32,13 @@ json input_record(const Example& example, PromptForm form) {
   return record;
 }
 
-// The number of a member that may be missing; Error where it is no number, or below 0.
+// The number of a member that may be missing; Error where it is no number from 0 to 1e18, which every integer
+// type of 64 bits holds.
 double number_of(const json& record, const char* name, const std::string& where) {
   const auto member = record.find(name);
   if (member == record.end()) return 0;
-  require(member->is_number() && member->get<double>() >= 0, "{}: expected \"{}\" to be a number from 0, found {}",
-          where, name, member->dump());
+  require(member->is_number() && member->get<double>() >= 0 && member->get<double>() <= 1e18,
+          "{}: expected \"{}\" to be a number from 0 to 1e18, found {}", where, name, member->dump());
   return member->get<double>();
 }
 

@@ -188,7 +188,7 @@ TEST_F(EvalQa, AnotherProgramsAnswersAreScoredAsTheModelsOwn) {
   refused(first, "expected an answer to " + own[1].at("id").get<std::string>() + ", found none");
   refused(first + first, "answers.jsonl:2: expected one answer to ");
   refused("{\"id\": \"a\"}\n", "answers.jsonl:1: expected an object with the strings \"id\" and \"text\"");
-  refused("{\"id\": \"a\", \"text\": \"\", \"seconds\": -1}", "expected \"seconds\" to be a number from 0, found -1");
+  refused("{\"id\": \"a\", \"text\": \"\", \"seconds\": -1}", "expected \"seconds\" to be a number from 0 to 1e18, found -1");
   more.insert(more.end(), {"--expand", "1"});
   refused(first, "--answers: another program has answered");
 }

@@ -1,0 +1,83 @@
+// Files of another program's answers: what is read, and what is refused.
+#include "tasks/given_answers.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "base/error_of.h"
+#include "base/random.h"
+#include "base/temporary_directory.h"
+
+namespace cepe {
+namespace {
+
+using testing::HasSubstr;
+
+class GivenAnswersTest : public testing::Test {
+ protected:
+  auto read(const std::string& content) const {
+    std::ofstream(directory_ / "a.jsonl") << content;
+    return read_given_answers(directory_ / "a.jsonl");
+  }
+  void refused(const std::string& content, const std::string& phrase) const {
+    EXPECT_THAT(error_of([&] { read(content); }), HasSubstr(phrase)) << content;
+  }
+
+  TemporaryDirectory directory_;
+};
+
+TEST_F(GivenAnswersTest, AreReadByTheirIds) {
+  const auto answers = read(
+      "{\"id\": \"b\", \"text\": \"two\\nlines\", \"seconds\": 1.5, \"peak_memory_bytes\": 1e18}\n"
+      "{\"text\": \"\", \"id\": \"a\", \"more\": [1]}\n");
+  ASSERT_EQ(answers.size(), 2u);
+  EXPECT_EQ(answers.at("a").text, "");
+  EXPECT_EQ(answers.at("a").seconds, 0);
+  EXPECT_EQ(answers.at("a").peak_memory, 0);
+  EXPECT_EQ(answers.at("b").text, "two\nlines");
+  EXPECT_EQ(answers.at("b").seconds, 1.5);
+  EXPECT_EQ(answers.at("b").peak_memory, 1'000'000'000'000'000'000);
+}
+
+TEST_F(GivenAnswersTest, MalformedLinesAreNamed) {
+  const std::string good = "{\"id\": \"a\", \"text\": \"t\"}\n",
+                    object = "a.jsonl:2: expected an object with the strings";
+  for (const char* line : {"[1]", "3", "null", "\"a\"", "{}", "{\"id\": \"b\"}", "{\"text\": \"t\"}",
+                           "{\"id\": 1, \"text\": \"t\"}", "{\"id\": \"b\", \"text\": null}"}) {
+    refused(good + line + "\n", object);
+  }
+  refused(good + "{\"id\": \"b\", \"text\": \"t\"\n", "a.jsonl:2");
+  refused(good + "{\"id\": \"b\", \"text\": \"\xff\"}\n", "a.jsonl");
+  refused(good + good, "a.jsonl:2: expected one answer to a, found a second");
+}
+
+TEST_F(GivenAnswersTest, NumbersThatMakeNoSenseAreRefused) {
+  for (const std::string name : {"seconds", "peak_memory_bytes"}) {
+    for (const char* value : {"-1", "1e300", "1.1e18", "\"1\"", "null", "true", "[]"}) {
+      std::string line = "{\"id\": \"a\", \"text\": \"t\", \"";
+      line += name + "\": " + value + "}\n";
+      refused(line, "a.jsonl:1: expected \"" + name + "\" to be a number from 0 to 1e18, found ");
+    }
+  }
+}
+
+// Bytes of all kinds are read or refused with a sentence, never anything else.
+TEST_F(GivenAnswersTest, HostileBytesAreRefused) {
+  KeyedRandom random{19};
+  const std::string whole = "{\"id\": \"a\", \"text\": \"t\", \"seconds\": 1, \"peak_memory_bytes\": 2}\n";
+  const std::string alphabet = "\"\",\n 01e-{}[]:\\\x80\xC3\xA9";
+  for (int i = 0; i < 200; ++i) {
+    std::string content = whole;
+    for (int64_t n = 1 + random.below(3); n > 0; --n) {
+      content[static_cast<size_t>(random.below(std::ssize(content)))] =
+          alphabet[static_cast<size_t>(random.below(std::ssize(alphabet)))];
+    }
+    const std::string error = error_of([&] { read(content); });
+    EXPECT_TRUE(error.empty() || error.find("a.jsonl") != std::string::npos) << error;
+  }
+}
+
+}  // namespace
+}  // namespace cepe
