@@ -60,6 +60,7 @@ struct EvalTotals {
   size_t examples = 0;
   int64_t resumed = 0;
   Cost cost;
+  int64_t unmatched_answers = 0;  // of another program, to none of them
 };
 // Writes results.json (with `own`, the command's results, added to what all have) and table.md, prints the table and
 // says what there is.

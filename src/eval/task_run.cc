@@ -57,32 +57,6 @@ int64_t count_examples(std::span<const Task> tasks) {
   return count;
 }
 
-// Parts, each after its length, so that no two lists of parts are the same bytes.
-std::string joined(const std::vector<std::string_view>& parts) {
-  std::string bytes;
-  for (const std::string_view part : parts) {
-    bytes += std::to_string(part.size()) + ":";
-    bytes += part;
-  }
-  return bytes;
-}
-
-std::string documents_hash(const Example& example) {
-  std::vector<std::string_view> parts;
-  for (const ContextDocument& document : example.documents) {
-    parts.push_back(document.name);
-    parts.push_back(document.text);
-  }
-  return sha256_bytes(joined(parts));
-}
-
-std::string input_hash(const Example& example, PromptForm form, const std::string& documents) {
-  const PromptText text = prompt_text(example.question, form);
-  std::vector<std::string_view> parts = {documents, text.message, text.answer_prefix};
-  parts.insert(parts.end(), example.options.begin(), example.options.end());
-  return sha256_bytes(joined(parts));
-}
-
 int64_t tokens_read(const Prepared& work) {
   int64_t count = 0;
   if (!work.context) return count;
@@ -296,8 +270,8 @@ class Runner {
   void take_answer(Prepared& work) const {
     require(work.example.options.empty(), "{}: an option is to be chosen by likelihood, which no given answer says",
             work.example.id);
-    const auto answer = options_.answers->find(work.example.id);
-    require(answer != options_.answers->end(), "expected an answer to {}, found none", work.example.id);
+    const auto answer = options_.answers->by_id.find(work.example.id);
+    require(answer != options_.answers->by_id.end(), "expected an answer to {}, found none", work.example.id);
     StopFilter filter(answer_stops(work.example, options_.form), leading_space(work.example));
     work.made.text = filter.push(answer->second.text);
     if (!filter.stopped()) work.made.text += filter.finish();
@@ -405,14 +379,17 @@ std::vector<TokenId> QuestionPrompts::tokens(const Question& question, const std
 
 TaskRun run_tasks(const OpenedModel& opened, std::span<const Task> tasks, const TaskRunOptions& options) {
   require(options.batch >= 1, "batch: expected 1 or more, found {}", options.batch);
+  GivenTotals given;
+  if (options.answers) given = check_given_answers(*options.answers, tasks, options.form);
   check_run_configuration(options.directory, options.configuration);
   Meter meter(opened.model.device());
   meter.start();
   Runner runner(opened, tasks, options);
   TaskRun run;
   run.resumed = runner.done();
+  run.unmatched_answers = given.unmatched;
   runner.run();
-  run.cost = options.answers ? cost_of(*options.answers) : meter.stop();
+  run.cost = options.answers ? cost_of(options.answers->by_id) : meter.stop();
   for (const json& record : runner.records()) {
     run.examples.push_back(scored_example(record, (options.directory / "samples.jsonl").string()));
   }

@@ -159,17 +159,25 @@ TEST_F(EvalQa, AnotherProgramsAnswersAreScoredAsTheModelsOwn) {
   std::string answers;
   for (size_t i = 0; i < own.size(); ++i) {
     for (const char* name : {"id", "tags", "references"}) EXPECT_EQ(own[i].at(name), read[i].at(name));
+    EXPECT_EQ(read[i].at("input"), own[i].at("input"));
     EXPECT_EQ(read[i].at("documents").size(), own[i].at("sources").size());
     EXPECT_THAT(read[i].at("prompt").get<std::string>(), testing::EndsWith("\nAnswer:"));
     EXPECT_THAT(read[i].at("stop"), testing::Contains(json("\n")));
     // Another program need not stop where an answer ends.
     const std::string text = " \n" + own[i].at("prediction").get<std::string>() + "\nQuestion: and more";
-    answers += json{{"id", own[i].at("id")}, {"text", text}, {"seconds", 0.5}, {"peak_memory_bytes", 7}}.dump() + "\n";
+    answers += json{{"id", own[i].at("id")},
+                    {"input", own[i].at("input")},
+                    {"text", text},
+                    {"seconds", 0.5},
+                    {"peak_memory_bytes", 7}}
+                   .dump() +
+               "\n";
   }
-  write_file(path("answers.jsonl"), answers);
+  write_file(path("answers.jsonl"), answers + "{\"id\": \"another\", \"text\": \"\"}\n");
   more.insert(more.end(), {"--answers", path("answers.jsonl")});
   const CommandResult given = run_cepe(qa("given", {"squad.json"}, more));
   ASSERT_EQ(given.status, 0) << given.err;
+  EXPECT_THAT(given.err, HasSubstr("answers.jsonl: answers to no example of this run: 1"));
   const std::vector<json> scored = samples_of(path("given"));
   for (size_t i = 0; i < own.size(); ++i) {
     for (const char* name : {"id", "input", "prediction", "scores"}) EXPECT_EQ(own[i].at(name), scored[i].at(name));
@@ -188,7 +196,14 @@ TEST_F(EvalQa, AnotherProgramsAnswersAreScoredAsTheModelsOwn) {
   refused(first, "expected an answer to " + own[1].at("id").get<std::string>() + ", found none");
   refused(first + first, "answers.jsonl:2: expected one answer to ");
   refused("{\"id\": \"a\"}\n", "answers.jsonl:1: expected an object with the strings \"id\" and \"text\"");
-  refused("{\"id\": \"a\", \"text\": \"\", \"seconds\": -1}", "expected \"seconds\" to be a number from 0 to 1e18, found -1");
+  refused("{\"id\": \"a\", \"text\": \"\", \"seconds\": -1}",
+          "expected \"seconds\" to be a number from 0 to 1e18, found -1");
+  std::vector<std::string> other = more;
+  std::replace(other.begin(), other.end(), std::string("question"), std::string("task"));
+  write_file(path("answers.jsonl"), answers);
+  fails(qa("refused", {"squad.json"}, other),
+        "answers.jsonl: " + own[0].at("id").get<std::string>() + ": expected an answer to what the example reads");
+  EXPECT_FALSE(std::filesystem::exists(path("refused")));
   more.insert(more.end(), {"--expand", "1"});
   refused(first, "--answers: another program has answered");
 }

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "base/error_of.h"
 #include "base/random.h"
@@ -17,12 +18,25 @@ using testing::HasSubstr;
 
 class GivenAnswersTest : public testing::Test {
  protected:
-  auto read(const std::string& content) const {
+  GivenAnswers read(const std::string& content) const {
     std::ofstream(directory_ / "a.jsonl") << content;
     return read_given_answers(directory_ / "a.jsonl");
   }
   void refused(const std::string& content, const std::string& phrase) const {
     EXPECT_THAT(error_of([&] { read(content); }), HasSubstr(phrase)) << content;
+  }
+  // Examples "0", "1" and so on, with a document each.
+  static Task task(int64_t examples, const std::string& asked) {
+    return {.name = "t",
+            .examples = examples,
+            .example =
+                [asked](int64_t index) {
+                  Example example{.id = std::to_string(index), .documents = {{"d", "a text"}}, .question = {}};
+                  example.question.question = asked;
+                  return example;
+                },
+            .score = {},
+            .main_score = ""};
   }
 
   TemporaryDirectory directory_;
@@ -30,8 +44,9 @@ class GivenAnswersTest : public testing::Test {
 
 TEST_F(GivenAnswersTest, AreReadByTheirIds) {
   const auto answers = read(
-      "{\"id\": \"b\", \"text\": \"two\\nlines\", \"seconds\": 1.5, \"peak_memory_bytes\": 1e18}\n"
-      "{\"text\": \"\", \"id\": \"a\", \"more\": [1]}\n");
+                           "{\"id\": \"b\", \"text\": \"two\\nlines\", \"seconds\": 1.5, \"peak_memory_bytes\": 1e18}\n"
+                           "{\"text\": \"\", \"id\": \"a\", \"more\": [1]}\n")
+                           .by_id;
   ASSERT_EQ(answers.size(), 2u);
   EXPECT_EQ(answers.at("a").text, "");
   EXPECT_EQ(answers.at("a").seconds, 0);
@@ -61,6 +76,26 @@ TEST_F(GivenAnswersTest, NumbersThatMakeNoSenseAreRefused) {
       refused(line, "a.jsonl:1: expected \"" + name + "\" to be a number from 0 to 1e18, found ");
     }
   }
+}
+
+TEST_F(GivenAnswersTest, BelongToTheInputThatTheyName) {
+  const std::vector<Task> tasks = {task(2, "who?")}, others = {task(2, "where?")};
+  write_example_inputs(tasks, PromptForm::question, directory_ / "inputs.jsonl");
+  std::string line, answers;
+  for (std::ifstream inputs(directory_ / "inputs.jsonl"); std::getline(inputs, line);) {
+    const auto record = nlohmann::json::parse(line);
+    EXPECT_EQ(record.at("input").get<std::string>().size(), 64u);
+    answers += nlohmann::json{{"id", record.at("id")}, {"input", record.at("input")}, {"text", "t"}}.dump() + "\n";
+  }
+  EXPECT_EQ(check_given_answers(read(answers), tasks, PromptForm::question).unmatched, 0);
+  const std::vector<Task> subset = {task(1, "who?")};
+  EXPECT_EQ(check_given_answers(read(answers), subset, PromptForm::question).unmatched, 1);
+  const std::string phrase = "a.jsonl: 0: expected an answer to what the example reads, found one to another input";
+  EXPECT_THAT(error_of([&] { check_given_answers(read(answers), others, PromptForm::question); }), HasSubstr(phrase));
+  EXPECT_THAT(error_of([&] { check_given_answers(read(answers), tasks, PromptForm::task); }), HasSubstr(phrase));
+  refused("{\"id\": \"a\", \"text\": \"t\", \"input\": 3}\n", "a.jsonl:1: expected \"input\" to be a string, found 3");
+  // Answers that name no input are taken as they are.
+  EXPECT_EQ(check_given_answers(read("{\"id\": \"0\", \"text\": \"t\"}\n"), subset, PromptForm::task).unmatched, 0);
 }
 
 // Bytes of all kinds are read or refused with a sentence, never anything else.
