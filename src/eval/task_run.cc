@@ -96,15 +96,6 @@ LeadingSpace leading_space(const Example& example) {
   return example.drop_leading_space ? LeadingSpace::dropped : LeadingSpace::kept;
 }
 
-Cost cost_of(const std::map<std::string, GivenAnswer>& answers) {
-  Cost cost;
-  for (const auto& [id, answer] : answers) {
-    cost.seconds += answer.seconds;
-    cost.peak_bytes = std::max(cost.peak_bytes, static_cast<uint64_t>(answer.peak_memory));
-  }
-  return cost;
-}
-
 ScoredExample scored_example(const json& record, const std::string& where) {
   try {
     return {record.at("tags"), record.at("cluster"), record.at("scores")};
@@ -389,7 +380,8 @@ TaskRun run_tasks(const OpenedModel& opened, std::span<const Task> tasks, const 
   run.resumed = runner.done();
   run.unmatched_answers = given.unmatched;
   runner.run();
-  run.cost = options.answers ? cost_of(options.answers->by_id) : meter.stop();
+  run.cost = meter.stop();
+  if (options.answers) run.cost = {given.seconds, static_cast<uint64_t>(given.most_memory)};
   for (const json& record : runner.records()) {
     run.examples.push_back(scored_example(record, (options.directory / "samples.jsonl").string()));
   }

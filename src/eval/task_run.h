@@ -44,7 +44,7 @@ struct TaskRun {
   std::vector<ScoredExample> examples;  // all of them, in order, those of an earlier run included
   int64_t resumed = 0;                  // examples whose records were there already
   int64_t unmatched_answers = 0;        // given ones to no example of the run
-  Cost cost;                            // of this run; of given answers the sum of their seconds, the largest memory
+  Cost cost;  // of this run; of given answers theirs to these examples: a sum, the largest memory
 };
 
 // Makes the tokens that the decoder reads of a question: in the forms task and question the text after the begin token

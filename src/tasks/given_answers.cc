@@ -1,5 +1,7 @@
 #include "tasks/given_answers.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json_text.h"
@@ -120,6 +122,8 @@ GivenTotals check_given_answers(const GivenAnswers& answers, std::span<const Tas
       const auto answer = answers.by_id.find(example.id);
       if (answer == answers.by_id.end()) continue;
       --totals.unmatched;
+      totals.seconds += answer->second.seconds;
+      totals.most_memory = std::max(totals.most_memory, answer->second.peak_memory);
       require(!answer->second.input || *answer->second.input == input_hash(example, form, documents_hash(example)),
               "{}: {}: expected an answer to what the example reads, found one to another input: "
               "the data, the form, the seed or another setting differs",

@@ -47,7 +47,9 @@ GivenAnswers read_given_answers(const std::filesystem::path& file);
 
 // What check_given_answers() found.
 struct GivenTotals {
-  int64_t unmatched = 0;  // answers of the file to no example of the run
+  double seconds = 0;       // of the answers to examples of the run, a sum
+  int64_t most_memory = 0;  // the largest peak of theirs, bytes
+  int64_t unmatched = 0;    // answers of the file to no example of the run
 };
 // Error naming file and id where an answer's input is not its example's: another seed, another form or other passages
 // make another example of the same id. Makes every example once.

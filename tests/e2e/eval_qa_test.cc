@@ -173,7 +173,7 @@ TEST_F(EvalQa, AnotherProgramsAnswersAreScoredAsTheModelsOwn) {
                    .dump() +
                "\n";
   }
-  write_file(path("answers.jsonl"), answers + "{\"id\": \"another\", \"text\": \"\"}\n");
+  write_file(path("answers.jsonl"), answers + "{\"id\": \"another\", \"text\": \"\", \"seconds\": 9}\n");
   more.insert(more.end(), {"--answers", path("answers.jsonl")});
   const CommandResult given = run_cepe(qa("given", {"squad.json"}, more));
   ASSERT_EQ(given.status, 0) << given.err;

@@ -98,6 +98,18 @@ TEST_F(GivenAnswersTest, BelongToTheInputThatTheyName) {
   EXPECT_EQ(check_given_answers(read("{\"id\": \"0\", \"text\": \"t\"}\n"), subset, PromptForm::task).unmatched, 0);
 }
 
+TEST_F(GivenAnswersTest, CostWhatThoseOfTheRunDo) {
+  const std::vector<Task> tasks = {task(2, "who?")};
+  const auto line = [](const char* id, double seconds, int64_t memory) {
+    return nlohmann::json{{"id", id}, {"text", "t"}, {"seconds", seconds}, {"peak_memory_bytes", memory}}.dump() + "\n";
+  };
+  const GivenAnswers answers = read(line("0", 1.5, 9) + line("1", 0.25, 7) + line("2", 8, 100));
+  const GivenTotals totals = check_given_answers(answers, tasks, PromptForm::task);
+  EXPECT_EQ(totals.seconds, 1.75);
+  EXPECT_EQ(totals.most_memory, 9);
+  EXPECT_EQ(totals.unmatched, 1);
+}
+
 // Bytes of all kinds are read or refused with a sentence, never anything else.
 TEST_F(GivenAnswersTest, HostileBytesAreRefused) {
   KeyedRandom random{19};
