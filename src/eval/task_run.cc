@@ -259,12 +259,9 @@ class Runner {
 
   // Another program's answer, ended where the engine's would have been.
   void take_answer(Prepared& work) const {
-    require(work.example.options.empty(), "{}: an option is to be chosen by likelihood, which no given answer says",
-            work.example.id);
-    const auto answer = options_.answers->by_id.find(work.example.id);
-    require(answer != options_.answers->by_id.end(), "expected an answer to {}, found none", work.example.id);
+    const GivenAnswer& answer = options_.answers->by_id.at(work.example.id);  // check_given_answers() has found it
     StopFilter filter(answer_stops(work.example, options_.form), leading_space(work.example));
-    work.made.text = filter.push(answer->second.text);
+    work.made.text = filter.push(answer.text);
     if (!filter.stopped()) work.made.text += filter.finish();
     work.made.tokens = opened_.tokenizer->encode(work.made.text, {.parse_special_tokens = false});
     work.given = true;

@@ -69,7 +69,7 @@ class QuestionPrompts {
 // each to samples.jsonl (docs/eval.md). An answer ends at answer_stops() (tasks/given_answers.h). Goes on where an
 // earlier run with the same configuration ended. Error where the directory holds a run of another configuration, an
 // example does not fit the decoder's window, needs an encoder that the model lacks, or fails; and where answers are
-// given, an example has none, has one to another input, or wants an option chosen.
+// given, before anything is written, an example has none, has one to another input, or wants an option chosen.
 TaskRun run_tasks(const OpenedModel& opened, std::span<const Task> tasks, const TaskRunOptions& options);
 
 }  // namespace cepe

@@ -120,7 +120,9 @@ GivenTotals check_given_answers(const GivenAnswers& answers, std::span<const Tas
     for (int64_t i = 0; i < task.examples; ++i) {
       const Example example = task.example(i);
       const auto answer = answers.by_id.find(example.id);
-      if (answer == answers.by_id.end()) continue;
+      require(answer != answers.by_id.end(), "{}: expected an answer to {}, found none", answers.file, example.id);
+      require(example.options.empty(), "{}: {}: an option is to be chosen by likelihood, which no given answer says",
+              answers.file, example.id);
       --totals.unmatched;
       totals.seconds += answer->second.seconds;
       totals.most_memory = std::max(totals.most_memory, answer->second.peak_memory);

@@ -98,6 +98,17 @@ TEST_F(GivenAnswersTest, BelongToTheInputThatTheyName) {
   EXPECT_EQ(check_given_answers(read("{\"id\": \"0\", \"text\": \"t\"}\n"), subset, PromptForm::task).unmatched, 0);
 }
 
+TEST_F(GivenAnswersTest, EveryExampleHasOne) {
+  const std::vector<Task> tasks = {task(1, "who?"), task(2, "who?")};
+  const GivenAnswers answers = read("{\"id\": \"0\", \"text\": \"t\"}\n");
+  EXPECT_THAT(error_of([&] { check_given_answers(answers, tasks, PromptForm::task); }),
+              HasSubstr("a.jsonl: expected an answer to 1, found none"));
+  Task chosen = task(1, "who?");
+  chosen.example = [](int64_t) { return Example{.id = "0", .question = {}, .options = {"A", "B"}}; };
+  EXPECT_THAT(error_of([&] { check_given_answers(answers, {&chosen, 1}, PromptForm::task); }),
+              HasSubstr("a.jsonl: 0: an option is to be chosen by likelihood"));
+}
+
 TEST_F(GivenAnswersTest, CostWhatThoseOfTheRunDo) {
   const std::vector<Task> tasks = {task(2, "who?")};
   const auto line = [](const char* id, double seconds, int64_t memory) {
