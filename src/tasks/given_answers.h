@@ -52,8 +52,8 @@ struct GivenTotals {
   int64_t unmatched = 0;    // answers of the file to no example of the run
 };
 // Error naming file and id where an example has no answer, where it wants an option chosen by likelihood, and where an
-// answer's input is not its example's: another seed, another form or other passages
-// make another example of the same id. Makes every example once.
+// answer's input is not its example's: another seed, another form or other passages make another example of the same
+// id. Makes every example once.
 GivenTotals check_given_answers(const GivenAnswers& answers, std::span<const Task> tasks, PromptForm form);
 
 }  // namespace cepe
