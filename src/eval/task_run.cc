@@ -257,13 +257,17 @@ class Runner {
     work.made.text = work.example.options[static_cast<size_t>(best - work.option_losses.begin())];
   }
 
-  // Another program's answer, ended where the engine's would have been.
+  // Another program's answer, ended at what stops the engine's and at as many of the model's tokens as it may have.
   void take_answer(Prepared& work) const {
     const GivenAnswer& answer = options_.answers->by_id.at(work.example.id);  // check_given_answers() has found it
     StopFilter filter(answer_stops(work.example, options_.form), leading_space(work.example));
     work.made.text = filter.push(answer.text);
     if (!filter.stopped()) work.made.text += filter.finish();
     work.made.tokens = opened_.tokenizer->encode(work.made.text, {.parse_special_tokens = false});
+    if (std::ssize(work.made.tokens) > work.example.max_tokens) {
+      work.made.tokens.resize(static_cast<size_t>(work.example.max_tokens));
+      work.made.text = opened_.tokenizer->decode(work.made.tokens);
+    }
     work.given = true;
   }
 

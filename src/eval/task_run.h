@@ -34,8 +34,8 @@ struct TaskRunOptions {
   PromptForm form = PromptForm::task;
   int64_t batch = 4;     // examples at work together; their contexts are in memory together
   ExpandOptions expand;  // of examples with documents: each is read again with chunks of them before the question
-  // Not null: the model answers nothing. Another program's answers, by the examples' ids, are cut where an answer ends
-  // and scored.
+  // Not null: the model answers nothing. Another program's answers, by the examples' ids, are cut where an answer ends,
+  // at stop strings and max_tokens, and scored.
   std::shared_ptr<const GivenAnswers> answers = nullptr;
   std::function<void(int64_t done, int64_t total)> progress;  // examples; may be empty
 };

@@ -187,6 +187,20 @@ TEST_F(EvalQa, AnotherProgramsAnswersAreScoredAsTheModelsOwn) {
   EXPECT_EQ(results_of("given").at("seconds"), 0.5 * static_cast<double>(own.size()));
   EXPECT_EQ(results_of("given").at("peak_memory_bytes"), 7);
 
+  // An answer has no more of the model's tokens than the model's own may have.
+  std::string long_answers;
+  for (const json& sample : own) {
+    long_answers += json{{"id", sample.at("id")}, {"text", "the quick brown fox jumps over the dog"}}.dump() + "\n";
+  }
+  write_file(path("answers.jsonl"), long_answers);
+  ASSERT_EQ(run_cepe(qa("long", {"squad.json"}, more)).status, 0);
+  for (const json& sample : samples_of(path("long"))) {
+    EXPECT_EQ(sample.at("answer_tokens"), 6);
+    const std::string prediction = sample.at("prediction");
+    EXPECT_THAT("the quick brown fox jumps over the dog", testing::StartsWith(prediction));
+    EXPECT_GE(prediction.size(), 3u);
+  }
+
   const std::string first = answers.substr(0, answers.find('\n') + 1);
   const auto refused = [&](const std::string& content, const std::string& phrase) {
     write_file(path("answers.jsonl"), content);
