@@ -40,6 +40,9 @@ void add_eval_run_options(CLI::App& command, EvalOptions& options) {
 
 bool wrote_inputs_only(const EvalOptions& options, std::span<const Task> tasks) {
   if (!options.inputs_only) return false;
+  require(options.expand.chunks == 0 && options.answers.empty(),
+          "--inputs-only: nothing is answered, so that {} has nothing to do",
+          options.answers.empty() ? "--expand" : "--answers");
   const std::filesystem::path file = std::filesystem::path(options.out) / "inputs.jsonl";
   std::error_code error;
   std::filesystem::create_directories(options.out, error);

@@ -258,6 +258,9 @@ TEST_F(EvalQa, OptionsWithoutSenseAreRefused) {
   const auto refused = [&](const std::vector<std::string>& more, const std::string& phrase) {
     fails(qa("x", {"squad.json"}, more), phrase);
   };
+  refused({"--inputs-only", "--expand", "2"}, "--inputs-only: nothing is answered, so that --expand has nothing to do");
+  refused({"--inputs-only", "--answers", "a.jsonl"},
+          "--inputs-only: nothing is answered, so that --answers has nothing to do");
   refused({"--gold", "sometimes"}, "--gold: expected always, never or retrieved, found \"sometimes\"");
   refused({"--gold-position", "second"}, "--gold-position: expected first, middle, last, random or a number");
   refused({"--gold-position", "7"}, "expected a place below the 1 passages of the encoder, found 7");
