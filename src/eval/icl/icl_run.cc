@@ -190,8 +190,8 @@ class Runner {
       if (index < done()) {
         check_record(work, i, index);
       } else {
-        fresh.push_back(
-            record_of(work, i, {tokens_read(contexts[n]), scores[n], calibration.empty() ? scores[n] : calibration[n]}));
+        fresh.push_back(record_of(
+            work, i, {tokens_read(contexts[n]), scores[n], calibration.empty() ? scores[n] : calibration[n]}));
       }
     });
     samples_.append_all(std::move(fresh));
