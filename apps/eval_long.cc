@@ -116,8 +116,8 @@ void write_report(const LongCommand& given, const TaskRun& run, const TaskRunOpt
   nlohmann::json results = nlohmann::json::array(), by_length = nlohmann::json::array();
   for (const Result& result : report.results) results.push_back(to_json(result));
   for (const Result& result : report.by_length) by_length.push_back(to_json(result));
-  write_eval_results(given.run, {run.examples.size(), run.resumed, run.cost}, options.configuration, long_table(report),
-                     {{"results", results}, {"by_length", by_length}});
+  write_eval_results(given.run, {run.examples.size(), run.resumed, run.cost, run.unmatched_answers},
+                     options.configuration, long_table(report), {{"results", results}, {"by_length", by_length}});
 }
 
 void run_long(LongCommand& given) {

@@ -130,8 +130,9 @@ void write_report(const QaCommand& given, const TaskRun& run, const TaskRunOptio
   nlohmann::json results = nlohmann::json::array(), by_answerable = nlohmann::json::array();
   for (const Result& result : report.results) results.push_back(to_json(result));
   for (const Result& result : report.by_answerable) by_answerable.push_back(to_json(result));
-  write_eval_results(given.run, {run.examples.size(), run.resumed, run.cost}, options.configuration,
-                     question_table(report), {{"results", results}, {"by_answerable", by_answerable}});
+  write_eval_results(given.run, {run.examples.size(), run.resumed, run.cost, run.unmatched_answers},
+                     options.configuration, question_table(report),
+                     {{"results", results}, {"by_answerable", by_answerable}});
 }
 
 void run_qa(QaCommand& given) {

@@ -58,8 +58,8 @@ void write_report(const RecallCommand& given, const TaskRun& run, const TaskRunO
   nlohmann::json results = nlohmann::json::array(), at_depths = nlohmann::json::array();
   for (const Result& result : report.results) results.push_back(to_json(result));
   for (const Result& result : report.at_depths) at_depths.push_back(to_json(result));
-  write_eval_results(given.run, {run.examples.size(), run.resumed, run.cost}, options.configuration,
-                     recall_table(report), {{"results", results}, {"at_depths", at_depths}});
+  write_eval_results(given.run, {run.examples.size(), run.resumed, run.cost, run.unmatched_answers},
+                     options.configuration, recall_table(report), {{"results", results}, {"at_depths", at_depths}});
 }
 
 void run_recall(RecallCommand& given) {

@@ -40,6 +40,9 @@ void add_eval_run_options(CLI::App& command, EvalOptions& options) {
 
 bool wrote_inputs_only(const EvalOptions& options, std::span<const Task> tasks) {
   if (!options.inputs_only) return false;
+  require(options.expand.chunks == 0 && options.answers.empty(),
+          "--inputs-only: nothing is answered, so that {} has nothing to do",
+          options.answers.empty() ? "--expand" : "--answers");
   const std::filesystem::path file = std::filesystem::path(options.out) / "inputs.jsonl";
   std::error_code error;
   std::filesystem::create_directories(options.out, error);
@@ -124,7 +127,7 @@ TaskRunOptions eval_run_options(const EvalOptions& options, const OpenedModel& o
   run.configuration.update(own_settings);
   if (!options.answers.empty()) {
     require(run.expand.chunks == 0, "--answers: another program has answered, so that --expand has nothing to do");
-    run.answers = std::make_shared<const std::map<std::string, GivenAnswer>>(read_given_answers(options.answers));
+    run.answers = std::make_shared<const GivenAnswers>(read_given_answers(options.answers));
     run.configuration["answers"] = recorded_files({options.answers});
   }
   return run;
@@ -138,6 +141,9 @@ void write_eval_results(const EvalOptions& options, const EvalTotals& totals, co
                             {"seconds", totals.cost.seconds},
                             {"peak_memory_bytes", totals.cost.peak_bytes}};
   results.update(own);
+  if (totals.unmatched_answers > 0) {
+    tell(fmt::format("{}: answers to no example of this run: {}", options.answers, totals.unmatched_answers));
+  }
   const std::filesystem::path directory = options.out;
   write_file(directory / "table.md", table);
   write_file(directory / "results.json", json_text(results, 2) + "\n");

@@ -41,7 +41,9 @@ nlohmann::json model_configuration(const EvalOptions& options, const OpenedModel
 // the command's own settings added.
 TaskRunOptions eval_run_options(const EvalOptions& options, const OpenedModel& opened,
                                 const nlohmann::json& own_settings);
-// Where --inputs-only was given: writes inputs.jsonl of the tasks and says so. -> whether it was.
+// Where --inputs-only was given: writes inputs.jsonl of the tasks and says so. -> whether it was. Error with --expand
+// or
+// --answers.
 bool wrote_inputs_only(const EvalOptions& options, std::span<const Task> tasks);
 // A path as it is recorded; null where it is empty. Files with their SHA-256.
 nlohmann::json recorded_path(const std::string& path);
@@ -60,6 +62,7 @@ struct EvalTotals {
   size_t examples = 0;
   int64_t resumed = 0;
   Cost cost;
+  int64_t unmatched_answers = 0;  // of another program, to none of them
 };
 // Writes results.json (with `own`, the command's results, added to what all have) and table.md, prints the table and
 // says what there is.

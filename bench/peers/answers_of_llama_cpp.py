@@ -90,7 +90,7 @@ def main():
             start, start_cpu = time.perf_counter(), time.process_time()
             text, usage = ask(server, record)
             seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - start_cpu
-            file.write(json.dumps({"id": record["id"], "text": text, "seconds": seconds, "cpu_seconds": cpu_seconds,
+            file.write(json.dumps({"id": record["id"], "input": record["input"], "text": text, "seconds": seconds, "cpu_seconds": cpu_seconds,
                                    "prompt_tokens": usage.get("prompt_tokens"), "peak_memory_bytes": peak_memory()},
                                   ensure_ascii=False) + "\n")
             file.flush()

@@ -57,30 +57,11 @@ int64_t count_examples(std::span<const Task> tasks) {
   return count;
 }
 
-// Parts, each after its length, so that no two lists of parts are the same bytes.
-std::string joined(const std::vector<std::string_view>& parts) {
-  std::string bytes;
-  for (const std::string_view part : parts) {
-    bytes += std::to_string(part.size()) + ":";
-    bytes += part;
-  }
-  return bytes;
-}
-
-std::string documents_hash(const Example& example) {
-  std::vector<std::string_view> parts;
-  for (const ContextDocument& document : example.documents) {
-    parts.push_back(document.name);
-    parts.push_back(document.text);
-  }
-  return sha256_bytes(joined(parts));
-}
-
-std::string input_hash(const Example& example, PromptForm form, const std::string& documents) {
-  const PromptText text = prompt_text(example.question, form);
-  std::vector<std::string_view> parts = {documents, text.message, text.answer_prefix};
-  parts.insert(parts.end(), example.options.begin(), example.options.end());
-  return sha256_bytes(joined(parts));
+int64_t tokens_read(const Prepared& work) {
+  int64_t count = 0;
+  if (!work.context) return count;
+  for (const ContextChunk& chunk : work.context->chunks) count += std::ssize(chunk.tokens);
+  return count;
 }
 
 json record_of(const Prepared& work) {
@@ -95,7 +76,7 @@ json record_of(const Prepared& work) {
                  {"scores", work.task->score(work.made.text, work.example.references)},
                  {"sources", sources},
                  {"stop_reason", stop_reason_name(work.made.reason)},
-                 {"context_tokens", work.context ? work.context->tokens() : 0},
+                 {"context_tokens", tokens_read(work)},
                  {"prompt_tokens", work.prompt.size()},
                  {"answer_tokens", work.made.tokens.size()}};
   if (work.given) record["stop_reason"] = "given";
@@ -113,15 +94,6 @@ json record_of(const Prepared& work) {
 
 LeadingSpace leading_space(const Example& example) {
   return example.drop_leading_space ? LeadingSpace::dropped : LeadingSpace::kept;
-}
-
-Cost cost_of(const std::map<std::string, GivenAnswer>& answers) {
-  Cost cost;
-  for (const auto& [id, answer] : answers) {
-    cost.seconds += answer.seconds;
-    cost.peak_bytes = std::max(cost.peak_bytes, static_cast<uint64_t>(answer.peak_memory));
-  }
-  return cost;
 }
 
 ScoredExample scored_example(const json& record, const std::string& where) {
@@ -285,16 +257,17 @@ class Runner {
     work.made.text = work.example.options[static_cast<size_t>(best - work.option_losses.begin())];
   }
 
-  // Another program's answer, ended where the engine's would have been.
+  // Another program's answer, ended at what stops the engine's and at as many of the model's tokens as it may have.
   void take_answer(Prepared& work) const {
-    require(work.example.options.empty(), "{}: an option is to be chosen by likelihood, which no given answer says",
-            work.example.id);
-    const auto answer = options_.answers->find(work.example.id);
-    require(answer != options_.answers->end(), "expected an answer to {}, found none", work.example.id);
+    const GivenAnswer& answer = options_.answers->by_id.at(work.example.id);  // check_given_answers() has found it
     StopFilter filter(answer_stops(work.example, options_.form), leading_space(work.example));
-    work.made.text = filter.push(answer->second.text);
+    work.made.text = filter.push(answer.text);
     if (!filter.stopped()) work.made.text += filter.finish();
     work.made.tokens = opened_.tokenizer->encode(work.made.text, {.parse_special_tokens = false});
+    if (std::ssize(work.made.tokens) > work.example.max_tokens) {
+      work.made.tokens.resize(static_cast<size_t>(work.example.max_tokens));
+      work.made.text = opened_.tokenizer->decode(work.made.tokens);
+    }
     work.given = true;
   }
 
@@ -398,14 +371,18 @@ std::vector<TokenId> QuestionPrompts::tokens(const Question& question, const std
 
 TaskRun run_tasks(const OpenedModel& opened, std::span<const Task> tasks, const TaskRunOptions& options) {
   require(options.batch >= 1, "batch: expected 1 or more, found {}", options.batch);
+  GivenTotals given;
+  if (options.answers) given = check_given_answers(*options.answers, tasks, options.form);
   check_run_configuration(options.directory, options.configuration);
   Meter meter(opened.model.device());
   meter.start();
   Runner runner(opened, tasks, options);
   TaskRun run;
   run.resumed = runner.done();
+  run.unmatched_answers = given.unmatched;
   runner.run();
-  run.cost = options.answers ? cost_of(*options.answers) : meter.stop();
+  run.cost = meter.stop();
+  if (options.answers) run.cost = {given.seconds, static_cast<uint64_t>(given.most_memory)};
   for (const json& record : runner.records()) {
     run.examples.push_back(scored_example(record, (options.directory / "samples.jsonl").string()));
   }

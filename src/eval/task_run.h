@@ -34,16 +34,17 @@ struct TaskRunOptions {
   PromptForm form = PromptForm::task;
   int64_t batch = 4;     // examples at work together; their contexts are in memory together
   ExpandOptions expand;  // of examples with documents: each is read again with chunks of them before the question
-  // Not null: the model answers nothing. Another program's answers, by the examples' ids, are cut where an answer ends
-  // and scored.
-  std::shared_ptr<const std::map<std::string, GivenAnswer>> answers = nullptr;
+  // Not null: the model answers nothing. Another program's answers, by the examples' ids, are cut where an answer ends,
+  // at stop strings and max_tokens, and scored.
+  std::shared_ptr<const GivenAnswers> answers = nullptr;
   std::function<void(int64_t done, int64_t total)> progress;  // examples; may be empty
 };
 
 struct TaskRun {
   std::vector<ScoredExample> examples;  // all of them, in order, those of an earlier run included
   int64_t resumed = 0;                  // examples whose records were there already
-  Cost cost;                            // of this run; of given answers the sum of their seconds, the largest memory
+  int64_t unmatched_answers = 0;        // given ones to no example of the run
+  Cost cost;  // of this run; of given answers theirs to these examples: a sum, the largest memory
 };
 
 // Makes the tokens that the decoder reads of a question: in the forms task and question the text after the begin token
@@ -68,7 +69,7 @@ class QuestionPrompts {
 // each to samples.jsonl (docs/eval.md). An answer ends at answer_stops() (tasks/given_answers.h). Goes on where an
 // earlier run with the same configuration ended. Error where the directory holds a run of another configuration, an
 // example does not fit the decoder's window, needs an encoder that the model lacks, or fails; and where answers are
-// given, an example has none or wants an option chosen.
+// given, before anything is written, an example has none, has one to another input, or wants an option chosen.
 TaskRun run_tasks(const OpenedModel& opened, std::span<const Task> tasks, const TaskRunOptions& options);
 
 }  // namespace cepe

@@ -57,7 +57,7 @@ std::vector<ChunkMass> most_read_chunks(const OpenedModel& opened, const Written
   std::vector<ChunkMass> most;
   for (const int64_t number : order) {
     const ContextChunk& chunk = context.chunks[static_cast<size_t>(number)];
-    most.push_back({number, chunk.source.document, chunk.source.first_token, chunk.length,
+    most.push_back({number, chunk.source.document, chunk.source.first_token, std::ssize(chunk.tokens),
                     means[static_cast<size_t>(number)], first_words(*opened.tokenizer, chunk)});
   }
   return most;

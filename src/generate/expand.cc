@@ -55,7 +55,7 @@ std::string without_special_tokens(const Tokenizer& tokenizer, std::string text)
 // Whether a chunk goes on where the one before it ends.
 bool goes_on(const ContextChunk& before, const ContextChunk& chunk) {
   return before.source.document == chunk.source.document &&
-         before.source.first_token + before.length == chunk.source.first_token;
+         before.source.first_token + std::ssize(before.tokens) == chunk.source.first_token;
 }
 
 // The most tokens of a neighbour that complete a sentence.
@@ -97,14 +97,15 @@ int64_t tokens_from_begin(const Tokenizer& tokenizer, const ContextChunk& before
 }
 
 // Tokens of chunks, by their numbers: all of those that are wanted, and what completes the sentences that their borders
-// cut, at the beginning or at the end of others.
+// cut, at the beginning or at the end of others, if they are to be completed.
 std::map<int64_t, std::vector<TokenRange>> with_whole_sentences(const Tokenizer& tokenizer, const Context& context,
-                                                                std::span<const int64_t> wanted) {
+                                                                std::span<const int64_t> wanted, Borders borders) {
   std::map<int64_t, std::vector<TokenRange>> ranges;
   const auto chunk = [&](int64_t number) -> const ContextChunk& {
     return context.chunks.at(static_cast<size_t>(number));
   };
   for (const int64_t number : wanted) ranges[number] = {{0, std::ssize(chunk(number).tokens)}};
+  if (borders == Borders::cut) return ranges;
   const auto is_wanted = [&](int64_t number) {
     return std::find(wanted.begin(), wanted.end(), number) != wanted.end();
   };
@@ -187,15 +188,16 @@ ExpandedPrompt Expander::expand(const std::shared_ptr<const Context>& context, c
   for (; !best.empty(); best.pop_back()) {
     std::vector<int64_t> chunks = best;
     std::sort(chunks.begin(), chunks.end());
-    std::vector<TokenId> tokens = question.prompt(text_of_chunks(*opened_.tokenizer, *context, chunks));
-    if (static_cast<int64_t>(tokens.size()) <= question.room) {
-      return {std::move(tokens), places(*context, chunks)};
+    for (const Borders borders : {Borders::completed, Borders::cut}) {
+      std::vector<TokenId> tokens = question.prompt(text_of_chunks(*opened_.tokenizer, *context, chunks, borders));
+      if (std::ssize(tokens) <= question.room) return {std::move(tokens), places(*context, chunks)};
     }
   }
   return plain;
 }
 
-std::string text_of_chunks(const Tokenizer& tokenizer, const Context& context, std::span<const int64_t> chunks) {
+std::string text_of_chunks(const Tokenizer& tokenizer, const Context& context, std::span<const int64_t> chunks,
+                           Borders borders) {
   std::string text;
   std::vector<TokenId> run;
   const ContextChunk* before = nullptr;
@@ -205,7 +207,7 @@ std::string text_of_chunks(const Tokenizer& tokenizer, const Context& context, s
     if (!words.empty()) text += (text.empty() ? "" : "\n\n") + words;
     run.clear();
   };
-  for (const auto& [number, ranges] : with_whole_sentences(tokenizer, context, chunks)) {
+  for (const auto& [number, ranges] : with_whole_sentences(tokenizer, context, chunks, borders)) {
     const ContextChunk& chunk = context.chunks[static_cast<size_t>(number)];
     for (const TokenRange& range : ranges) {
       if (!open || range.first > 0 || !goes_on(*before, chunk)) end_run();

@@ -58,7 +58,8 @@ class Expander {
   // The model must outlive it.
   Expander(const OpenedModel& opened, const ExpandOptions& options) : opened_(opened), options_(options) {}
 
-  // The prompt with as many of the best chunks as options and room allow, in the order of the context, as it was
+  // The prompt with as many of the best chunks as options and room allow, in the order of the context, their sentences
+  // completed where the room allows that too, as it was
   // where the question has no context, no chunk shares a word with it, or none fits. Costs, by mass, one pass of the
   // decoder over the prompt.
   ExpandedPrompt expand(const std::shared_ptr<const Context>& context, const ExpandQuestion& question);
@@ -76,10 +77,15 @@ class Expander {
   Bm25Index words_;
 };
 
-// The text of chunks in the order of the context: neighbours of one document run on, between others is an empty line. A
-// sentence or line that a chunk's border cuts is completed from the neighbour, where it ends within 128 tokens.
+// What becomes of a sentence or line that a chunk's border cuts.
+enum class Borders {
+  completed,  // from the neighbour, where it ends within 128 tokens
+  cut,
+};
+// The text of chunks in the order of the context: neighbours of one document run on, between others is an empty line.
 // The names of special tokens in it get a space after their first character ("< |im_end|>"): a prompt's are parsed, and
 // a document must not end the user's message.
-std::string text_of_chunks(const Tokenizer& tokenizer, const Context& context, std::span<const int64_t> chunks);
+std::string text_of_chunks(const Tokenizer& tokenizer, const Context& context, std::span<const int64_t> chunks,
+                           Borders borders = Borders::completed);
 
 }  // namespace cepe

@@ -159,17 +159,28 @@ TEST_F(EvalQa, AnotherProgramsAnswersAreScoredAsTheModelsOwn) {
   std::string answers;
   for (size_t i = 0; i < own.size(); ++i) {
     for (const char* name : {"id", "tags", "references"}) EXPECT_EQ(own[i].at(name), read[i].at(name));
+    EXPECT_EQ(read[i].at("input"), own[i].at("input"));
     EXPECT_EQ(read[i].at("documents").size(), own[i].at("sources").size());
     EXPECT_THAT(read[i].at("prompt").get<std::string>(), testing::EndsWith("\nAnswer:"));
     EXPECT_THAT(read[i].at("stop"), testing::Contains(json("\n")));
     // Another program need not stop where an answer ends.
     const std::string text = " \n" + own[i].at("prediction").get<std::string>() + "\nQuestion: and more";
-    answers += json{{"id", own[i].at("id")}, {"text", text}, {"seconds", 0.5}, {"peak_memory_bytes", 7}}.dump() + "\n";
+    answers += json{{"id", own[i].at("id")},
+                    {"input", own[i].at("input")},
+                    {"text", text},
+                    {"seconds", 0.5},
+                    {"peak_memory_bytes", 7}}
+                   .dump() +
+               "\n";
   }
-  write_file(path("answers.jsonl"), answers);
+  write_file(path("answers.jsonl"), answers + "{\"id\": \"another\", \"text\": \"\", \"seconds\": 9}\n");
   more.insert(more.end(), {"--answers", path("answers.jsonl")});
-  const CommandResult given = run_cepe(qa("given", {"squad.json"}, more));
+  // The model's broken characters are more tokens when they are read again.
+  std::vector<std::string> command = qa("given", {"squad.json"}, more);
+  *(std::find(command.begin(), command.end(), "--max-tokens") + 1) = "60";
+  const CommandResult given = run_cepe(command);
   ASSERT_EQ(given.status, 0) << given.err;
+  EXPECT_THAT(given.err, HasSubstr("answers.jsonl: answers to no example of this run: 1"));
   const std::vector<json> scored = samples_of(path("given"));
   for (size_t i = 0; i < own.size(); ++i) {
     for (const char* name : {"id", "input", "prediction", "scores"}) EXPECT_EQ(own[i].at(name), scored[i].at(name));
@@ -179,16 +190,37 @@ TEST_F(EvalQa, AnotherProgramsAnswersAreScoredAsTheModelsOwn) {
   EXPECT_EQ(results_of("given").at("seconds"), 0.5 * static_cast<double>(own.size()));
   EXPECT_EQ(results_of("given").at("peak_memory_bytes"), 7);
 
+  // An answer has no more of the model's tokens than the model's own may have.
+  std::string long_answers;
+  for (const json& sample : own) {
+    long_answers += json{{"id", sample.at("id")}, {"text", "the quick brown fox jumps over the dog"}}.dump() + "\n";
+  }
+  write_file(path("answers.jsonl"), long_answers);
+  ASSERT_EQ(run_cepe(qa("long", {"squad.json"}, more)).status, 0);
+  for (const json& sample : samples_of(path("long"))) {
+    EXPECT_EQ(sample.at("answer_tokens"), 6);
+    const std::string prediction = sample.at("prediction");
+    EXPECT_THAT("the quick brown fox jumps over the dog", testing::StartsWith(prediction));
+    EXPECT_GE(prediction.size(), 3u);
+  }
+
   const std::string first = answers.substr(0, answers.find('\n') + 1);
   const auto refused = [&](const std::string& content, const std::string& phrase) {
     write_file(path("answers.jsonl"), content);
     fails(qa("refused", {"squad.json"}, more), phrase);
-    std::filesystem::remove_all(path("refused"));
+    EXPECT_FALSE(std::filesystem::exists(path("refused")));
   };
-  refused(first, "expected an answer to " + own[1].at("id").get<std::string>() + ", found none");
+  refused(first, "answers.jsonl: expected an answer to " + own[1].at("id").get<std::string>() + ", found none");
   refused(first + first, "answers.jsonl:2: expected one answer to ");
   refused("{\"id\": \"a\"}\n", "answers.jsonl:1: expected an object with the strings \"id\" and \"text\"");
-  refused("{\"id\": \"a\", \"text\": \"\", \"seconds\": -1}", "expected \"seconds\" to be a number from 0, found -1");
+  refused("{\"id\": \"a\", \"text\": \"\", \"seconds\": -1}",
+          "expected \"seconds\" to be a number from 0 to 1e18, found -1");
+  std::vector<std::string> other = more;
+  std::replace(other.begin(), other.end(), std::string("question"), std::string("task"));
+  write_file(path("answers.jsonl"), answers);
+  fails(qa("refused", {"squad.json"}, other),
+        "answers.jsonl: " + own[0].at("id").get<std::string>() + ": expected an answer to what the example reads");
+  EXPECT_FALSE(std::filesystem::exists(path("refused")));
   more.insert(more.end(), {"--expand", "1"});
   refused(first, "--answers: another program has answered");
 }
@@ -229,6 +261,9 @@ TEST_F(EvalQa, OptionsWithoutSenseAreRefused) {
   const auto refused = [&](const std::vector<std::string>& more, const std::string& phrase) {
     fails(qa("x", {"squad.json"}, more), phrase);
   };
+  refused({"--inputs-only", "--expand", "2"}, "--inputs-only: nothing is answered, so that --expand has nothing to do");
+  refused({"--inputs-only", "--answers", "a.jsonl"},
+          "--inputs-only: nothing is answered, so that --answers has nothing to do");
   refused({"--gold", "sometimes"}, "--gold: expected always, never or retrieved, found \"sometimes\"");
   refused({"--gold-position", "second"}, "--gold-position: expected first, middle, last, random or a number");
   refused({"--gold-position", "7"}, "expected a place below the 1 passages of the encoder, found 7");

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "context/encode_context.h"
+#include "model/additions.h"
 
 namespace cepe {
 namespace {
@@ -42,6 +43,22 @@ TEST(ContextMass, FollowsTheChunksThroughAnotherOrder) {
   EXPECT_NEAR(sum, 1, 1e-6);
   EXPECT_EQ(most_read_chunks(opened, {prompt, written, context}, 1).size(), 1u);
   EXPECT_TRUE(most_read_chunks(opened, {prompt, written, {}}, 10).empty());
+}
+
+// A chunk of pooled states is as long as what was read.
+TEST(ContextMass, CountsTokensOfPooledChunks) {
+  OpenedModel opened = open_model(std::filesystem::path(CEPE_TEST_DATA) / "generate" / "published");
+  set_cross_variants(opened.model, {.pooling = 3}, "test");
+  std::vector<TextChunk> chunks;
+  append_chunks(opened.tokenizer->encode("The harbour lay quiet under a grey sky."), "a", 16, chunks);
+  const Context context = encode_context(opened.model, chunks);
+  const std::vector<TokenId> prompt = {5, 6, 7}, written = {8, 9};
+  const std::vector<ChunkMass> found = most_read_chunks(opened, {prompt, written, context}, 10);
+  ASSERT_EQ(found.size(), chunks.size());
+  for (const ChunkMass& mass : found) {
+    EXPECT_EQ(mass.tokens, std::ssize(chunks[static_cast<size_t>(mass.chunk)].tokens));
+  }
+  EXPECT_LT(context.chunks[0].length, std::ssize(chunks[0].tokens));
 }
 
 }  // namespace

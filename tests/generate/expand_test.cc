@@ -137,6 +137,9 @@ TEST_F(ExpandTest, NeighboursRunOn) {
   Numbers all(static_cast<size_t>(of_story));
   std::iota(all.begin(), all.end(), 0);
   EXPECT_EQ(text_of_chunks(tokenizer(), *made, all), story);
+  Context pooled = *made;  // fewer states than tokens
+  for (ContextChunk& chunk : pooled.chunks) chunk.length = (chunk.length + 1) / 2;
+  EXPECT_EQ(text_of_chunks(tokenizer(), pooled, all), story);
   all.erase(all.begin() + 1);
   EXPECT_NE(text_of_chunks(tokenizer(), *made, all).find("\n\n"), std::string::npos);
   all = {of_story - 1, of_story};
@@ -178,6 +181,23 @@ TEST_F(ExpandTest, SentencesThatABorderCutsAreCompleted) {
     met |= made->chunks.size() == 3 && text_of_chunks(tokenizer(), *made, Numbers{0, 2}) == first + second + third;
   }
   EXPECT_TRUE(met);
+}
+
+// Where what completes the sentences has no room, the chunks stand alone.
+TEST_F(ExpandTest, ChunksGoBeforeWholeSentences) {
+  const auto made = context({"nobody came down the road that day and rain fell on the lantern of the boats."}, 16);
+  ASSERT_GT(made->chunks.size(), 2u);
+  Expander expander(opened(), {.chunks = 1});
+  const ExpandedPrompt whole = expander.expand(made, question("lantern", 1000));
+  ASSERT_EQ(whole.chunks.size(), 1u);
+  const Numbers chosen = numbers(whole.chunks);
+  const std::string cut = text_of_chunks(tokenizer(), *made, chosen, Borders::cut);
+  EXPECT_EQ(text(whole.tokens), text_of_chunks(tokenizer(), *made, chosen) + "\n\nlantern");
+  const auto most = static_cast<int64_t>(whole.tokens.size());
+  const ExpandedPrompt alone = expander.expand(made, question("lantern", most - 1));
+  EXPECT_EQ(numbers(alone.chunks), chosen);
+  EXPECT_EQ(text(alone.tokens), cut + "\n\nlantern");
+  EXPECT_LT(alone.tokens.size(), whole.tokens.size());
 }
 
 // A document cannot end the user's message.

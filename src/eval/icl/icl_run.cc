@@ -45,6 +45,12 @@ void add_part(std::string& bytes, const std::string& part) {
   bytes += part;
 }
 
+int64_t tokens_read(const Context& context) {
+  int64_t count = 0;
+  for (const ContextChunk& chunk : context.chunks) count += std::ssize(chunk.tokens);
+  return count;
+}
+
 class Runner {
  public:
   Runner(const OpenedModel& opened, std::span<const IclSource> sources, const IclRunOptions& options)
@@ -184,8 +190,8 @@ class Runner {
       if (index < done()) {
         check_record(work, i, index);
       } else {
-        fresh.push_back(
-            record_of(work, i, {contexts[n].tokens(), scores[n], calibration.empty() ? scores[n] : calibration[n]}));
+        fresh.push_back(record_of(
+            work, i, {tokens_read(contexts[n]), scores[n], calibration.empty() ? scores[n] : calibration[n]}));
       }
     });
     samples_.append_all(std::move(fresh));
