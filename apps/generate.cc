@@ -195,6 +195,7 @@ void run(const CLI::App& command, GenerateCommand& given) {
   const bool json_shown = !given.json.empty() && is_standard_output(given.json);  // instead of the text
 
   const OpenedModel opened = open_model(given.model);
+  tell_unused_kept_type(given.options, opened.model);
   const auto build = [&](const std::string& before) {
     const PromptInput input{text, system_of(command, given.options), choice, before};
     return with_template_hint(kGenerateTemplateHint, [&] { return build_prompt(opened, input); });

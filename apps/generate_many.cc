@@ -85,6 +85,7 @@ void generate_many(const CLI::App& command, const GenerateManyOptions& many, con
   check_output_files({{"--out", is_standard_output(many.out) ? "" : many.out}}, inputs(many, records));
   AnswerLines lines(many.out);
   const OpenedModel opened = open_model(model);
+  tell_unused_kept_type(options, opened.model);
   const PromptBuilder builder(opened, many.chat_template);
   if (!builder.has_template() && !many.chat_template.none)
     tell(model.model + " has no chat template, so prompts are continued as they are (as with --raw)");

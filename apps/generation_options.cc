@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/options.h"
+#include "apps/output.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "generate/stop_filter.h"
@@ -148,6 +149,17 @@ std::optional<at::ScalarType> kept_type_from_name(const std::string& name) {
   require(name == "int8", "--kept-type: expected stored, bfloat16 or int8, found \"{}\"", name);
   return at::kChar;
 }
+
+// Why no keys and values are kept in a type of choice; empty: they may be.
+std::string why_not_kept(const ContextReading& reading, const Cepe& model) {
+  if (!model.device().is_cpu()) return "keys and values kept on a GPU are of the model's type";
+  if (model.config.decoder.cross.only_materialised())
+    return "a model with a null key or positions of chunks keeps no keys and values";
+  if (reading.form == CrossAttentionForm::automatic && reading.memory_budget == 0)
+    return "--context-cache 0 keeps no keys and values";
+  if (reading.form == CrossAttentionForm::automatic || reading.form == CrossAttentionForm::cached) return "";
+  return fmt::format("--cross-attention {} keeps no keys and values", cross_attention_form_name(reading.form));
+}
 }  // namespace
 
 ContextReading context_reading(const GenerationOptions& options) {
@@ -159,6 +171,12 @@ ContextReading context_reading(const GenerationOptions& options) {
   reading.kept = kept_type_from_name(options.kept_type);
   reading.exclusive_device = options.exclusive_gpu;
   return reading;
+}
+
+void tell_unused_kept_type(const GenerationOptions& options, const Cepe& model) {
+  const ContextReading reading = context_reading(options);
+  if (!reading.kept) return;
+  if (const std::string why = why_not_kept(reading, model); !why.empty()) tell("--kept-type does nothing: " + why);
 }
 
 TemplateChoice find_template(const CLI::App& command, const GenerationOptions& options, const ModelOptions& model) {

@@ -59,6 +59,8 @@ SamplerOptions sampling_of(const CLI::App& command, const GenerationOptions& opt
 std::optional<std::string> system_of(const CLI::App& command, const GenerationOptions& options);
 // --cross-attention, --context-cache, --kept-type and --exclusive-gpu.
 ContextReading context_reading(const GenerationOptions& options);
+// Tells why --kept-type does nothing with this model, where it is given and does nothing.
+void tell_unused_kept_type(const GenerationOptions& options, const Cepe& model);
 
 // The form that --form names; the template that --chat-template names; else the model's own, of which the choice says
 // nothing. Either is found and

@@ -55,6 +55,7 @@ void run(int argc, char** argv) {
   cepe::require(argc == 3 || argc == 4, "expected MODEL INPUTS [CHUNK_TOKENS], found {} arguments", argc - 1);
   const cepe::OpenedModel opened = cepe::open_model(argv[1]);
   const int64_t chunk_tokens = argc > 3 ? std::atoll(argv[3]) : cepe::context_chunk_length(opened.model.config);
+  cepe::require(chunk_tokens > 0, "CHUNK_TOKENS: expected 1 or more, found {}", argc > 3 ? argv[3] : "0");
   std::map<std::string, Found> tasks;
   cepe::TextFile lines(argv[2], cepe::TextNames::json);
   for (std::string line; lines.next_line(line);) {

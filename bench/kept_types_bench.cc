@@ -63,6 +63,7 @@ void measure(int argc, char** argv) {
   open.dtype = std::string(argv[3]) == "float32" ? at::kFloat : at::kBFloat16;
   const cepe::OpenedModel opened = cepe::open_model(argv[1], open);
   const int64_t context = std::stol(argv[4]), windows = std::stol(argv[5]);
+  cepe::require(windows > 0, "WINDOWS: expected 1 or more, found {}", windows);
   std::string text;
   cepe::read_text_file(argv[2], "text", [&](const cepe::TextDocument& document) { text += document.text; });
   const std::vector<cepe::TokenId> tokens = opened.tokenizer->encode(text);

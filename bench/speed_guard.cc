@@ -37,7 +37,8 @@ using Work = std::function<at::Tensor()>;
 enum class Instructions { avx512_bf16, avx512_bf16_intel, avx512, avx2, other };
 
 // How many times as fast as LibTorch ours must be at least: 70 % of what was measured with these instructions on an
-// idle machine of 2 cores, and what still holds with two busy processes beside it. 0: no limit, only shown.
+// idle machine of 2 cores, and what still holds with two busy processes beside it. AVX2's were measured on one core of
+// a busy machine alone: they are at most 80 % of the least ratio there, most of them 1.0. 0: no limit, only shown.
 struct Limits {
   double avx512_bf16 = 0, intel = 0, avx512 = 0, avx2 = 0;
   double of(Instructions instructions) const {

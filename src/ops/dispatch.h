@@ -16,7 +16,7 @@ namespace cepe::dispatch {
 // ---- Products of few rows (gemv/gemv.h)
 
 // Up to so many rows of x a product is a GEMV: one pass over the matrix, bound by memory, with a sum in registers for
-// each row and output, on a CUDA device and with AVX-512.
+// each row and output, on a CUDA device and on a CPU.
 constexpr int64_t kGemvRows = 4;
 // The rows of x lie in shared memory, 4 of 24,576 bfloat16 values in 192 KB of the 227 KB of a block.
 constexpr int64_t kGemvInputs = 24576;
@@ -29,9 +29,9 @@ constexpr int64_t kSkinnyGemmTiles = 8192;
 
 // ---- Quantised matrices and more rows (gemv/quantised_weight.h)
 
-// Rows from which the matrix is widened to bfloat16 and multiplied by LibTorch. Measured on 2 cores with avx512_bf16
-// and SmolLM2: int8 is as fast widened from 16 rows on. Tiles of int4 in passes of four rows read 16 tokens in 19 ms
-// instead of 32 to 39, 32 in 33 instead of 45 to 49, 48 in 50 instead of 64 to 87, and 64 in as many as widened.
+// Rows from which a CPU widens the matrix (to float32 without avx512_bf16) for LibTorch's product. Measured on 2 cores
+// with avx512_bf16 alone, SmolLM2: int8 is as fast widened from 16 rows on. Tiles of int4, four rows a pass, read 16
+// tokens in 19 ms instead of 32 to 39, 32 in 33 instead of 45 to 49, 48 in 50 instead of 64 to 87, 64 in as many.
 constexpr int64_t kWidenedRows = 16, kWidenedRowsOfTiles = 64;
 // On a CUDA device a GEMV reads the weights once for kGemvRows rows, so twice for 8: in int8 2 bytes a weight at half
 // the speed, where widening moves 5 (it reads 1 and writes 2, and the product reads 2).

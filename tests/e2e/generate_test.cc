@@ -156,6 +156,35 @@ TEST(GenerateCommand, ReadsContextFiles) {
   EXPECT_EQ(json::parse(result.out)["tokens"], one["tokens"]);
 }
 
+// int8 is a byte a number and a float32 scale a head; a note tells where the option does nothing.
+TEST(GenerateCommand, KeepsKeysAndValuesInTheTypeOfChoice) {
+  const TemporaryDirectory directory;
+  const std::string file = directory.write("context.txt", "The boats said nothing.");
+  const json config = json::parse(read_file(golden("published") + "/config.json"));
+  const int64_t head_size = config["hidden_size"].get<int64_t>() / config["num_attention_heads"].get<int64_t>();
+  const Words words = {"generate", "--model", golden("published"), "--prompt", "Who goes there?", "--context",
+                       file,       "--json",  "--max-tokens",      "4",        "--device",        "cpu",
+                       "--dtype",  "float32"};
+  const auto bytes = [&](const char* type, const Words& more, const std::string& told) {
+    const CommandResult made = run_cepe(with(words, with({"--kept-type", type}, more)));
+    EXPECT_EQ(made.status, 0) << made.err;
+    const std::string note = "cepe: --kept-type does nothing: ";
+    const size_t at = made.err.find(note);
+    EXPECT_EQ(at == std::string::npos ? "" : made.err.substr(at + note.size()).substr(0, told.size()), told);
+    EXPECT_EQ(at != std::string::npos, !told.empty()) << made.err;
+    return json::parse(made.out)["context_cache_bytes"].get<int64_t>();
+  };
+  const Words cached = {"--cross-attention", "cached"};
+  const int64_t stored = bytes("stored", cached, "");
+  EXPECT_GT(stored, 0);
+  EXPECT_EQ(bytes("bfloat16", cached, ""), stored / 2);
+  EXPECT_EQ(bytes("int8", cached, ""), stored / (4 * head_size) * (head_size + 4));
+  EXPECT_EQ(bytes("int8", {"--context-cache", "0"}, "--context-cache 0 keeps"), 0);
+  EXPECT_EQ(bytes("stored", {"--context-cache", "0"}, ""), 0);
+  bytes("int8", {"--cross-attention", "absorbed"}, "--cross-attention absorbed keeps");
+  expect_refused(with(words, {"--kept-type", "int4"}), "--kept-type: expected stored, bfloat16 or int8");
+}
+
 // The prompt with the chunk's text before it is what a user would write by hand.
 TEST(GenerateCommand, ReadsChunksAgain) {
   const TemporaryDirectory directory;

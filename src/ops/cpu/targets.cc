@@ -9,13 +9,13 @@
 namespace cepe::cpu {
 namespace {
 
-// What ATEN_CPU_CAPABILITY takes away.
+// What ATEN_CPU_CAPABILITY takes away. AVX3 is the best that is compiled (CMakeLists.txt).
 int64_t refused() {
 #if HWY_ARCH_X86
   const char* const set = std::getenv("ATEN_CPU_CAPABILITY");
   const std::string capability = set ? set : "";
-  if (capability == "avx2") return HWY_AVX3 | HWY_AVX3_DL;
-  if (capability == "default") return HWY_AVX2 | HWY_AVX3 | HWY_AVX3_DL;
+  if (capability == "avx2") return HWY_AVX3;
+  if (capability == "default") return HWY_AVX2 | HWY_AVX3;
 #endif
   return 0;
 }

@@ -8,8 +8,8 @@
 
 namespace cepe::cpu {
 
-// What this processor has and may use, widest first, by Highway's names: "AVX3" (AVX-512), "AVX2", "NEON", "EMU128" or
-// "SCALAR" (any processor).
+// What this processor has and may use, widest first, by Highway's names: "AVX3" (AVX-512), "AVX2", "SSE2" (not in
+// Highway 1.0), "NEON", "EMU128" or "SCALAR" (any processor).
 std::vector<std::string> targets();
 
 // The one in use.
@@ -20,7 +20,7 @@ std::string target();
 void use_target(const std::string& name);
 
 // Whether products of bfloat16 pairs (avx512_bf16) may be used: the processor has them, and target() is "AVX3".
-// Highway 1.0 has no target with them.
+// Highway's own targets with them are left out: Highway 1.0 has none.
 bool bfloat16_products();
 
 }  // namespace cepe::cpu

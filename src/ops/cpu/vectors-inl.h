@@ -23,8 +23,8 @@ using Vector = hn::Vec<Floats>;
 constexpr Floats kFloats;
 constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(Floats()));
 
-// Registers for vectors: what a tile's sums may occupy follows from it.
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+// Registers for vectors: what a tile's sums may occupy follows from it. Highway 1.0 has no SSE2: there the name is 0.
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SSE2 || HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
 constexpr int kRegisters = 16;
 #else
 constexpr int kRegisters = 32;

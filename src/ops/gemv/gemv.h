@@ -2,8 +2,8 @@
 //
 // Up to dispatch::kGemvRows rows are a GEMV: one pass over the matrix, bound by memory. Up to dispatch::kSkinnyGemmRows
 // rows are a skinny GEMM on tensor cores. Both have kernels here on a CUDA device in bfloat16. The matrix may be
-// bfloat16, int8, int4 or fp8 (a skinny GEMM: bfloat16). On a CPU with avx512_bf16 a GEMV has a kernel for bfloat16,
-// int8 and int4. Elsewhere, for more rows, and where a gradient is wanted, LibTorch's products compute the same.
+// bfloat16, int8, int4 or fp8 (a skinny GEMM: bfloat16). On a CPU a GEMV has a kernel for bfloat16, int8 and int4, for
+// the last two with x in float32 too. Else, for more rows, and for a gradient, LibTorch's products compute the same.
 //
 // On a CUDA device the kernels are launched as programmatic dependents: the weights are read before earlier work on the
 // stream has ended, so no work that may still run there may write them.

@@ -8,7 +8,7 @@
 namespace cepe {
 
 // Whether gemv() runs one of these GEMV kernels: bfloat16 x, at most dispatch::kGemvRows rows, no gradient wanted; on a
-// CUDA device sizes in whole 16-byte vectors; on a CPU a matrix of multiples of 16 rows and 32 columns.
+// CUDA device sizes in whole 16-byte vectors; on a CPU multiples of 16 rows and 32 columns (quantised: x float32 too).
 bool gemv_applies(const at::Tensor& x, const at::Tensor& weight);
 bool gemv_applies(const at::Tensor& x, const QuantisedWeight& weight);
 

@@ -9,7 +9,7 @@
 namespace cepe {
 
 // What is fused into a product: the prologue (norm) and the epilogue (bias, residual, SwiGLU). The skinny GEMM runs the
-// norm as a kernel of its own. The CPU's kernel takes these tensors in bfloat16.
+// norm as a kernel of its own. The CPU's kernel takes these tensors in x's type.
 struct GemvOptions {
   at::Tensor norm = {};  // (I): the product is of rms_norm(x, norm, eps)
   double eps = 0;
@@ -36,7 +36,7 @@ struct QuantisedWeight {
   at::Tensor values;   // int8: (out, in) int8. int4: (out, in / 2) uint8, the even column in the high half.
                        // fp8: (out, in) float8_e4m3fn
   at::Tensor scales;   // int8, fp8: (out). int4: (out, in / 32, 2) bfloat16: scale, zero
-  bool tiled = false;  // int4 on a CPU: values and scales of each 16 rows lie in the order of ops/cpu/gemv.h
+  bool tiled = false;  // int4 on a CPU: values and scales of each 16 rows lie in the order of ops/cpu/gemv_args.h
 
   int64_t bytes() const;  // of all of it
 };

@@ -1,6 +1,6 @@
 // Matrices held in 8 or 4 bits a weight, multiplied with activations in bfloat16 or float32 ("weight-only"
 // quantisation): what limits writing one token after another is reading the weights. The products of few rows are
-// kernels for narrow weights: ours on a CUDA device and on a CPU with avx512_bf16 (gemv.h), else LibTorch's. For
+// kernels for narrow weights: ours on a CUDA device and on a CPU (gemv.h), LibTorch's for sizes that ours lack. For
 // many rows the weights are widened first, since arithmetic binds there. fp8 is another thing: for many rows the
 // activations are rounded too and the arithmetic itself is narrow (fp8.h).
 #pragma once
