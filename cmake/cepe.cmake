@@ -49,8 +49,7 @@ function(cepe_test name)
   set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
 endfunction()
 
-# Eight sources as one translation unit: headers and templates cost four times the time of the sources themselves. CUDA's
-# stay alone.
+# Eight sources as one translation unit: headers and their templates cost more than the sources. CUDA's stay alone.
 function(cepe_compile_together target)
   # g++ takes a local type of the second source for one of a header.
   target_compile_options(${target} PRIVATE $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-subobject-linkage>)
