@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The model's own improvements, each an ablation with its number: short runs of equal data and seed, one GPU each, in as many
 # lanes as there are GPUs, and what a query scaling gains without training. Prints one Markdown table and writes it to
-# OUT/table.md. What was finished before is not run again, so that a sitting may be cut anywhere; an unfinished run begins anew.
+# OUT/table.md. What was finished before with the same options is not run again, so that a sitting may be cut anywhere; an
+# unfinished run begins anew.
 #
 # usage: scripts/ablations.sh [options] [NAME...]      NAME: of the list below; none: all, in its order
 #
@@ -14,7 +15,7 @@
 #   --recall DIR      data of `cepe eval recall`; "": none is measured (~/.cache/cepe/eval/recall)
 #   --lengths LIST    of it                                            (32k,128k)
 #   --limit N         examples a task and length                       (20)
-#   --devices LIST    a lane each: 0,1 are GPUs, cpu is none           (0,1)
+#   --devices LIST    a lane each: 0,1 are GPUs, cpu is none; a GPU that is named more often has as many lanes (0,1)
 #   --steps N         of a run                                         (300)
 #   --warm-up N       steps of stage warmup before a fresh encoder's   (300)
 #   --seconds N       no run begins later than so long after the start (0: no limit)
@@ -85,6 +86,13 @@ for path in "$cepe" "$parts/config.json" "$tokens/train" "$ask/train"; do
   [ -e "$path" ] || stop "$path: not there"
 done
 mkdir -p "$out"
+# Rows of one table have the same data, steps and settings: what was finished with others is not taken for one of them.
+told=$(printf '%s\n' "steps $steps" "warm-up $warm_up" "parts $parts" "base $base" "tokens $tokens" "ask $ask" \
+  "set ${settings[*]}" "set-warm-up ${warm_up_settings[*]}")
+[ -e "$out/options" ] || printf '%s\n' "$told" >"$out/options"
+if ! differs=$(diff "$out/options" - <<<"$told"); then
+  stop "$out: begun with other options ($(grep '^[<>]' <<<"$differs" | tr '\n' ' ')): choose another --out"
+fi
 
 # train_run DIRECTORY CONFIG [settings...]: unless it is finished
 train_run() {
@@ -174,6 +182,8 @@ lane() {
 }
 
 printf '%s\n' "${wanted[@]}" >"$out/queue"
+lanes=$(($(tr -cd , <<<"$devices" | wc -c) + 1))
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((($(nproc) + lanes - 1) / lanes))}
 for device in ${devices//,/ }; do lane "$device" & done
 wait
 list | python3 scripts/ablation_table.py "$out" | tee "$out/table.md"
