@@ -17,7 +17,8 @@ namespace cepe::cpu::HWY_NAMESPACE {
 
 constexpr float kNone = -std::numeric_limits<float>::infinity();  // the score of what is not there
 
-// A tile's sums stay in registers: 4 x 3 of 16, 8 x 3 of 32.
+// A tile's sums stay in registers: 4 x 3 of 16, 8 x 3 of 32. The last strip of a call may need fewer vectors:
+// kVectors of the functions below.
 constexpr int kTileRows = kRegisters == 16 ? 4 : 8;
 constexpr int kTileVectors = 3;
 constexpr int64_t kStrip = kTileVectors * kLanes;
@@ -54,39 +55,44 @@ struct Block {
   int64_t tokens, width;
 };
 
-using Sums = Vector[kTileRows][kTileVectors];
+template <int kVectors>
+using Sums = Vector[kTileRows][kVectors];
 
 // sums[i] += sum over j of a[i * row + j * step] b[j], b (count, kStrip).
-HWY_INLINE void multiply(const float* a, int64_t row, int64_t step, const float* b, int64_t count, Sums& sums) {
+template <int kVectors>
+HWY_INLINE void multiply(const float* a, int64_t row, int64_t step, const float* b, int64_t count,
+                         Sums<kVectors>& sums) {
   for (int64_t j = 0; j < count; ++j, a += step, b += kStrip) {
-    Vector x[kTileVectors];
-    for (int v = 0; v < kTileVectors; ++v) x[v] = load(b + v * kLanes);
+    Vector x[kVectors];
+    for (int v = 0; v < kVectors; ++v) x[v] = load(b + v * kLanes);
     for (int i = 0; i < kTileRows; ++i) {
       const Vector factor = hn::Set(kFloats, a[i * row]);
-      for (int v = 0; v < kTileVectors; ++v) sums[i][v] = hn::MulAdd(factor, x[v], sums[i][v]);
+      for (int v = 0; v < kVectors; ++v) sums[i][v] = hn::MulAdd(factor, x[v], sums[i][v]);
     }
   }
 }
 
 // p (kBlock, kStrip). Whole tiles of keys: what lies behind the last key is a number too, and is not read.
+template <int kVectors>
 HWY_INLINE void find_scores(const Strip& strip, const Block& block, float* p) {
   for (int64_t n = 0; n < block.tokens; n += kTileRows, p += kTileRows * kStrip) {
-    Sums sums;
+    Sums<kVectors> sums;
     for (auto& row : sums) {
       for (Vector& x : row) x = hn::Zero(kFloats);
     }
-    multiply(block.k + n * block.k_token, block.k_token, block.k_step, strip.query, block.width, sums);
+    multiply<kVectors>(block.k + n * block.k_token, block.k_token, block.k_step, strip.query, block.width, sums);
     for (int i = 0; i < kTileRows; ++i) {
-      for (int v = 0; v < kTileVectors; ++v) store(p + i * kStrip + v * kLanes, sums[i][v]);
+      for (int v = 0; v < kVectors; ++v) store(p + i * kStrip + v * kLanes, sums[i][v]);
     }
   }
 }
 
 // Scores of keys behind the last one that a query sees, which is limits[query].
+template <int kVectors>
 HWY_INLINE void hide_later(float* p, int64_t tokens, const float* limits) {
   for (int64_t n = 0; n < tokens; ++n, p += kStrip) {
     const Vector key = hn::Set(kFloats, static_cast<float>(n));
-    for (int v = 0; v < kTileVectors; ++v) {
+    for (int v = 0; v < kVectors; ++v) {
       const auto later = hn::Gt(key, load(limits + v * kLanes));
       store(p + v * kLanes, hn::IfThenElse(later, hn::Set(kFloats, kNone), load(p + v * kLanes)));
     }
@@ -94,16 +100,17 @@ HWY_INLINE void hide_later(float* p, int64_t tokens, const float* limits) {
 }
 
 // Scores become 2^(score - highest); highest and total take the block in. factor: for what was read before.
-HWY_INLINE void weigh(const Strip& strip, int64_t tokens, float* p, Vector (&factor)[kTileVectors]) {
-  Vector most[kTileVectors], shift[kTileVectors], sum[kTileVectors];
-  for (int v = 0; v < kTileVectors; ++v) most[v] = load(strip.highest + v * kLanes);
+template <int kVectors>
+HWY_INLINE void weigh(const Strip& strip, int64_t tokens, float* p, Vector (&factor)[kVectors]) {
+  Vector most[kVectors], shift[kVectors], sum[kVectors];
+  for (int v = 0; v < kVectors; ++v) most[v] = load(strip.highest + v * kLanes);
   for (int64_t n = 0; n < tokens; ++n) {
-    for (int v = 0; v < kTileVectors; ++v) {
+    for (int v = 0; v < kVectors; ++v) {
       const Vector x = load(p + n * kStrip + v * kLanes);
       most[v] = hn::IfThenElse(hn::Gt(x, most[v]), x, most[v]);  // what is not a number is never the highest
     }
   }
-  for (int v = 0; v < kTileVectors; ++v) {
+  for (int v = 0; v < kVectors; ++v) {
     const auto nothing = hn::Eq(most[v], hn::Set(kFloats, kNone));  // no key so far
     shift[v] = hn::IfThenElse(nothing, hn::Zero(kFloats), most[v]);
     factor[v] = power_of_2(hn::Sub(load(strip.highest + v * kLanes), shift[v]));
@@ -111,26 +118,26 @@ HWY_INLINE void weigh(const Strip& strip, int64_t tokens, float* p, Vector (&fac
     store(strip.highest + v * kLanes, most[v]);
   }
   for (int64_t n = 0; n < tokens; ++n, p += kStrip) {
-    for (int v = 0; v < kTileVectors; ++v) {
+    for (int v = 0; v < kVectors; ++v) {
       const Vector weight = power_of_2(hn::Sub(load(p + v * kLanes), shift[v]));
       store(p + v * kLanes, weight);
       sum[v] = hn::Add(sum[v], weight);
     }
   }
-  for (int v = 0; v < kTileVectors; ++v) store(strip.total + v * kLanes, sum[v]);
+  for (int v = 0; v < kVectors; ++v) store(strip.total + v * kLanes, sum[v]);
 }
 
-HWY_INLINE void add_values(const Strip& strip, const Block& block, const float* p,
-                           const Vector (&factor)[kTileVectors]) {
+template <int kVectors>
+HWY_INLINE void add_values(const Strip& strip, const Block& block, const float* p, const Vector (&factor)[kVectors]) {
   for (int64_t d = 0; d < block.width; d += kTileRows) {
     float* const to = strip.sum + d * kStrip;
-    Sums sums;
+    Sums<kVectors> sums;
     for (int i = 0; i < kTileRows; ++i) {
-      for (int v = 0; v < kTileVectors; ++v) sums[i][v] = hn::Mul(load(to + i * kStrip + v * kLanes), factor[v]);
+      for (int v = 0; v < kVectors; ++v) sums[i][v] = hn::Mul(load(to + i * kStrip + v * kLanes), factor[v]);
     }
-    multiply(block.v + d, 1, block.width, p, block.tokens, sums);
+    multiply<kVectors>(block.v + d, 1, block.width, p, block.tokens, sums);
     for (int i = 0; i < kTileRows; ++i) {
-      for (int v = 0; v < kTileVectors; ++v) store(to + i * kStrip + v * kLanes, sums[i][v]);
+      for (int v = 0; v < kVectors; ++v) store(to + i * kStrip + v * kLanes, sums[i][v]);
     }
   }
 }
@@ -231,23 +238,30 @@ class Call {
   }
 
   void read(int64_t i, int64_t first, Block block) const {
-    const int64_t row = i * kStrip;
-    block.tokens = std::min(block.tokens, seen(row + rows_of(i) - 1) - first);
+    const int64_t rows = rows_of(i);
+    block.tokens = std::min(block.tokens, seen(i * kStrip + rows - 1) - first);
     if (block.tokens <= 0) return;
+    if (rows <= kLanes) return read_vectors<1>(i, first, block);
+    rows <= 2 * kLanes ? read_vectors<2>(i, first, block) : read_vectors<kTileVectors>(i, first, block);
+  }
+
+  template <int kVectors>
+  void read_vectors(int64_t i, int64_t first, const Block& block) const {
+    const int64_t row = i * kStrip;
     HWY_ALIGN float p[kBlock * kStrip];
     const Strip strip = memory_.strip(i);
-    find_scores(strip, block, p);
+    find_scores<kVectors>(strip, block, p);
     if (seen(row) < first + block.tokens) {
       HWY_ALIGN float limits[kStrip];
       for (int64_t r = 0; r < kStrip; ++r) limits[r] = static_cast<float>(seen(row + r) - 1 - first);
-      hide_later(p, block.tokens, limits);
+      hide_later<kVectors>(p, block.tokens, limits);
     }
     for (int64_t n = 0; keys_.real && n < block.tokens; ++n) {
       if (!keys_.real[first + n]) std::fill_n(p + n * kStrip, kStrip, kNone);
     }
-    Vector factor[kTileVectors];
-    weigh(strip, block.tokens, p, factor);
-    add_values(strip, block, p, factor);
+    Vector factor[kVectors];
+    weigh<kVectors>(strip, block.tokens, p, factor);
+    add_values<kVectors>(strip, block, p, factor);
   }
 
   void finish(int64_t i) const {
