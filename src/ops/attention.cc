@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "ops/attention_cpu.h"
 #include "ops/attention_cuda.h"
+#include "ops/dispatch.h"
 #include "ops/ops.h"
 
 namespace cepe {
@@ -125,7 +126,8 @@ at::Tensor attention(const at::Tensor& q_BTHK, const at::Tensor& k_BSGK, const a
 }
 
 const char* attention_backend(const at::Device& device) {
-  return device.is_cuda() ? "cudnn; flash for padded, packed or appended keys" : "cpu flash";
+  if (device.is_cuda()) return "cudnn; flash for padded, packed or appended keys";
+  return cpu_flash_pays(dispatch::kCpuFlashRows) ? "cepe's flash in float32, else LibTorch's" : "LibTorch's flash";
 }
 
 void configure_attention_backends() {

@@ -58,15 +58,20 @@ struct Block {
 template <int kVectors>
 using Sums = Vector[kTileRows][kVectors];
 
-// sums[i] += sum over j of a[i * row + j * step] b[j], b (count, kStrip).
+// A matrix whose rows are `row` numbers apart, and their numbers `step`.
+struct Matrix {
+  const float* at;
+  int64_t row, step;
+};
+
+// sums[i] += sum over j of a[i][j] b[j], b (count, kStrip).
 template <int kVectors>
-HWY_INLINE void multiply(const float* a, int64_t row, int64_t step, const float* b, int64_t count,
-                         Sums<kVectors>& sums) {
-  for (int64_t j = 0; j < count; ++j, a += step, b += kStrip) {
+HWY_INLINE void multiply(Matrix a, const float* b, int64_t count, Sums<kVectors>& sums) {
+  for (int64_t j = 0; j < count; ++j, a.at += a.step, b += kStrip) {
     Vector x[kVectors];
     for (int v = 0; v < kVectors; ++v) x[v] = load(b + v * kLanes);
     for (int i = 0; i < kTileRows; ++i) {
-      const Vector factor = hn::Set(kFloats, a[i * row]);
+      const Vector factor = hn::Set(kFloats, a.at[i * a.row]);
       for (int v = 0; v < kVectors; ++v) sums[i][v] = hn::MulAdd(factor, x[v], sums[i][v]);
     }
   }
@@ -80,7 +85,7 @@ HWY_INLINE void find_scores(const Strip& strip, const Block& block, float* p) {
     for (auto& row : sums) {
       for (Vector& x : row) x = hn::Zero(kFloats);
     }
-    multiply<kVectors>(block.k + n * block.k_token, block.k_token, block.k_step, strip.query, block.width, sums);
+    multiply<kVectors>({block.k + n * block.k_token, block.k_token, block.k_step}, strip.query, block.width, sums);
     for (int i = 0; i < kTileRows; ++i) {
       for (int v = 0; v < kVectors; ++v) store(p + i * kStrip + v * kLanes, sums[i][v]);
     }
@@ -135,7 +140,7 @@ HWY_INLINE void add_values(const Strip& strip, const Block& block, const float* 
     for (int i = 0; i < kTileRows; ++i) {
       for (int v = 0; v < kVectors; ++v) sums[i][v] = hn::Mul(load(to + i * kStrip + v * kLanes), factor[v]);
     }
-    multiply<kVectors>(block.v + d, 1, block.width, p, block.tokens, sums);
+    multiply<kVectors>({block.v + d, 1, block.width}, p, block.tokens, sums);
     for (int i = 0; i < kTileRows; ++i) {
       for (int v = 0; v < kVectors; ++v) store(to + i * kStrip + v * kLanes, sums[i][v]);
     }
