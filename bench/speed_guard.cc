@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "ops/attention_cpu.h"
 #include "ops/context/context_attention.h"
 #include "ops/gemv/quantised_weight.h"
 #include "ops/latent/latent_attention.h"
@@ -182,6 +183,27 @@ Pair context_pair(int64_t tokens, at::ScalarType type, const Limits& limits) {
           tolerance(type), limits};
 }
 
+// Flash attention of many queries, 9 heads on 3: of a text to itself (causal), and over a context. Called directly, so
+// that the ratio is shown where attention() takes LibTorch's.
+Pair flash_pair(int64_t tokens, int64_t context, const Limits& limits) {
+  constexpr int64_t H = 9, G = 3, K = 64;
+  const bool causal = context == 0;
+  const int64_t keys = causal ? tokens : context;
+  const at::Tensor q = at::randn({1, tokens, H, K}), k = at::randn({1, keys, G, K}), v = at::randn({1, keys, G, K});
+  return {fmt::format("attention of {} tokens of 9 heads on 3 {}, float32", tokens,
+                      causal ? "to themselves" : fmt::format("over {} tokens", context)),
+          [=] { return cepe::cpu_flash_attention(q, k, v, {.causal = causal}); },
+          [=] {
+            const at::Tensor heads = q.transpose(1, 2), k_BGSK = k.transpose(1, 2), v_BGSK = v.transpose(1, 2);
+            if (causal) {
+              return at::scaled_dot_product_attention(heads, k_BGSK, v_BGSK, {}, 0.0, true, {}, true).transpose(1, 2);
+            }
+            const at::Tensor rows = heads.reshape({1, G, H / G * tokens, K});
+            return at::scaled_dot_product_attention(rows, k_BGSK, v_BGSK).view({1, H, tokens, K}).transpose(1, 2);
+          },
+          tolerance(at::kFloat), limits};
+}
+
 // One row times a packed matrix beside the same matrix in the row's type.
 Pair packed_pair(cepe::WeightType packing, at::ScalarType type, const Limits& limits) {
   constexpr int64_t kSide = 2048;
@@ -236,6 +258,8 @@ std::vector<std::function<Pair()>> pairs() {
       [=] { return int8_latent_pair(smollm2, f, wide(1.5, 0.89, 1.5)); },
       [=] { return context_pair(8192, f, wide(1.7, 1.0, 1.0)); },
       [=] { return context_pair(8192, b, half(2.3, 1.1, 1.0)); },
+      [=] { return flash_pair(593, 0, wide(0, 0, 1.1)); },
+      [=] { return flash_pair(256, 4096, wide(0, 0, 0.85)); },
       [=] { return packed_pair(WeightType::int8, f, wide(1.0, 0, 1.0)); },
       [=] { return packed_pair(WeightType::int8, b, half(1.4, 1.6, 1.0)); },
       [=] { return packed_pair(WeightType::int4, f, wide(3.3, 1.3, 1.1)); },

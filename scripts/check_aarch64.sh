@@ -40,7 +40,7 @@ libraries=$build/arm64/usr/lib/aarch64-linux-gnu
 "$compiler" -std=c++20 -O2 -Wall -Wextra -Wno-missing-field-initializers -Wno-psabi \
   "-DHWY_DISABLED_TARGETS=(HWY_SVE|HWY_SVE2|HWY_SVE_256|HWY_SVE2_128)" -DHWY_SHARED_DEFINE \
   -I"$build/include" -isystem "$build/arm64/usr/include" \
-  src/ops/cpu/*.cc tests/ops/cpu_kernels_test.cc -o "$build/cpu_kernels_test" \
+  src/ops/cpu/*.cc tests/ops/{cpu_kernels,flash_attention}_test.cc -o "$build/cpu_kernels_test" \
   -L"$libraries" -lgtest_main -lgtest -lhwy -lpthread
 step "tests under qemu"
 LD_LIBRARY_PATH='' qemu-aarch64 -L /usr/aarch64-linux-gnu -E LD_LIBRARY_PATH="$libraries" "$build/cpu_kernels_test" --gtest_brief=1

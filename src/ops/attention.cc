@@ -6,7 +6,9 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "ops/attention_cpu.h"
 #include "ops/attention_cuda.h"
+#include "ops/dispatch.h"
 #include "ops/ops.h"
 
 namespace cepe {
@@ -34,6 +36,35 @@ at::Tensor attend(const Heads& x, const std::optional<at::Tensor>& allowed, bool
   return at::scaled_dot_product_attention(x.q, x.k, x.v, allowed, 0.0, causal, std::nullopt, x.grouped());
 }
 
+// attention() without packed sequences, whose mask fits.
+at::Tensor dense_attention(const at::Tensor& q_BTHK, const at::Tensor& k_BSGK, const at::Tensor& v_BSGK,
+                           const AttentionMask& mask) {
+  const int64_t B = q_BTHK.size(0), T = q_BTHK.size(1), S = k_BSGK.size(1);
+  const bool padded = mask.keys_BS.defined();
+  // A single query at the end sees everything; a whole square is the kernel's own causal form.
+  const bool needs_causal = mask.causal && T > 1;
+  // Both would otherwise read a bias of T x S values a sequence.
+  if (flash_applies(q_BTHK)) {
+    if (padded && !needs_causal) return flash_masked_attention(q_BTHK, k_BSGK, v_BSGK, mask.keys_BS);
+    if (!padded && needs_causal && T != S) return flash_causal_attention(q_BTHK, k_BSGK, v_BSGK);
+  }
+  if (cpu_flash_fits(q_BTHK, k_BSGK, v_BSGK) && cpu_flash_pays(T * q_BTHK.size(2) / k_BSGK.size(2))) {
+    return cpu_flash_attention(q_BTHK, k_BSGK, v_BSGK, mask);
+  }
+  const Heads heads{q_BTHK.transpose(1, 2), k_BSGK.transpose(1, 2), v_BSGK.transpose(1, 2)};
+  if (!padded) {
+    if (!needs_causal || T == S) return attend(heads, std::nullopt, needs_causal).transpose(1, 2);
+    return attend(heads, causal_mask(T, S, q_BTHK.device()), false).transpose(1, 2);
+  }
+  at::Tensor allowed = mask.keys_BS.view({B, 1, 1, S});
+  if (needs_causal) allowed = allowed.logical_and(causal_mask(T, S, q_BTHK.device()));
+  // A row without any key has no softmax: let it see everything, and put zeros in its place.
+  const at::Tensor has_key = allowed.any(-1, /*keepdim=*/true);
+  allowed = allowed.logical_or(has_key.logical_not()).expand({B, 1, T, S});
+  const at::Tensor out = attend(heads, allowed, false);
+  return at::where(has_key, out, at::zeros({}, out.options())).transpose(1, 2);
+}
+
 // Sequences of equal lengths side by side are one dense attention, a batch of them.
 at::Tensor attend_runs(const at::Tensor& q_1THK, const at::Tensor& k_1TGK, const at::Tensor& v_1TGK,
                        const std::vector<int64_t>& lengths) {
@@ -43,11 +74,11 @@ at::Tensor attend_runs(const at::Tensor& q_1THK, const at::Tensor& k_1TGK, const
     const int64_t length = lengths[i];
     int64_t count = 0;
     for (; i < lengths.size() && lengths[i] == length; ++i) ++count;
-    const auto heads = [&](const at::Tensor& x) {
-      return x.narrow(1, first, count * length).view({count, length, x.size(2), x.size(3)}).transpose(1, 2);
+    const auto batch = [&](const at::Tensor& x) {
+      return x.narrow(1, first, count * length).view({count, length, x.size(2), x.size(3)});
     };
-    const at::Tensor out = attend({heads(q_1THK), heads(k_1TGK), heads(v_1TGK)}, std::nullopt, false);
-    runs.push_back(out.transpose(1, 2).reshape({1, count * length, q_1THK.size(2), q_1THK.size(3)}));
+    const at::Tensor out = dense_attention(batch(q_1THK), batch(k_1TGK), batch(v_1TGK), {});
+    runs.push_back(out.reshape({1, count * length, q_1THK.size(2), q_1THK.size(3)}));
     first += count * length;
   }
   return runs.size() == 1 ? runs.front() : at::cat(runs, 1);
@@ -85,35 +116,18 @@ PackedSequences pack_sequences(std::vector<int64_t> lengths, const at::Device& d
 
 at::Tensor attention(const at::Tensor& q_BTHK, const at::Tensor& k_BSGK, const at::Tensor& v_BSGK,
                      const AttentionMask& mask) {
-  const int64_t B = q_BTHK.size(0), T = q_BTHK.size(1), S = k_BSGK.size(1);
+  const int64_t B = q_BTHK.size(0), S = k_BSGK.size(1);
   if (mask.packed) return packed_attention(q_BTHK, k_BSGK, v_BSGK, mask);
   const bool padded = mask.keys_BS.defined();
   require(!padded || (mask.keys_BS.size(0) == B && mask.keys_BS.size(1) == S),
           "attention: the key mask is for {} x {} keys, there are {} x {}", padded ? mask.keys_BS.size(0) : 0,
           padded ? mask.keys_BS.size(1) : 0, B, S);
-  // A single query at the end sees everything; a whole square is the kernel's own causal form.
-  const bool needs_causal = mask.causal && T > 1;
-  // Both would otherwise read a bias of T x S values a sequence.
-  if (flash_applies(q_BTHK)) {
-    if (padded && !needs_causal) return flash_masked_attention(q_BTHK, k_BSGK, v_BSGK, mask.keys_BS);
-    if (!padded && needs_causal && T != S) return flash_causal_attention(q_BTHK, k_BSGK, v_BSGK);
-  }
-  const Heads heads{q_BTHK.transpose(1, 2), k_BSGK.transpose(1, 2), v_BSGK.transpose(1, 2)};
-  if (!padded) {
-    if (!needs_causal || T == S) return attend(heads, std::nullopt, needs_causal).transpose(1, 2);
-    return attend(heads, causal_mask(T, S, q_BTHK.device()), false).transpose(1, 2);
-  }
-  at::Tensor allowed = mask.keys_BS.view({B, 1, 1, S});
-  if (needs_causal) allowed = allowed.logical_and(causal_mask(T, S, q_BTHK.device()));
-  // A row without any key has no softmax: let it see everything, and put zeros in its place.
-  const at::Tensor has_key = allowed.any(-1, /*keepdim=*/true);
-  allowed = allowed.logical_or(has_key.logical_not()).expand({B, 1, T, S});
-  const at::Tensor out = attend(heads, allowed, false);
-  return at::where(has_key, out, at::zeros({}, out.options())).transpose(1, 2);
+  return dense_attention(q_BTHK, k_BSGK, v_BSGK, mask);
 }
 
 const char* attention_backend(const at::Device& device) {
-  return device.is_cuda() ? "cudnn; flash for padded, packed or appended keys" : "cpu flash";
+  if (device.is_cuda()) return "cudnn; flash for padded, packed or appended keys";
+  return cpu_flash_pays(dispatch::kCpuFlashRows) ? "cepe's flash in float32, else LibTorch's" : "LibTorch's flash";
 }
 
 void configure_attention_backends() {

@@ -125,6 +125,10 @@ constexpr int64_t kContextHeadSize = 128;
 
 // Head sizes of the flash kernel, in steps of 8.
 constexpr int64_t kFlashHeadSize = 256;
+// Rows of a key-value head (tokens times the query heads that share it) from which flash attention of ours is faster on
+// AVX2 than LibTorch's, and than the kernel of few rows on kept keys: a strip of rows is as dear as it is with fewer.
+// With AVX-512 it was not measured, and LibTorch's is taken.
+constexpr int64_t kCpuFlashRows = 24;
 
 // ---- Norms and rows in fp8 (ops.h, gemm/fp8.h), on CUDA
 

@@ -110,14 +110,17 @@ INSTANTIATE_TEST_SUITE_P(Shapes, ContextAttention,
                          testing::Values(Case{1, 1, 9, 3, 64, 300, 1, false}, Case{2, 3, 4, 4, 32, 256, 2, true},
                                          Case{3, 2, 6, 1, 80, 191, 1, true}, Case{2, 1, 8, 2, 128, 65, 1, false},
                                          Case{1, 11, 3, 3, 16, 1, 1, false}, Case{3, 2, 4, 2, 10, 130, 3, true},
-                                         Case{2, 2, 4, 4, 8, 50, 2, false}, Case{1, 5, 6, 2, 48, 63, 1, true}));
+                                         Case{2, 2, 4, 4, 8, 50, 2, false}, Case{1, 5, 6, 2, 48, 63, 1, true},
+                                         Case{1, 40, 9, 3, 64, 200, 1, true}, Case{2, 30, 2, 2, 16, 150, 2, true}));
 
 // Queries in float32 on keys and values in fewer bits: the kernel of each target, and LibTorch's attention block by
 // block, equal the formula on the rounded numbers, which are near the given ones.
 TEST(ContextAttention, KeysAndValuesInFewerBits) {
   at::manual_seed(8);
-  for (const int64_t head_dim : {64, 40}) {  // with a kernel and without
-    const at::Tensor q = at::randn({2, 1, 6, head_dim}), k = at::randn({1, 130, 2, head_dim}), v = at::randn_like(k);
+  const std::pair<int64_t, int64_t> cases[] = {{64, 1}, {64, 20}, {40, 1}};  // kernels of few and many rows, and none
+  for (const auto& [head_dim, tokens] : cases) {
+    const at::Tensor q = at::randn({2, tokens, 6, head_dim}), k = at::randn({1, 130, 2, head_dim}),
+                     v = at::randn_like(k);
     for (const auto& [type, rounding] : {std::pair{at::kBFloat16, 4e-3}, {at::kChar, 1.2e-2}}) {
       ContextKeysValues kept = make_context_keys_values({1, 2, 130, head_dim}, type);
       write_keys_values(kept, 0, k.narrow(1, 0, 64), v.narrow(1, 0, 64));

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "ops/attention_cpu.h"
 #include "ops/attention_cuda.h"
 #include "ops/context/context_attention_cpu.h"
 #include "ops/dispatch.h"
@@ -98,6 +99,12 @@ at::Tensor unfold_queries(const at::Tensor& out, at::IntArrayRef q_sizes) {
 
 PartialAttention partial_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                    const at::Tensor& keys_CS) {
+  const at::Tensor by_token = q.transpose(1, 2), k_CSGK = k.transpose(1, 2), v_CSGK = v.transpose(1, 2);
+  if (cpu_flash_fits(by_token, k_CSGK, v_CSGK) && cpu_flash_pays(q.size(2))) {
+    const at::Tensor sums = at::empty({q.size(0), q.size(1), q.size(2)}, q.options());
+    const at::Tensor out = cpu_flash_attention(by_token, k_CSGK, v_CSGK, {.keys_BS = keys_CS}, sums);
+    return {out.transpose(1, 2), sums};
+  }
   if (!keys_CS.defined()) return fused_attention(q, k, v, {});
   // Where no key is real there is no softmax: all are let in, and the result is put aside.
   const at::Tensor empty = keys_CS.any(1).logical_not().view({-1, 1, 1});

@@ -8,7 +8,9 @@
 #include <limits>
 #include <vector>
 
+#include "ops/attention_cpu.h"
 #include "ops/cpu/attention.h"
+#include "ops/cpu/flash_attention.h"
 
 namespace cepe {
 namespace {
@@ -62,7 +64,25 @@ class Pass {
         blocks_(context.k.size(2)),
         kv_heads_(context.k.size(1)) {}
 
-  at::Tensor run() {
+  // Many rows: threads share the rows, not the context.
+  at::Tensor run_flash() const {
+    const int64_t heads = query_.size(0), N = query_.size(1), K = query_.size(2);
+    const at::Tensor out = at::empty({heads, N, K}, at::TensorOptions().dtype(at::kFloat));
+    for_flash_pieces(heads, N, K, [&](const FlashPiece& piece) {
+      const int64_t offset = piece.head * N * K;
+      cpu::flash_attention({.query = query_.const_data_ptr<float>() + offset,
+                            .query_token = K,
+                            .out = out.mutable_data_ptr<float>() + offset,
+                            .out_token = K,
+                            .width = K,
+                            .first = piece.first,
+                            .count = piece.count},
+                           span(piece.head, 0, blocks_), piece.scratch);
+    });
+    return out;
+  }
+
+  at::Tensor run() const {
     const int64_t heads = query_.size(0), N = query_.size(1), K = query_.size(2), all = heads * blocks_;
     const int64_t spans = std::min<int64_t>(at::get_num_threads(), all);
     std::vector<std::vector<Partial>> found(static_cast<size_t>(spans));
@@ -93,22 +113,32 @@ class Pass {
     return parts;
   }
 
+  // A head's blocks first to last.
+  cpu::KeyValueSpan span(int64_t head, int64_t first, int64_t last) const {
+    const int64_t numbers = (head * blocks_ + first) * kBlock;
+    const int64_t offset = numbers * query_.size(2) * static_cast<int64_t>(k_.element_size());
+    const auto scales = [&](const at::Tensor& all) {
+      return all.defined() ? all.const_data_ptr<float>() + numbers : nullptr;
+    };
+    const bool* real =
+        mask_.defined() ? mask_.const_data_ptr<bool>() + head / kv_heads_ * tokens_ + first * kBlock : nullptr;
+    return {static_cast<const char*>(k_.const_data_ptr()) + offset,
+            static_cast<const char*>(v_.const_data_ptr()) + offset,
+            type_of(k_.scalar_type()),
+            std::min(last * kBlock, tokens_) - first * kBlock,
+            real,
+            scales(k_scales_),
+            scales(v_scales_)};
+  }
+
   Partial read_head(int64_t head, int64_t first, int64_t last) const {
     const int64_t N = query_.size(1), K = query_.size(2);
     const auto rows = static_cast<size_t>(N);
     Partial part{head, std::vector<float>(rows * static_cast<size_t>(K)), std::vector<float>(rows, kNone),
                  std::vector<float>(rows)};
-    const int64_t offset = (head * blocks_ + first) * kBlock * K * static_cast<int64_t>(k_.element_size());
-    const bool* real =
-        mask_.defined() ? mask_.const_data_ptr<bool>() + head / kv_heads_ * tokens_ + first * kBlock : nullptr;
-    const auto scales = [&](const at::Tensor& all) {
-      return all.defined() ? all.const_data_ptr<float>() + (head * blocks_ + first) * kBlock : nullptr;
-    };
     cpu::read_keys_values(
         {N, K, query_.const_data_ptr<float>() + head * N * K, part.sum.data(), part.highest.data(), part.total.data()},
-        {static_cast<const char*>(k_.const_data_ptr()) + offset, static_cast<const char*>(v_.const_data_ptr()) + offset,
-         type_of(k_.scalar_type()), std::min(last * kBlock, tokens_) - first * kBlock, real, scales(k_scales_),
-         scales(v_scales_)});
+        span(head, first, last));
     return part;
   }
 
@@ -128,7 +158,8 @@ at::Tensor run_context_kernel(const at::Tensor& q, const ContextKeysValues& cont
   const double scale = 1.0 / std::sqrt(static_cast<double>(q.size(3)));
   const at::Tensor query = q.to(at::kFloat).mul(scale).flatten(0, 1).contiguous();
   const at::Tensor mask = mask_CS.defined() ? mask_CS.contiguous() : mask_CS;
-  return Pass(query, context, mask).run().view(q.sizes());
+  const Pass pass(query, context, mask);
+  return (cpu_flash_pays(q.size(2)) ? pass.run_flash() : pass.run()).view(q.sizes());
 }
 
 }  // namespace cepe
