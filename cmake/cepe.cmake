@@ -22,6 +22,9 @@ function(cepe_library folder)
     target_link_libraries(${target} PUBLIC cepe::torch)
     cepe_use_torch_pch(${target})
   endif()
+  if(COMMAND cepe_install_library)
+    cepe_install_library(${target})
+  endif()
 endfunction()
 
 # cepe_test(<name> SOURCES ... DEPS ... [TORCH] [LABELS ...] [RANKS n]): one GoogleTest program,
