@@ -14,7 +14,10 @@ source "$(dirname "$0")/steps.sh"
 releases=("$@")
 if [ ${#releases[@]} -eq 0 ]; then releases=(bookworm trixie); fi
 systems=${CEPE_SYSTEMS:-$root/.cache/systems}
-mirror=${CEPE_MIRROR:-$(command -v apt-get >/dev/null && apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | sed -n 1p)}
+mirror=${CEPE_MIRROR:-}
+if [ -z "$mirror" ] && command -v apt-get >/dev/null; then
+  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | sed -n 1p)
+fi
 network=()
 for name in http_proxy https_proxy no_proxy PIP_INDEX_URL; do
   if [ -n "${!name:-}" ]; then network+=("$name=${!name}"); fi
