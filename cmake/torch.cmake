@@ -113,6 +113,6 @@ add_library(cepe_torch_pch STATIC ${CMAKE_BINARY_DIR}/torch_pch.cc)
 target_link_libraries(cepe_torch_pch PUBLIC cepe::torch fmt::fmt nlohmann_json::nlohmann_json)
 target_include_directories(cepe_torch_pch SYSTEM BEFORE PRIVATE ${CEPE_TORCH_DIR}/include)
 target_precompile_headers(cepe_torch_pch PRIVATE
-  <ATen/ATen.h> <ATen/Parallel.h> <torch/csrc/autograd/custom_function.h> <torch/csrc/autograd/autograd.h>
+  <ATen/ATen.h> <ATen/Parallel.h> <ATen/core/grad_mode.h>
   <fmt/format.h> <nlohmann/json.hpp> <filesystem> <functional> <map> <optional> <string> <vector>)
 cepe_compile_options(cepe_torch_pch)
