@@ -31,6 +31,7 @@ add_library(cepe::torch ALIAS cepe_torch)
 find_package(OpenMP REQUIRED COMPONENTS CXX)
 cmake_path(GET CEPE_TORCH_DIR PARENT_PATH CEPE_SITE_PACKAGES)
 set(CEPE_NVIDIA_LIB_DIR ${CEPE_SITE_PACKAGES}/nvidia/cu13/lib)
+set(CMAKE_BUILD_RPATH ${CEPE_NVIDIA_LIB_DIR} ${CEPE_TORCH_DIR}/lib)  # what is installed has another: install.cmake
 
 if(CEPE_CUDA)
   include(cuda_architectures)
@@ -62,7 +63,7 @@ if(CEPE_CUDA)
   target_compile_definitions(cepe_ranks INTERFACE USE_C10D_NCCL)
   # The wheel's CUDA libraries before the toolkit's. What only torch itself needs of them may be missing where cepe is
   # built; --as-needed drops what torch's package names and cepe does not call.
-  target_link_options(cepe_torch INTERFACE -Wl,-rpath,${CEPE_NVIDIA_LIB_DIR} -Wl,--allow-shlib-undefined -Wl,--as-needed)
+  target_link_options(cepe_torch INTERFACE -Wl,--allow-shlib-undefined -Wl,--as-needed)
 else()
   foreach(lib torch_cpu c10)
     add_library(cepe_lib_${lib} SHARED IMPORTED)
@@ -90,7 +91,7 @@ if(NOT IS_ABSOLUTE "${CEPE_LIBSTDCXX}")  # a compiler that brings the archive al
 endif()
 target_link_options(cepe_torch INTERFACE -Wl,--push-state,--no-as-needed,${CEPE_LIBSTDCXX},--pop-state)
 # libtorch_cpu finds cudart and cupti through its own run path; -rpath-link lets the linker see them too.
-target_link_options(cepe_torch INTERFACE -Wl,-rpath,${CEPE_TORCH_DIR}/lib -Wl,-rpath-link,${CEPE_NVIDIA_LIB_DIR} -Wl,-rpath-link,${CEPE_TORCH_DIR}/lib)
+target_link_options(cepe_torch INTERFACE -Wl,-rpath-link,${CEPE_NVIDIA_LIB_DIR} -Wl,-rpath-link,${CEPE_TORCH_DIR}/lib)
 # at::parallel_for runs its loop through OpenMP only where the including file is compiled with it. The wheel brings
 # its own libgomp.so.1: linking that very file, instead of the compiler's, leaves one OpenMP runtime in the process.
 if(EXISTS ${CEPE_TORCH_DIR}/lib/libgomp.so.1)
@@ -112,6 +113,6 @@ add_library(cepe_torch_pch STATIC ${CMAKE_BINARY_DIR}/torch_pch.cc)
 target_link_libraries(cepe_torch_pch PUBLIC cepe::torch fmt::fmt nlohmann_json::nlohmann_json)
 target_include_directories(cepe_torch_pch SYSTEM BEFORE PRIVATE ${CEPE_TORCH_DIR}/include)
 target_precompile_headers(cepe_torch_pch PRIVATE
-  <ATen/ATen.h> <ATen/Parallel.h> <torch/csrc/autograd/custom_function.h> <torch/csrc/autograd/autograd.h>
+  <ATen/ATen.h> <ATen/Parallel.h> <ATen/core/grad_mode.h>
   <fmt/format.h> <nlohmann/json.hpp> <filesystem> <functional> <map> <optional> <string> <vector>)
 cepe_compile_options(cepe_torch_pch)

@@ -1,8 +1,16 @@
 #!/usr/bin/env bash
 # From a clean clone to the main result: installs what is missing, builds build/cepe, asks the model a question about a
-# whole book, and measures how perplexity falls as more of the book goes through the encoder.
+# whole book, and measures how perplexity falls as more of a book goes through the encoder.
+#
+# scripts/quickstart.sh [--full]   --full: the table of docs/perplexity.md instead of a short one
 set -euo pipefail
 source "$(dirname "$0")/steps.sh"
+case "$*" in
+  "") lengths=0,2048,6144 extent=(--windows 2) table="to 6,144 tokens" minutes=12 table_minutes=3 ;;
+  --full) lengths=0,2048,6144,14336,30720 extent=(--windows 4 --full-window)
+    table="to 30,720 tokens, full attention beside it" minutes=25 table_minutes=16 ;;
+  *) stop "usage: scripts/quickstart.sh [--full]" ;;
+esac
 
 model=models/smollm2-135m-cepe
 books=(examples/books/the-merry-adventures-of-robin-hood.txt examples/books/the-leavenworth-case.txt)
@@ -11,7 +19,7 @@ results=runs/quickstart
 generate=(build/cepe generate --model "$model" --context "${books[0]}"
   --form question --expand 3 --prompt "What weapon was Eric o' Lincoln famous for?" --max-tokens 32)
 perplexity=(build/cepe perplexity --model "$model" --text "${books[@]}" --decoder-tokens 2048
-  --context-tokens 0,2048,6144,14336,30720 --control other-document --full-window --windows 4
+  --context-tokens "$lengths" --control other-document "${extent[@]}"
   --json "$results/perplexity.json" --plot "$results/perplexity.svg")
 
 # show <command...>: prints the command as a user would type it, then runs it.
@@ -28,18 +36,19 @@ show() {
 
 cat <<PLAN
 
-   What will happen, and how long it takes on 2 cores (AVX-512) with a fast network:
-     1. scripts/setup.sh installs Debian packages, LibTorch (550 MB) and SmolLM2-135M (90 MB)   about 3 minutes
-     2. build/cepe is built                                                                    about 6 minutes
-     3. the model reads a whole book and answers a question about it                           about 2 minutes
-     4. perplexity of two books with 0 to 30,720 tokens of context: a table and a plot         about 9 minutes
-   What is there already is not done again. A processor without AVX-512, or with other work, takes up to twice as long.
+   In some $minutes minutes on 2 cores, downloads aside, this builds cepe, asks a model a question about a whole book, and shows
+   by how much the model reads better with more of a book before it. A processor with AVX-512 takes less.
+
+     1. scripts/setup.sh: Debian packages, LibTorch (550 MB), SmolLM2-135M (90 MB)       about 3 minutes, once
+     2. build/cepe                                                                       about 6 minutes, once
+     3. the model reads a book of 146,382 tokens and answers a question about it         about 2 minutes
+     4. perplexity of two books with context: a table ($table)       about $table_minutes minutes
 PLAN
 
 "$root/scripts/setup.sh"
 jobs=$(build_jobs)
 step "configure (preset cpu)"
-cmake --preset cpu
+quietly quickstart-configure cmake --preset cpu || { last_lines quickstart-configure; stop "configuring failed"; }
 step "build build/cepe ($jobs jobs)"
 ninja -C build -j "$jobs" cepe
 mkdir -p "$results"

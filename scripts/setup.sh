@@ -7,9 +7,10 @@
 set -euo pipefail
 source "$(dirname "$0")/steps.sh"
 
+# libprotobuf-dev: Debian 13's sentencepiece.pc asks for it, its package does not.
 packages=(
   ca-certificates g++ cmake ninja-build ccache pkg-config git python3 python3-venv
-  libpcre2-dev libutf8proc-dev libsentencepiece-dev nlohmann-json3-dev libtomlplusplus-dev libprotozero-dev libcli11-dev libfmt-dev
+  libpcre2-dev libutf8proc-dev libsentencepiece-dev libprotobuf-dev nlohmann-json3-dev libtomlplusplus-dev libprotozero-dev libcli11-dev libfmt-dev
   libzstd-dev zlib1g-dev libssl-dev libsqlite3-dev libhnswlib-dev libhwy-dev libgtest-dev libgmock-dev
   libopenmpi-dev openmpi-bin)
 

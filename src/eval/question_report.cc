@@ -72,7 +72,8 @@ std::vector<Line> lines_over_passages(const std::vector<const Result*>& results)
     const bool fresh = lines.size() > before, one_reader = decoder == 0 || encoder == 0;
     if (fresh && one_reader && none.contains(task)) add_point(lines, label, 0, *none[task]);
   }
-  for (const auto& [task, result] : none) {
+  for (const auto& [name, result] : none) {
+    const std::string& task = name;  // clang 16 captures no structured binding where OpenMP is on
     const auto is_begun = [&](const Line& line) { return line.label.starts_with(task + ": "); };
     if (std::none_of(lines.begin(), lines.end(), is_begun)) add_point(lines, task + ": no passages", 0, *result);
   }

@@ -70,7 +70,8 @@ CrossVariants cross_variants_from_json(const Json& json, const std::string& wher
     ++known;
   });
   if (known == json.size()) return variants;
-  for (const auto& [name, value] : json.items()) {
+  for (const auto& item : json.items()) {
+    const std::string& name = item.key();  // no structured binding: clang 16 captures none where OpenMP is on
     bool found = false;
     visit_fields(variants, [&](const char* field, const auto&) { found = found || name == field; });
     require(found, "{}: \"cross_attention\": \"{}\" is not known, and might change what the model computes", where,
