@@ -128,6 +128,13 @@ std::map<int64_t, std::vector<TokenRange>> with_whole_sentences(const Tokenizer&
   return ranges;
 }
 
+// The first `count` of these chunks, in the order of the context.
+std::shared_ptr<const Context> first_chunks(const Context& context, std::vector<int64_t> chunks, int64_t count) {
+  chunks.resize(std::min(chunks.size(), static_cast<size_t>(count)));
+  std::sort(chunks.begin(), chunks.end());
+  return std::make_shared<const Context>(select(context, chunks));
+}
+
 std::vector<ChunkPlace> places(const Context& context, const std::vector<int64_t>& chunks) {
   std::vector<ChunkPlace> list;
   for (const int64_t number : chunks) {
@@ -176,21 +183,23 @@ std::vector<int64_t> Expander::best_chunks(const std::shared_ptr<const Context>&
     rankings.push_back(in_order(chunk_masses(opened_.model, {prompt, *context, /*last=*/0})));
   std::vector<int64_t> best;
   for (const auto& [number, score] : fuse_rankings(rankings)) best.push_back(number);
-  best.resize(std::min(best.size(), static_cast<size_t>(options_.chunks)));
+  best.resize(std::min(best.size(), static_cast<size_t>(std::max(options_.chunks, options_.top))));
   return best;
 }
 
 ExpandedPrompt Expander::expand(const std::shared_ptr<const Context>& context, const ExpandQuestion& question) {
-  ExpandedPrompt plain{question.prompt(""), {}};
-  if (options_.chunks == 0 || !context || context->tokens() == 0) return plain;
+  ExpandedPrompt plain{question.prompt(""), {}, context};
+  if (!options_.any() || !context || context->tokens() == 0) return plain;
   std::vector<int64_t> best = best_chunks(context, question.words, plain.tokens);
+  if (options_.top > 0 && !best.empty()) plain.context = first_chunks(*context, best, options_.top);
+  best.resize(std::min(best.size(), static_cast<size_t>(options_.chunks)));
   drop_what_cannot_fit(*context, question.room, best);
   for (; !best.empty(); best.pop_back()) {
     std::vector<int64_t> chunks = best;
     std::sort(chunks.begin(), chunks.end());
     for (const Borders borders : {Borders::completed, Borders::cut}) {
       std::vector<TokenId> tokens = question.prompt(text_of_chunks(*opened_.tokenizer, *context, chunks, borders));
-      if (std::ssize(tokens) <= question.room) return {std::move(tokens), places(*context, chunks)};
+      if (std::ssize(tokens) <= question.room) return {std::move(tokens), places(*context, chunks), plain.context};
     }
   }
   return plain;

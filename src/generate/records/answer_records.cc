@@ -65,7 +65,7 @@ class Work {
 
   // The record's prompt, with chunks of its context where the options ask for them.
   ExpandedPrompt prompt_of(size_t i, const std::shared_ptr<const Context>& context) {
-    if (options_.expand.chunks == 0) return {prompts_[i].tokens, {}};
+    if (!options_.expand.any()) return {prompts_[i].tokens, {}, context};
     const PromptRecord& record = records_[i];
     return expander_.expand(context, {record.prompt,
                                       [&](const std::string& text) {
@@ -93,8 +93,9 @@ class Work {
       answer.prompt_tokens = static_cast<int64_t>(prompt.tokens.size());
       answer.context_tokens = context ? context->tokens() : 0;
       answer.expanded = std::move(prompt.chunks);
+      answer.read_tokens = prompt.context ? prompt.context->tokens() : 0;
       Request request{.prompt = std::move(prompt.tokens),
-                      .context = context,
+                      .context = prompt.context,
                       .max_tokens = record.max_tokens,
                       .sampling = record.sampling,
                       .end_tokens = end_tokens_,

@@ -25,6 +25,7 @@ struct RecordAnswer {
   Generation generation;  // where it was
   int64_t prompt_tokens = 0, context_tokens = 0;
   std::vector<ChunkPlace> expanded;  // chunks of the context that the prompt has as text
+  int64_t read_tokens = 0;           // of the context: fewer with ExpandOptions::top
 };
 
 struct AnswerRecordsOptions {
