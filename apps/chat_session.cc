@@ -40,7 +40,7 @@ ChatSession::ChatSession(const OpenedModel& opened, const PromptBuilder& builder
       settings_(std::move(settings)),
       interrupt_(interrupt),
       end_tokens_(end_tokens(opened)),
-      context_(opened, settings_.int8),
+      context_(opened, settings_.states),
       expander_(opened, settings_.expand) {}
 
 void ChatSession::add_context(const std::vector<std::string>& files) {

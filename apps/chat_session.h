@@ -20,7 +20,7 @@ struct ChatSettings {
   SamplerOptions sampling;
   std::vector<std::string> stop;
   ContextReading reading;
-  bool int8 = false;  // latents
+  ContextStates states = ContextStates::stored;
   ExpandOptions expand;
 };
 

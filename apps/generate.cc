@@ -15,6 +15,7 @@
 #include "base/json_text.h"
 #include "base/output_file.h"
 #include "base/report.h"
+#include "context/read_context.h"
 #include "generate/context_mass.h"
 #include "generate/conversation.h"
 #include "generate/expand.h"
@@ -148,7 +149,7 @@ ExpandedPrompt expand(const OpenedModel& opened, const GenerationOptions& option
   if (!expand_of(options.expand).any()) return {prompt.tokens, {}, context};
   const ConversationRoom room{decoder_window(opened.model.config.decoder), options.max_tokens};
   ExpandedPrompt expanded =
-      Expander(opened, expand_of(options.expand))
+      Expander(opened, expand_of(options))
           .expand(context, {make.text, [&](const std::string& before) { return make.build(before).tokens; },
                             room.prompt_tokens()});
   prompt.tokens = expanded.tokens;
@@ -159,6 +160,32 @@ ExpandedPrompt expand(const OpenedModel& opened, const GenerationOptions& option
     tell("--expand: no chunk of the context has a word of the prompt's and fits: nothing is read again");
   }
   return expanded;
+}
+
+// The files of --context, and what is read of them.
+struct ReadFiles {
+  std::shared_ptr<const Context> whole;
+  ExpandedPrompt prompt;
+  double seconds = 0;  // the encoder's
+};
+
+ReadFiles read_files(const OpenedModel& opened, const GenerationOptions& options, const MakePrompt& make,
+                     Prompt& prompt) {
+  const ContextStates states = context_states(options);
+  const bool late = states == ContextStates::none;  // the chosen chunks alone are encoded
+  ReadFiles read;
+  if (late) {
+    read.whole = std::make_shared<const Context>(
+        unencoded(read_context(opened, {options.context.begin(), options.context.end()})));
+  } else {
+    EncodedFiles encoded = encode_files(opened, options.context, states == ContextStates::int8);
+    read.whole = std::make_shared<const Context>(std::move(encoded.context));
+    read.seconds = encoded.seconds;
+  }
+  const double started = seconds_now();
+  read.prompt = expand(opened, options, read.whole, make, prompt);
+  if (late) read.seconds = seconds_now() - started;
+  return read;
 }
 
 // Options that say something of the context ask for one.
@@ -206,11 +233,8 @@ void run(const CLI::App& command, GenerateCommand& given) {
   if (!prompt.templated && !given.raw) {
     tell(given.model.model + " has no chat template, so the prompt is continued as it is (as with --raw)");
   }
-  EncodedFiles encoded = encode_files(opened, given.options.context, int8_latents_from_name(given.options.latents));
-  const double encode_seconds = encoded.seconds;
-  const auto shared = std::make_shared<const Context>(std::move(encoded.context));
-  const ExpandedPrompt expanded = expand(opened, given.options, shared, {text, build}, prompt);
-  const Context& context = *expanded.context;
+  const ReadFiles read = read_files(opened, given.options, {text, build}, prompt);
+  const Context& context = *read.prompt.context;
 
   GenerateOptions options{.max_tokens = given.options.max_tokens,
                           .sampling = sampling_of(command, given.options),
@@ -229,12 +253,12 @@ void run(const CLI::App& command, GenerateCommand& given) {
   }
 
   tell_limits(made, opened, given.options.context_cache);
-  tell(summary(made, prompt, shared->tokens(), encode_seconds));
+  tell(summary(made, prompt, context.tokens(), read.seconds));
   write_results({{given.json, [&](const std::string& path) {
-                    nlohmann::json object = as_json(made, prompt, shared->tokens(), encode_seconds);
+                    nlohmann::json object = as_json(made, prompt, encoder_tokens(*read.whole), read.seconds);
                     if (given.mass) object["attention_mass"] = as_json(most);
-                    if (given.options.expand.chunks > 0) object["expanded"] = places_as_json(expanded.chunks);
-                    if (given.options.expand.top > 0) object["read_tokens"] = context.tokens();
+                    if (given.options.expand.chunks > 0) object["expanded"] = places_as_json(read.prompt.chunks);
+                    if (given.options.expand.top > 0) object["read_tokens"] = encoder_tokens(context);
                     write_output(path, json_text(object, 2) + "\n");
                   }}});
 }

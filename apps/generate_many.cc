@@ -98,7 +98,7 @@ void generate_many(const CLI::App& command, const GenerateManyOptions& many, con
     Progress bar("answering the prompts", static_cast<int64_t>(records.size()));
     AnswerRecordsOptions work{
         .int8 = int8_latents_from_name(options.latents),
-        .expand = expand_of(options.expand),
+        .expand = expand_of(options),
         .builder = &builder,
         .on_answer = [&](size_t i, const RecordAnswer& answer) { lines.write(as_json(i, records[i], answer)); },
         .on_end = [&] { bar.advance(); }};

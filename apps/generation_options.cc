@@ -73,6 +73,17 @@ ExpandOptions expand_of(const ExpandCommandOptions& options) {
   return {options.chunks, expand_by_from_name(options.by, "--expand-by"), options.top};
 }
 
+ExpandOptions expand_of(const GenerationOptions& options) {
+  ExpandOptions expand = expand_of(options.expand);
+  expand.int8 = int8_latents_from_name(options.latents);
+  return expand;
+}
+
+ContextStates context_states(const GenerationOptions& options) {
+  if (expand_of(options.expand).encodes_late()) return ContextStates::none;
+  return int8_latents_from_name(options.latents) ? ContextStates::int8 : ContextStates::stored;
+}
+
 std::string places_as_text(const std::vector<ChunkPlace>& chunks) {
   std::string text;
   for (size_t i = 0; i < chunks.size();) {

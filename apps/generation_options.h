@@ -45,6 +45,10 @@ struct GenerationOptions {
   std::vector<std::string> stop;
   ExpandCommandOptions expand;
 };
+// The same of --expand and --latents.
+ExpandOptions expand_of(const GenerationOptions& options);
+// What is made of files of --context: no states where chunks are chosen first.
+ContextStates context_states(const GenerationOptions& options);
 // What a prompt is put into and what the encoder reads: --context, --form, --system, --chat-template, --context-cache,
 // --kept-type, --exclusive-gpu, --latents, --cross-attention, --expand, --expand-by, --top-chunks.
 void add_prompt_options(CLI::App& command, GenerationOptions& options);

@@ -58,13 +58,6 @@ int64_t count_examples(std::span<const Task> tasks) {
   return count;
 }
 
-int64_t tokens_read(const Prepared& work) {
-  int64_t count = 0;
-  if (!work.context) return count;
-  for (const ContextChunk& chunk : work.context->chunks) count += std::ssize(chunk.tokens);
-  return count;
-}
-
 json record_of(const Prepared& work) {
   json sources = json::array();
   for (const ContextDocument& document : work.example.documents) sources.push_back(document.name);
@@ -80,7 +73,8 @@ json record_of(const Prepared& work) {
                  {"context_tokens", work.context_tokens},
                  {"prompt_tokens", work.prompt.size()},
                  {"answer_tokens", work.made.tokens.size()}};
-  if (const int64_t read = tokens_read(work); read < work.context_tokens) record["read_tokens"] = read;
+  if (const int64_t read = work.context ? encoder_tokens(*work.context) : 0; read < work.context_tokens)
+    record["read_tokens"] = read;
   if (work.given) record["stop_reason"] = "given";
   if (!work.option_losses.empty()) {
     record["stop_reason"] = "chosen";
@@ -204,9 +198,12 @@ class Runner {
       require(opened_.model.encoder.has_value(), "{}: the model has no encoder, so that it cannot read documents",
               work.example.id);
       std::shared_ptr<const Context>& context = contexts_[work.documents];
-      if (!context) context = std::make_shared<const Context>(encode_context(opened_.model, work.chunks));
+      if (!context) {
+        context = std::make_shared<const Context>(
+            options_.expand.encodes_late() ? unencoded(work.chunks) : encode_context(opened_.model, work.chunks));
+      }
       work.context = context;
-      work.context_tokens = tokens_read(work);
+      work.context_tokens = encoder_tokens(*context);
     }
   }
 

@@ -31,8 +31,12 @@ ExpandBy expand_by_from_name(std::string_view name, std::string_view option);
 struct ExpandOptions {
   int64_t chunks = 0;  // the most that are read again; 0: none
   ExpandBy by = ExpandBy::words;
-  int64_t top = 0;  // the most chunks whose states are read for the answer; 0: all
+  int64_t top = 0;    // the most chunks whose states are read for the answer; 0: all
+  bool int8 = false;  // of states that are made here: 8 bits a number
   bool any() const { return chunks > 0 || top > 0; }
+  // Whether chunks are chosen by their words alone, so that only the chosen ones need states: the context may come
+  // without (unencoded() of context/context.h).
+  bool encodes_late() const { return top > 0 && by == ExpandBy::words; }
 };
 
 // Where a chunk of a context is from.
@@ -64,7 +68,8 @@ class Expander {
 
   // The prompt with as many of the best chunks as options and room allow, in the order of the context, their sentences
   // completed where the room allows that too, as it was where the question has no context, no chunk shares a word with
-  // it, or none fits; and the context, or its best chunks. Costs, by mass, one pass of the decoder over the prompt.
+  // it, or none fits; and the context, or its best chunks, which are encoded now where the context is not. Costs, by
+  // mass, one pass of the decoder over the prompt. Error where a context without states is to be read by mass.
   ExpandedPrompt expand(const std::shared_ptr<const Context>& context, const ExpandQuestion& question);
 
   // The numbers of the best chunks, the best first, as many as the larger of both numbers of the options.
@@ -72,6 +77,8 @@ class Expander {
                                    std::span<const TokenId> prompt);
 
  private:
+  std::shared_ptr<const Context> read_of(const std::shared_ptr<const Context>& context,
+                                         std::vector<int64_t> best) const;
   const Bm25Index& words_of(const std::shared_ptr<const Context>& context);
 
   const OpenedModel& opened_;

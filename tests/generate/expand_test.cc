@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/error_of.h"
 #include "context/encode_context.h"
 #include "generate/context_mass.h"
 #include "generate/conversation.h"
@@ -106,6 +107,30 @@ TEST_F(ExpandTest, TheBestChunksAloneAreReadInTheContextsOrder) {
       Expander(opened(), {.chunks = 3, .top = 1}).expand(context_, question("lantern", 99)).context->chunks.size(), 1u);
   EXPECT_EQ(Expander(opened(), {.by = ExpandBy::mass, .top = 99}).expand(context_, question("x", 99)).context->tokens(),
             context_->tokens());
+}
+
+TEST_F(ExpandTest, ChunksChosenByWordsAreEncodedWhenTheyAreRead) {
+  std::vector<TextChunk> chunks;
+  for (const ContextChunk& chunk : context_->chunks) chunks.push_back({chunk.tokens, chunk.source});
+  const auto alone = std::make_shared<const Context>(unencoded(chunks));
+  EXPECT_FALSE(alone->encoded());
+  for (const int64_t top : {2, 99}) {
+    const ExpandOptions options{.chunks = 1, .top = top};
+    EXPECT_TRUE(options.encodes_late());
+    for (const char* asked : {"lantern of boats", "elephants"}) {
+      const ExpandedPrompt late = Expander(opened(), options).expand(alone, question(asked, 1000)),
+                           early = Expander(opened(), options).expand(context_, question(asked, 1000));
+      EXPECT_EQ(late.tokens, early.tokens);
+      EXPECT_EQ(numbers(late.chunks), numbers(early.chunks));
+      ASSERT_EQ(late.context->chunks.size(), early.context->chunks.size());
+      EXPECT_TRUE(torch::allclose(late.context->latents.states_BSE, early.context->latents.states_BSE, 1e-4, 1e-5));
+    }
+  }
+  const ExpandOptions int8{.top = 1, .int8 = true};
+  EXPECT_TRUE(Expander(opened(), int8).expand(alone, question("hill", 99)).context->latents.scales_BS.defined());
+  EXPECT_FALSE((ExpandOptions{.by = ExpandBy::both, .top = 2}.encodes_late()));
+  EXPECT_EQ(error_of([&] { Expander(opened(), {.by = ExpandBy::mass, .top = 2}).expand(alone, question("hill", 99)); }),
+            "expand: a context without states is searched by words, found mass");
 }
 
 TEST_F(ExpandTest, NothingIsReadAgainUnlessAskedFor) {

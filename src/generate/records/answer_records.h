@@ -41,7 +41,7 @@ struct AnswerRecordsOptions {
 // What was done.
 struct AnsweredRecords {
   int64_t failed = 0;          // records whose answer is an error
-  int64_t encoded_tokens = 0;  // of contexts, each document once
+  int64_t encoded_tokens = 0;  // of contexts, each document once, or what each prompt reads (ExpandOptions::top)
   int64_t prompt_tokens = 0, generated_tokens = 0;
   double seconds = 0;  // in all
 };
