@@ -40,8 +40,8 @@ void run(const CLI::App& command, const ChatCommand& given) {
                        .sampling = sampling_of(command, given.options),
                        .stop = given.options.stop,
                        .reading = context_reading(given.options),
-                       .int8 = int8_latents_from_name(given.options.latents),
-                       .expand = expand_of(given.options.expand)},
+                       .states = context_states(given.options),
+                       .expand = expand_of(given.options)},
                       interrupt);
   session.conversation().set_system(system_of(command, given.options));
   if (!given.options.context.empty()) session.add_context(given.options.context);

@@ -8,6 +8,7 @@
 #include "apps/encode_files.h"
 #include "base/error.h"
 #include "base/report.h"
+#include "context/read_context.h"
 
 namespace cepe {
 
@@ -16,8 +17,10 @@ void ChatContext::add(const std::vector<std::string>& files, const std::function
   std::vector<Context> contexts;
   if (context_) contexts.push_back(*context_);
   for (const std::string& file : files) {
-    contexts.push_back(encode_files(opened_, {file}, int8_, check).context);
-    documents.push_back({file, contexts.back().tokens(), static_cast<int64_t>(contexts.back().chunks.size())});
+    contexts.push_back(states_ == ContextStates::none
+                           ? unencoded(read_context(opened_, {file}))
+                           : encode_files(opened_, {file}, states_ == ContextStates::int8, check).context);
+    documents.push_back({file, encoder_tokens(contexts.back()), std::ssize(contexts.back().chunks)});
   }
   context_ = std::make_shared<const Context>(join(contexts));
   documents_.insert(documents_.end(), documents.begin(), documents.end());
@@ -37,7 +40,7 @@ void ChatContext::drop(int64_t number) {
     std::iota(kept.begin() + static_cast<std::ptrdiff_t>(before), kept.end(), chunk);
   }
   Context left = select(*context_, kept);  // may be a view, which would keep the memory of what is dropped
-  left.latents.states_BSE = left.latents.states_BSE.clone();
+  if (left.encoded()) left.latents.states_BSE = left.latents.states_BSE.clone();
   if (left.latents.scales_BS.defined()) left.latents.scales_BS = left.latents.scales_BS.clone();
   context_ = std::make_shared<const Context>(std::move(left));
   documents_.erase(documents_.begin() + number - 1);

@@ -13,8 +13,9 @@ namespace cepe {
 
 class ChatContext {
  public:
-  // The model must outlive it. int8: states are held in 8 bits a number.
-  ChatContext(const OpenedModel& opened, bool int8) : opened_(opened), int8_(int8) {}
+  // The model must outlive it. states: none where they are made for each
+  // question, of the chunks that it is about (ExpandOptions::encodes_late).
+  ChatContext(const OpenedModel& opened, ContextStates states) : opened_(opened), states_(states) {}
 
   // Encodes files and puts them after the documents that are there; nothing of those is computed again. `check` is
   // called now and then. Where it throws, and on every Error of reading and encoding, all is as it was before.
@@ -35,7 +36,7 @@ class ChatContext {
     int64_t tokens = 0, chunks = 0;
   };
   const OpenedModel& opened_;
-  bool int8_;
+  ContextStates states_;
   std::vector<Document> documents_;  // in the order of the context's chunks
   std::shared_ptr<const Context> context_;
 };

@@ -40,7 +40,7 @@ ChatSession::ChatSession(const OpenedModel& opened, const PromptBuilder& builder
       settings_(std::move(settings)),
       interrupt_(interrupt),
       end_tokens_(end_tokens(opened)),
-      context_(opened, settings_.int8),
+      context_(opened, settings_.states),
       expander_(opened, settings_.expand) {}
 
 void ChatSession::add_context(const std::vector<std::string>& files) {
@@ -135,6 +135,8 @@ ConversationPrompt ChatSession::make_prompt() {
   };
   const ExpandedPrompt expanded =
       expander_.expand(context_.context(), {conversation_.question(), make, room.prompt_tokens()});
+  read_ = expanded.context;
+  if (read_ != context_.context()) note(fmt::format("({})", chunks_read(*read_, *context_.context())));
   if (expanded.chunks.empty()) return conversation_.prompt(builder_, room);
   note(fmt::format("(read again as text: {})", places_as_text(expanded.chunks)));
   return made;
@@ -178,7 +180,7 @@ Generation ChatSession::write(const ConversationPrompt& prompt) {
   }
   Generation made;
   Request request{.prompt = prompt.tokens,
-                  .context = context_.context(),
+                  .context = read_,
                   .max_tokens = settings_.max_tokens,
                   .sampling = settings_.sampling,
                   .end_tokens = end_tokens_,

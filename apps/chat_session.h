@@ -20,7 +20,7 @@ struct ChatSettings {
   SamplerOptions sampling;
   std::vector<std::string> stop;
   ContextReading reading;
-  bool int8 = false;  // latents
+  ContextStates states = ContextStates::stored;
   ExpandOptions expand;
 };
 
@@ -73,7 +73,8 @@ class ChatSession {
   ChatContext context_;
   Conversation conversation_;
   Expander expander_;
-  int64_t told_left_out_ = 0;  // turns that the user was told of
+  std::shared_ptr<const Context> read_;  // what the next answer reads of the context
+  int64_t told_left_out_ = 0;            // turns that the user was told of
   bool done_ = false;
 };
 

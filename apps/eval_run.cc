@@ -12,6 +12,14 @@
 #include "data/shards.h"
 
 namespace cepe {
+namespace {
+
+// Which of the two was given.
+const char* name_of_expanding(const EvalOptions& options) {
+  return options.expand.chunks > 0 ? "--expand" : "--top-chunks";
+}
+
+}  // namespace
 
 void add_eval_model_options(CLI::App& command, EvalOptions& options) {
   add_model_options(command, options.model);
@@ -40,9 +48,9 @@ void add_eval_run_options(CLI::App& command, EvalOptions& options) {
 
 bool wrote_inputs_only(const EvalOptions& options, std::span<const Task> tasks) {
   if (!options.inputs_only) return false;
-  require(options.expand.chunks == 0 && options.answers.empty(),
+  require(!expand_of(options.expand).any() && options.answers.empty(),
           "--inputs-only: nothing is answered, so that {} has nothing to do",
-          options.answers.empty() ? "--expand" : "--answers");
+          !options.answers.empty() ? "--answers" : name_of_expanding(options));
   const std::filesystem::path file = std::filesystem::path(options.out) / "inputs.jsonl";
   std::error_code error;
   std::filesystem::create_directories(options.out, error);
@@ -123,10 +131,12 @@ TaskRunOptions eval_run_options(const EvalOptions& options, const OpenedModel& o
   run.configuration = model_configuration(options, opened);
   run.configuration.update({{"form", options.form}, {"batch", run.batch}});
   // Runs that were begun before there was such an option go on where it is off.
-  if (run.expand.chunks > 0) run.configuration["expand"] = {{"chunks", run.expand.chunks}, {"by", options.expand.by}};
+  if (run.expand.any()) run.configuration["expand"] = {{"chunks", run.expand.chunks}, {"by", options.expand.by}};
+  if (run.expand.top > 0) run.configuration["expand"]["top"] = run.expand.top;
   run.configuration.update(own_settings);
   if (!options.answers.empty()) {
-    require(run.expand.chunks == 0, "--answers: another program has answered, so that --expand has nothing to do");
+    require(!run.expand.any(), "--answers: another program has answered, so that {} has nothing to do",
+            name_of_expanding(options));
     run.answers = std::make_shared<const GivenAnswers>(read_given_answers(options.answers));
     run.configuration["answers"] = recorded_files({options.answers});
   }

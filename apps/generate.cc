@@ -15,6 +15,7 @@
 #include "base/json_text.h"
 #include "base/output_file.h"
 #include "base/report.h"
+#include "context/read_context.h"
 #include "generate/context_mass.h"
 #include "generate/conversation.h"
 #include "generate/expand.h"
@@ -142,22 +143,49 @@ struct MakePrompt {
   std::function<Prompt(const std::string& text_before)> build;
 };
 
-// Puts chunks of the context before the prompt as --expand asks. -> which
-std::vector<ChunkPlace> expand(const OpenedModel& opened, const GenerationOptions& options,
-                               const std::shared_ptr<const Context>& context, const MakePrompt& make, Prompt& prompt) {
-  if (options.expand.chunks == 0) return {};
+// Puts chunks of the context before the prompt as --expand asks, and leaves of the context what --top-chunks does.
+ExpandedPrompt expand(const OpenedModel& opened, const GenerationOptions& options,
+                      const std::shared_ptr<const Context>& context, const MakePrompt& make, Prompt& prompt) {
+  if (!expand_of(options.expand).any()) return {prompt.tokens, {}, context};
   const ConversationRoom room{decoder_window(opened.model.config.decoder), options.max_tokens};
   ExpandedPrompt expanded =
-      Expander(opened, expand_of(options.expand))
+      Expander(opened, expand_of(options))
           .expand(context, {make.text, [&](const std::string& before) { return make.build(before).tokens; },
                             room.prompt_tokens()});
-  prompt.tokens = std::move(expanded.tokens);
-  if (expanded.chunks.empty()) {
-    tell("--expand: no chunk of the context has a word of the prompt's and fits: nothing is read again");
-  } else {
+  prompt.tokens = expanded.tokens;
+  if (options.expand.top > 0) tell(chunks_read(*expanded.context, *context));
+  if (!expanded.chunks.empty()) {
     tell(fmt::format("read again as text: {}", places_as_text(expanded.chunks)));
+  } else if (options.expand.chunks > 0) {
+    tell("--expand: no chunk of the context has a word of the prompt's and fits: nothing is read again");
   }
-  return expanded.chunks;
+  return expanded;
+}
+
+// The files of --context, and what is read of them.
+struct ReadFiles {
+  std::shared_ptr<const Context> whole;
+  ExpandedPrompt prompt;
+  double seconds = 0;  // the encoder's
+};
+
+ReadFiles read_files(const OpenedModel& opened, const GenerationOptions& options, const MakePrompt& make,
+                     Prompt& prompt) {
+  const ContextStates states = context_states(options);
+  const bool late = states == ContextStates::none;  // the chosen chunks alone are encoded
+  ReadFiles read;
+  if (late) {
+    read.whole = std::make_shared<const Context>(
+        unencoded(read_context(opened, {options.context.begin(), options.context.end()})));
+  } else {
+    EncodedFiles encoded = encode_files(opened, options.context, states == ContextStates::int8);
+    read.whole = std::make_shared<const Context>(std::move(encoded.context));
+    read.seconds = encoded.seconds;
+  }
+  const double started = seconds_now();
+  read.prompt = expand(opened, options, read.whole, make, prompt);
+  if (late) read.seconds = seconds_now() - started;
+  return read;
 }
 
 // Options that say something of the context ask for one.
@@ -166,6 +194,7 @@ void check_context_options(const GenerateCommand& given) {
   require(given.mass_top > 0, "--attention-mass-top: expected 1 or more, found {}", given.mass_top);
   require(!given.mass || context, "--attention-mass: there is no context: give files with --context");
   require(given.options.expand.chunks == 0 || context, "--expand: there is no context: give files with --context");
+  require(given.options.expand.top == 0 || context, "--top-chunks: there is no context: give files with --context");
 }
 
 // What was too small: the window, or the memory for the context's keys and values.
@@ -204,11 +233,8 @@ void run(const CLI::App& command, GenerateCommand& given) {
   if (!prompt.templated && !given.raw) {
     tell(given.model.model + " has no chat template, so the prompt is continued as it is (as with --raw)");
   }
-  EncodedFiles encoded = encode_files(opened, given.options.context, int8_latents_from_name(given.options.latents));
-  const double encode_seconds = encoded.seconds;
-  const auto shared = std::make_shared<const Context>(std::move(encoded.context));
-  const Context& context = *shared;
-  const std::vector<ChunkPlace> expanded = expand(opened, given.options, shared, {text, build}, prompt);
+  const ReadFiles read = read_files(opened, given.options, {text, build}, prompt);
+  const Context& context = *read.prompt.context;
 
   GenerateOptions options{.max_tokens = given.options.max_tokens,
                           .sampling = sampling_of(command, given.options),
@@ -227,11 +253,12 @@ void run(const CLI::App& command, GenerateCommand& given) {
   }
 
   tell_limits(made, opened, given.options.context_cache);
-  tell(summary(made, prompt, context.tokens(), encode_seconds));
+  tell(summary(made, prompt, context.tokens(), read.seconds));
   write_results({{given.json, [&](const std::string& path) {
-                    nlohmann::json object = as_json(made, prompt, context.tokens(), encode_seconds);
+                    nlohmann::json object = as_json(made, prompt, encoder_tokens(*read.whole), read.seconds);
                     if (given.mass) object["attention_mass"] = as_json(most);
-                    if (given.options.expand.chunks > 0) object["expanded"] = places_as_json(expanded);
+                    if (given.options.expand.chunks > 0) object["expanded"] = places_as_json(read.prompt.chunks);
+                    if (given.options.expand.top > 0) object["read_tokens"] = encoder_tokens(context);
                     write_output(path, json_text(object, 2) + "\n");
                   }}});
 }

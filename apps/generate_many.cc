@@ -47,6 +47,7 @@ nlohmann::json as_json(size_t index, const PromptRecord& record, const RecordAns
   line["context_tokens"] = answer.context_tokens;
   line["prompt_tokens"] = answer.prompt_tokens;
   line["generated_tokens"] = made.tokens.size();
+  if (answer.read_tokens < answer.context_tokens) line["read_tokens"] = answer.read_tokens;
   if (!answer.expanded.empty()) line["expanded"] = places_as_json(answer.expanded);
   return line;
 }
@@ -80,8 +81,9 @@ void generate_many(const CLI::App& command, const GenerateManyOptions& many, con
                                          .temperature_given = temperature_of(command, options).has_value(),
                                          .stop = options.stop});
   const auto reads = [](const PromptRecord& record) { return !record.context.empty() || !record.context_text.empty(); };
-  require(options.expand.chunks == 0 || std::any_of(records.begin(), records.end(), reads),
-          "--expand: there is no context: no record of {} has one, and --context names no files", many.prompts);
+  require(!expand_of(options.expand).any() || std::any_of(records.begin(), records.end(), reads),
+          "{}: there is no context: no record of {} has one, and --context names no files",
+          options.expand.chunks > 0 ? "--expand" : "--top-chunks", many.prompts);
   check_output_files({{"--out", is_standard_output(many.out) ? "" : many.out}}, inputs(many, records));
   AnswerLines lines(many.out);
   const OpenedModel opened = open_model(model);
@@ -96,7 +98,7 @@ void generate_many(const CLI::App& command, const GenerateManyOptions& many, con
     Progress bar("answering the prompts", static_cast<int64_t>(records.size()));
     AnswerRecordsOptions work{
         .int8 = int8_latents_from_name(options.latents),
-        .expand = expand_of(options.expand),
+        .expand = expand_of(options),
         .builder = &builder,
         .on_answer = [&](size_t i, const RecordAnswer& answer) { lines.write(as_json(i, records[i], answer)); },
         .on_end = [&] { bar.advance(); }};

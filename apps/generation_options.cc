@@ -60,11 +60,28 @@ void add_expand_options(CLI::App& command, ExpandCommandOptions& options) {
       .add_option("--expand-by", options.by,
                   "What finds them: words (BM25), mass (the attention that they get), or both (their ranks fused)")
       ->capture_default_str();
+  command
+      .add_option("--top-chunks", options.top,
+                  "Of the context only so many chunks, those that the question is about (--expand-by), are read by "
+                  "cross-attention (0: all)")
+      ->capture_default_str();
 }
 
 ExpandOptions expand_of(const ExpandCommandOptions& options) {
   require(options.chunks >= 0, "--expand: expected 0 or more chunks, found {}", options.chunks);
-  return {options.chunks, expand_by_from_name(options.by, "--expand-by")};
+  require(options.top >= 0, "--top-chunks: expected 0 or more chunks, found {}", options.top);
+  return {options.chunks, expand_by_from_name(options.by, "--expand-by"), options.top};
+}
+
+ExpandOptions expand_of(const GenerationOptions& options) {
+  ExpandOptions expand = expand_of(options.expand);
+  expand.int8 = int8_latents_from_name(options.latents);
+  return expand;
+}
+
+ContextStates context_states(const GenerationOptions& options) {
+  if (expand_of(options.expand).encodes_late()) return ContextStates::none;
+  return int8_latents_from_name(options.latents) ? ContextStates::int8 : ContextStates::stored;
 }
 
 std::string places_as_text(const std::vector<ChunkPlace>& chunks) {
@@ -77,6 +94,10 @@ std::string places_as_text(const std::vector<ChunkPlace>& chunks) {
     text += fmt::format("{}{}, tokens {} to {}", text.empty() ? "" : "; ", first.document, first.first_token, end - 1);
   }
   return text;
+}
+
+std::string chunks_read(const Context& read, const Context& whole) {
+  return fmt::format("of the context {} of {} chunks are read", read.chunks.size(), whole.chunks.size());
 }
 
 nlohmann::json places_as_json(const std::vector<ChunkPlace>& chunks) {

@@ -16,16 +16,19 @@
 
 namespace cepe {
 
-// --expand and --expand-by.
+// --expand, --expand-by and --top-chunks.
 struct ExpandCommandOptions {
   int64_t chunks = 0;
   std::string by = "words";
+  int64_t top = 0;
 };
 void add_expand_options(CLI::App& command, ExpandCommandOptions& options);
 // Throws Error naming the option.
 ExpandOptions expand_of(const ExpandCommandOptions& options);
 // "book.txt, tokens 256 to 767; ...": neighbours in one.
 std::string places_as_text(const std::vector<ChunkPlace>& chunks);
+// "of the context 16 of 572 chunks are read".
+std::string chunks_read(const Context& read, const Context& whole);
 // A list of {"chunk", "source", "first_token", "tokens"}.
 nlohmann::json places_as_json(const std::vector<ChunkPlace>& chunks);
 
@@ -42,8 +45,12 @@ struct GenerationOptions {
   std::vector<std::string> stop;
   ExpandCommandOptions expand;
 };
+// The same of --expand and --latents.
+ExpandOptions expand_of(const GenerationOptions& options);
+// What is made of files of --context: no states where chunks are chosen first.
+ContextStates context_states(const GenerationOptions& options);
 // What a prompt is put into and what the encoder reads: --context, --form, --system, --chat-template, --context-cache,
-// --kept-type, --exclusive-gpu, --latents, --cross-attention, --expand, --expand-by.
+// --kept-type, --exclusive-gpu, --latents, --cross-attention, --expand, --expand-by, --top-chunks.
 void add_prompt_options(CLI::App& command, GenerationOptions& options);
 // How tokens are chosen and where a text ends: --max-tokens, --temperature, ..., --stop.
 void add_sampling_options(CLI::App& command, GenerationOptions& options);

@@ -18,6 +18,7 @@ at::Tensor ranges_of(const at::Tensor& x, const std::vector<TokenRange>& ranges)
 
 std::string kind_of(const Latents& latents) {
   const at::Tensor& states = latents.states_BSE;
+  if (!states.defined()) return "chunks without states";
   return fmt::format("{} numbers a token in {} on {}", states.size(2), c10::toString(states.scalar_type()),
                      states.device().str());
 }
@@ -47,10 +48,26 @@ Latents select_tokens(const Latents& latents, std::span<const TokenRange> ranges
           .scales_BS = ranges_of(latents.scales_BS, runs)};
 }
 
+Context unencoded(std::vector<TextChunk> chunks) {
+  Context context;
+  for (TextChunk& chunk : chunks) {
+    const auto length = static_cast<int64_t>(chunk.tokens.size());
+    append_chunk({.length = length, .source = std::move(chunk.source), .tokens = std::move(chunk.tokens)},
+                 context.chunks);
+  }
+  return context;
+}
+
+int64_t encoder_tokens(const Context& context) {
+  int64_t count = 0;
+  for (const ContextChunk& chunk : context.chunks) count += std::ssize(chunk.tokens);
+  return count;
+}
+
 Context join(std::span<const Context> contexts) {
   std::vector<const Context*> parts;
   for (const Context& context : contexts) {
-    if (context.tokens() > 0) parts.push_back(&context);
+    if (!context.chunks.empty() || context.tokens() > 0) parts.push_back(&context);
   }
   if (parts.empty()) return {};
   if (parts.size() == 1) return *parts[0];
@@ -61,11 +78,11 @@ Context join(std::span<const Context> contexts) {
     require(kind_of(part->latents) == kind, "join: contexts of one kind are needed, found {} and {}", kind,
             kind_of(part->latents));
     require(!part->latents.mask_BS.defined(), "join: a context without padding is needed, found one with a mask");
-    states.push_back(part->latents.states_BSE);
+    if (part->encoded()) states.push_back(part->latents.states_BSE);
     if (part->latents.scales_BS.defined()) scales.push_back(part->latents.scales_BS);
     for (const ContextChunk& chunk : part->chunks) append_chunk(chunk, joined.chunks);
   }
-  joined.latents.states_BSE = at::cat(states, 1);
+  if (!states.empty()) joined.latents.states_BSE = at::cat(states, 1);
   if (!scales.empty()) joined.latents.scales_BS = at::cat(scales, 1);
   return joined;
 }
@@ -83,7 +100,7 @@ Context select(const Context& context, std::span<const int64_t> chunks) {
     all = all && chunks[i] == static_cast<int64_t>(i);
   }
   if (all) return context;
-  selected.latents = select_tokens(context.latents, ranges);
+  if (context.encoded()) selected.latents = select_tokens(context.latents, ranges);
   return selected;
 }
 

@@ -28,11 +28,27 @@ struct Context {
   Latents latents;                   // (1, S, E), without padding
   std::vector<ContextChunk> chunks;  // in the order of the latents; their lengths add up to S
   int64_t tokens() const { return latents.tokens(); }
+  // Whether the states are there. Chunks alone (unencoded()) are a context to look for words in.
+  bool encoded() const { return latents.states_BSE.defined(); }
 };
 
-// Contexts one after another. Those without tokens are passed over. The states are copied, unless one context alone has
-// tokens: then it is returned as it is. Kept keys and values are left behind where states are copied. Error where the
-// contexts differ in width, type or device.
+// What a context is to have of states.
+enum class ContextStates {
+  stored,  // in the model's type
+  int8,    // 8 bits a number (quantise())
+  none,    // they are made later: unencoded()
+};
+
+// Chunks whose states are not there: select(), join() and the search of generate/expand.h take such a context; nothing
+// reads it before encode_selected() (context/encode_context.h) has made its states.
+Context unencoded(std::vector<TextChunk> chunks);
+
+// The tokens that the encoder reads, or has read, of all chunks.
+int64_t encoder_tokens(const Context& context);
+
+// Contexts one after another. Those without chunks are passed over. The states are copied, unless one context alone has
+// chunks: then it is returned as it is. Kept keys and values are left behind where states are copied. Error where the
+// contexts differ in width, type or device, or only some are encoded.
 Context join(std::span<const Context> contexts);
 
 // The chunks of these numbers, in this order: to drop some, shuffle them, or keep those that a search has found. A

@@ -165,4 +165,14 @@ Context encode_missing(const Cepe& model, std::span<const TextChunk> chunks, con
   return context;
 }
 
+Context encode_selected(const Cepe& model, const Context& context, std::span<const int64_t> chunks,
+                        const ContextOptions& options) {
+  std::vector<TextChunk> wanted;
+  for (const int64_t number : chunks) {
+    const ContextChunk& chunk = context.chunks.at(static_cast<size_t>(number));
+    wanted.push_back({chunk.tokens, chunk.source});
+  }
+  return encode_context(model, wanted, options);
+}
+
 }  // namespace cepe

@@ -38,4 +38,8 @@ Context encode_context(const Cepe& model, std::span<const TextChunk> chunks, con
 Context encode_missing(const Cepe& model, std::span<const TextChunk> chunks, const KnownChunks& known,
                        const ContextOptions& options = {});
 
+// The states of a context's chunks of these numbers, in this order, as encode_context() makes them.
+Context encode_selected(const Cepe& model, const Context& context, std::span<const int64_t> chunks,
+                        const ContextOptions& options = {});
+
 }  // namespace cepe

@@ -31,7 +31,8 @@ struct Prepared {
   std::string documents;          // a hash of them
   std::string input;              // a hash of all that the model reads
   // By the engine.
-  std::shared_ptr<const Context> context = nullptr;  // null: no documents
+  std::shared_ptr<const Context> context = nullptr;  // what is read of the documents; null: there are none
+  int64_t context_tokens = 0;                        // of the documents
   std::vector<ChunkPlace> expanded = {};
   Generation made = {};
   bool given = false;                      // made by another program
@@ -57,13 +58,6 @@ int64_t count_examples(std::span<const Task> tasks) {
   return count;
 }
 
-int64_t tokens_read(const Prepared& work) {
-  int64_t count = 0;
-  if (!work.context) return count;
-  for (const ContextChunk& chunk : work.context->chunks) count += std::ssize(chunk.tokens);
-  return count;
-}
-
 json record_of(const Prepared& work) {
   json sources = json::array();
   for (const ContextDocument& document : work.example.documents) sources.push_back(document.name);
@@ -76,9 +70,11 @@ json record_of(const Prepared& work) {
                  {"scores", work.task->score(work.made.text, work.example.references)},
                  {"sources", sources},
                  {"stop_reason", stop_reason_name(work.made.reason)},
-                 {"context_tokens", tokens_read(work)},
+                 {"context_tokens", work.context_tokens},
                  {"prompt_tokens", work.prompt.size()},
                  {"answer_tokens", work.made.tokens.size()}};
+  if (const int64_t read = work.context ? encoder_tokens(*work.context) : 0; read < work.context_tokens)
+    record["read_tokens"] = read;
   if (work.given) record["stop_reason"] = "given";
   if (!work.option_losses.empty()) {
     record["stop_reason"] = "chosen";
@@ -202,8 +198,12 @@ class Runner {
       require(opened_.model.encoder.has_value(), "{}: the model has no encoder, so that it cannot read documents",
               work.example.id);
       std::shared_ptr<const Context>& context = contexts_[work.documents];
-      if (!context) context = std::make_shared<const Context>(encode_context(opened_.model, work.chunks));
+      if (!context) {
+        context = std::make_shared<const Context>(
+            options_.expand.encodes_late() ? unencoded(work.chunks) : encode_context(opened_.model, work.chunks));
+      }
       work.context = context;
+      work.context_tokens = encoder_tokens(*context);
     }
   }
 
@@ -211,12 +211,13 @@ class Runner {
   void expand(std::vector<Prepared>& group) {
     const int64_t window = decoder_window(opened_.model.config.decoder);
     for (Prepared& work : group) {
-      if (options_.expand.chunks == 0) break;
+      if (!options_.expand.any()) break;
       const auto make = [&](const std::string& text) { return prompts_.tokens(work.example.question, text); };
       ExpandedPrompt expanded =
           expander_.expand(work.context, {work.example.question.question, make, window - work.example.max_tokens});
       work.prompt = std::move(expanded.tokens);
       work.expanded = std::move(expanded.chunks);
+      work.context = std::move(expanded.context);
     }
   }
 

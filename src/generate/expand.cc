@@ -6,6 +6,7 @@
 #include <span>
 
 #include "base/error.h"
+#include "context/encode_context.h"
 #include "generate/context_mass.h"
 #include "text/rank_fusion.h"
 
@@ -172,25 +173,42 @@ std::vector<int64_t> Expander::best_chunks(const std::shared_ptr<const Context>&
     const std::vector<size_t> found = words_of(context).search(words, all);
     rankings.emplace_back(found.begin(), found.end());
   }
+  require(options_.by == ExpandBy::words || context->encoded(),
+          "expand: a context without states is searched by words, found {}", expand_by_name(options_.by));
   if (options_.by != ExpandBy::words)
     rankings.push_back(in_order(chunk_masses(opened_.model, {prompt, *context, /*last=*/0})));
   std::vector<int64_t> best;
   for (const auto& [number, score] : fuse_rankings(rankings)) best.push_back(number);
-  best.resize(std::min(best.size(), static_cast<size_t>(options_.chunks)));
+  best.resize(std::min(best.size(), static_cast<size_t>(std::max(options_.chunks, options_.top))));
   return best;
 }
 
+// What the decoder reads of the context, with its states.
+std::shared_ptr<const Context> Expander::read_of(const std::shared_ptr<const Context>& context,
+                                                 std::vector<int64_t> best) const {
+  const bool all = options_.top == 0 || best.empty();
+  if (all && context->encoded()) return context;
+  best.resize(all ? context->chunks.size() : std::min(best.size(), static_cast<size_t>(options_.top)));
+  if (all) std::iota(best.begin(), best.end(), int64_t{0});
+  std::sort(best.begin(), best.end());
+  return std::make_shared<const Context>(context->encoded()
+                                             ? select(*context, best)
+                                             : encode_selected(opened_.model, *context, best, {.int8 = options_.int8}));
+}
+
 ExpandedPrompt Expander::expand(const std::shared_ptr<const Context>& context, const ExpandQuestion& question) {
-  ExpandedPrompt plain{question.prompt(""), {}};
-  if (options_.chunks == 0 || !context || context->tokens() == 0) return plain;
+  ExpandedPrompt plain{question.prompt(""), {}, context};
+  if (!options_.any() || !context || context->chunks.empty()) return plain;
   std::vector<int64_t> best = best_chunks(context, question.words, plain.tokens);
+  plain.context = read_of(context, best);
+  best.resize(std::min(best.size(), static_cast<size_t>(options_.chunks)));
   drop_what_cannot_fit(*context, question.room, best);
   for (; !best.empty(); best.pop_back()) {
     std::vector<int64_t> chunks = best;
     std::sort(chunks.begin(), chunks.end());
     for (const Borders borders : {Borders::completed, Borders::cut}) {
       std::vector<TokenId> tokens = question.prompt(text_of_chunks(*opened_.tokenizer, *context, chunks, borders));
-      if (std::ssize(tokens) <= question.room) return {std::move(tokens), places(*context, chunks)};
+      if (std::ssize(tokens) <= question.room) return {std::move(tokens), places(*context, chunks), plain.context};
     }
   }
   return plain;

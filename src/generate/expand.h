@@ -1,6 +1,7 @@
 // Expand on demand: the chunks of a context that a question is about are read a second time, as text in the decoder's
 // own window, before the question. The encoder's states of the whole context stay beside them: the decoder still sees
-// everything, and these words exactly.
+// everything, and these words exactly. Or the states of the best chunks alone stay: among fewer like things the decoder
+// confuses fewer.
 #pragma once
 
 #include <cstdint>
@@ -30,6 +31,12 @@ ExpandBy expand_by_from_name(std::string_view name, std::string_view option);
 struct ExpandOptions {
   int64_t chunks = 0;  // the most that are read again; 0: none
   ExpandBy by = ExpandBy::words;
+  int64_t top = 0;    // the most chunks whose states are read for the answer; 0: all
+  bool int8 = false;  // of states that are made here: 8 bits a number
+  bool any() const { return chunks > 0 || top > 0; }
+  // Whether chunks are chosen by their words alone, so that only the chosen ones need states: the context may come
+  // without (unencoded() of context/context.h).
+  bool encodes_late() const { return top > 0 && by == ExpandBy::words; }
 };
 
 // Where a chunk of a context is from.
@@ -38,10 +45,11 @@ struct ChunkPlace {
   ChunkSource source = {};
   int64_t tokens = 0;
 };
-// A prompt, and the chunks of the context that stand in it as text, in the order of the context.
+// A prompt, the chunks of the context that stand in it as text, and what the decoder reads beside it.
 struct ExpandedPrompt {
   std::vector<TokenId> tokens;
-  std::vector<ChunkPlace> chunks;
+  std::vector<ChunkPlace> chunks;          // in the order of the context
+  std::shared_ptr<const Context> context;  // the one that was given, or its best chunks in their order
 };
 
 // A question to be put to a model.
@@ -59,16 +67,18 @@ class Expander {
   Expander(const OpenedModel& opened, const ExpandOptions& options) : opened_(opened), options_(options) {}
 
   // The prompt with as many of the best chunks as options and room allow, in the order of the context, their sentences
-  // completed where the room allows that too, as it was
-  // where the question has no context, no chunk shares a word with it, or none fits. Costs, by mass, one pass of the
-  // decoder over the prompt.
+  // completed where the room allows that too, as it was where the question has no context, no chunk shares a word with
+  // it, or none fits; and the context, or its best chunks, which are encoded now where the context is not. Costs, by
+  // mass, one pass of the decoder over the prompt. Error where a context without states is to be read by mass.
   ExpandedPrompt expand(const std::shared_ptr<const Context>& context, const ExpandQuestion& question);
 
-  // The numbers of the best chunks, the best first.
+  // The numbers of the best chunks, the best first, as many as the larger of both numbers of the options.
   std::vector<int64_t> best_chunks(const std::shared_ptr<const Context>& context, const std::string& words,
                                    std::span<const TokenId> prompt);
 
  private:
+  std::shared_ptr<const Context> read_of(const std::shared_ptr<const Context>& context,
+                                         std::vector<int64_t> best) const;
   const Bm25Index& words_of(const std::shared_ptr<const Context>& context);
 
   const OpenedModel& opened_;

@@ -78,6 +78,28 @@ TEST_F(ContextOfAModel, JoinedContextsEqualTheEncodingOfAll) {
 }
 
 // Rounding works token by token, so it may come before or after.
+TEST_F(ContextOfAModel, ChunksAloneAreCutJoinedAndEncodedLater) {
+  const Context alone = unencoded(text_);
+  EXPECT_FALSE(alone.encoded());
+  EXPECT_TRUE(context_.encoded());
+  EXPECT_EQ(alone.tokens(), 0);
+  EXPECT_EQ(encoder_tokens(alone), context_.tokens());
+  const std::vector<int64_t> order = {5, 0, 3};
+  const Context made = encode_selected(model_, alone, order);
+  expect_chunks(made, in_order(text_, order));
+  EXPECT_LT(norm_error(made.latents.states_BSE, encoded_alone(model_, in_order(text_, order))), 1e-12);
+  // Cut, and joined to what was cut off.
+  const std::vector<int64_t> head = {0, 1}, tail = {2, 3, 4, 5};
+  const Context joined = join(std::vector<Context>{select(alone, head), Context(), select(alone, tail)});
+  EXPECT_FALSE(joined.encoded());
+  ASSERT_EQ(joined.chunks.size(), text_.size());
+  for (size_t i = 0; i < text_.size(); ++i) {
+    EXPECT_EQ(joined.chunks[i].tokens, text_[i].tokens);
+    EXPECT_EQ(joined.chunks[i].offset, context_.chunks[i].offset);
+  }
+  EXPECT_THAT(error_of([&] { join(std::vector<Context>{alone, context_}); }), HasSubstr("chunks without states"));
+}
+
 TEST_F(ContextOfAModel, RoundsToEightBitsBeforeOrAfter) {
   const std::vector<int64_t> order = {5, 0, 1};
   const Context rounded = quantise(context_);

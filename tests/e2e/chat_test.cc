@@ -140,6 +140,15 @@ TEST_F(ChatCommand, ReadsChunksAgain) {
   EXPECT_EQ(many.status, 0) << many.err;
   EXPECT_FALSE(has(many.err, "leaves no room")) << many.err;
   EXPECT_TRUE(has(many.err, "(read again as text: " + one)) << many.err;
+
+  // Of two documents the one that a question is about, as if it were alone; then the other one, once the first is gone.
+  const Words both = {"--context", one, two, "--window", "1024", "--top-chunks", "1"};
+  const CommandResult top = chat("published", "/context list\nWho sailed the boats?\n/context drop 2\n", both);
+  EXPECT_EQ(top.status, 0) << top.err;
+  EXPECT_EQ(
+      top.out,
+      answer_to("published", turn("user", "Who sailed the boats?"), {"--context", two, "--window", "1024"}) + "\n");
+  EXPECT_TRUE(has(top.err, "(of the context 1 of ")) << top.err;
 }
 
 TEST_F(ChatCommand, SavesAndLoads) {

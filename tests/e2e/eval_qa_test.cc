@@ -141,6 +141,18 @@ TEST_F(EvalQa, ChunksOfThePassagesAreReadAgain) {
     EXPECT_GT(again[i].at("prompt_tokens").get<int64_t>(), plain[i].at("prompt_tokens").get<int64_t>() + read / 2);
   }
   EXPECT_EQ(results_of("expanded").at("configuration").at("expand").at("chunks"), 3);
+
+  std::vector<std::string> top = more;
+  top.insert(top.end(), {"--top-chunks", "1"});
+  ASSERT_EQ(run_cepe(qa("top", {"squad.json"}, top)).status, 0);
+  const std::vector<json> narrow = samples_of(path("top"));
+  for (size_t i = 0; i < narrow.size(); ++i) {
+    EXPECT_EQ(narrow[i].at("context_tokens"), plain[i].at("context_tokens"));
+    EXPECT_EQ(narrow[i].at("prompt_tokens"), plain[i].at("prompt_tokens"));
+    ASSERT_TRUE(narrow[i].contains("read_tokens")) << narrow[i];
+    EXPECT_LT(narrow[i].at("read_tokens"), narrow[i].at("context_tokens"));
+  }
+  EXPECT_EQ(results_of("top").at("configuration").at("expand").at("top"), 1);
   fails(qa("expanded", {"squad.json"}, more), "an evaluation with other settings");
 }
 

@@ -218,17 +218,32 @@ TEST(GenerateCommand, ReadsChunksAgain) {
   EXPECT_EQ(json::parse(none.out)["expanded"].size(), 0u);
   EXPECT_NE(none.err.find("nothing is read again"), std::string::npos) << none.err;
 
+  // The best chunk alone is read as if the other file were not there.
+  const CommandResult top = run_cepe(with(words("Who sailed the boats?"), {"--top-chunks", "1"}));
+  ASSERT_EQ(top.status, 0) << top.err;
+  Words second_alone = words("Who sailed the boats?");
+  std::erase(second_alone, first);
+  const json of_top = json::parse(top.out), alone = json::parse(run_cepe(second_alone).out);
+  EXPECT_EQ(of_top["tokens"], alone["tokens"]);
+  EXPECT_EQ(of_top["read_tokens"], alone["context_tokens"]);
+  EXPECT_EQ(of_top["context_tokens"], made["context_tokens"]);
+  EXPECT_NE(top.err.find("of the context 1 of "), std::string::npos) << top.err;
+
   const auto refused = [&](const Words& more, const std::string& phrase) {
     const CommandResult result = run_cepe(with(words("Who?"), more));
     EXPECT_EQ(result.status, 1);
     EXPECT_NE(result.err.find(phrase), std::string::npos) << result.err;
   };
+  refused({"--top-chunks", "-1"}, "--top-chunks: expected 0 or more chunks, found -1");
   refused({"--expand", "-1"}, "--expand: expected 0 or more chunks, found -1");
   refused({"--expand", "1", "--expand-by", "luck"}, "--expand-by: expected words, mass or both, found \"luck\"");
   const CommandResult without =
       run_cepe({"generate", "--model", golden("published"), "--prompt", "Who?", "--expand", "1"});
   EXPECT_EQ(without.status, 1);
   EXPECT_NE(without.err.find("--expand: there is no context"), std::string::npos) << without.err;
+  const CommandResult top_without =
+      run_cepe({"generate", "--model", golden("published"), "--prompt", "Who?", "--top-chunks", "1"});
+  EXPECT_NE(top_without.err.find("--top-chunks: there is no context"), std::string::npos) << top_without.err;
 }
 
 TEST(GenerateCommand, SaysWhichChunksWereRead) {

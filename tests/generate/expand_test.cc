@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/error_of.h"
 #include "context/encode_context.h"
 #include "generate/context_mass.h"
 #include "generate/conversation.h"
@@ -84,9 +85,58 @@ TEST_F(ExpandTest, FewerChunksWhereTheRoomIsSmall) {
   EXPECT_EQ(text(none.tokens), asked);
 }
 
+TEST_F(ExpandTest, TheBestChunksAloneAreReadInTheContextsOrder) {
+  Expander expander(opened(), {.top = 2});
+  const ExpandedPrompt made = expander.expand(context_, question("lantern of boats", 1000));
+  EXPECT_TRUE(made.chunks.empty());
+  EXPECT_EQ(text(made.tokens), "lantern of boats");
+  // What the encoder makes of these two documents, alone.
+  ASSERT_EQ(made.context->chunks.size(), 2u);
+  const auto alone = context({texts_[0], texts_[3]}, 64);
+  EXPECT_EQ(made.context->chunks[0].tokens, context_->chunks[0].tokens);
+  EXPECT_EQ(made.context->chunks[1].tokens, context_->chunks[3].tokens);
+  EXPECT_TRUE(torch::allclose(made.context->latents.states_BSE, alone->latents.states_BSE, 1e-4, 1e-5));
+  // The best of them as text besides; all of the context where no chunk has a word of the question's.
+  Expander with_text(opened(), {.chunks = 1, .top = 2});
+  const ExpandedPrompt both = with_text.expand(context_, question("lantern of boats", 1000));
+  EXPECT_EQ(numbers(both.chunks), (Numbers{3}));
+  EXPECT_EQ(both.context->chunks.size(), 2u);
+  EXPECT_EQ(with_text.expand(context_, question("elephants", 1000)).context, context_);
+  // As many as read again by the other option do not make them more, nor all that the context has.
+  EXPECT_EQ(
+      Expander(opened(), {.chunks = 3, .top = 1}).expand(context_, question("lantern", 99)).context->chunks.size(), 1u);
+  EXPECT_EQ(Expander(opened(), {.by = ExpandBy::mass, .top = 99}).expand(context_, question("x", 99)).context->tokens(),
+            context_->tokens());
+}
+
+TEST_F(ExpandTest, ChunksChosenByWordsAreEncodedWhenTheyAreRead) {
+  std::vector<TextChunk> chunks;
+  for (const ContextChunk& chunk : context_->chunks) chunks.push_back({chunk.tokens, chunk.source});
+  const auto alone = std::make_shared<const Context>(unencoded(chunks));
+  EXPECT_FALSE(alone->encoded());
+  for (const int64_t top : {2, 99}) {
+    const ExpandOptions options{.chunks = 1, .top = top};
+    EXPECT_TRUE(options.encodes_late());
+    for (const char* asked : {"lantern of boats", "elephants"}) {
+      const ExpandedPrompt late = Expander(opened(), options).expand(alone, question(asked, 1000)),
+                           early = Expander(opened(), options).expand(context_, question(asked, 1000));
+      EXPECT_EQ(late.tokens, early.tokens);
+      EXPECT_EQ(numbers(late.chunks), numbers(early.chunks));
+      ASSERT_EQ(late.context->chunks.size(), early.context->chunks.size());
+      EXPECT_TRUE(torch::allclose(late.context->latents.states_BSE, early.context->latents.states_BSE, 1e-4, 1e-5));
+    }
+  }
+  const ExpandOptions int8{.top = 1, .int8 = true};
+  EXPECT_TRUE(Expander(opened(), int8).expand(alone, question("hill", 99)).context->latents.scales_BS.defined());
+  EXPECT_FALSE((ExpandOptions{.by = ExpandBy::both, .top = 2}.encodes_late()));
+  EXPECT_EQ(error_of([&] { Expander(opened(), {.by = ExpandBy::mass, .top = 2}).expand(alone, question("hill", 99)); }),
+            "expand: a context without states is searched by words, found mass");
+}
+
 TEST_F(ExpandTest, NothingIsReadAgainUnlessAskedFor) {
   const ExpandQuestion asked = question("lantern", 1000);
   EXPECT_TRUE(Expander(opened(), {.chunks = 0}).expand(context_, asked).chunks.empty());
+  EXPECT_EQ(Expander(opened(), {.chunks = 3}).expand(context_, asked).context, context_);
   Expander expander(opened(), {.chunks = 3});
   EXPECT_TRUE(expander.expand(nullptr, asked).chunks.empty());
   EXPECT_TRUE(expander.expand(std::make_shared<const Context>(), asked).chunks.empty());

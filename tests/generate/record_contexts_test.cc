@@ -44,7 +44,7 @@ class RecordContextsTest : public testing::Test {
 TEST_F(RecordContextsTest, EachDocumentIsEncodedOnceAndLetGo) {
   const std::vector<PromptRecord> records = {record({"a"}), record({}),         record({"a", "b"}),
                                              record({"a"}), record({"b", "a"}), record({"c"})};
-  RecordContexts contexts(opened_, records, false);
+  RecordContexts contexts(opened_, records, ContextStates::stored);
   EXPECT_EQ(contexts.encoded_tokens(), 0);  // nothing before it is needed
   const auto near = [&](const std::shared_ptr<const Context>& context, const std::vector<std::string>& files) {
     ASSERT_NE(context, nullptr);
@@ -73,7 +73,7 @@ TEST_F(RecordContextsTest, EachDocumentIsEncodedOnceAndLetGo) {
 TEST_F(RecordContextsTest, TextsAreDocuments) {
   const std::vector<PromptRecord> records = {record({}, {read_file(path("a"))}), record({"b"}, {read_file(path("a"))}),
                                              record({}, {""})};
-  RecordContexts contexts(opened_, records, false);
+  RecordContexts contexts(opened_, records, ContextStates::stored);
   EXPECT_TRUE(at::equal(contexts.take(0)->latents.states_BSE, expected({"a"})));
   EXPECT_EQ(contexts.take(1)->tokens(), tokens("a") + tokens("b"));
   EXPECT_EQ(contexts.encoded_tokens(), tokens("a") + tokens("b"));
@@ -84,7 +84,7 @@ TEST_F(RecordContextsTest, TextsAreDocuments) {
 TEST_F(RecordContextsTest, AFileThatFailsLeavesTheOthers) {
   write_file(path("bad"), "a\xff");
   const std::vector<PromptRecord> records = {record({"a", "bad"}), record({"a", "bad"}), record({"a"})};
-  RecordContexts contexts(opened_, records, false);
+  RecordContexts contexts(opened_, records, ContextStates::stored);
   EXPECT_THROW(contexts.take(0), Error);
   EXPECT_THROW(contexts.take(1), Error);
   EXPECT_EQ(contexts.held(), 1);  // for the last

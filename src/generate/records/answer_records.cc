@@ -19,7 +19,7 @@ class Work {
       : records_(records),
         prompts_(prompts),
         options_(options),
-        contexts_(opened, records, options.int8),
+        contexts_(opened, records, states_of(options)),
         expander_(opened, options.expand),
         end_tokens_(end_tokens(opened)),
         capacity_(needed_capacity(opened)),
@@ -33,12 +33,17 @@ class Work {
       step();
       give();
     }
-    done_.encoded_tokens = contexts_.encoded_tokens();
+    done_.encoded_tokens += contexts_.encoded_tokens();
     done_.seconds = seconds_now() - started;
     return done_;
   }
 
  private:
+  static ContextStates states_of(const AnswerRecordsOptions& options) {
+    if (options.expand.encodes_late()) return ContextStates::none;
+    return options.int8 ? ContextStates::int8 : ContextStates::stored;
+  }
+
   // A slot that no record fills is memory for nothing.
   int64_t needed_capacity(const OpenedModel& opened) const {
     if (options_.engine.capacity > 0) return options_.engine.capacity;
@@ -65,7 +70,7 @@ class Work {
 
   // The record's prompt, with chunks of its context where the options ask for them.
   ExpandedPrompt prompt_of(size_t i, const std::shared_ptr<const Context>& context) {
-    if (options_.expand.chunks == 0) return {prompts_[i].tokens, {}};
+    if (!options_.expand.any()) return {prompts_[i].tokens, {}, context};
     const PromptRecord& record = records_[i];
     return expander_.expand(context, {record.prompt,
                                       [&](const std::string& text) {
@@ -91,10 +96,12 @@ class Work {
       const std::shared_ptr<const Context> context = contexts_.take(i);
       ExpandedPrompt prompt = prompt_of(i, context);
       answer.prompt_tokens = static_cast<int64_t>(prompt.tokens.size());
-      answer.context_tokens = context ? context->tokens() : 0;
+      answer.context_tokens = context ? encoder_tokens(*context) : 0;
       answer.expanded = std::move(prompt.chunks);
+      answer.read_tokens = prompt.context ? encoder_tokens(*prompt.context) : 0;
+      if (options_.expand.encodes_late()) done_.encoded_tokens += answer.read_tokens;
       Request request{.prompt = std::move(prompt.tokens),
-                      .context = context,
+                      .context = prompt.context,
                       .max_tokens = record.max_tokens,
                       .sampling = record.sampling,
                       .end_tokens = end_tokens_,

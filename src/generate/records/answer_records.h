@@ -25,6 +25,7 @@ struct RecordAnswer {
   Generation generation;  // where it was
   int64_t prompt_tokens = 0, context_tokens = 0;
   std::vector<ChunkPlace> expanded;  // chunks of the context that the prompt has as text
+  int64_t read_tokens = 0;           // of the context: fewer with ExpandOptions::top
 };
 
 struct AnswerRecordsOptions {
@@ -40,7 +41,7 @@ struct AnswerRecordsOptions {
 // What was done.
 struct AnsweredRecords {
   int64_t failed = 0;          // records whose answer is an error
-  int64_t encoded_tokens = 0;  // of contexts, each document once
+  int64_t encoded_tokens = 0;  // of contexts, each document once, or what each prompt reads (ExpandOptions::top)
   int64_t prompt_tokens = 0, generated_tokens = 0;
   double seconds = 0;  // in all
 };

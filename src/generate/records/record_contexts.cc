@@ -11,8 +11,9 @@
 
 namespace cepe {
 
-RecordContexts::RecordContexts(const OpenedModel& opened, const std::vector<PromptRecord>& records, bool int8)
-    : opened_(opened), int8_(int8) {
+RecordContexts::RecordContexts(const OpenedModel& opened, const std::vector<PromptRecord>& records,
+                               ContextStates states)
+    : opened_(opened), states_(states) {
   std::map<std::pair<bool, std::string_view>, size_t> known;
   std::map<std::vector<size_t>, size_t> known_joined;
   const auto number_of = [&](const std::string& text, bool is_file) {
@@ -79,8 +80,9 @@ Context RecordContexts::encode(const Document& document) {
     append_chunks(opened_.tokenizer->encode(*document.text, {.parse_special_tokens = false}), "context_text",
                   context_chunk_length(opened_.model.config), chunks);
   }
+  if (states_ == ContextStates::none) return unencoded(std::move(chunks));
   encoded_tokens_ += count_tokens(chunks);
-  return encode_context(opened_.model, chunks, {.int8 = int8_});
+  return encode_context(opened_.model, chunks, {.int8 = states_ == ContextStates::int8});
 }
 
 int64_t RecordContexts::held() const {

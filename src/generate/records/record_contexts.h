@@ -15,15 +15,15 @@ namespace cepe {
 // Not thread-safe.
 class RecordContexts {
  public:
-  // Model and records must outlive it. int8: states are held in 8 bits a number.
-  RecordContexts(const OpenedModel& opened, const std::vector<PromptRecord>& records, bool int8);
+  // Model and records must outlive it.
+  RecordContexts(const OpenedModel& opened, const std::vector<PromptRecord>& records, ContextStates states);
 
   // The context of a record: its files, then its texts. Null where it has none. Records that name the same documents in
   // the same order get the same object. Each record is asked for once, in any order; what no other record needs is then
   // held by the caller alone. Throws Error where a file cannot be read or encoded; the others are not touched by that.
   std::shared_ptr<const Context> take(size_t record);
 
-  int64_t encoded_tokens() const { return encoded_tokens_; }  // so far
+  int64_t encoded_tokens() const { return encoded_tokens_; }  // so far, here
   int64_t held() const;  // documents and joined contexts that are kept for other records
 
  private:
@@ -43,7 +43,7 @@ class RecordContexts {
   Context encode(const Document& document);
 
   const OpenedModel& opened_;
-  bool int8_;
+  ContextStates states_;
   std::vector<Document> documents_;
   std::vector<Joined> joined_;
   std::vector<size_t> of_record_;  // index in joined_
