@@ -33,6 +33,14 @@ constexpr int64_t kSkinnyGemmTiles = 8192;
 // with avx512_bf16 alone, SmolLM2: int8 is as fast widened from 16 rows on. Tiles of int4, four rows a pass, read 16
 // tokens in 19 ms instead of 32 to 39, 32 in 33 instead of 45 to 49, 48 in 50 instead of 64 to 87, 64 in as many.
 constexpr int64_t kWidenedRows = 16, kWidenedRowsOfTiles = 64;
+// The latter where the matrix is widened to float32. With AVX2, SmolLM2's matrices, the time of one core beside
+// LibTorch's product in float32: tiles 0.69, 0.84, 0.95 and 1.07 for 24, 32, 40 and 48 rows, widened 0.82, 0.91, 0.91
+// and 0.97.
+constexpr int64_t kWidenedRowsOfTilesInFloat32 = 36;
+// Up to so many rows each thread widens outputs of its own, which stay in its core's cache: 0.82 of the float32 product
+// with 64 rows and two threads, where widening for both took 1.06. Beyond, each thread would arrange the rows for
+// LibTorch's product again and again: 1.06 to 1.19 with 593 rows, widened for all 0.91 to 1.0.
+constexpr int64_t kWidenedByEachThread = 256;
 // On a CUDA device a GEMV reads the weights once for kGemvRows rows, so twice for 8: in int8 2 bytes a weight at half
 // the speed, where widening moves 5 (it reads 1 and writes 2, and the product reads 2).
 constexpr int64_t kWidenedRowsOnCuda = 2 * kGemvRows + 1;

@@ -60,6 +60,21 @@ TEST(QuantisedWeight, ProductsAreThoseOfTheWidenedMatrix) {
   }
 }
 
+// A matrix that is widened in parts, the last one smaller: by each thread for itself (40 rows), by all (300).
+TEST(QuantisedWeight, ManyRowsTakeTheMatrixInParts) {
+  at::manual_seed(5);
+  for (const auto& [type, out] : {std::pair{WeightType::int8, 1003}, {WeightType::int4, 1008}}) {
+    const QuantisedWeight packed = quantise_weight(at::randn({out, 1568}), type);
+    const at::Tensor wide = dequantise_weight(packed, at::kDouble);
+    for (const int64_t rows : {40, 300}) {
+      const at::Tensor x = at::randn({rows, 1568});
+      const at::Tensor found = quantised_linear(x, packed).to(at::kDouble);
+      const at::Tensor error = (found - at::linear(x.to(at::kDouble), wide)).norm(2, {0}) / found.norm(2, {0});
+      EXPECT_LT(error.max().item<double>(), 5e-3) << weight_type_name(type) << " " << rows;  // of each output
+    }
+  }
+}
+
 // The last token of each sequence.
 TEST(QuantisedWeight, RowsMayLieApart) {
   at::manual_seed(4);

@@ -214,37 +214,47 @@ void multiply(const Gemv& gemv, const GemvInputs& inputs, int64_t begin, int64_t
   }
 }
 
-// The numbers of one input of 16 rows, side by side.
+// Four neighbouring inputs of kLanes rows, `to` being the first row's.
 template <int kNibble>
-HWY_INLINE void widen_code(const uint8_t* values, const float* scale, const float* middle, float* to) {
-  constexpr int64_t kInput = kNibble < 4 ? 2 * kNibble : 2 * (kNibble - 4) + 1;
+HWY_INLINE void widen_four(hn::Vec<hn::RebindToUnsigned<Floats>> words, Vector scale, Vector middle, float* to) {
+  const Vector inputs[4] = {hn::MulAdd(code<kNibble>(words), scale, middle),
+                            hn::MulAdd(code<kNibble + 4>(words), scale, middle),
+                            hn::MulAdd(code<kNibble + 1>(words), scale, middle),
+                            hn::MulAdd(code<kNibble + 5>(words), scale, middle)};
+  store_columns(inputs, to, kGroup);
+}
+
+// A group of a tile becomes (16, kGroup).
+HWY_INLINE void widen_group(const uint8_t* values, const uint16_t* scales, float* rows) {
   const hn::RebindToUnsigned<Floats> bits;
-  for (int64_t i = 0; i < kTileRows; i += kLanes) {
-    const Vector x = code<kNibble>(hn::LoadU(bits, reinterpret_cast<const uint32_t*>(values) + i));
-    store(to + kInput * kTileRows + i, hn::MulAdd(x, load(scale + i), load(middle + i)));
+  for (int64_t first = 0; first < kTileRows; first += kLanes) {
+    const Vector scale = load(scales + first);
+    const Vector middle = hn::NegMulAdd(hn::Set(kFloats, 8.0f), scale, load(scales + kTileRows + first));
+    for (int64_t i = 0; i < kGroup; i += 8) {
+      const auto words = hn::LoadU(bits, reinterpret_cast<const uint32_t*>(values + 8 * i) + first);
+      float* const to = rows + first * kGroup + i;
+      widen_four<0>(words, scale, middle, to), widen_four<2>(words, scale, middle, to + 4);
+    }
   }
 }
 
-// Eight inputs of 16 rows, which are `stride` numbers apart.
-HWY_INLINE void widen_eighth(const uint8_t* values, const uint16_t* scales, int64_t stride, float* out) {
-  HWY_ALIGN float columns[8 * kTileRows], scale[kTileRows], middle[kTileRows];
-  for (int64_t i = 0; i < kTileRows; i += kLanes) {
-    const Vector factor = load(scales + i);
-    store(scale + i, factor);
-    store(middle + i, hn::NegMulAdd(hn::Set(kFloats, 8.0f), factor, load(scales + kTileRows + i)));
-  }
-  widen_code<0>(values, scale, middle, columns), widen_code<1>(values, scale, middle, columns);
-  widen_code<2>(values, scale, middle, columns), widen_code<3>(values, scale, middle, columns);
-  widen_code<4>(values, scale, middle, columns), widen_code<5>(values, scale, middle, columns);
-  widen_code<6>(values, scale, middle, columns), widen_code<7>(values, scale, middle, columns);
-  for (int64_t row = 0; row < kTileRows; ++row) {
-    for (int64_t i = 0; i < 8; ++i) out[row * stride + i] = columns[i * kTileRows + row];
-  }
-}
-
+// By way of the nearest cache: 16 rows some KB apart would share its ways.
 void widen_tile(const uint8_t* values, const uint16_t* scales, int64_t inputs, float* out) {
-  for (int64_t first = 0; first < inputs; first += 8, values += 64) {
-    widen_eighth(values, scales + first / kGroup * kGroupScales, inputs, out + first);
+  HWY_ALIGN float rows[kTileRows * kGroup];
+  for (int64_t group = 0; group < inputs / kGroup; ++group, out += kGroup) {
+    widen_group(values + group * kGroupBytes, scales + group * kGroupScales, rows);
+    for (int64_t row = 0; row < kTileRows; ++row) {
+      for (int64_t i = 0; i < kGroup; i += kLanes) store(out + row * inputs + i, load(rows + row * kGroup + i));
+    }
+  }
+}
+
+void widen_rows(const int8_t* values, const float* scales, const Rows& rows, float* out) {
+  for (int64_t row = 0; row < rows.count; ++row, values += rows.inputs, out += rows.inputs) {
+    const Vector scale = hn::Set(kFloats, scales[row]);
+    int64_t i = 0;
+    for (; i + kLanes <= rows.inputs; i += kLanes) store(out + i, hn::Mul(load(values + i), scale));
+    for (; i < rows.inputs; ++i) out[i] = static_cast<float>(values[i]) * scales[row];
   }
 }
 
@@ -258,6 +268,7 @@ HWY_EXPORT(prepare_inputs);
 HWY_EXPORT(multiply);
 HWY_EXPORT(finish_row);
 HWY_EXPORT(widen_tile);
+HWY_EXPORT(widen_rows);
 
 // int8 has no product in bfloat16: a weight is a float32 number first.
 void prepare(const Gemv& gemv, GemvInputs& inputs) {
@@ -285,6 +296,10 @@ void widen_int4_tile(const uint8_t* values, const uint16_t* scales, int64_t inpu
 
 void widen_int4_tile(const uint8_t* values, const uint16_t* scales, int64_t inputs, uint16_t* out) {
   avx512::widen_tile(values, scales, inputs, out);
+}
+
+void widen_int8_rows(const int8_t* values, const float* scales, const Rows& rows, float* out) {
+  HWY_DYNAMIC_DISPATCH(widen_rows)(values, scales, rows, out);
 }
 
 void tile_int4(const Int4Matrix& matrix, uint8_t* values, uint16_t* scales, int64_t begin, int64_t end) {

@@ -27,4 +27,10 @@ void tile_int4(const Int4Matrix& matrix, uint8_t* values, uint16_t* scales, int6
 void widen_int4_tile(const uint8_t* values, const uint16_t* scales, int64_t inputs, float* out);
 void widen_int4_tile(const uint8_t* values, const uint16_t* scales, int64_t inputs, uint16_t* out);
 
+// scale * value of some rows in 8 bits.
+struct Rows {
+  int64_t count = 0, inputs = 0;
+};
+void widen_int8_rows(const int8_t* values, const float* scales, const Rows& rows, float* out);
+
 }  // namespace cepe::cpu

@@ -70,7 +70,21 @@ HWY_INLINE float sum_of_lanes(Vector x) { return hn::GetLane(hn::SumOfLanes(kFlo
 HWY_INLINE void store_sums(const Vector (&x)[4], float* to) {
   for (int t = 0; t < 4; ++t) to[t] = hn::GetLane(x[t]);
 }
+HWY_INLINE void store_columns(const Vector (&x)[4], float* to, int64_t) { store_sums(x, to); }
 #else
+// Lane 4 b + i of x[t] becomes lane 4 b + t of x[i].
+HWY_INLINE void transpose_quads(Vector (&x)[4]) {
+  const hn::Repartition<uint64_t, Floats> pairs;
+  const auto ab_low = hn::BitCast(pairs, hn::InterleaveLower(kFloats, x[0], x[1]));
+  const auto ab_high = hn::BitCast(pairs, hn::InterleaveUpper(kFloats, x[0], x[1]));
+  const auto cd_low = hn::BitCast(pairs, hn::InterleaveLower(kFloats, x[2], x[3]));
+  const auto cd_high = hn::BitCast(pairs, hn::InterleaveUpper(kFloats, x[2], x[3]));
+  x[0] = hn::BitCast(kFloats, hn::InterleaveLower(pairs, ab_low, cd_low));
+  x[1] = hn::BitCast(kFloats, hn::InterleaveUpper(pairs, ab_low, cd_low));
+  x[2] = hn::BitCast(kFloats, hn::InterleaveLower(pairs, ab_high, cd_high));
+  x[3] = hn::BitCast(kFloats, hn::InterleaveUpper(pairs, ab_high, cd_high));
+}
+
 // Every 128 bits hold a part of four sums: adds the parts up.
 template <class D>
 HWY_INLINE void store_folded(D d, hn::Vec<D> x, float* to) {
@@ -84,13 +98,28 @@ HWY_INLINE void store_folded(D d, hn::Vec<D> x, float* to) {
 
 // Sums of the lanes of four vectors, side by side.
 HWY_INLINE void store_sums(const Vector (&x)[4], float* to) {
-  const hn::Repartition<uint64_t, Floats> pairs;
-  const Vector ab = hn::Add(hn::InterleaveLower(kFloats, x[0], x[1]), hn::InterleaveUpper(kFloats, x[0], x[1]));
-  const Vector cd = hn::Add(hn::InterleaveLower(kFloats, x[2], x[3]), hn::InterleaveUpper(kFloats, x[2], x[3]));
-  const auto ab_pairs = hn::BitCast(pairs, ab), cd_pairs = hn::BitCast(pairs, cd);
-  const Vector all = hn::Add(hn::BitCast(kFloats, hn::InterleaveLower(pairs, ab_pairs, cd_pairs)),
-                             hn::BitCast(kFloats, hn::InterleaveUpper(pairs, ab_pairs, cd_pairs)));
-  store_folded(kFloats, all, to);
+  Vector quads[4] = {x[0], x[1], x[2], x[3]};
+  transpose_quads(quads);
+  store_folded(kFloats, hn::Add(hn::Add(quads[0], quads[1]), hn::Add(quads[2], quads[3])), to);
+}
+
+// Every 128 bits, four times `stride` numbers after those before.
+template <class D>
+HWY_INLINE void store_quads(D d, hn::Vec<D> x, float* to, int64_t stride) {
+  if constexpr (hn::MaxLanes(D()) > 4) {
+    const hn::Half<D> half;
+    store_quads(half, hn::LowerHalf(half, x), to, stride);
+    store_quads(half, hn::UpperHalf(half, x), to + static_cast<int64_t>(hn::MaxLanes(half)) * stride, stride);
+  } else {
+    hn::StoreU(x, d, to);
+  }
+}
+
+// Four columns of kLanes rows become four numbers of each row; rows are `stride` numbers apart.
+HWY_INLINE void store_columns(const Vector (&x)[4], float* to, int64_t stride) {
+  Vector quads[4] = {x[0], x[1], x[2], x[3]};
+  transpose_quads(quads);
+  for (int64_t t = 0; t < 4; ++t) store_quads(kFloats, quads[t], to + t * stride, stride);
 }
 #endif
 

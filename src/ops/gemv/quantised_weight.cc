@@ -12,6 +12,7 @@
 #include "ops/gemv/gemv_cpu.h"
 #include "ops/gemv/gemv_cuda.h"
 #include "ops/gemv/gemv_kernels.h"
+#include "ops/gemv/widened_product_cpu.h"
 
 namespace cepe {
 namespace {
@@ -86,12 +87,16 @@ at::Tensor unpack_int4(const QuantisedWeight& weight) {
   return cuda_dequantise_int4(weight);
 }
 
+// Rows from which a matrix is widened.
+int64_t widened_rows(const at::Tensor& x, const QuantisedWeight& weight) {
+  if (x.is_cuda()) return dispatch::kWidenedRowsOnCuda;
+  if (!weight.tiled) return dispatch::kWidenedRows;
+  return cpu::bfloat16_products() ? dispatch::kWidenedRowsOfTiles : dispatch::kWidenedRowsOfTilesInFloat32;
+}
+
 // (rows, in) -> (rows, out) with our kernel, kGemvRows at a time; nothing where it does not apply.
 std::optional<at::Tensor> in_few_rows(const at::Tensor& x, const QuantisedWeight& weight) {
-  const int64_t many = x.is_cuda()    ? dispatch::kWidenedRowsOnCuda
-                       : weight.tiled ? dispatch::kWidenedRowsOfTiles
-                                      : dispatch::kWidenedRows;
-  if (x.size(0) >= many || x.size(0) == 0) return std::nullopt;
+  if (x.size(0) >= widened_rows(x, weight) || x.size(0) == 0) return std::nullopt;
   std::vector<at::Tensor> parts;
   for (const at::Tensor& rows : x.split(dispatch::kGemvRows)) {
     parts.push_back(try_gemv(rows, weight));
@@ -100,27 +105,29 @@ std::optional<at::Tensor> in_few_rows(const at::Tensor& x, const QuantisedWeight
   return parts.size() == 1 ? parts[0] : at::cat(parts);
 }
 
+at::Tensor in_float32(const at::Tensor& x, const QuantisedWeight& weight) {
+  return widened_product_cpu(x.to(at::kFloat), weight).to(x.scalar_type());
+}
+
 // (rows, in) -> (rows, out)
 at::Tensor int4_linear(const at::Tensor& x, const QuantisedWeight& weight) {
   const at::Tensor rows = x.is_cuda() ? x.to(at::kBFloat16) : x;
   if (const auto y = in_few_rows(rows, weight)) return y->to(x.scalar_type());
+  if (!x.is_cuda() && !cpu::bfloat16_products()) return in_float32(x, weight);
   const at::Tensor matrix = unpack_int4(weight);
   return at::linear(x.to(matrix.scalar_type()), matrix).to(x.scalar_type());
 }
 
-// Where bfloat16 is emulated, many rows are multiplied in float32.
-at::ScalarType product_type(const at::Tensor& x) {
-  return x.is_cuda() || x.scalar_type() != at::kBFloat16 || cpu::bfloat16_products() ? x.scalar_type() : at::kFloat;
-}
-
 at::Tensor int8_linear(const at::Tensor& x, const QuantisedWeight& weight) {
   if (const auto y = in_few_rows(x, weight)) return *y;
-  // The scale belongs to the output's column, so it can wait until after the product. (LibTorch's kernel for CUDA takes
-  // ten times as long.)
   if (x.is_cuda() || x.size(0) >= dispatch::kWidenedRows) {
-    const at::ScalarType type = product_type(x);
-    const at::Tensor y = at::linear(x.to(type), weight.values.to(type)).mul_(weight.scales.to(type));
-    return y.to(x.scalar_type());
+    // Where bfloat16 is emulated, many rows are multiplied in float32.
+    const at::ScalarType type = x.scalar_type();
+    if (x.is_cpu() && (type == at::kFloat || (type == at::kBFloat16 && !cpu::bfloat16_products())))
+      return in_float32(x, weight);
+    // The scale belongs to the output's column, so it can wait until after the product. (LibTorch's kernel for CUDA
+    // takes ten times as long.)
+    return at::linear(x, weight.values.to(type)).mul_(weight.scales.to(type));
   }
   return at::_weight_int8pack_mm(x, weight.values, weight.scales.to(x.scalar_type()));
 }

@@ -1,0 +1,14 @@
+// Products of many rows with a matrix in 8 or 4 bits on a CPU: the matrix is widened to float32, a part at a time that
+// stays in the cache, and LibTorch multiplies.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "ops/gemv/gemv_types.h"
+
+namespace cepe {
+
+// x (rows, in), float32, contiguous; weight: int8, or int4 in tiles -> (rows, out), no gradients
+at::Tensor widened_product_cpu(const at::Tensor& x, const QuantisedWeight& weight);
+
+}  // namespace cepe
