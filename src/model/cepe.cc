@@ -13,6 +13,7 @@
 #include "ops/gemv/gemv.h"
 #include "ops/gemv/quantised_weight.h"
 #include "ops/ops.h"
+#include "ops/pieces.h"
 
 namespace cepe {
 namespace {
@@ -28,9 +29,19 @@ at::Tensor embed_context(const Cepe& model, const at::Tensor& ids_BL) {
   return {};
 }
 
-// Tokens that are encoded together when no gradient is kept: enough to fill the device; their feed-forward part takes
-// tens of MB on a CPU and under a GB on a GPU.
-int64_t tokens_at_once(const at::Device& device) { return device.is_cuda() ? 32768 : 2048; }
+// Tokens that are encoded together when no gradient is kept. On a GPU enough to fill it; their feed-forward part takes
+// under a GB. On a CPU a piece of work of one thread, a fifth of a second of SmolLM2's encoder.
+int64_t tokens_at_once(const at::Device& device) { return device.is_cuda() ? 32768 : 256; }
+
+// work(first, count) for `all` things, `at_once` at a time; on a CPU each thread takes the next ones when it is done,
+// so that nobody waits for a slow one.
+template <class Work>
+void in_parts(const at::Device& device, int64_t all, int64_t at_once, const Work& work) {
+  const int64_t parts = (all + at_once - 1) / at_once;
+  const auto part = [&](int64_t i) { work(i * at_once, std::min(at_once, all - i * at_once)); };
+  if (device.is_cpu()) return in_pieces(parts, part);
+  for (int64_t i = 0; i < parts; ++i) part(i);
+}
 
 int64_t default_chunks_at_once(const at::Device& device, int64_t chunk_length, int64_t all) {
   return at::GradMode::is_enabled() ? all : std::max<int64_t>(1, tokens_at_once(device) / chunk_length);
@@ -152,32 +163,56 @@ void check_sliding_window(const StackConfig& config, int64_t tokens) {
           tokens, config.sliding_window);
 }
 
+// Chunks that are encoded together, in the order of their lengths.
+struct EncodedRow {
+  std::vector<int64_t> lengths;
+  int64_t start = 0, tokens = 0;
+};
+
+std::vector<EncodedRow> encoded_rows(const std::vector<int64_t>& lengths, const at::Device& device,
+                                     const ContextEncodeOptions& options) {
+  const size_t most = options.chunks_at_once > 0 ? static_cast<size_t>(options.chunks_at_once) : lengths.size();
+  const bool bounded = options.chunks_at_once == 0 && !at::GradMode::is_enabled();
+  std::vector<EncodedRow> rows;
+  for (size_t chunk = 0; chunk < lengths.size();) {
+    EncodedRow row;
+    if (!rows.empty()) row.start = rows.back().start + rows.back().tokens;
+    for (; chunk < lengths.size() && row.lengths.size() < most; ++chunk) {
+      if (bounded && row.tokens > 0 && row.tokens + lengths[chunk] > tokens_at_once(device)) break;
+      row.lengths.push_back(lengths[chunk]);
+      row.tokens += lengths[chunk];
+    }
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
 // (N, E) in the order of the chunks, before pooling.
 at::Tensor packed_states(const Cepe& model, const PackedChunks& chunks, const ContextEncodeOptions& options) {
   const ChunkOrder order = by_length(chunks);
   const at::Tensor ids = order.tokens_N.defined() ? chunks.ids_N.index_select(0, order.tokens_N) : chunks.ids_N;
-  const bool gradients = at::GradMode::is_enabled();
-  const size_t most = options.chunks_at_once > 0 ? static_cast<size_t>(options.chunks_at_once) : order.lengths.size();
-  const bool bounded = options.chunks_at_once == 0 && !gradients;
+  const std::vector<EncodedRow> rows = encoded_rows(order.lengths, ids.device(), options);
+  const auto encoded = [&](const EncodedRow& row) {
+    return encode_row(model, ids.narrow(0, row.start, row.tokens), row.lengths);
+  };
+  if (rows.size() == 1 && !order.tokens_N.defined()) return encoded(rows[0]);
   at::Tensor states;  // (N, E), held once
-  for (size_t chunk = 0, start = 0; chunk < order.lengths.size();) {
-    std::vector<int64_t> lengths;
-    int64_t n = 0;
-    for (; chunk < order.lengths.size() && lengths.size() < most; ++chunk) {
-      if (bounded && n > 0 && n + order.lengths[chunk] > tokens_at_once(ids.device())) break;
-      lengths.push_back(order.lengths[chunk]);
-      n += lengths.back();
-    }
-    const at::Tensor part = encode_row(model, ids.narrow(0, start, n), lengths);
-    if (n == ids.numel() && !order.tokens_N.defined()) return part;
-    if (!states.defined()) states = at::empty({ids.numel(), part.size(1)}, part.options());
+  const auto write = [&](const EncodedRow& row) {
+    const at::Tensor part = encoded(row);
     if (order.tokens_N.defined()) {
-      states.index_copy_(0, order.tokens_N.narrow(0, start, n), part);
+      states.index_copy_(0, order.tokens_N.narrow(0, row.start, row.tokens), part);
     } else {
-      states.narrow(0, start, n).copy_(part);
+      states.narrow(0, row.start, row.tokens).copy_(part);
     }
-    start += n;
+  };
+  const Stack& stack = model.encoder->stack;
+  states = at::empty({ids.numel(), stack.config.hidden_size}, stack.norm.options().requires_grad(false));
+  if (at::GradMode::is_enabled()) {
+    for (const EncodedRow& row : rows) write(row);
+    return states;
   }
+  in_parts(ids.device(), static_cast<int64_t>(rows.size()), 1,
+           [&](int64_t i, int64_t) { write(rows[static_cast<size_t>(i)]); });
   return states;
 }
 
@@ -241,10 +276,8 @@ Latents encode(const Cepe& model, const ContextChunks& chunks, const ContextEnco
   }
   // Written into place: the latents are held once.
   const at::Tensor states = at::empty({B * M, S / M, stack.config.hidden_size}, model.any_weight().options());
-  for (int64_t start = 0; start < B * M; start += at_once) {
-    const int64_t n = std::min(at_once, B * M - start);
-    states.narrow(0, start, n).copy_(part(start, n));
-  }
+  in_parts(ids.device(), B * M, at_once,
+           [&](int64_t start, int64_t n) { states.narrow(0, start, n).copy_(part(start, n)); });
   out.states_BSE = states.view({B, S, stack.config.hidden_size});
   return out;
 }
