@@ -13,6 +13,7 @@
 #include "ops/latent/latent_attention.h"
 #include "ops/latent/latent_int8.h"
 #include "ops/ops.h"
+#include "ops/pieces.h"
 #include "ops/step/step_executor.h"
 
 namespace cepe {
@@ -268,19 +269,25 @@ std::shared_ptr<const ContextCache> cache_context(const Stack& decoder, const La
   check_form(decoder.config, CrossAttentionForm::cached);
   const int64_t C = latents.states_BSE.size(0), S = latents.tokens();
   const int64_t G = decoder.config.num_kv_heads, K = decoder.config.head_dim;
-  const int64_t block = block_tokens(decoder.config, latents);
+  // On a CPU a block is one thread's: its keys and values are still in the cache when they are written to their places.
+  constexpr int64_t kBlockOfThread = 16 * ContextKeysValues::kBlock;
+  const bool cpu = latents.states_BSE.is_cpu();
+  const int64_t block = cpu ? kBlockOfThread : block_tokens(decoder.config, latents);
   auto cache = std::make_shared<ContextCache>();
   for (const Layer& layer : decoder.layers) {
     ContextKeysValues& made = cache->layers.emplace_back();
     if (!layer.cross_attention) continue;
     const at::Tensor& weight = layer.cross_attention->k.weight;
     made = make_context_keys_values({C, G, S, K}, weight.options().dtype(kept.value_or(weight.scalar_type())));
-    for (int64_t first = 0; first < S; first += block) {
-      const int64_t n = std::min(block, S - first);
+    const auto project = [&](int64_t i) {
+      const int64_t first = i * block, n = std::min(block, S - first);
       SharedInput states(dense_states(latents, first, n, weight.scalar_type()));
       const auto heads = [&](const Linear& linear) { return states.product(linear, linear.bias).view({C, n, G, K}); };
       write_keys_values(made, first, heads(layer.cross_attention->k), heads(layer.cross_attention->v));
-    }
+    };
+    const int64_t blocks = (S + block - 1) / block;
+    if (cpu) in_pieces(blocks, project);
+    for (int64_t i = 0; !cpu && i < blocks; ++i) project(i);
   }
   return cache;
 }

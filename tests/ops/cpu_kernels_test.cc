@@ -2,6 +2,7 @@
 // this processor has. Without LibTorch, so that scripts/check_aarch64.sh runs it for another processor.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
@@ -294,6 +295,36 @@ TEST_P(EachTarget, TilesOfInt4Widen) {
   Floats found(16 * 96);
   widen_int4_tile(matrix.bytes.data(), matrix.halves.data(), 96, found.data());
   EXPECT_LT(error_of(found, matrix.numbers), 1e-6);
+}
+
+TEST_P(EachTarget, RowsOfInt8Widen) {
+  const std::vector<int8_t> values{-127, 3, 0, 127, 5, -1, 2, 9, 11, 40, -40, 8, 1, 1, 2, 3, 5, -8, 13, 21, 34, 55};
+  const Floats scales{0.5f, -2.0f};
+  Floats found(22);
+  widen_int8_rows(values.data(), scales.data(), {2, 11}, found.data());
+  for (size_t i = 0; i < 22; ++i) EXPECT_EQ(found[i], static_cast<float>(values[i]) * scales[i / 11]) << i;
+}
+
+// 70 tokens of one head among three: a whole block of keys and a part of one.
+TEST_P(EachTarget, KeysAndValuesIn8Bits) {
+  const int64_t tokens = 70, width = 32, stride = 96;
+  const Floats numbers = random(tokens * stride, 9);
+  std::vector<int8_t> keys(2 * kBlock * width), values(tokens * width);
+  Floats key_scales(tokens), value_scales(tokens);
+  const Int8Source from{numbers.data() + width, tokens, width, stride};
+  write_int8_keys(from, keys.data(), key_scales.data());
+  write_int8_values(from, values.data(), value_scales.data());
+  for (int64_t t = 0; t < tokens; ++t) {
+    float most = 0;
+    for (int64_t i = 0; i < width; ++i) most = std::max(most, std::abs(from.numbers[t * stride + i]));
+    ASSERT_FLOAT_EQ(value_scales[t], most / 127);
+    ASSERT_EQ(key_scales[t], value_scales[t]);
+    for (int64_t i = 0; i < width; ++i) {
+      const int8_t value = values[t * width + i];
+      ASSERT_LE(std::abs(value * value_scales[t] - from.numbers[t * stride + i]), 0.501f * value_scales[t]);
+      ASSERT_EQ(keys[t / kBlock * kBlock * width + i * kBlock + t % kBlock], value) << t << " " << i;
+    }
+  }
 }
 
 }  // namespace

@@ -172,18 +172,19 @@ std::pair<at::Tensor, at::Tensor> in_8_bits(const at::Tensor& x) {
 }  // namespace
 
 void write_keys_values(ContextKeysValues& to, int64_t first, const at::Tensor& k_CnGK, const at::Tensor& v_CnGK) {
-  at::Tensor k = k_CnGK, v = v_CnGK;
-  if (to.k_scales.defined()) {
-    const auto [k_values, k_scales] = in_8_bits(k);
-    const auto [v_values, v_scales] = in_8_bits(v);
-    to.k_scales.narrow(2, first, k.size(1)).copy_(k_scales.transpose(1, 2));
-    to.v_scales.narrow(2, first, v.size(1)).copy_(v_scales.transpose(1, 2));
-    k = k_values, v = v_values;
-  }
   constexpr int64_t kBlock = ContextKeysValues::kBlock;
-  const int64_t n = k.size(1), whole = n / kBlock, rest = n % kBlock;
+  const int64_t n = k_CnGK.size(1), whole = n / kBlock, rest = n % kBlock;
   require(first % kBlock == 0 && first + n <= to.tokens && (rest == 0 || first + n == to.tokens),
           "context: keys and values {} to {} of {} are not whole blocks of {}", first, first + n, to.tokens, kBlock);
+  at::Tensor k = k_CnGK, v = v_CnGK;
+  if (to.k_scales.defined()) {
+    if (int8_writer_applies(k, v)) return write_int8_context(to, first, k, v);
+    const auto [k_values, k_scales] = in_8_bits(k);
+    const auto [v_values, v_scales] = in_8_bits(v);
+    to.k_scales.narrow(2, first, n).copy_(k_scales.transpose(1, 2));
+    to.v_scales.narrow(2, first, n).copy_(v_scales.transpose(1, 2));
+    k = k_values, v = v_values;
+  }
   to.v.narrow(2, first, n).copy_(v.transpose(1, 2));
   const at::Tensor keys = k.transpose(1, 2);  // (C, G, n, K)
   if (!to.blocked()) {

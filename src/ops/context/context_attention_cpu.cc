@@ -162,4 +162,26 @@ at::Tensor run_context_kernel(const at::Tensor& q, const ContextKeysValues& cont
   return (cpu_flash_pays(q.size(2)) ? pass.run_flash() : pass.run()).view(q.sizes());
 }
 
+bool int8_writer_applies(const at::Tensor& k, const at::Tensor& v) {
+  return k.scalar_type() == at::kFloat && v.scalar_type() == at::kFloat && k.is_contiguous() && v.is_contiguous() &&
+         k.size(3) % cpu::kMostLanes == 0;
+}
+
+void write_int8_context(ContextKeysValues& to, int64_t first, const at::Tensor& k_CnGK, const at::Tensor& v_CnGK) {
+  const int64_t C = k_CnGK.size(0), n = k_CnGK.size(1), G = k_CnGK.size(2), K = k_CnGK.size(3);
+  const int64_t padded = to.v.size(2);  // tokens of a head
+  at::parallel_for(0, C * G, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t head = begin; head < end; ++head) {
+      const int64_t read = head / G * n * G * K + head % G * K, written = head * padded + first;
+      const auto from = [&](const at::Tensor& x) {
+        return cpu::Int8Source{x.const_data_ptr<float>() + read, n, K, G * K};
+      };
+      cpu::write_int8_keys(from(k_CnGK), to.k.mutable_data_ptr<int8_t>() + written * K,
+                           to.k_scales.mutable_data_ptr<float>() + written);
+      cpu::write_int8_values(from(v_CnGK), to.v.mutable_data_ptr<int8_t>() + written * K,
+                             to.v_scales.mutable_data_ptr<float>() + written);
+    }
+  });
+}
+
 }  // namespace cepe

@@ -46,6 +46,16 @@ struct KeyValueSpan {
   const bool* real = nullptr;                            // (tokens), or null: all are
   const float *k_scales = nullptr, *v_scales = nullptr;  // int8: (tokens to whole blocks): key = scale * value
 };
+// Numbers of one head of some tokens in 8 bits, a scale a token: value = round(number / scale).
+struct Int8Source {
+  const float* numbers = nullptr;  // (tokens, stride), `width` of each
+  int64_t tokens = 0, width = 0, stride = 0;
+};
+// out (tokens, width), scales (tokens)
+void write_int8_values(const Int8Source& from, int8_t* out, float* scales);
+// The same, into blocks (width, kBlock) of `out`, whose first one begins with the first token.
+void write_int8_keys(const Int8Source& from, int8_t* out, float* scales);
+
 // rows.width is a multiple of kMostLanes.
 void read_keys_values(const AttentionRows& rows, const KeyValueSpan& span);
 

@@ -1,6 +1,7 @@
 // Attention on kept keys and values. Keys are transposed, so that scores are products of the same shape as the sums of
 // values.
 #include <algorithm>
+#include <vector>
 
 #include "ops/cpu/attention.h"
 
@@ -67,11 +68,47 @@ void read_context(const AttentionRows& rows, const KeyValueSpan& span) {
   }
 }
 
+// -> the scale. width is a multiple of kMostLanes.
+HWY_INLINE float narrow_row(const float* x, int64_t width, int8_t* out) {
+  const hn::Rebind<int8_t, Floats> bytes;
+  Vector most = hn::Set(kFloats, 1e-12f);
+  for (int64_t i = 0; i < width; i += kLanes) most = hn::Max(most, hn::Abs(load(x + i)));
+  const float scale = hn::GetLane(hn::MaxOfLanes(kFloats, most)) / 127;
+  const Vector divisor = hn::Set(kFloats, scale);
+  for (int64_t i = 0; i < width; i += kLanes) {
+    hn::StoreU(hn::DemoteTo(bytes, hn::NearestInt(hn::Div(load(x + i), divisor))), bytes, out + i);
+  }
+  return scale;
+}
+
+void narrow_rows(const Int8Source& from, int8_t* out, float* scales) {
+  for (int64_t t = 0; t < from.tokens; ++t) {
+    scales[t] = narrow_row(from.numbers + t * from.stride, from.width, out + t * from.width);
+  }
+}
+
 }  // namespace cepe::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace cepe::cpu {
+
+HWY_EXPORT(narrow_rows);
+void write_int8_values(const Int8Source& from, int8_t* out, float* scales) {
+  HWY_DYNAMIC_DISPATCH(narrow_rows)(from, out, scales);
+}
+
+void write_int8_keys(const Int8Source& from, int8_t* out, float* scales) {
+  std::vector<int8_t> rows(static_cast<size_t>(kBlock * from.width));
+  for (int64_t first = 0; first < from.tokens; first += kBlock, out += kBlock * from.width) {
+    const int64_t count = std::min(kBlock, from.tokens - first);
+    write_int8_values({from.numbers + first * from.stride, count, from.width, from.stride}, rows.data(),
+                      scales + first);
+    for (int64_t i = 0; i < from.width; ++i) {
+      for (int64_t t = 0; t < count; ++t) out[i * kBlock + t] = rows[static_cast<size_t>(t * from.width + i)];
+    }
+  }
+}
 
 HWY_EXPORT(read_context);
 void read_keys_values(const AttentionRows& rows, const KeyValueSpan& span) {
