@@ -217,10 +217,9 @@ void multiply(const Gemv& gemv, const GemvInputs& inputs, int64_t begin, int64_t
 // Four neighbouring inputs of kLanes rows, `to` being the first row's.
 template <int kNibble>
 HWY_INLINE void widen_four(hn::Vec<hn::RebindToUnsigned<Floats>> words, Vector scale, Vector middle, float* to) {
-  const Vector inputs[4] = {hn::MulAdd(code<kNibble>(words), scale, middle),
-                            hn::MulAdd(code<kNibble + 4>(words), scale, middle),
-                            hn::MulAdd(code<kNibble + 1>(words), scale, middle),
-                            hn::MulAdd(code<kNibble + 5>(words), scale, middle)};
+  const Vector inputs[4] = {
+      hn::MulAdd(code<kNibble>(words), scale, middle), hn::MulAdd(code<kNibble + 4>(words), scale, middle),
+      hn::MulAdd(code<kNibble + 1>(words), scale, middle), hn::MulAdd(code<kNibble + 5>(words), scale, middle)};
   store_columns(inputs, to, kGroup);
 }
 
