@@ -14,7 +14,8 @@ namespace fs = std::filesystem;
 
 class WorkingParts : public WorkingModel {
  public:
-  WorkingParts(Cepe model, const Objective& objective, bool fp8)
+  // fp8: null but with train.fp8_frozen.
+  WorkingParts(Cepe model, const Objective& objective, Fp8Weights* fp8)
       : model_(std::move(model)), objective_(objective), fp8_(fp8) {}
   at::Tensor loss_sum(const Batch& batch) const override {
     const Fp8FrozenProducts frozen(fp8_);
@@ -24,7 +25,7 @@ class WorkingParts : public WorkingModel {
  private:
   const Cepe model_;
   const Objective& objective_;
-  const bool fp8_;  // train.fp8_frozen
+  Fp8Weights* const fp8_;
 };
 
 // Before a model is read.
@@ -57,7 +58,8 @@ PartsModel::PartsModel(const StageInput& input)
 }
 
 std::unique_ptr<WorkingModel> PartsModel::working() const {
-  return std::make_unique<WorkingParts>(working_copy(opened_.model, dtype_), *objective_, config_.fp8_frozen);
+  return std::make_unique<WorkingParts>(working_copy(opened_.model, dtype_), *objective_,
+                                        config_.fp8_frozen ? &fp8_weights_ : nullptr);
 }
 
 std::string PartsModel::describe() const {
