@@ -44,6 +44,7 @@ PartsModel::PartsModel(const StageInput& input)
       dtype_(input.dtype),
       objective_(make_objective(config_)),
       opened_(open_for_training(config_, input.device, dtype_)) {
+  opened_.model.decoder.stack.recompute = opened_.model.encoder->stack.recompute = config_.recompute;
   const int64_t longest = check_training_data(config_, input.data, opened_);
   require(!published() || config_.weights != "int8",
           "run.weights int8: the base {} is a published CEPE model, whose layout has no int8 weights", config_.base);
