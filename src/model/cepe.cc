@@ -49,7 +49,7 @@ int64_t default_chunks_at_once(const at::Device& device, int64_t chunk_length, i
 
 at::Tensor encoder_layers(const Stack& stack, at::Tensor x_BLE, const RotaryTable& rotary, const AttentionMask& mask) {
   EagerLayers run(std::move(x_BLE), stack.config, rotary, mask);
-  walk_layers(stack, 0, stack.layers.size(), run);
+  walk_eagerly(stack, 0, stack.layers.size(), run);
   return run.norm(stack.norm);
 }
 
@@ -152,7 +152,7 @@ size_t layers_below_context(const Stack& decoder) {
 void walk_lower_layers(const Stack& stack, size_t count, EagerDecoderLayers& run) {
   const bool trained = run.residual().requires_grad() || stack.norm.requires_grad();
   const at::AutoGradMode recorded(at::GradMode::is_enabled() && trained);
-  walk_layers(stack, 0, count, run);
+  walk_eagerly(stack, 0, count, run);
 }
 
 // Beyond it each token would attend to its neighbours alone: attention here is to all.
@@ -316,7 +316,7 @@ at::Tensor decode(const Cepe& model, const DecodeInput& input) {
                           .last = input.last});
   const size_t lower = layers_below_context(stack);
   if (!below) walk_lower_layers(stack, lower, run);
-  walk_layers(stack, lower, stack.layers.size(), run);
+  walk_eagerly(stack, lower, stack.layers.size(), run);
   if (input.cache) input.cache->length += T;
   if (input.last == 0) return run.norm(stack.norm);
   x = run.residual();

@@ -77,8 +77,13 @@ class RotaryCache {
   mutable int64_t positions_ = 0;
 };
 
+// What of a layer's activations is not kept for the backward pass but computed again in it: nothing, its feed-forward
+// part (norm included), or all of it, so that only what comes into the layer is kept. The numbers are the same.
+enum class Recompute { none, feed_forward, layers };
+
 struct Stack {
   StackConfig config;
+  Recompute recompute = Recompute::none;  // where gradients are recorded (layer/eager_layers.h)
   at::Tensor embedding;  // (V, D)
   std::vector<Layer> layers;
   at::Tensor norm;  // (D)
@@ -97,6 +102,9 @@ struct KeyValueCache {
   int64_t capacity = 0;
 };
 KeyValueCache make_cache(const Stack& stack, int64_t batch, int64_t capacity);
+
+// Those of a layer of such a stack that ask for a gradient, by the list of parameters() (cepe.h).
+std::vector<at::Tensor> trained_weights(Layer layer, const StackConfig& config);
 
 // cos and sin of positions 0 .. positions-1 in float64, (positions, K/2); the formulas of every RopeKind.
 RotaryTable rotary_table(const StackConfig& config, int64_t positions);

@@ -102,6 +102,7 @@ Layer cast(const Layer& layer, at::ScalarType dtype) {
 Stack cast(const Stack& stack, at::ScalarType dtype) {
   Stack out;
   out.config = stack.config;
+  out.recompute = stack.recompute;
   out.rotary = stack.rotary;
   if (stack.embedding.defined()) out.embedding = stack.embedding.to(dtype);
   out.norm = stack.norm.to(dtype);
@@ -172,6 +173,17 @@ std::vector<Parameter> parameters(MaskedLm& model) {
   out.push_back({"lm_layer_norm.weight", {E}, Part::encoder, &model.layer_norm});
   if (!model.stack.config.tie_embeddings) out.push_back({"lm_head.weight", {V, E}, Part::encoder, &model.head});
   out.push_back({"lm_bias", {V}, Part::encoder, &model.bias});
+  return out;
+}
+
+std::vector<at::Tensor> trained_weights(Layer layer, const StackConfig& config) {
+  std::vector<Parameter> all;
+  Collector collect{all, Part::decoder};
+  collect_layer("", config, layer, collect);
+  std::vector<at::Tensor> out;
+  for (const Parameter& parameter : all) {
+    if (parameter.value->defined() && parameter.value->requires_grad()) out.push_back(*parameter.value);
+  }
   return out;
 }
 

@@ -24,6 +24,10 @@ class SharedKeys {
   // attention() of ops.h with a layer's keys and values. q (B, T, H, K) -> (B, T, H, K)
   at::Tensor attend(const at::Tensor& q_BTHK, size_t layer) const;
 
+  // A layer's keys and values, as they stand in the rows; others may be put in their place.
+  at::Tensor& keys(size_t layer) { return parts_.at(2 * layer); }
+  at::Tensor& values(size_t layer) { return parts_.at(2 * layer + 1); }
+
  private:
   Heads heads_;
   at::Tensor keys_BS_;

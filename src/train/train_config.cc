@@ -30,7 +30,10 @@ constexpr std::pair<Precision, const char*> kPrecisions[] = {
     {Precision::automatic, "auto"}, {Precision::float32, "float32"}, {Precision::bfloat16, "bfloat16"}};
 constexpr std::pair<WindowRope, const char*> kWindowRopes[] = {
     {WindowRope::none, "none"}, {WindowRope::linear, "linear"}, {WindowRope::yarn, "yarn"}};
+constexpr std::pair<Recompute, const char*> kRecomputes[] = {
+    {Recompute::none, "none"}, {Recompute::feed_forward, "feed_forward"}, {Recompute::layers, "layers"}};
 std::span<const std::pair<Stage, const char*>> names_of(Stage) { return kStages; }
+std::span<const std::pair<Recompute, const char*>> names_of(Recompute) { return kRecomputes; }
 std::span<const std::pair<WindowRope, const char*>> names_of(WindowRope) { return kWindowRopes; }
 std::span<const std::pair<Divergence, const char*>> names_of(Divergence) { return kDivergences; }
 std::span<const std::pair<Precision, const char*>> names_of(Precision) { return kPrecisions; }

@@ -9,6 +9,7 @@
 
 #include "base/config.h"
 #include "model/cross_variants.h"
+#include "model/layers.h"
 
 namespace cepe {
 
@@ -56,6 +57,7 @@ struct TrainConfig {
   int64_t seed = 1;
   Precision precision = Precision::automatic;
   bool fp8_frozen = false;
+  Recompute recompute = Recompute::none;
 
   // [mlm]
   int64_t mlm_hidden_size = 0, mlm_heads = 16, mlm_intermediate_size = 4096, mlm_positions = 512;

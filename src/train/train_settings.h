@@ -138,6 +138,10 @@ void visit_train_settings(Config& c, Visit&& visit) {
               "products of the frozen decoder's layers through which gradients flow are in fp8, forward and backward; "
               "needs a Hopper GPU"},
       c.fp8_frozen);
+  visit(Setting{"train.recompute", any,
+                "what of a layer is computed again in the backward pass instead of kept: `none`, `feed_forward`, "
+                "`layers`; losses and gradients stay the same"},
+        c.recompute);
 }
 
 // Stages mlm and window.

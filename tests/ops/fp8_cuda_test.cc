@@ -85,7 +85,17 @@ TEST_F(Fp8Cuda, ProductsAreThoseOfTheRoundedFactors) {
   struct Shape {
     int64_t out, in;
   };
-  for (const Shape shape : {Shape{16, 16}, {1024, 1024}, {4096, 1024}, {1024, 4096}, {11008, 4096}, {4096, 11008}}) {
+  // The last four are those of a training step at Llama-2-7B's sizes: joined products, and the gradients of their rows.
+  for (const Shape shape : {Shape{16, 16},
+                            {1024, 1024},
+                            {4096, 1024},
+                            {1024, 4096},
+                            {11008, 4096},
+                            {4096, 11008},
+                            {12288, 4096},
+                            {4096, 12288},
+                            {22016, 4096},
+                            {4096, 22016}}) {
     const QuantisedWeight weight = quantise_weight(random({shape.out, shape.in}), WeightType::fp8);
     const at::Tensor w = dequantise_weight(weight, at::kDouble);
     for (const int64_t rows : {1, 2, 3, 16, 33, 257}) {

@@ -123,8 +123,11 @@ TEST_F(TrainedProductsOnGpu, FrozenWeightsInFp8) {
   const Tensors wide = both(gate);
   Tensors narrow, trained;
   {
-    const Fp8FrozenProducts fp8(true);
+    Fp8Weights weights;
+    const Fp8FrozenProducts fp8(&weights);
     narrow = both(gate);
+    const Tensors again = both(gate);  // by the weights that were kept
+    for (size_t i = 0; i < narrow.size(); ++i) EXPECT_TRUE(at::equal(again[i], narrow[i])) << i;
     trained = both(gate.detach().clone().requires_grad_());
   }
   for (size_t i = 0; i < wide.size(); ++i) {

@@ -2,11 +2,13 @@
 #include <ATen/ATen.h>
 
 #include <cmath>
+#include <functional>
 
 #include "model/checkpoint/checkpoint.h"
 #include "ops/ops.h"
 #include "train/objective.h"
 #include "train/sample_shards.h"
+#include "train/stages/working_copy.h"
 #include "train/trainer_fixture.h"
 
 namespace cepe {
@@ -31,6 +33,15 @@ class VariantsTest : public TrainerTest {
     c.evidence_weight = 0.5;
     c.learning_rate = 1e-2;
     return run;
+  }
+  // -log p of all labels, by the logits of all positions and without autograd: how a model that is not trained reads.
+  static double summed_loss(const Cepe& model, const Batch& batch) {
+    const at::NoGradGuard no_grad;
+    const int64_t T = batch.decoder_BT1.size(1) - 1;
+    const Latents context = encode(model, {batch.ids_BML, {}});
+    const at::Tensor log_p =
+        logits(model, decode(model, {batch.decoder_BT1.narrow(1, 0, T), &context})).log_softmax(-1);
+    return -log_p.gather(2, batch.decoder_BT1.narrow(1, 1, T).unsqueeze(2)).sum().item<double>();
   }
   static CrossAttention trained(const TrainJob& run) {
     return *open_model(run.run / "final", {.base = kPlain}).model.decoder.stack.layers[0].cross_attention;
@@ -62,6 +73,55 @@ TEST_F(VariantsTest, AreTrainedResumedAndRecorded) {
   stop = false;
   EXPECT_TRUE(train(stopped).finished);
   EXPECT_EQ(final_hash(stopped), final_hash(whole));
+}
+
+struct Variant {
+  const char* name;
+  std::function<void(TrainConfig&)> set;
+  const char* trains;  // how the names of the parameters that it adds end
+};
+
+// Variants one at a time: a run leaves parts whose loss, as training computes it, is that of a reader without autograd,
+// and is another where the variant is taken away; its own parameters get a gradient.
+TEST_F(VariantsTest, EachAloneTakesEffectInTraining) {
+  const std::vector<Variant> variants = {
+      {"none", [](TrainConfig&) {}, nullptr},
+      {"log", [](TrainConfig& c) { c.query_log_scale = 0.5, c.query_log_tokens = 4; }, nullptr},
+      {"null", [](TrainConfig& c) { c.null_key = true; }, "cross_attn.null_key"},
+      {"positions", [](TrainConfig& c) { c.position_buckets = 4; }, "cross_attn.position_keys"},
+      {"pooling", [](TrainConfig& c) { c.pooling = 3; }, nullptr},
+  };
+  for (const Variant& variant : variants) {
+    SCOPED_TRACE(variant.name);
+    TrainJob run = job(variant.name);
+    run.config.zero_output = false;
+    run.config.learning_rate = 1e-2;
+    run.config.steps = 4;
+    variant.set(run.config);
+    train(run);
+    OpenedModel opened = open_model(run.run / "final", {.base = kPlain});
+    Cepe model = cast(opened.model, at::kDouble);
+    set_trainable(model, true);
+    std::vector<int64_t> span(static_cast<size_t>(run.config.span_tokens()));
+    for (size_t t = 0; t < span.size(); ++t) span[t] = static_cast<int64_t>(t * t * 7 % 128);
+    const Batch batch = lay_out(run.config, {plain_sample(run.config, span.data(), 3)});
+    const at::Tensor loss = NextToken().loss_sum(working_copy(model, at::kDouble), batch);
+    const double expected = summed_loss(model, batch);
+    EXPECT_NEAR(loss.item<double>() / expected, 1, 1e-9);
+    Cepe without = model;
+    without.config.decoder.cross = without.decoder.stack.config.cross = {};
+    const bool changes = std::abs(summed_loss(without, batch) / expected - 1) > 1e-5;
+    EXPECT_EQ(changes, std::string(variant.name) != "none");
+    const std::vector<at::Tensor> grads = gradients(model, loss);
+    const std::vector<Parameter> parameters = trainable_parameters(model);
+    size_t own = 0;
+    for (size_t i = 0; i < grads.size(); ++i) {
+      if (!variant.trains || !parameters[i].name.ends_with(variant.trains)) continue;
+      ++own;
+      EXPECT_GT(grads[i].abs().max().item<double>(), 1e-6) << parameters[i].name;
+    }
+    EXPECT_EQ(own, variant.trains ? 1 : 0);
+  }
 }
 
 TEST_F(VariantsTest, PartsKeepTheirs) {

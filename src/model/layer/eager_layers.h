@@ -1,6 +1,6 @@
 // Executors of layer_walk.h for many tokens: each operation runs when it is called, on LibTorch or our kernels, and
-// autograd records it where gradients are wanted. An addition is one operation with the norm that follows it; the
-// layer's last one is made by the product where no gradient is recorded, and cuBLAS can.
+// autograd records it where gradients are wanted, but for what Stack::recompute says. An addition is one operation with
+// the norm that follows it; the layer's last one is made by the product where no gradient is recorded, and cuBLAS can.
 #pragma once
 
 #include <optional>
@@ -20,8 +20,8 @@ SharedInput gated(const FeedForward& weights, const at::Tensor& x);
 // Layers that read no context: the encoder's, and a decoder's below its first cross-attention.
 class EagerLayers {
  public:
-  // x (B, T, D): the residual stream. mask: causal for a decoder; the chunks' padding or bounds for an encoder. What is
-  // given by reference must outlive the object.
+  // x (B, T, D): the residual stream. mask: causal for a decoder; the chunks' padding or bounds for an encoder. What
+  // mask.packed points to must outlive the object.
   EagerLayers(at::Tensor x_BTD, const StackConfig& config, const RotaryTable& rotary, const AttentionMask& mask);
 
   void begin(size_t) {}
@@ -36,9 +36,17 @@ class EagerLayers {
   // The stream after the layers that were walked.
   const at::Tensor& residual();
 
+  // What a walk depends on beside weights, between two of its parts: the stream (x, and what is still to be added to it
+  // or undefined), and what this layer reads. Taken out of it; a copy that is given such tensors goes on from there.
+  std::vector<at::Tensor> take_state(size_t layer);
+  void set_state(size_t layer, const std::vector<at::Tensor>& state);
+  // Whether a copy may outlive what it was made of.
+  bool self_contained() const { return mask_.packed == nullptr; }
+  const StackConfig& config() const { return config_; }
+
  protected:
-  const StackConfig& config_;
-  const RotaryTable& rotary_;
+  StackConfig config_;
+  RotaryTable rotary_;
   AttentionMask mask_;
   // Of the layer that is walked.
   LayerCache* cache_ = nullptr;  // appended to when given
@@ -65,16 +73,26 @@ class EagerDecoderLayers : public EagerLayers {
   EagerDecoderLayers(at::Tensor x_BTD, const Stack& stack, const RotaryTable& rotary, const EagerDecoding& decoding);
 
   void begin(size_t layer);
-  bool reads_context() const { return decoding_.context && decoding_.context->tokens() > 0; }
+  bool reads_context() const { return context_.tokens() > 0; }
   at::Tensor read_context(const CrossAttention& weights, const at::Tensor& q_BTN);
+
+  std::vector<at::Tensor> take_state(size_t layer);
+  void set_state(size_t layer, const std::vector<at::Tensor>& state);
+  bool self_contained() const { return !decoding_.cache && !decoding_.mass; }
 
  private:
   void project_context(const Stack& stack);
 
   EagerDecoding decoding_;
+  Latents context_;  // that of decoding_, which has it no longer
   size_t layers_, layer_ = 0;
   std::optional<SharedKeys> projected_;  // keys and values of the context for all layers that read it
   std::vector<size_t> place_;            // of each layer among those
 };
+
+// walk_layers() of layer_walk.h. Where gradients are recorded, what stack.recompute names is recorded as one operation
+// of autograd each, which computes it again (ops/recompute.h).
+void walk_eagerly(const Stack& stack, size_t first, size_t end, EagerLayers& run);
+void walk_eagerly(const Stack& stack, size_t first, size_t end, EagerDecoderLayers& run);
 
 }  // namespace cepe

@@ -32,7 +32,7 @@ template <class Executor>
 concept ContextReader = requires(Executor& run) { run.reads_context(); };
 
 template <class Executor>
-void walk_layer(const Layer& layer, size_t index, Executor& run) {
+void walk_attention(const Layer& layer, size_t index, Executor& run) {
   run.begin(index);
   const SelfAttention& self = layer.self_attention;
   run.add(self.o, run.attention(self, run.qkv(self, run.norm(layer.input_norm))));
@@ -42,8 +42,18 @@ void walk_layer(const Layer& layer, size_t index, Executor& run) {
       run.add(cross.o, run.read_context(cross, run.product(cross.q, run.norm(cross.norm))));
     }
   }
+}
+
+template <class Executor>
+void walk_feed_forward(const Layer& layer, Executor& run) {
   const FeedForward& mlp = layer.feed_forward;
   run.add_last(mlp.down, run.swiglu(mlp, run.norm(layer.post_attention_norm)));
+}
+
+template <class Executor>
+void walk_layer(const Layer& layer, size_t index, Executor& run) {
+  walk_attention(layer, index, run);
+  walk_feed_forward(layer, run);
 }
 
 // Layers first .. end of a stack.

@@ -26,7 +26,7 @@ std::vector<int64_t> with_width(const at::Tensor& x, int64_t width) {
   return sizes;
 }
 
-thread_local bool fp8_wanted = false;
+thread_local Fp8Weights* fp8_weights = nullptr;
 
 // x weight^T by rows, and what every product keeps of it as its first two saved tensors: the joined weight, and the
 // rows where a part of the weight is trained.
@@ -38,16 +38,19 @@ Multiplied multiply(AutogradContext* ctx, const at::Tensor& x, const std::vector
   const at::Tensor rows = rows_of(x);
   const at::Tensor weight = joined_rows(parts);
   const bool trained = std::any_of(parts.begin(), parts.end(), [](const at::Tensor& w) { return w.requires_grad(); });
-  const bool fp8 = fp8_wanted && !trained && x.requires_grad() && fp8_fits(weight.size(0), weight.size(1));
-  if (fp8) ctx->saved_data["fp8"] = true;
-  return {fp8 ? fp8_product(fp8_rows(rows), fp8_rows(weight)) : at::mm(rows, weight.t()),
-          {weight, trained ? rows : at::Tensor()}};
+  if (!fp8_weights || trained || !x.requires_grad() || !fp8_fits(weight.size(0), weight.size(1)))
+    return {at::mm(rows, weight.t()), {weight, trained ? rows : at::Tensor()}};
+  const Fp8Weights::Kept& kept = fp8_weights->of(parts);
+  ctx->saved_data["fp8"] = kept.columns.values;
+  ctx->saved_data["fp8_scales"] = kept.columns.scales;
+  return {fp8_product(fp8_rows(rows), kept.rows), {weight, at::Tensor()}};
 }
 
 // Of the rows.
 at::Tensor rows_gradient(const AutogradContext* ctx, const at::Tensor& grad_NO, const at::Tensor& weight) {
-  if (ctx->saved_data.count("fp8") == 0) return at::mm(grad_NO, weight);
-  return fp8_product(fp8_rows(grad_NO), fp8_rows(weight.t().contiguous()));
+  const auto columns = ctx->saved_data.find("fp8");
+  if (columns == ctx->saved_data.end()) return at::mm(grad_NO, weight);
+  return fp8_product(fp8_rows(grad_NO), {columns->second.toTensor(), ctx->saved_data.at("fp8_scales").toTensor()});
 }
 
 // Gradients of x and of the parts, of which the first `of_parts` sizes are the rows; input 0 is x, the parts follow it.
@@ -174,8 +177,21 @@ bool multiplies(const at::Tensor& x, std::initializer_list<at::Tensor> weights) 
 
 }  // namespace
 
-Fp8FrozenProducts::Fp8FrozenProducts(bool wanted) : before_(std::exchange(fp8_wanted, wanted)) {}
-Fp8FrozenProducts::~Fp8FrozenProducts() { fp8_wanted = before_; }
+const Fp8Weights::Kept& Fp8Weights::of(const std::vector<at::Tensor>& matrices) {
+  const at::Tensor& first = matrices.front();
+  const std::lock_guard lock(mutex_);
+  const std::pair<const void*, size_t> key{first.const_data_ptr(), matrices.size()};
+  auto found = entries_.find(key);
+  if (found == entries_.end()) {
+    const at::Tensor weight = joined_rows(matrices);
+    found = entries_.emplace(key, Entry{first, {fp8_rows(weight), fp8_rows(weight.t().contiguous())}}).first;
+  }
+  return found->second.kept;
+}
+
+Fp8FrozenProducts::Fp8FrozenProducts(Fp8Weights* weights) : before_(std::exchange(fp8_weights, weights)) {}
+Fp8FrozenProducts::~Fp8FrozenProducts() { fp8_weights = before_; }
+Fp8Weights* Fp8FrozenProducts::current() { return fp8_weights; }
 
 bool trained_product_applies(const at::Tensor& x, std::initializer_list<at::Tensor> weights) {
   const bool wanted = wants_gradient(x) || std::any_of(weights.begin(), weights.end(), wants_gradient);

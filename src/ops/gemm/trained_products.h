@@ -11,26 +11,51 @@
 #include <ATen/core/Tensor.h>
 
 #include <initializer_list>
+#include <map>
+#include <mutex>
+#include <utility>
 #include <vector>
 
+#include "ops/gemm/fp8_types.h"
 #include "ops/gemm/fused_gemm_types.h"
 #include "ops/types.h"
 
 namespace cepe {
 
+// Frozen weights in fp8, each rounded when a product first needs it, and kept: two bytes a number, beside the weight.
+// Threads may share it. A weight must not change.
+class Fp8Weights {
+ public:
+  struct Kept {
+    Fp8Rows rows;     // of the weight
+    Fp8Rows columns;  // rows of its transpose
+  };
+  // Of matrices of equal width one below another. Known again by where the first one stands in memory, which is held.
+  const Kept& of(const std::vector<at::Tensor>& matrices);
+
+ private:
+  struct Entry {
+    at::Tensor first;
+    Kept kept;
+  };
+  std::mutex mutex_;
+  std::map<std::pair<const void*, size_t>, Entry> entries_;
+};
+
 // While one lives, products of its thread whose weights are frozen are in fp8 (fp8.h), forward and for the rows'
-// gradient: rows, weights and gradients are rounded as they come, each row with a scale of its own. Weights that are
-// trained, and sizes that fp8_fits() refuses, stay in bfloat16. Error, when a product comes, where fp8_refusal() speaks
-// against it.
+// gradient: rows and gradients are rounded as they come, each row with a scale of its own, weights as `weights` keeps
+// them. Weights that are trained, and sizes that fp8_fits() refuses, stay in bfloat16. Error, when a product comes,
+// where fp8_refusal() speaks against it.
 class Fp8FrozenProducts {
  public:
-  explicit Fp8FrozenProducts(bool wanted);
+  explicit Fp8FrozenProducts(Fp8Weights* weights);  // null: none are in fp8; else it outlives the products' graph
   ~Fp8FrozenProducts();
+  static Fp8Weights* current();  // of the innermost one of this thread
   Fp8FrozenProducts(const Fp8FrozenProducts&) = delete;
   Fp8FrozenProducts& operator=(const Fp8FrozenProducts&) = delete;
 
  private:
-  const bool before_;
+  Fp8Weights* const before_;
 };
 
 // Whether the operations of ops/ that multiply such rows are one of these: bfloat16 on a CUDA device, more rows than a

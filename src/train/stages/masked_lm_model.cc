@@ -78,6 +78,7 @@ TokenScores masked_lm_scores(const MaskedLm& model, const MaskedTokens& tokens) 
 MaskedLmModel::MaskedLmModel(const StageInput& input)
     : config_(input.config), device_(input.device), dtype_(input.dtype) {
   begin(input);
+  model_.stack.recompute = config_.recompute;
   StackConfig& encoder = model_.stack.config;
   masked_lm_config_to_published_json(encoder);  // refuses now what could not be written at the end
   require(config_.chunk_length <= encoder_window(encoder),

@@ -14,7 +14,8 @@ namespace fs = std::filesystem;
 
 class WorkingParts : public WorkingModel {
  public:
-  WorkingParts(Cepe model, const Objective& objective, bool fp8)
+  // fp8: null but with train.fp8_frozen.
+  WorkingParts(Cepe model, const Objective& objective, Fp8Weights* fp8)
       : model_(std::move(model)), objective_(objective), fp8_(fp8) {}
   at::Tensor loss_sum(const Batch& batch) const override {
     const Fp8FrozenProducts frozen(fp8_);
@@ -24,7 +25,7 @@ class WorkingParts : public WorkingModel {
  private:
   const Cepe model_;
   const Objective& objective_;
-  const bool fp8_;  // train.fp8_frozen
+  Fp8Weights* const fp8_;
 };
 
 // Before a model is read.
@@ -43,6 +44,7 @@ PartsModel::PartsModel(const StageInput& input)
       dtype_(input.dtype),
       objective_(make_objective(config_)),
       opened_(open_for_training(config_, input.device, dtype_)) {
+  opened_.model.decoder.stack.recompute = opened_.model.encoder->stack.recompute = config_.recompute;
   const int64_t longest = check_training_data(config_, input.data, opened_);
   require(!published() || config_.weights != "int8",
           "run.weights int8: the base {} is a published CEPE model, whose layout has no int8 weights", config_.base);
@@ -57,7 +59,8 @@ PartsModel::PartsModel(const StageInput& input)
 }
 
 std::unique_ptr<WorkingModel> PartsModel::working() const {
-  return std::make_unique<WorkingParts>(working_copy(opened_.model, dtype_), *objective_, config_.fp8_frozen);
+  return std::make_unique<WorkingParts>(working_copy(opened_.model, dtype_), *objective_,
+                                        config_.fp8_frozen ? &fp8_weights_ : nullptr);
 }
 
 std::string PartsModel::describe() const {

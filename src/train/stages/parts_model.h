@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "ops/gemm/trained_products.h"
 #include "train/objective.h"
 #include "train/stages/trained_model.h"
 
@@ -33,6 +34,7 @@ class PartsModel : public TrainedModel {
   const at::ScalarType dtype_;
   const std::unique_ptr<Objective> objective_;
   OpenedModel opened_;
+  mutable Fp8Weights fp8_weights_;  // of opened_, where train.fp8_frozen
   std::optional<Validation> validation_;
   std::optional<SampleValidation> sample_validation_;
 };

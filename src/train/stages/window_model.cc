@@ -63,6 +63,7 @@ WindowModel::WindowModel(const StageInput& input)
   check_vocabulary(input.data, model.config.decoder.vocab_size, opened_.tokenizer.get(), config_.base);
   scale_window(model.config.decoder, config_.window_rope, config_.window_factor, config_.base);
   model.decoder.stack.config = model.config.decoder;
+  model.decoder.stack.recompute = config_.recompute;
   const int64_t window = decoder_window(model.config.decoder);
   require(config_.decoder_tokens <= window,
           "train.decoder_tokens: {} tokens exceed the decoder's window of {}, as window.rope and window.factor give it",
