@@ -84,7 +84,7 @@ enum class Recompute { none, feed_forward, layers };
 struct Stack {
   StackConfig config;
   Recompute recompute = Recompute::none;  // where gradients are recorded (layer/eager_layers.h)
-  at::Tensor embedding;  // (V, D)
+  at::Tensor embedding;                   // (V, D)
   std::vector<Layer> layers;
   at::Tensor norm;  // (D)
   RotaryCache rotary;

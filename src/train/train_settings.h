@@ -129,6 +129,12 @@ void visit_train_settings(Config& c, Visit&& visit) {
               "every class and renormalises"},
       c.kl_mode);
   visit(Setting{"train.seed", same, "of every draw"}, c.seed);
+}
+
+// The arithmetic of a step.
+template <typename Config, typename Visit>
+void visit_arithmetic_settings(Config& c, Visit&& visit) {
+  using enum Setting::Resume;
   visit(Setting{"train.precision", same,
                 "of the arithmetic: `auto` (bfloat16 on CUDA, float32 on CPU), `float32`, `bfloat16`; trained weights "
                 "and optimiser are float32, and the frozen weights of a published base leave as they came"},
@@ -207,6 +213,7 @@ void visit_settings(Config& config, Visit&& visit) {
   visit_model_settings(config, visit);
   visit_data_settings(config, visit);
   visit_train_settings(config, visit);
+  visit_arithmetic_settings(config, visit);
   visit_stage_settings(config, visit);
   visit_run_settings(config, visit);
 }
