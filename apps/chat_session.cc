@@ -33,6 +33,15 @@ const std::vector<ChatSession::Command>& ChatSession::commands() {
   return list;
 }
 
+namespace {
+
+ExpandOptions with_progress(ExpandOptions options, std::function<void(int64_t)> progress) {
+  options.progress = std::move(progress);
+  return options;
+}
+
+}  // namespace
+
 ChatSession::ChatSession(const OpenedModel& opened, const PromptBuilder& builder, ChatSettings settings,
                          InterruptFlag& interrupt)
     : opened_(opened),
@@ -41,10 +50,12 @@ ChatSession::ChatSession(const OpenedModel& opened, const PromptBuilder& builder
       interrupt_(interrupt),
       end_tokens_(end_tokens(opened)),
       context_(opened, settings_.states),
-      expander_(opened, settings_.expand) {}
+      expander_(opened, with_progress(settings_.expand, [this](int64_t) { check_interrupt(); })) {}
+
+void ChatSession::check_interrupt() { require(!interrupt_.take(), "stopped: the context is as it was"); }
 
 void ChatSession::add_context(const std::vector<std::string>& files) {
-  context_.add(files, [this] { require(!interrupt_.take(), "stopped: the context is as it was"); });
+  context_.add(files, [this] { check_interrupt(); });
   show_context();
 }
 
@@ -109,14 +120,15 @@ void ChatSession::answer(const std::string& question) {
   conversation_.ask(question);
   Generation made;
   try {
-    const ConversationPrompt prompt = make_prompt();
+    const Reading reading = read();
+    const ConversationPrompt& prompt = reading.prompt;
     if (prompt.turns_left_out > told_left_out_) {
       note(fmt::format("(the oldest {} into the window of {} tokens: the model does not see what was said there)",
                        turns(prompt.turns_left_out),
                        format_count(static_cast<uint64_t>(decoder_window(opened_.model.config.decoder)))));
     }
     told_left_out_ = prompt.turns_left_out;
-    made = write(prompt);
+    made = write(reading);
   } catch (...) {
     conversation_.take_back();
     throw;
@@ -126,7 +138,7 @@ void ChatSession::answer(const std::string& question) {
 
 // The conversation, with chunks of the context before the question where the settings ask for them. Turns are left out
 // for the chunks' sake as for any long question's.
-ConversationPrompt ChatSession::make_prompt() {
+ChatSession::Reading ChatSession::read() {
   const ConversationRoom room{decoder_window(opened_.model.config.decoder), settings_.max_tokens};
   ConversationPrompt made;
   const auto make = [&](const std::string& text) {
@@ -135,11 +147,11 @@ ConversationPrompt ChatSession::make_prompt() {
   };
   const ExpandedPrompt expanded =
       expander_.expand(context_.context(), {conversation_.question(), make, room.prompt_tokens()});
-  read_ = expanded.context;
-  if (read_ != context_.context()) note(fmt::format("({})", chunks_read(*read_, *context_.context())));
-  if (expanded.chunks.empty()) return conversation_.prompt(builder_, room);
+  if (expanded.context != context_.context())
+    note(fmt::format("({})", chunks_read(*expanded.context, *context_.context())));
+  if (expanded.chunks.empty()) return {conversation_.prompt(builder_, room), expanded.context};
   note(fmt::format("(read again as text: {})", places_as_text(expanded.chunks)));
-  return made;
+  return {std::move(made), expanded.context};
 }
 
 // How an answer ended, where that is not by itself; and what is remembered of it.
@@ -167,7 +179,8 @@ void ChatSession::tell_end(const Generation& made) {
   }
 }
 
-Generation ChatSession::write(const ConversationPrompt& prompt) {
+Generation ChatSession::write(const Reading& reading) {
+  const ConversationPrompt& prompt = reading.prompt;
   // A window may be far larger than a conversation, and a slot takes its memory at once: it grows with what is said.
   const int64_t window = decoder_window(opened_.model.config.decoder);
   const int64_t needed = static_cast<int64_t>(prompt.tokens.size()) + std::min(settings_.max_tokens, window);
@@ -180,7 +193,7 @@ Generation ChatSession::write(const ConversationPrompt& prompt) {
   }
   Generation made;
   Request request{.prompt = prompt.tokens,
-                  .context = read_,
+                  .context = reading.context,
                   .max_tokens = settings_.max_tokens,
                   .sampling = settings_.sampling,
                   .end_tokens = end_tokens_,

@@ -49,10 +49,16 @@ class ChatSession {
   void take(const InputMessage& message);
   void run_command(const std::string& text);
   void answer(const std::string& question);
-  ConversationPrompt make_prompt();
-  Generation write(const ConversationPrompt& prompt);
+  // What an answer is made from.
+  struct Reading {
+    ConversationPrompt prompt;
+    std::shared_ptr<const Context> context;
+  };
+  Reading read();
+  Generation write(const Reading& reading);
   void tell_end(const Generation& made);
   void show_context() const;
+  void check_interrupt();  // throws Error where Ctrl-C was pressed
 
   // apps/chat_commands.cc; rest: what follows the command's name
   void context(const std::string& rest);
@@ -73,8 +79,7 @@ class ChatSession {
   ChatContext context_;
   Conversation conversation_;
   Expander expander_;
-  std::shared_ptr<const Context> read_;  // what the next answer reads of the context
-  int64_t told_left_out_ = 0;            // turns that the user was told of
+  int64_t told_left_out_ = 0;  // turns that the user was told of
   bool done_ = false;
 };
 

@@ -166,7 +166,7 @@ ExpandedPrompt expand(const OpenedModel& opened, const GenerationOptions& option
 struct ReadFiles {
   std::shared_ptr<const Context> whole;
   ExpandedPrompt prompt;
-  double seconds = 0;  // the encoder's
+  double seconds = 0;  // the encoder's; where it reads chosen chunks alone, the search for them is in it
 };
 
 ReadFiles read_files(const OpenedModel& opened, const GenerationOptions& options, const MakePrompt& make,
@@ -253,12 +253,13 @@ void run(const CLI::App& command, GenerateCommand& given) {
   }
 
   tell_limits(made, opened, given.options.context_cache);
-  tell(summary(made, prompt, context.tokens(), read.seconds));
+  tell(summary(made, prompt, encoder_tokens(context), read.seconds));
   write_results({{given.json, [&](const std::string& path) {
                     nlohmann::json object = as_json(made, prompt, encoder_tokens(*read.whole), read.seconds);
                     if (given.mass) object["attention_mass"] = as_json(most);
                     if (given.options.expand.chunks > 0) object["expanded"] = places_as_json(read.prompt.chunks);
-                    if (given.options.expand.top > 0) object["read_tokens"] = encoder_tokens(context);
+                    if (const int64_t tokens = encoder_tokens(context); tokens < encoder_tokens(*read.whole))
+                      object["read_tokens"] = tokens;
                     write_output(path, json_text(object, 2) + "\n");
                   }}});
 }

@@ -88,7 +88,7 @@ done
 mkdir -p "$out"
 # Rows of one table have the same data, steps and settings: what was finished with others is not taken for one of them.
 told=$(printf '%s\n' "steps $steps" "warm-up $warm_up" "parts $parts" "base $base" "tokens $tokens" "ask $ask" \
-  "set ${settings[*]}" "set-warm-up ${warm_up_settings[*]}")
+  "recall $recall $lengths $limit" "set ${settings[*]}" "set-warm-up ${warm_up_settings[*]}")
 [ -e "$out/options" ] || printf '%s\n' "$told" >"$out/options"
 if ! differs=$(diff "$out/options" - <<<"$told"); then
   stop "$out: begun with other options ($(grep '^[<>]' <<<"$differs" | tr '\n' ' ')): choose another --out"
@@ -167,7 +167,7 @@ lane() {
   local device=$1 name begun status
   if [ "$device" != cpu ]; then export CUDA_VISIBLE_DEVICES=$device && device=cuda; fi
   while :; do
-    name=$(flock "$out/queue" sh -c 'head -n 1 "$0" && sed -i 1d "$0"' "$out/queue")
+    name=$(flock "$out/queue.lock" sh -c 'head -n 1 "$0" && sed -i 1d "$0"' "$out/queue")
     [ -n "$name" ] || return 0
     if [ "$seconds" -gt 0 ] && [ "$SECONDS" -ge "$seconds" ]; then continue; fi
     begun=$SECONDS status=0

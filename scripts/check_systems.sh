@@ -16,7 +16,7 @@ if [ ${#releases[@]} -eq 0 ]; then releases=(bookworm trixie); fi
 systems=${CEPE_SYSTEMS:-$root/.cache/systems}
 mirror=${CEPE_MIRROR:-}
 if [ -z "$mirror" ] && command -v apt-get >/dev/null; then
-  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | sed -n 1p)
+  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' 2>/dev/null | sed -n '/^https\?:/{p;q}') || true
 fi
 network=()
 for name in http_proxy https_proxy no_proxy PIP_INDEX_URL; do
@@ -32,8 +32,8 @@ done
 for release in "${releases[@]}"; do
   system=$systems/$release
   step "$release: an empty system"
-  if [ ! -d "$system" ]; then
-    rm -rf "$system.unfinished"
+  if [ ! -x "$system/usr/bin/apt-get" ]; then
+    rm -rf "$system" "$system.unfinished"
     mkdir -p "$systems"
     quietly "debootstrap-$release" debootstrap --variant=minbase "$release" "$system.unfinished" ${mirror:+"$mirror"} || {
       last_lines "debootstrap-$release"

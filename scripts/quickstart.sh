@@ -6,9 +6,9 @@
 set -euo pipefail
 source "$(dirname "$0")/steps.sh"
 case "$*" in
-  "") lengths=0,2048,6144 extent=(--windows 2) table="to 6,144 tokens" minutes=12 table_minutes=3 ;;
+  "") lengths=0,2048,6144 extent=(--windows 2) table="to 6,144 tokens" minutes=14 table_minutes=3 ;;
   --full) lengths=0,2048,6144,14336,30720 extent=(--windows 4 --full-window)
-    table="to 30,720 tokens, full attention beside it" minutes=25 table_minutes=16 ;;
+    table="to 30,720 tokens, full attention beside it" minutes=27 table_minutes=16 ;;
   *) stop "usage: scripts/quickstart.sh [--full]" ;;
 esac
 

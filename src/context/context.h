@@ -25,9 +25,10 @@ struct ContextChunk {
 
 // Copies share the latents' memory. Immutable once made: threads may share one.
 struct Context {
-  Latents latents;                   // (1, S, E), without padding
-  std::vector<ContextChunk> chunks;  // in the order of the latents; their lengths add up to S
-  int64_t tokens() const { return latents.tokens(); }
+  Latents latents;  // (1, S, E), without padding
+  // In the order of the latents; their lengths add up to S. Without states: numbers of tokens, before any pooling.
+  std::vector<ContextChunk> chunks;
+  int64_t tokens() const { return latents.tokens(); }  // S; 0 where there are no states
   // Whether the states are there. Chunks alone (unencoded()) are a context to look for words in.
   bool encoded() const { return latents.states_BSE.defined(); }
 };

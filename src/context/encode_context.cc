@@ -1,6 +1,7 @@
 #include "context/encode_context.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
@@ -12,8 +13,11 @@
 namespace cepe {
 namespace {
 
-// Tokens that are encoded between two reports of progress: as many as a GPU takes at once, and seconds of a CPU's work.
-int64_t group_tokens(const at::Device& device) { return device.is_cuda() ? 32768 : 8192; }
+// Tokens that are encoded between two reports of progress: as many as a GPU takes at once; seconds of a CPU's work, and
+// four pieces (model/cepe.cc) for each of its threads.
+int64_t group_tokens(const at::Device& device) {
+  return device.is_cuda() ? 32768 : std::max<int64_t>(8192, 4 * 256 * at::get_num_threads());
+}
 
 void check_chunks(const Cepe& model, std::span<const TextChunk> chunks) {
   require(model.encoder.has_value(), "this model has no encoder: it is a plain decoder and cannot read a context");

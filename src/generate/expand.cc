@@ -159,6 +159,7 @@ ExpandBy expand_by_from_name(std::string_view name, std::string_view option) {
 const Bm25Index& Expander::words_of(const std::shared_ptr<const Context>& context) {
   if (indexed_.lock() != context) {
     words_ = {};
+    whole_.reset();
     for (const ContextChunk& chunk : context->chunks) words_.add(opened_.tokenizer->decode(chunk.tokens));
     indexed_ = context;
   }
@@ -185,15 +186,19 @@ std::vector<int64_t> Expander::best_chunks(const std::shared_ptr<const Context>&
 
 // What the decoder reads of the context, with its states.
 std::shared_ptr<const Context> Expander::read_of(const std::shared_ptr<const Context>& context,
-                                                 std::vector<int64_t> best) const {
+                                                 std::vector<int64_t> best) {
   const bool all = options_.top == 0 || best.empty();
   if (all && context->encoded()) return context;
+  if (all && whole_) return whole_;  // of this context: its words were looked for just now
   best.resize(all ? context->chunks.size() : std::min(best.size(), static_cast<size_t>(options_.top)));
   if (all) std::iota(best.begin(), best.end(), int64_t{0});
   std::sort(best.begin(), best.end());
-  return std::make_shared<const Context>(context->encoded()
-                                             ? select(*context, best)
-                                             : encode_selected(opened_.model, *context, best, {.int8 = options_.int8}));
+  auto read = std::make_shared<const Context>(
+      context->encoded()
+          ? select(*context, best)
+          : encode_selected(opened_.model, *context, best, {.int8 = options_.int8, .progress = options_.progress}));
+  if (all) whole_ = read;
+  return read;
 }
 
 ExpandedPrompt Expander::expand(const std::shared_ptr<const Context>& context, const ExpandQuestion& question) {

@@ -31,8 +31,9 @@ ExpandBy expand_by_from_name(std::string_view name, std::string_view option);
 struct ExpandOptions {
   int64_t chunks = 0;  // the most that are read again; 0: none
   ExpandBy by = ExpandBy::words;
-  int64_t top = 0;    // the most chunks whose states are read for the answer; 0: all
-  bool int8 = false;  // of states that are made here: 8 bits a number
+  int64_t top = 0;                             // the most chunks whose states are read for the answer; 0: all
+  bool int8 = false;                           // of states that are made here: 8 bits a number
+  std::function<void(int64_t)> progress = {};  // of states that are made here, as ContextOptions::progress
   bool any() const { return chunks > 0 || top > 0; }
   // Whether chunks are chosen by their words alone, so that only the chosen ones need states: the context may come
   // without (unencoded() of context/context.h).
@@ -68,8 +69,9 @@ class Expander {
 
   // The prompt with as many of the best chunks as options and room allow, in the order of the context, their sentences
   // completed where the room allows that too, as it was where the question has no context, no chunk shares a word with
-  // it, or none fits; and the context, or its best chunks, which are encoded now where the context is not. Costs, by
-  // mass, one pass of the decoder over the prompt. Error where a context without states is to be read by mass.
+  // it, or none fits; and the context, or its best chunks, which are encoded now where the context is not. A context
+  // that is encoded as a whole, for no chunk has a word of the question's, is kept until another context comes. Costs,
+  // by mass, one pass of the decoder over the prompt. Error where a context without states is to be read by mass.
   ExpandedPrompt expand(const std::shared_ptr<const Context>& context, const ExpandQuestion& question);
 
   // The numbers of the best chunks, the best first, as many as the larger of both numbers of the options.
@@ -77,14 +79,14 @@ class Expander {
                                    std::span<const TokenId> prompt);
 
  private:
-  std::shared_ptr<const Context> read_of(const std::shared_ptr<const Context>& context,
-                                         std::vector<int64_t> best) const;
+  std::shared_ptr<const Context> read_of(const std::shared_ptr<const Context>& context, std::vector<int64_t> best);
   const Bm25Index& words_of(const std::shared_ptr<const Context>& context);
 
   const OpenedModel& opened_;
   const ExpandOptions options_;
   std::weak_ptr<const Context> indexed_;  // what words_ is of; its memory is its owners' to free
   Bm25Index words_;
+  std::shared_ptr<const Context> whole_;  // indexed_, with its states, if it came without and they were needed
 };
 
 // What becomes of a sentence or line that a chunk's border cuts.

@@ -30,8 +30,13 @@ at::Tensor embed_context(const Cepe& model, const at::Tensor& ids_BL) {
 }
 
 // Tokens that are encoded together when no gradient is kept. On a GPU enough to fill it; their feed-forward part takes
-// under a GB. On a CPU a piece of work of one thread, a fifth of a second of SmolLM2's encoder.
-int64_t tokens_at_once(const at::Device& device) { return device.is_cuda() ? 32768 : 256; }
+// under a GB. On a CPU a piece of work of one thread, a fifth of a second of SmolLM2's encoder, where there is a piece
+// for each; else so many that all threads have a share in each product.
+int64_t tokens_at_once(const at::Device& device, int64_t tokens) {
+  constexpr int64_t kOfGpu = 32768, kOfThread = 256, kOfCpu = 2048;
+  if (device.is_cuda()) return kOfGpu;
+  return tokens >= kOfThread * at::get_num_threads() ? kOfThread : kOfCpu;
+}
 
 // work(first, count) for `all` things, `at_once` at a time; on a CPU each thread takes the next ones when it is done,
 // so that nobody waits for a slow one.
@@ -39,12 +44,13 @@ template <class Work>
 void in_parts(const at::Device& device, int64_t all, int64_t at_once, const Work& work) {
   const int64_t parts = (all + at_once - 1) / at_once;
   const auto part = [&](int64_t i) { work(i * at_once, std::min(at_once, all - i * at_once)); };
-  if (device.is_cpu()) return in_pieces(parts, part);
+  if (device.is_cpu() && parts >= at::get_num_threads()) return in_pieces(parts, part);
   for (int64_t i = 0; i < parts; ++i) part(i);
 }
 
 int64_t default_chunks_at_once(const at::Device& device, int64_t chunk_length, int64_t all) {
-  return at::GradMode::is_enabled() ? all : std::max<int64_t>(1, tokens_at_once(device) / chunk_length);
+  if (at::GradMode::is_enabled()) return all;
+  return std::max<int64_t>(1, tokens_at_once(device, all * chunk_length) / chunk_length);
 }
 
 at::Tensor encoder_layers(const Stack& stack, at::Tensor x_BLE, const RotaryTable& rotary, const AttentionMask& mask) {
@@ -173,12 +179,13 @@ std::vector<EncodedRow> encoded_rows(const std::vector<int64_t>& lengths, const 
                                      const ContextEncodeOptions& options) {
   const size_t most = options.chunks_at_once > 0 ? static_cast<size_t>(options.chunks_at_once) : lengths.size();
   const bool bounded = options.chunks_at_once == 0 && !at::GradMode::is_enabled();
+  const int64_t at_once = tokens_at_once(device, std::accumulate(lengths.begin(), lengths.end(), int64_t{0}));
   std::vector<EncodedRow> rows;
   for (size_t chunk = 0; chunk < lengths.size();) {
     EncodedRow row;
     if (!rows.empty()) row.start = rows.back().start + rows.back().tokens;
     for (; chunk < lengths.size() && row.lengths.size() < most; ++chunk) {
-      if (bounded && row.tokens > 0 && row.tokens + lengths[chunk] > tokens_at_once(device)) break;
+      if (bounded && row.tokens > 0 && row.tokens + lengths[chunk] > at_once) break;
       row.lengths.push_back(lengths[chunk]);
       row.tokens += lengths[chunk];
     }
@@ -206,7 +213,7 @@ at::Tensor packed_states(const Cepe& model, const PackedChunks& chunks, const Co
     }
   };
   const Stack& stack = model.encoder->stack;
-  states = at::empty({ids.numel(), stack.config.hidden_size}, stack.norm.options().requires_grad(false));
+  states = at::empty({ids.numel(), stack.config.hidden_size}, model.any_weight().options().requires_grad(false));
   if (at::GradMode::is_enabled()) {
     for (const EncodedRow& row : rows) write(row);
     return states;

@@ -272,7 +272,8 @@ std::shared_ptr<const ContextCache> cache_context(const Stack& decoder, const La
   // On a CPU a block is one thread's: its keys and values are still in the cache when they are written to their places.
   constexpr int64_t kBlockOfThread = 16 * ContextKeysValues::kBlock;
   const bool cpu = latents.states_BSE.is_cpu();
-  const int64_t block = cpu ? kBlockOfThread : block_tokens(decoder.config, latents);
+  const int64_t share = (S / at::get_num_threads() / ContextKeysValues::kBlock + 1) * ContextKeysValues::kBlock;
+  const int64_t block = cpu ? std::min(share, kBlockOfThread) : block_tokens(decoder.config, latents);
   auto cache = std::make_shared<ContextCache>();
   for (const Layer& layer : decoder.layers) {
     ContextKeysValues& made = cache->layers.emplace_back();

@@ -23,14 +23,15 @@ bool readable(const at::Tensor& x) {
 }  // namespace
 
 bool cpu_flash_fits(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-  return readable(q) && readable(k) && readable(v) && q.size(3) % cpu::kFlashWidth == 0;
+  return readable(q) && readable(k) && readable(v) && q.size(3) % cpu::kFlashWidth == 0 && k.sizes() == v.sizes() &&
+         k.size(0) == q.size(0) && k.size(3) == q.size(3) && q.size(2) % k.size(2) == 0;
 }
 
 bool cpu_flash_pays(int64_t rows) { return rows >= dispatch::kCpuFlashRows && cpu::target() == "AVX2"; }
 
 void for_flash_pieces(int64_t heads, int64_t rows, int64_t width, const std::function<void(const FlashPiece&)>& read) {
   constexpr int64_t kPiecesOfAThread = 4;
-  const int64_t threads = at::get_num_threads(), strip = cpu::flash_strip();
+  const int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads(), strip = cpu::flash_strip();
   const int64_t wanted = heads * rows / (threads * kPiecesOfAThread);
   const int64_t most = std::clamp((wanted + strip - 1) / strip * strip, strip, cpu::kFlashRows);
   const int64_t pieces = (rows + most - 1) / most;

@@ -4,6 +4,7 @@
 
 #include <ATen/Parallel.h>
 #include <c10/core/GradMode.h>
+#include <c10/core/InferenceMode.h>
 
 #include <algorithm>
 #include <atomic>
@@ -15,8 +16,10 @@ namespace cepe {
 // thread alone. An exception of one piece comes out when all threads have ended.
 template <class Work>
 void in_pieces(int64_t count, const Work& work) {
+  const bool inference = c10::InferenceMode::is_enabled();  // a thread's own, which others do not inherit
   std::atomic<int64_t> next = 0;
   at::parallel_for(0, std::min<int64_t>(count, at::get_num_threads()), 1, [&](int64_t, int64_t) {
+    const c10::InferenceMode mode(inference);  // first: it sets the mode of gradients, too
     const c10::NoGradGuard no_gradients;
     for (int64_t i = next++; i < count; i = next++) work(i);
   });

@@ -95,7 +95,7 @@ TEST_F(ExpandTest, TheBestChunksAloneAreReadInTheContextsOrder) {
   const auto alone = context({texts_[0], texts_[3]}, 64);
   EXPECT_EQ(made.context->chunks[0].tokens, context_->chunks[0].tokens);
   EXPECT_EQ(made.context->chunks[1].tokens, context_->chunks[3].tokens);
-  EXPECT_TRUE(torch::allclose(made.context->latents.states_BSE, alone->latents.states_BSE, 1e-4, 1e-5));
+  EXPECT_TRUE(at::allclose(made.context->latents.states_BSE, alone->latents.states_BSE, 1e-4, 1e-5));
   // The best of them as text besides; all of the context where no chunk has a word of the question's.
   Expander with_text(opened(), {.chunks = 1, .top = 2});
   const ExpandedPrompt both = with_text.expand(context_, question("lantern of boats", 1000));
@@ -123,7 +123,7 @@ TEST_F(ExpandTest, ChunksChosenByWordsAreEncodedWhenTheyAreRead) {
       EXPECT_EQ(late.tokens, early.tokens);
       EXPECT_EQ(numbers(late.chunks), numbers(early.chunks));
       ASSERT_EQ(late.context->chunks.size(), early.context->chunks.size());
-      EXPECT_TRUE(torch::allclose(late.context->latents.states_BSE, early.context->latents.states_BSE, 1e-4, 1e-5));
+      EXPECT_TRUE(at::allclose(late.context->latents.states_BSE, early.context->latents.states_BSE, 1e-4, 1e-5));
     }
   }
   const ExpandOptions int8{.top = 1, .int8 = true};

@@ -159,7 +159,10 @@ at::Tensor run_context_kernel(const at::Tensor& q, const ContextKeysValues& cont
   const at::Tensor query = q.to(at::kFloat).mul(scale).flatten(0, 1).contiguous();
   const at::Tensor mask = mask_CS.defined() ? mask_CS.contiguous() : mask_CS;
   const Pass pass(query, context, mask);
-  return (cpu_flash_pays(q.size(2)) ? pass.run_flash() : pass.run()).view(q.sizes());
+  // Flash pieces are rows of one head: few heads and rows leave threads without work, where run() deals the context.
+  const int64_t strips = (q.size(2) + cpu::flash_strip() - 1) / cpu::flash_strip();
+  const bool busy = q.size(0) * q.size(1) * strips >= at::get_num_threads();
+  return (busy && cpu_flash_pays(q.size(2)) ? pass.run_flash() : pass.run()).view(q.sizes());
 }
 
 bool int8_writer_applies(const at::Tensor& k, const at::Tensor& v) {

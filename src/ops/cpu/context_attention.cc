@@ -68,12 +68,16 @@ void read_context(const AttentionRows& rows, const KeyValueSpan& span) {
   }
 }
 
-// -> the scale. width is a multiple of kMostLanes.
+// -> the scale; not a number where any of x is not finite. width is a multiple of kMostLanes.
 HWY_INLINE float narrow_row(const float* x, int64_t width, int8_t* out) {
   const hn::Rebind<int8_t, Floats> bytes;
   Vector most = hn::Set(kFloats, 1e-12f);
-  for (int64_t i = 0; i < width; i += kLanes) most = hn::Max(most, hn::Abs(load(x + i)));
-  const float scale = hn::GetLane(hn::MaxOfLanes(kFloats, most)) / 127;
+  Vector nothing = hn::Zero(kFloats);  // 0, or not a number, which Max drops
+  for (int64_t i = 0; i < width; i += kLanes) {
+    most = hn::Max(most, hn::Abs(load(x + i)));
+    nothing = hn::MulAdd(load(x + i), hn::Zero(kFloats), nothing);
+  }
+  const float scale = hn::GetLane(hn::MaxOfLanes(kFloats, most)) / 127 + hn::GetLane(hn::SumOfLanes(kFloats, nothing));
   const Vector divisor = hn::Set(kFloats, scale);
   for (int64_t i = 0; i < width; i += kLanes) {
     hn::StoreU(hn::DemoteTo(bytes, hn::NearestInt(hn::Div(load(x + i), divisor))), bytes, out + i);

@@ -46,6 +46,13 @@ int64_t outputs_of(int64_t numbers, const QuantisedWeight& weight) {
   return std::max(cpu::kTileRows, numbers / weight.in / cpu::kTileRows * cpu::kTileRows);
 }
 
+// The same for each thread, so that there is a part for all of them.
+int64_t outputs_of_thread(const QuantisedWeight& weight) {
+  const int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
+  const int64_t share = (weight.out / threads + cpu::kTileRows - 1) / cpu::kTileRows * cpu::kTileRows;
+  return std::clamp(share, cpu::kTileRows, outputs_of(kWidenedNumbersOfThread, weight));
+}
+
 // Keeps its memory from call to call: pages that are new to a process cost more than what is written into them.
 float* scratch(int64_t numbers) {
   static thread_local std::vector<float> kept;
@@ -63,7 +70,7 @@ void multiply(const at::Tensor& x, float* widened, int64_t first, int64_t count,
 at::Tensor widened_product_cpu(const at::Tensor& x, const QuantisedWeight& weight) {
   const at::Tensor out = at::empty({x.size(0), weight.out}, x.options());
   const bool apart = x.size(0) <= dispatch::kWidenedByEachThread;
-  const int64_t width = outputs_of(apart ? kWidenedNumbersOfThread : kWidenedNumbers, weight);
+  const int64_t width = apart ? outputs_of_thread(weight) : outputs_of(kWidenedNumbers, weight);
   const int64_t parts = (weight.out + width - 1) / width;
   const auto count = [&](int64_t part) { return std::min(width, weight.out - part * width); };
   if (apart) {
