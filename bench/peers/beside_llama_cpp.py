@@ -1,33 +1,40 @@
 """Reading a prompt and writing on a CPU: cepe beside llama.cpp, with the same GGUF file, in turns in one run.
 
-    python3 -m venv peers && peers/bin/pip install llama-cpp-python    # compiles llama.cpp: over half an hour on 2 cores
+    python3 -m venv peers && peers/bin/pip install xllamacpp           # llama.cpp as it is built for any x86-64 processor
     peers/bin/python bench/peers/beside_llama_cpp.py SmolLM2-135M-Instruct.Q4_1.gguf [--cepe build/cepe] [--threads 2] [--rounds 3]
 
 Prints a table: tokens/s of each round's median, and the ratio of the medians over all rounds. Both read 512 tokens and
-write 64 after a window of 128; both choose nothing: the next token is given. llama.cpp computes with the file's own blocks;
+write 64 after a window of 128; greedy. llama.cpp computes with the file's own blocks;
 cepe with --weights int8 and int4 (docs/weights.md) and with bfloat16.
 """
 import argparse
+import importlib.metadata
 import json
 import os
 import random
 import statistics
 import subprocess
 import tempfile
-import time
 
 
-def llama_rates(llama, prompt, window, steps):
-    llama.reset()
-    start = time.perf_counter()
-    llama.eval(prompt)
-    read = len(prompt) / (time.perf_counter() - start)
-    llama.reset()
-    llama.eval(window)
-    start = time.perf_counter()
-    for token in steps:
-        llama.eval([token])
-    return read, len(steps) / (time.perf_counter() - start)
+def open_server(args):
+    import xllamacpp
+    params = xllamacpp.CommonParams()
+    params.model.path = args.gguf
+    params.n_ctx, params.n_batch, params.n_ubatch = 2048, 512, 512
+    params.n_parallel, params.n_gpu_layers = 1, 0
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = args.threads
+    params.cache_prompt, params.warmup = False, True
+    params.cache_ram_mib, params.ctx_shift = 0, False
+    return xllamacpp.Server(params)
+
+
+def llama_rates(server, prompt, window, steps):
+    """By llama.cpp's own clock, which leaves the tokenizer and the server's queue out."""
+    def timings(tokens, count):
+        return server.handle_completions({"prompt": tokens, "n_predict": count, "max_tokens": count, "temperature": 0,
+                                          "cache_prompt": False, "ignore_eos": True})["timings"]
+    return timings(prompt, 1)["prompt_per_second"], timings(window, steps)["predicted_per_second"]
 
 
 def cepe_rates(args, weights):
@@ -50,13 +57,10 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
 
-    from llama_cpp import Llama, __version__
-    llama = Llama(model_path=args.gguf, n_threads=args.threads, n_threads_batch=args.threads, n_ctx=2048, n_batch=512,
-                  verbose=False)
+    llama = open_server(args)
     random.seed(1)
-    token = lambda: random.randrange(100, llama.n_vocab() - 100)
-    prompt, window, steps = ([token() for _ in range(n)] for n in (512, 128, 64))
-    llama.eval(prompt[:16])  # warm-up
+    prompt, window = ([random.randrange(1000, 40000) for _ in range(n)] for n in (512, 128))
+    steps = 64
     found = {}
     for _ in range(args.rounds):
         found.setdefault("llama.cpp", []).append(llama_rates(llama, prompt, window, steps))
@@ -64,7 +68,7 @@ def main():
             found.setdefault(f"cepe, {weights}", []).append(cepe_rates(args, weights))
     medians = {name: [statistics.median(column) for column in zip(*rates)] for name, rates in found.items()}
     base = medians["llama.cpp"]
-    print(f"llama-cpp-python {__version__}, {args.threads} threads, {args.rounds} rounds, medians")
+    print(f"xllamacpp {importlib.metadata.version('xllamacpp')}, {args.threads} threads, {args.rounds} rounds, medians")
     print(f"{'':14} {'read 512':>10} {'ratio':>6} {'write 64':>10} {'ratio':>6}   tokens/s")
     for name, (read, write) in medians.items():
         print(f"{name:14} {read:10.0f} {read / base[0]:6.2f} {write:10.1f} {write / base[1]:6.2f}")
