@@ -36,6 +36,12 @@ uint16_t half(float x) {  // to nearest, ties to even
 }
 float wide(uint16_t x) { return std::bit_cast<float>(static_cast<uint32_t>(x) << 16); }
 
+double wide_float16(uint16_t x) {  // by the definition of its bits
+  const int exponent = x >> 10 & 31, mantissa = x & 1023;
+  const double size = exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
+  return x & 0x8000 ? -size : size;
+}
+
 // The norm of the difference to the norm of what is expected.
 double error_of(const Floats& found, const Doubles& expected) {
   double difference = 0, size = 0;
@@ -222,11 +228,15 @@ struct Matrix {
     std::vector<uint8_t> codes;
     std::vector<uint16_t> pairs;
     for (int64_t group = 0; group < outputs * inputs / kGroup; ++group) {
-      pairs.push_back(half(0.1f + 0.01f * static_cast<float>(group % 7))), pairs.push_back(half(drawn[group]));
+      const int scale = group % 5 == 4 ? 0x0155 : 0x2e66 + 50 * static_cast<int>(group % 7);  // 2e-5: subnormal; 0.1
+      const int least = 0x3000 + static_cast<int>(std::abs(drawn[group]) * 500);              // from 0.125 on
+      pairs.push_back(static_cast<uint16_t>(scale));
+      pairs.push_back(static_cast<uint16_t>(least | (drawn[group] < 0 ? 0x8000 : 0)));
     }
     for (size_t i = 0; i < drawn.size(); ++i) {
       codes.push_back(static_cast<uint8_t>(i * 7 % 16));
-      numbers.push_back((codes[i] - 8.0) * wide(pairs[i / kGroup * 2]) + wide(pairs[i / kGroup * 2 + 1]));
+      const uint16_t* const pair = &pairs[i / kGroup * 2];
+      numbers.push_back(codes[i] * wide_float16(pair[0]) + wide_float16(pair[1]));
     }
     bytes.resize(drawn.size() / 2), halves.resize(pairs.size());
     tile_int4({codes.data(), pairs.data(), outputs, inputs}, bytes.data(), halves.data(), 0, outputs / kTileRows);

@@ -196,9 +196,9 @@ TEST(Int4Tiles, LieAsDescribed) {
   at::manual_seed(22);
   const int64_t outputs = 32, inputs = 64;
   const at::Tensor codes = at::randint(0, 16, {outputs, inputs}, at::kByte);
-  const at::Tensor pairs = at::randn({outputs, inputs / 32, 2}).to(at::kBFloat16);
+  const at::Tensor pairs = at::randn({outputs, inputs / 32, 2}).to(at::kHalf);
   at::Tensor values = at::empty({outputs * inputs / 2}, at::kByte);
-  at::Tensor scales = at::empty({outputs * inputs / 16}, at::kBFloat16);
+  at::Tensor scales = at::empty({outputs * inputs / 16}, at::kHalf);
   const auto bits = [](const at::Tensor& t) { return static_cast<uint16_t*>(t.mutable_data_ptr()); };
   gemv_cpu::tile_int4({codes.const_data_ptr<uint8_t>(), bits(pairs), outputs, inputs},
                       values.mutable_data_ptr<uint8_t>(), bits(scales));
@@ -208,13 +208,13 @@ TEST(Int4Tiles, LieAsDescribed) {
       const int64_t at = tile * 256 + eighth * 64 + row % 16 * 4 + parity * 2 + nibble / 2;
       const int found = values[at].item<uint8_t>() >> (nibble % 2 ? 4 : 0) & 15;
       ASSERT_EQ(found, codes[row][i].item<uint8_t>()) << row << " " << i;
-      const at::Tensor scale = scales[tile * 32 + row % 16], zero = scales[tile * 32 + 16 + row % 16];
-      ASSERT_TRUE(at::equal(at::stack({scale, zero}), pairs[row][i / 32]));
+      const at::Tensor scale = scales[tile * 32 + row % 16], least = scales[tile * 32 + 16 + row % 16];
+      ASSERT_TRUE(at::equal(at::stack({scale, least}), pairs[row][i / 32]));
     }
   }
   const gemv_cpu::Int4Tiles tiles{values.const_data_ptr<uint8_t>(), bits(scales), outputs, inputs};
   const at::Tensor by_input = pairs.to(at::kDouble).repeat_interleave(32, 1);
-  const at::Tensor expected = (codes.to(at::kDouble) - 8) * by_input.select(2, 0) + by_input.select(2, 1);
+  const at::Tensor expected = codes.to(at::kDouble) * by_input.select(2, 0) + by_input.select(2, 1);
   for (const std::string& target : cpu::targets()) {
     cpu::use_target(target);
     at::Tensor whole = at::empty({outputs, inputs}), half = at::empty({outputs, inputs}, at::kBFloat16);

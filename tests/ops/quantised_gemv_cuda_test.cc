@@ -34,7 +34,7 @@ at::Tensor by_hand(const QuantisedWeight& weight) {
   const at::Tensor codes =
       at::stack({bytes.bitwise_right_shift(4), bytes.bitwise_and(15)}, -1).view({weight.out, -1, kInt4Group});
   const at::Tensor scales = wide(weight.scales);
-  return ((codes.to(at::kDouble) - 8) * scales.select(2, 0).unsqueeze(2) + scales.select(2, 1).unsqueeze(2))
+  return (codes.to(at::kDouble) * scales.select(2, 0).unsqueeze(2) + scales.select(2, 1).unsqueeze(2))
       .view({weight.out, weight.in});
 }
 
@@ -98,6 +98,27 @@ TEST_P(PackedRows, EveryValueIsExact) {
     const at::Tensor found = wide(gemv(unit.narrow(0, i, dispatch::kGemvRows), weight));
     const at::Tensor expected = w.narrow(1, i, dispatch::kGemvRows).t();
     EXPECT_TRUE(((found - expected).abs() <= expected.abs() * 0.0042 + 1e-5).all().item<bool>()) << i;
+  }
+}
+
+// Scales and least values of every size and sign, subnormal in float16 too.
+TEST(Int4OnAGpu, HoldsFloat16OfEveryKind) {
+  require_cuda();
+  at::manual_seed(12);
+  const int64_t inputs = 512;
+  const at::Tensor numbers = at::randint(0, 16, {16, inputs}, kOnDevice.dtype(at::kByte));
+  const at::Tensor sizes = at::pow(2.0, at::randint(-24, 4, {16, inputs / 32, 2}, kOnDevice.dtype(at::kFloat)));
+  const QuantisedWeight weight = int4_weight(numbers, (at::randn_like(sizes) * sizes).to(at::kHalf));
+  const at::Tensor scales = wide(weight.scales).repeat_interleave(32, 1), w = by_hand(weight);
+  EXPECT_TRUE(at::equal(w, wide(numbers) * scales.select(2, 0) + scales.select(2, 1)));
+  // bfloat16 keeps 2^-9 of a result; the sum before it holds 128 more scales, in float32.
+  const at::Tensor slack = w.abs() * 0x1p-8 + (scales.select(2, 0).abs() * 143 + scales.select(2, 1).abs()) * 0x1p-22;
+  EXPECT_TRUE(((wide(dequantise_weight(weight, at::kFloat)) - w).abs() <= slack).all().item<bool>());
+  const at::Tensor unit = at::eye(inputs, kOnDevice);
+  for (int64_t i = 0; i < inputs; i += dispatch::kGemvRows) {
+    const at::Tensor found = wide(gemv(unit.narrow(0, i, dispatch::kGemvRows), weight)).t();
+    const at::Tensor error = (found - w.narrow(1, i, dispatch::kGemvRows)).abs();
+    EXPECT_TRUE((error <= slack.narrow(1, i, dispatch::kGemvRows)).all().item<bool>()) << i;
   }
 }
 

@@ -1,10 +1,14 @@
-// Weights in 8 and 4 bits: what rounding may cost, values of GGUF's blocks kept, products of few and of many rows.
+// Weights in 8 and 4 bits: what rounding may cost, values that are kept exactly, products of few and of many rows.
 #include "ops/gemv/quantised_weight.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <tuple>
+
 #include "base/error.h"
+#include "ops/cpu/targets.h"
 
 namespace cepe {
 namespace {
@@ -23,22 +27,50 @@ TEST(QuantisedWeight, RoundsToTheNearest) {
   EXPECT_LE(((dequantise_weight(eight, at::kFloat) - weight).abs() / step8).max().item<double>(), 0.501);
   EXPECT_LT(relative(dequantise_weight(eight, at::kFloat), weight), 0.008);
   const double error = relative(dequantise_weight(four, at::kFloat), weight);
-  EXPECT_LT(error, 0.09);  // a range of 4.2 in 15 steps: 0.081, and what bfloat16 leaves of scale and zero
+  EXPECT_LT(error, 0.09);  // a range of 4.2 in 15 steps: 0.081, and what the rounding of scale and least value adds
   EXPECT_GT(error, 0.05);
 }
 
-// What Q4_0 and Q4_1 hold is found again: only scale and zero are rounded, to 2^-9 of themselves.
-TEST(QuantisedWeight, KeepsTheValuesOfGgufBlocks) {
+// Numbers and scales of every kind, some negative or subnormal in float16, against the formula in float32: 4 bits times
+// 11 are exact there, so that the sum is the only rounding.
+TEST(QuantisedWeight, Int4IsItsNumbersScaledExactly) {
   at::manual_seed(2);
-  const at::Tensor codes = at::randint(0, 16, {32, 4, 32}, at::kFloat);
-  codes.select(2, 3).fill_(0);
-  codes.select(2, 9).fill_(15);
-  const at::Tensor scale = at::rand({32, 4, 1}) + 0.1, least = at::randn({32, 4, 1});
-  const at::Tensor q4_1 = (codes * scale + least).view({32, 128});
-  EXPECT_LT(relative(dequantise_weight(quantise_weight(q4_1, WeightType::int4), at::kFloat), q4_1), 5e-3);
-  const at::Tensor signs = at::where(at::rand({32, 4, 1}) < 0.5, at::ones({1}), -at::ones({1}));
-  const at::Tensor q4_0 = ((codes.clamp_max(14) - 8) * scale * signs).view({32, 128});  // the least is the extreme
-  EXPECT_LT(relative(dequantise_weight(quantise_weight(q4_0, WeightType::int4), at::kFloat), q4_0), 3e-3);
+  const at::Tensor numbers = at::randint(0, 16, {48, 3, 32}, at::kByte);
+  const at::Tensor sizes = at::pow(2.0, at::randint(-24, 4, {48, 3, 2}).to(at::kFloat));
+  const at::Tensor scales = (at::randn({48, 3, 2}) * sizes).to(at::kHalf), wide = scales.to(at::kFloat).unsqueeze(2);
+  const at::Tensor expected = (numbers.to(at::kFloat) * wide.select(3, 0) + wide.select(3, 1)).view({48, 96});
+  const QuantisedWeight packed = int4_weight(numbers.view({48, 96}), scales);
+  for (const std::string& target : cpu::targets()) {
+    cpu::use_target(target);
+    EXPECT_TRUE(at::equal(dequantise_weight(packed, at::kFloat), expected)) << target;
+  }
+  cpu::use_target("");
+}
+
+// Groups whose least and greatest numbers are 0 and 15, as GGUF's own quantiser leaves them, are found again.
+TEST(QuantisedWeight, KeepsTheValuesOfQ4_1Blocks) {
+  at::manual_seed(2);
+  const at::Tensor numbers = at::randint(0, 16, {32, 4, 32}, at::kFloat);
+  numbers.select(2, 3).fill_(0);
+  numbers.select(2, 9).fill_(15);
+  const at::Tensor scale = (at::rand({32, 4, 1}) + 0.1).to(at::kHalf).to(at::kFloat);
+  const at::Tensor least = at::randn({32, 4, 1}).to(at::kHalf).to(at::kFloat);
+  const at::Tensor q4_1 = (numbers * scale + least).view({32, 128});
+  EXPECT_TRUE(at::equal(dequantise_weight(quantise_weight(q4_1, WeightType::int4), at::kFloat), q4_1));
+}
+
+TEST(QuantisedWeight, StaysWithinWhatFloat16Holds) {
+  at::Tensor weight = at::linspace(-1, 1, 16 * 32).view({16, 32}).clone();
+  weight[0].mul_(1e9), weight[1].mul_(1e-8), weight[2].mul_(3e-7), weight[3].mul_(7e4), weight[4].mul_(1e38);
+  weight[5][7] = INFINITY, weight[6][7] = -INFINITY, weight[12].mul_(1e9);
+  const at::Tensor found = dequantise_weight(quantise_weight(weight, WeightType::int4), at::kFloat);
+  EXPECT_TRUE(at::isfinite(found).all().item<bool>());
+  const at::Tensor beyond = found.masked_select(weight < -65504), least = at::full_like(beyond, -65504);
+  EXPECT_GT(beyond.numel(), 0);
+  EXPECT_TRUE(at::equal(beyond, least));
+  const at::Tensor small = (found - weight).slice(0, 1, 3).abs();
+  EXPECT_LE(small.max().item<float>(), 15 * 0x1p-25f);
+  EXPECT_GT(std::get<0>(at::_unique(found[2])).numel(), 1) << "steps of 2^-24";
 }
 
 TEST(QuantisedWeight, ProductsAreThoseOfTheWidenedMatrix) {

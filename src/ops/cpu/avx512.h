@@ -25,6 +25,9 @@ CEPE_AVX512_INLINE __m512 widen(__m256i halves) {
 CEPE_AVX512_INLINE __m512 load(const uint16_t* from) {
   return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
 }
+CEPE_AVX512_INLINE __m512 load_float16(const uint16_t* from) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+}
 CEPE_AVX512_INLINE __m256i narrow(__m512 x) { return (__m256i)_mm512_cvtneps_pbh(x); }
 CEPE_AVX512_INLINE void store(uint16_t* to, __m512 x) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), narrow(x));

@@ -116,11 +116,11 @@ HWY_INLINE void int4_tile(const Gemv& gemv, const GemvInputs& inputs, int64_t ro
       add_code<3>(values, x, stride, even), add_code<7>(values, x, stride, odd);
     }
     for (int64_t part = 0; part < kParts; ++part) {
-      const Vector scale = load(scales + part * kLanes), zero = load(scales + kTileRows + part * kLanes);
-      const Vector middle = hn::NegMulAdd(hn::Set(kFloats, 8.0f), scale, zero);  // of value 0
+      const Vector scale = load_float16(scales + part * kLanes);
+      const Vector least = load_float16(scales + kTileRows + part * kLanes);
       for (int r = 0; r < kRows; ++r) {
         sum[r][part] = hn::MulAdd(scale, hn::Add(even[r][part], odd[r][part]), sum[r][part]);
-        sum[r][part] = hn::MulAdd(middle, hn::Set(kFloats, x_sums[r * groups + group]), sum[r][part]);
+        sum[r][part] = hn::MulAdd(least, hn::Set(kFloats, x_sums[r * groups + group]), sum[r][part]);
       }
     }
   }
@@ -216,10 +216,10 @@ void multiply(const Gemv& gemv, const GemvInputs& inputs, int64_t begin, int64_t
 
 // Four neighbouring inputs of kLanes rows, `to` being the first row's.
 template <int kNibble>
-HWY_INLINE void widen_four(hn::Vec<hn::RebindToUnsigned<Floats>> words, Vector scale, Vector middle, float* to) {
+HWY_INLINE void widen_four(hn::Vec<hn::RebindToUnsigned<Floats>> words, Vector scale, Vector least, float* to) {
   const Vector inputs[4] = {
-      hn::MulAdd(code<kNibble>(words), scale, middle), hn::MulAdd(code<kNibble + 4>(words), scale, middle),
-      hn::MulAdd(code<kNibble + 1>(words), scale, middle), hn::MulAdd(code<kNibble + 5>(words), scale, middle)};
+      hn::MulAdd(code<kNibble>(words), scale, least), hn::MulAdd(code<kNibble + 4>(words), scale, least),
+      hn::MulAdd(code<kNibble + 1>(words), scale, least), hn::MulAdd(code<kNibble + 5>(words), scale, least)};
   store_columns(inputs, to, kGroup);
 }
 
@@ -227,12 +227,11 @@ HWY_INLINE void widen_four(hn::Vec<hn::RebindToUnsigned<Floats>> words, Vector s
 HWY_INLINE void widen_group(const uint8_t* values, const uint16_t* scales, float* rows) {
   const hn::RebindToUnsigned<Floats> bits;
   for (int64_t first = 0; first < kTileRows; first += kLanes) {
-    const Vector scale = load(scales + first);
-    const Vector middle = hn::NegMulAdd(hn::Set(kFloats, 8.0f), scale, load(scales + kTileRows + first));
+    const Vector scale = load_float16(scales + first), least = load_float16(scales + kTileRows + first);
     for (int64_t i = 0; i < kGroup; i += 8) {
       const auto words = hn::LoadU(bits, reinterpret_cast<const uint32_t*>(values + 8 * i) + first);
       float* const to = rows + first * kGroup + i;
-      widen_four<0>(words, scale, middle, to), widen_four<2>(words, scale, middle, to + 4);
+      widen_four<0>(words, scale, least, to), widen_four<2>(words, scale, least, to + 4);
     }
   }
 }
@@ -302,7 +301,7 @@ void widen_int8_rows(const int8_t* values, const float* scales, const Rows& rows
 }
 
 void tile_int4(const Int4Matrix& matrix, uint8_t* values, uint16_t* scales, int64_t begin, int64_t end) {
-  const auto [codes, scale_zero, outputs, inputs] = matrix;
+  const auto [codes, pairs, outputs, inputs] = matrix;
   const int64_t groups = inputs / kGroup;
   for (int64_t at = begin * groups; at < end * groups; ++at) {
     const int64_t first = at / groups * kTileRows, group = at % groups;
@@ -314,7 +313,7 @@ void tile_int4(const Int4Matrix& matrix, uint8_t* values, uint16_t* scales, int6
         to[0] = static_cast<uint8_t>(x[0] | x[2] << 4), to[1] = static_cast<uint8_t>(x[4] | x[6] << 4);
         to[2] = static_cast<uint8_t>(x[1] | x[3] << 4), to[3] = static_cast<uint8_t>(x[5] | x[7] << 4);
       }
-      const uint16_t* const pair = scale_zero + ((first + row) * groups + group) * 2;
+      const uint16_t* const pair = pairs + ((first + row) * groups + group) * 2;
       scales[at * kGroupScales + row] = pair[0], scales[at * kGroupScales + kTileRows + row] = pair[1];
     }
   }

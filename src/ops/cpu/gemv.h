@@ -16,14 +16,14 @@ void multiply_tiles(const Gemv& gemv, const GemvInputs& inputs, int64_t begin, i
 
 // Into the order of gemv_args.h.
 struct Int4Matrix {
-  const uint8_t* codes = nullptr;        // (outputs, inputs), 0 .. 15
-  const uint16_t* scale_zero = nullptr;  // (outputs, inputs / 32, 2) bfloat16
+  const uint8_t* codes = nullptr;    // (outputs, inputs), 0 .. 15
+  const uint16_t* scales = nullptr;  // (outputs, inputs / 32, 2) float16: scale, least
   int64_t outputs = 0, inputs = 0;
 };
 // The tiles `begin` to `end`.
 void tile_int4(const Int4Matrix& matrix, uint8_t* values, uint16_t* scales, int64_t begin, int64_t end);
 
-// One tile: (value - 8) * scale + zero of 16 rows, (16, inputs). In bfloat16 only where bfloat16_products().
+// One tile: scale * value + least of 16 rows, (16, inputs). In bfloat16 only where bfloat16_products().
 void widen_int4_tile(const uint8_t* values, const uint16_t* scales, int64_t inputs, float* out);
 void widen_int4_tile(const uint8_t* values, const uint16_t* scales, int64_t inputs, uint16_t* out);
 

@@ -33,16 +33,16 @@ struct Gemv {
 struct GemvInputs {
   std::vector<float> wide;       // (rows, inputs), normed
   std::vector<uint16_t> narrow;  // the same in bfloat16: where its products are used
-  std::vector<float> sums;       // int4: (rows, groups), what a group's zero is multiplied with
+  std::vector<float> sums;       // int4: (rows, groups), what a group's least value is multiplied with
 };
 
 // Weights in 4 bits as the product reads them, from first to last byte: for each 16 rows of the matrix, for each group
-// of 32 inputs, 256 bytes of values; and beside them 16 scales and 16 zeros. The lanes of a register are rows of the
-// matrix, so that no sum across lanes is left at the end, and a group's scales are one load. 64 of the 256 bytes hold 8
-// inputs: 16 bits for each row and parity, whose nibbles, lowest first, are the inputs 0, 2, 4, 6 (or 1, 3, 5, 7) of
-// the 8. Shifted by 0, 4, 8 and 12 bits they are indices into a register of the 16 values in bfloat16, and two
-// neighbours lie in one lane, where a bfloat16 product wants them.
+// of 32 inputs, 256 bytes of values; and beside them 16 scales and 16 least values in float16. The lanes of a register
+// are rows of the matrix, so that no sum across lanes is left at the end, and a group's scales are one load. 64 of the
+// 256 bytes hold 8 inputs: 16 bits for each row and parity, whose nibbles, lowest first, are the inputs 0, 2, 4, 6 (or
+// 1, 3, 5, 7) of the 8. Shifted by 0, 4, 8 and 12 bits they are indices into a register of the 16 values in bfloat16,
+// and two neighbours lie in one lane, where a bfloat16 product wants them.
 constexpr int64_t kGroupBytes = kTileRows * kGroup / 2;  // of a tile's values
-constexpr int64_t kGroupScales = 2 * kTileRows;          // and of its scales and zeros
+constexpr int64_t kGroupScales = 2 * kTileRows;          // and of its scales and least values
 
 }  // namespace cepe::cpu

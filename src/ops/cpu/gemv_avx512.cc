@@ -13,10 +13,9 @@ constexpr int64_t kAhead = 4096;
 
 CEPE_AVX512_INLINE void ask_for(const void* address) { _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T0); }
 
-// value - 8 in bfloat16 by the low 4 bits of an index; the fifth, which is the next nibble's, makes no difference.
+// Values in bfloat16 by the low 4 bits of an index; the fifth, which is the next nibble's, makes no difference.
 CEPE_AVX512_INLINE __m512i values_of_codes() {
-  const __m512i integers =
-      _mm512_sub_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), _mm512_set1_epi32(8));
+  const __m512i integers = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
   return _mm512_broadcast_i64x4(narrow(_mm512_cvtepi32_ps(integers)));
 }
 
@@ -56,10 +55,10 @@ CEPE_AVX512_INLINE void int4_tile(const Gemv& gemv, const GemvInputs& inputs, in
       add_pair(pair_of<2>(words, table), x + 4, stride, even);
       add_pair(pair_of<3>(words, table), x + 6, stride, odd);
     }
-    const __m512 scale = load(scales), zero = load(scales + kTileRows);
+    const __m512 scale = load_float16(scales), least = load_float16(scales + kTileRows);
     for (int r = 0; r < kRows; ++r) {
       sum[r] = _mm512_fmadd_ps(scale, _mm512_add_ps(even[r], odd[r]), sum[r]);
-      sum[r] = _mm512_fmadd_ps(zero, _mm512_set1_ps(inputs.sums[r * groups + group]), sum[r]);
+      sum[r] = _mm512_fmadd_ps(least, _mm512_set1_ps(inputs.sums[r * groups + group]), sum[r]);
     }
   }
 }
@@ -113,12 +112,12 @@ CEPE_AVX512 void multiply(const Gemv& gemv, const GemvInputs& inputs, int64_t fi
 // A group of a tile: 16 rows of 32 widened values, rows `stride` numbers apart.
 CEPE_AVX512_INLINE void widen_group(const uint8_t* values, const uint16_t* scales, int64_t stride, uint16_t* out) {
   const __m512i table = values_of_codes(), high = _mm512_set1_epi32(static_cast<int>(0xffff0000));
-  const __m512 scale = load(scales), zero = load(scales + kTileRows);
+  const __m512 scale = load_float16(scales), least = load_float16(scales + kTileRows);
   const auto widened = [&](__m512i pair) CEPE_AVX512 {
     const __m512 left = _mm512_castsi512_ps(_mm512_slli_epi32(pair, 16));
     const __m512 right = _mm512_castsi512_ps(_mm512_and_si512(pair, high));
-    const __m512i low = _mm512_cvtepu16_epi32(narrow(_mm512_fmadd_ps(left, scale, zero)));
-    const __m512i up = _mm512_cvtepu16_epi32(narrow(_mm512_fmadd_ps(right, scale, zero)));
+    const __m512i low = _mm512_cvtepu16_epi32(narrow(_mm512_fmadd_ps(left, scale, least)));
+    const __m512i up = _mm512_cvtepu16_epi32(narrow(_mm512_fmadd_ps(right, scale, least)));
     return _mm512_or_si512(low, _mm512_slli_epi32(up, 16));
   };
   __m512i pairs[16];

@@ -12,7 +12,7 @@ namespace cepe::cpu::avx512 {
 // Sums of the 16 rows of the matrix from `first` on, for each row of x: int4 and bfloat16, without bias.
 void tile(const Gemv& gemv, const GemvInputs& inputs, int64_t first, float (&sums)[kGemvRows][kTileRows]);
 
-// (value - 8) * scale + zero, (16, inputs).
+// scale * value + least, (16, inputs).
 void widen_tile(const uint8_t* values, const uint16_t* scales, int64_t inputs, uint16_t* out);
 
 }  // namespace cepe::cpu::avx512

@@ -36,6 +36,11 @@ HWY_INLINE Vector load(const uint16_t* p) {  // bfloat16: the upper half of a fl
   const hn::Rebind<uint16_t, Floats> halves;
   return hn::BitCast(kFloats, hn::ShiftLeft<16>(hn::PromoteTo(bits, hn::LoadU(halves, p))));
 }
+HWY_INLINE Vector load_float16(const uint16_t* p) {
+  const hn::Rebind<uint16_t, Floats> bits;
+  const hn::Rebind<hwy::float16_t, Floats> halves;
+  return hn::PromoteTo(kFloats, hn::BitCast(halves, hn::LoadU(bits, p)));
+}
 HWY_INLINE Vector load(const int8_t* p) {
   const hn::RebindToSigned<Floats> integers;
   const hn::Rebind<int8_t, Floats> bytes;

@@ -18,7 +18,7 @@ void gemv(const cpu::Gemv& gemv);
 // All tiles of a matrix.
 void tile_int4(const cpu::Int4Matrix& matrix, uint8_t* values, uint16_t* scales);
 
-// (value - 8) * scale + zero of all, (outputs, inputs). In bfloat16 only where cpu::bfloat16_products().
+// scale * value + least of all, (outputs, inputs). In bfloat16 only where cpu::bfloat16_products().
 struct Int4Tiles {
   const uint8_t* values = nullptr;
   const uint16_t* scales = nullptr;

@@ -127,7 +127,7 @@ at::Tensor cuda_batched_gemv(const at::Tensor& x_BHI, const at::Tensor& matrices
 
 at::Tensor cuda_dequantise_int4(const QuantisedWeight& weight) {
   const cuda::Launch launch(weight.values);
-  const at::Tensor out = at::empty({weight.out, weight.in}, weight.scales.options());
+  const at::Tensor out = at::empty({weight.out, weight.in}, weight.scales.options().dtype(at::kBFloat16));
   gemv_kernel::widen_int4(weight.values.const_data_ptr(), weight.scales.const_data_ptr(), out.mutable_data_ptr(),
                           weight.out * weight.in, launch.stream());
   return out;

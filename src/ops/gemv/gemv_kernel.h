@@ -15,7 +15,7 @@ enum class Format {
   bf16,
   int8,  // scales (outputs) float32; inputs a multiple of 16
   fp8,   // e4m3, the same
-  int4,  // values (outputs, inputs / 2), scales (outputs, inputs / 32, 2) bfloat16, aligned to 4 bytes; inputs a
+  int4,  // values (outputs, inputs / 2), scales (outputs, inputs / 32, 2) float16, aligned to 4 bytes; inputs a
          // multiple of 32
 };
 

@@ -22,7 +22,7 @@ struct GemvOptions {
 enum class WeightType {
   stored,  // the model's dtype
   int8,    // one scale a row: weight = scale * value, value in -127 .. 127
-  int4,    // groups of 32 along a row: weight = (value - 8) * scale + zero, value in 0 .. 15, scale and zero bfloat16
+  int4,    // groups of 32 along a row: weight = scale * value + least, value in 0 .. 15, scale and least float16
   fp8,     // one scale a row: weight = scale * value, value in e4m3 (fp8.h)
 };
 const char* weight_type_name(WeightType type);  // "stored", "int8", "int4", "fp8"
@@ -35,7 +35,7 @@ struct QuantisedWeight {
   int64_t out = 0, in = 0;
   at::Tensor values;   // int8: (out, in) int8. int4: (out, in / 2) uint8, the even column in the high half.
                        // fp8: (out, in) float8_e4m3fn
-  at::Tensor scales;   // int8, fp8: (out). int4: (out, in / 32, 2) bfloat16: scale, zero
+  at::Tensor scales;   // int8, fp8: (out). int4: (out, in / 32, 2) float16: scale, least
   bool tiled = false;  // int4 on a CPU: values and scales of each 16 rows lie in the order of ops/cpu/gemv_args.h
 
   int64_t bytes() const;  // of all of it

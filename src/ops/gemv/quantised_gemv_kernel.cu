@@ -1,6 +1,8 @@
 // GEMV with int8, fp8 or int4 weights (docs/kernels/gemv.md): a CTA computes 16 outputs at a time on tensor cores, so
 // that a weight costs little more than its unpacking. Weights become bfloat16, which holds integers of 8 bits and
 // e4m3's numbers exactly; sums are float32.
+#include <cuda_fp16.h>
+
 #include <utility>
 
 #include "ops/cuda/bf16_vector.cuh"
@@ -22,9 +24,13 @@ constexpr int kGroup = 32;  // of int4
 
 __device__ __forceinline__ uint32_t bits(__nv_bfloat162 x) { return reinterpret_cast<const uint32_t&>(x); }
 __device__ __forceinline__ __nv_bfloat162 two(uint32_t x) { return reinterpret_cast<const __nv_bfloat162&>(x); }
+// The scale (x) and the least value (y) of a group.
+__device__ __forceinline__ float2 scale_and_least(uint32_t x) {
+  return __half22float2(reinterpret_cast<const __half2&>(x));
+}
 
 // A format: how many weights a 16-byte vector holds, which two of them come together in a pair of bfloat16 values (x
-// waits in shared memory in that order), and whether groups of 32 have a scale and a zero of their own.
+// waits in shared memory in that order), and whether groups of 32 have a scale and a least value of their own.
 struct Int8 {
   static constexpr int kValues = 16;
   static constexpr bool kGrouped = false;
@@ -64,7 +70,7 @@ struct Fp8 {
 struct Int4 {
   static constexpr int kValues = 32;
   static constexpr bool kGrouped = true;
-  static constexpr float kBias = 128 + 8;  // what a value is too large by
+  static constexpr float kBias = 128;  // what a number is too large by
   static __device__ __forceinline__ void unpack(uint32_t word,
                                                 uint32_t* pairs) {  // values 1 and 5, 0 and 4, 3 and 7, 2 and 6
 #pragma unroll
@@ -119,7 +125,7 @@ struct Outputs {
   }
 };
 
-// What a thread has on its way: vectors of two outputs, and of int4 a scale and a zero for each.
+// What a thread has on its way: vectors of two outputs, and of int4 a scale and a least value for each.
 template <class F>
 struct Ahead {
   uint4 low[kAhead], high[kAhead];
@@ -279,13 +285,13 @@ struct GroupedSums {
         multiply_add(products[q], first + 2, second + 2, b + 2);
       }
     }
-    const float2 low_pair = __bfloat1622float2(two(low_scale)), high_pair = __bfloat1622float2(two(high_scale));
-    const float low_zero = low_pair.y - F::kBias * low_pair.x, high_zero = high_pair.y - F::kBias * high_pair.x;
+    const float2 low_pair = scale_and_least(low_scale), high_pair = scale_and_least(high_scale);
+    const float low_rest = low_pair.y - F::kBias * low_pair.x, high_rest = high_pair.y - F::kBias * high_pair.x;
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       const float of_x = group_sums[r * sizes.steps * kQuad + group];
-      sums[r / 2][r % 2] += low_pair.x * products[r / 2][r % 2] + low_zero * of_x;
-      sums[r / 2][r % 2 + 2] += high_pair.x * products[r / 2][r % 2 + 2] + high_zero * of_x;
+      sums[r / 2][r % 2] += low_pair.x * products[r / 2][r % 2] + low_rest * of_x;
+      sums[r / 2][r % 2 + 2] += high_pair.x * products[r / 2][r % 2 + 2] + high_rest * of_x;
     }
   }
   __device__ __forceinline__ void finish(float (&out)[4], int lane) const {
@@ -448,15 +454,14 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t group = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (group >= groups) return;
   const uint4 raw = load_once(values + group * 16);
-  const float2 scale = __bfloat1622float2(two(scales[group]));
+  const float2 scale = scale_and_least(scales[group]);
   const uint32_t words[4] = {raw.x, raw.y, raw.z, raw.w};
 #pragma unroll
   for (int w = 0; w < 4; ++w) {
     float f[kVector];
 #pragma unroll
     for (int i = 0; i < kVector; ++i) {  // the even one is in a byte's high half
-      f[i] =
-          static_cast<float>(static_cast<int>(words[w] >> (i / 2 * 8 + (i % 2 ? 0 : 4)) & 15) - 8) * scale.x + scale.y;
+      f[i] = static_cast<float>(words[w] >> (i / 2 * 8 + (i % 2 ? 0 : 4)) & 15) * scale.x + scale.y;
     }
     store(out + group * kGroup + w * kVector, pack(f));
   }

@@ -17,23 +17,6 @@
 namespace cepe {
 namespace {
 
-struct Grid {
-  at::Tensor values, scale,
-      zero;          // (groups, 32) integers as floats, (groups, 1), (groups, 1) as the kernel will see them
-  at::Tensor error;  // (groups, 1): the sum of squares
-};
-
-// w (groups, 32) on the grid (value - 8) * scale + zero, scale and zero rounded to bfloat16 first.
-Grid on_grid(const at::Tensor& w, const at::Tensor& scale, const at::Tensor& zero) {
-  Grid grid;
-  grid.scale = scale.to(at::kBFloat16).to(at::kFloat);
-  grid.zero = zero.to(at::kBFloat16).to(at::kFloat);
-  const at::Tensor step = at::where(grid.scale == 0, at::ones_like(grid.scale), grid.scale);
-  grid.values = ((w - grid.zero) / step + 8).round().clamp(0, 15);
-  grid.error = ((grid.values - 8) * grid.scale + grid.zero - w).square().sum(-1, true);
-  return grid;
-}
-
 const uint16_t* bits(const at::Tensor& x) { return static_cast<const uint16_t*>(x.const_data_ptr()); }
 
 // values (out, in), scales (out, in / 32, 2)
@@ -45,24 +28,18 @@ void tile_int4(const at::Tensor& values, const at::Tensor& scales, QuantisedWeig
                       out.values.mutable_data_ptr<uint8_t>(), static_cast<uint16_t*>(out.scales.mutable_data_ptr()));
 }
 
-void pack_int4(const at::Tensor& weight, QuantisedWeight& out) {
+// A grid from the least to the greatest weight of each group. The numbers are those of the grid as it is held: with
+// scale and least value rounded to float16, and within its range.
+QuantisedWeight pack_int4(const at::Tensor& weight) {
+  constexpr float kGreatest = 65504;  // of float16
   const at::Tensor w = weight.to(at::kFloat).reshape({-1, kInt4Group});
-  const at::Tensor least = std::get<0>(w.min(-1, true)), greatest = std::get<0>(w.max(-1, true));
-  const at::Tensor step = (greatest - least) / 15;
-  const Grid whole = on_grid(w, step, least + 8 * step);
-  // Q4_0: the weight of the greatest magnitude, with its sign, is -8 steps.
-  const at::Tensor extreme = at::where(greatest > -least, greatest, least);
-  const Grid symmetric = on_grid(w, extreme / -8, at::zeros_like(extreme));
-  const at::Tensor better = symmetric.error < whole.error;
-  const at::Tensor values = at::where(better, symmetric.values, whole.values).to(at::kByte).view({out.out, out.in});
-  const at::Tensor scale = at::where(better, symmetric.scale, whole.scale),
-                   zero = at::where(better, symmetric.zero, whole.zero);
-  const int64_t groups = out.in / kInt4Group;
-  const at::Tensor by_row = at::cat({scale, zero}, -1).view({out.out, groups, 2});
-  if (!weight.is_cuda()) return tile_int4(values, by_row.to(at::kBFloat16), out);
-  out.scales = by_row.to(at::kBFloat16);
-  const at::Tensor even = values.slice(1, 0, out.in, 2), odd = values.slice(1, 1, out.in, 2);
-  out.values = even.bitwise_left_shift(4).bitwise_or(odd);
+  const auto rounded = [](const at::Tensor& x) { return x.to(at::kHalf).to(at::kFloat); };
+  const at::Tensor least = rounded(std::get<0>(w.min(-1, true)).clamp(-kGreatest, kGreatest));
+  const at::Tensor scale = rounded(((std::get<0>(w.max(-1, true)) - least) / 15).clamp(0, kGreatest));
+  const at::Tensor step = at::where(scale == 0, at::ones_like(scale), scale);
+  const at::Tensor values = ((w - least) / step).round().clamp(0, 15).to(at::kByte);
+  return int4_weight(values.view(weight.sizes()),
+                     at::cat({scale, least}, -1).to(at::kHalf).view({weight.size(0), -1, 2}));
 }
 
 void pack_int8(const at::Tensor& weight, QuantisedWeight& out) {
@@ -72,19 +49,18 @@ void pack_int8(const at::Tensor& weight, QuantisedWeight& out) {
   out.scales = scale.squeeze(1);
 }
 
-// The whole matrix in the type in which this processor multiplies many rows.
-at::Tensor unpack_int4_cpu(const QuantisedWeight& weight) {
+at::Tensor unpack_int4_cpu(const QuantisedWeight& weight, bool half) {
   const gemv_cpu::Int4Tiles tiles{weight.values.const_data_ptr<uint8_t>(), bits(weight.scales), weight.out, weight.in};
-  const bool half = cpu::bfloat16_products();
   const at::Tensor out = at::empty({weight.out, weight.in}, half ? at::kBFloat16 : at::kFloat);
   half ? gemv_cpu::widen_int4(tiles, static_cast<uint16_t*>(out.mutable_data_ptr()))
        : gemv_cpu::widen_int4(tiles, out.mutable_data_ptr<float>());
   return out;
 }
 
-at::Tensor unpack_int4(const QuantisedWeight& weight) {
-  if (!weight.values.is_cuda()) return unpack_int4_cpu(weight);
-  return cuda_dequantise_int4(weight);
+// The whole matrix in bfloat16 where that is asked for and this device multiplies it, else in float32.
+at::Tensor unpack_int4(const QuantisedWeight& weight, bool half) {
+  if (weight.values.is_cuda()) return cuda_dequantise_int4(weight);
+  return unpack_int4_cpu(weight, half && cpu::bfloat16_products());
 }
 
 // Rows from which a matrix is widened.
@@ -114,7 +90,7 @@ at::Tensor int4_linear(const at::Tensor& x, const QuantisedWeight& weight) {
   const at::Tensor rows = x.is_cuda() ? x.to(at::kBFloat16) : x;
   if (const auto y = in_few_rows(rows, weight)) return y->to(x.scalar_type());
   if (!x.is_cuda() && !cpu::bfloat16_products()) return in_float32(x, weight);
-  const at::Tensor matrix = unpack_int4(weight);
+  const at::Tensor matrix = unpack_int4(weight, true);
   return at::linear(x.to(matrix.scalar_type()), matrix).to(x.scalar_type());
 }
 
@@ -187,19 +163,30 @@ QuantisedWeight quantise_weight(const at::Tensor& weight, WeightType type) {
       "a matrix of shape {} cannot be held as {}",
       weight.dim() == 2 ? fmt::format("({}, {})", weight.size(0), weight.size(1)) : "with other than two dimensions",
       weight_type_name(type));
+  if (type == WeightType::int4) return pack_int4(weight);
   QuantisedWeight out;
   out.type = type;
   out.out = weight.size(0), out.in = weight.size(1);
-  if (type == WeightType::fp8) {
-    pack_fp8(weight, out);
-  } else {
-    type == WeightType::int8 ? pack_int8(weight, out) : pack_int4(weight, out);
+  type == WeightType::fp8 ? pack_fp8(weight, out) : pack_int8(weight, out);
+  return out;
+}
+
+QuantisedWeight int4_weight(const at::Tensor& values_OI, const at::Tensor& scales) {
+  QuantisedWeight out;
+  out.type = WeightType::int4;
+  out.out = values_OI.size(0), out.in = values_OI.size(1);
+  if (!values_OI.is_cuda()) {
+    tile_int4(values_OI.contiguous(), scales.contiguous(), out);
+    return out;
   }
+  const at::Tensor even = values_OI.slice(1, 0, out.in, 2), odd = values_OI.slice(1, 1, out.in, 2);
+  out.values = even.bitwise_left_shift(4).bitwise_or(odd);
+  out.scales = scales.contiguous();
   return out;
 }
 
 at::Tensor dequantise_weight(const QuantisedWeight& weight, at::ScalarType dtype) {
-  if (weight.type == WeightType::int4) return unpack_int4(weight).to(dtype);
+  if (weight.type == WeightType::int4) return unpack_int4(weight, dtype == at::kBFloat16).to(dtype);
   return (weight.values.to(at::kFloat) * weight.scales.unsqueeze(1)).to(dtype);
 }
 

@@ -21,13 +21,16 @@ double read_bytes_a_weight(const QuantisedWeight& weight);
 // fp8 that both are of 16.
 bool can_quantise(WeightType type, int64_t out, int64_t in);
 
-// Rounds a matrix (out, in), float32 or bfloat16, to the nearest value. int4 tries two grids for each group and keeps
-// the closer one: from the least to the greatest weight, and symmetric as in GGUF's Q4_0; so weights that come from a
-// Q4_0 or Q4_1 file keep their values, but for the rounding of scale and zero to bfloat16. Error where can_quantise()
-// is false.
+// Rounds a matrix (out, in), float32 or bfloat16, to the nearest value. int4 goes from the least to the greatest weight
+// of a group, both in float16: of weights that a grid of +-65504 cannot reach each becomes the nearest that it can, and
+// where float16 is coarse (scales below 6e-5) values are off by up to 15 * 2^-25. Error where can_quantise() is false.
 QuantisedWeight quantise_weight(const at::Tensor& weight, WeightType type);
 
-// The matrix again, (out, in) of the given type.
+// An int4 matrix of its numbers (out, in) uint8, 0 .. 15, and its scales (out, in / 32, 2) float16: scale, least. On
+// the device where they are.
+QuantisedWeight int4_weight(const at::Tensor& values_OI, const at::Tensor& scales);
+
+// The matrix again, (out, in) of the given type; of int4 on a CUDA device rounded to bfloat16 first.
 at::Tensor dequantise_weight(const QuantisedWeight& weight, at::ScalarType dtype);
 
 // Matrices of the same `in`, one below the other. `parts` become views of it, so that memory stays what it was.
