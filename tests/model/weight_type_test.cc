@@ -64,7 +64,7 @@ TEST(PackWeights, OneTokenAfterAnotherIsTheSameAsAllAtOnce) {
     const at::Tensor ids = at::arange(24, at::kLong).view({1, 24});
     const at::Tensor whole = logits(model, decode(model, {ids}));
     const double error = norm_error(token_by_token(model, ids), whole);
-    EXPECT_LT(error, type == WeightType::int8 ? 1e-5 : 2e-2) << weight_type_name(type);  // int4 rounds activations
+    EXPECT_LT(error, 1e-5) << weight_type_name(type);
   }
 }
 

@@ -131,12 +131,11 @@ TEST_P(GemvCpu, WhatDoesNotFitTakesAnotherWay) {
   EXPECT_LT(relative(found, gated.narrow(0, 0, 2)), 2 * kTolerance);
 }
 
-// float32 around the product: nothing is rounded but what a bfloat16 product multiplies.
+// float32 around the product: nothing is rounded.
 TEST_P(GemvCpu, InFloat32EqualsTheFormula) {
   const QuantisedWeight weight = packed(at::randn({96, 576}) / 8);
   const at::Tensor matrix = dequantise_weight(weight, at::kDouble);
-  const bool rounds = GetParam().type == WeightType::int4 && cpu::bfloat16_products();
-  const double tolerance = rounds ? kTolerance : 1e-5;
+  const double tolerance = 1e-5;
   for (int64_t rows = 1; rows <= cpu::kGemvRows; ++rows) {
     const at::Tensor x = at::randn({rows, 576}), norm = at::rand({576}) + 0.5, bias = at::randn({96});
     const at::Tensor residual = at::randn({rows, 96}), plain = wide(x).matmul(matrix.t());

@@ -268,14 +268,19 @@ HWY_EXPORT(finish_row);
 HWY_EXPORT(widen_tile);
 HWY_EXPORT(widen_rows);
 
-// int8 has no product in bfloat16: a weight is a float32 number first.
+namespace {
+
+// float32 is not rounded, and int8 has no product in bfloat16: a weight is a float32 number first.
+bool in_bfloat16(const Gemv& gemv) { return gemv.half && gemv.format != MatrixFormat::int8 && bfloat16_products(); }
+
+}  // namespace
+
 void prepare(const Gemv& gemv, GemvInputs& inputs) {
-  const bool narrow = gemv.format != MatrixFormat::int8 && bfloat16_products();
-  HWY_DYNAMIC_DISPATCH(prepare_inputs)(gemv, inputs, narrow);
+  HWY_DYNAMIC_DISPATCH(prepare_inputs)(gemv, inputs, in_bfloat16(gemv));
 }
 
 void multiply_tiles(const Gemv& gemv, const GemvInputs& inputs, int64_t begin, int64_t end) {
-  if (gemv.format == MatrixFormat::int8 || !bfloat16_products()) {
+  if (!in_bfloat16(gemv)) {
     return HWY_DYNAMIC_DISPATCH(multiply)(gemv, inputs, begin, end);
   }
   alignas(64) float sums[kGemvRows][kTileRows], up[kGemvRows][kTileRows];

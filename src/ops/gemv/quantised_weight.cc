@@ -63,11 +63,14 @@ at::Tensor unpack_int4(const QuantisedWeight& weight, bool half) {
   return unpack_int4_cpu(weight, half && cpu::bfloat16_products());
 }
 
+// Whether a CPU multiplies such rows in bfloat16; float32 stays float32.
+bool in_bfloat16(const at::Tensor& x) { return x.scalar_type() == at::kBFloat16 && cpu::bfloat16_products(); }
+
 // Rows from which a matrix is widened.
 int64_t widened_rows(const at::Tensor& x, const QuantisedWeight& weight) {
   if (x.is_cuda()) return dispatch::kWidenedRowsOnCuda;
   if (!weight.tiled) return dispatch::kWidenedRows;
-  return cpu::bfloat16_products() ? dispatch::kWidenedRowsOfTiles : dispatch::kWidenedRowsOfTilesInFloat32;
+  return in_bfloat16(x) ? dispatch::kWidenedRowsOfTiles : dispatch::kWidenedRowsOfTilesInFloat32;
 }
 
 // (rows, in) -> (rows, out) with our kernel, kGemvRows at a time; nothing where it does not apply.
@@ -89,7 +92,7 @@ at::Tensor in_float32(const at::Tensor& x, const QuantisedWeight& weight) {
 at::Tensor int4_linear(const at::Tensor& x, const QuantisedWeight& weight) {
   const at::Tensor rows = x.is_cuda() ? x.to(at::kBFloat16) : x;
   if (const auto y = in_few_rows(rows, weight)) return y->to(x.scalar_type());
-  if (!x.is_cuda() && !cpu::bfloat16_products()) return in_float32(x, weight);
+  if (x.is_cpu() && !in_bfloat16(x)) return in_float32(x, weight);
   const at::Tensor matrix = unpack_int4(weight, true);
   return at::linear(x.to(matrix.scalar_type()), matrix).to(x.scalar_type());
 }
@@ -99,8 +102,7 @@ at::Tensor int8_linear(const at::Tensor& x, const QuantisedWeight& weight) {
   if (x.is_cuda() || x.size(0) >= dispatch::kWidenedRows) {
     // Where bfloat16 is emulated, many rows are multiplied in float32.
     const at::ScalarType type = x.scalar_type();
-    if (x.is_cpu() && (type == at::kFloat || (type == at::kBFloat16 && !cpu::bfloat16_products())))
-      return in_float32(x, weight);
+    if (x.is_cpu() && (type == at::kFloat || type == at::kBFloat16) && !in_bfloat16(x)) return in_float32(x, weight);
     // The scale belongs to the output's column, so it can wait until after the product. (LibTorch's kernel for CUDA
     // takes ten times as long.)
     return at::linear(x, weight.values.to(type)).mul_(weight.scales.to(type));
