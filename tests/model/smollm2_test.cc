@@ -46,5 +46,34 @@ TEST(SmolLM2, IsWhatItsFileSays) {
   EXPECT_TRUE(opened.notes.empty());
 }
 
+// Held as the file has them: each of the file's values again, and the same logits but for the order of sums. The file's
+// head is Q8_0, so that it stays wide here.
+TEST(SmolLM2, InFourBitsIsTheSameModel) {
+  const at::NoGradGuard no_grad;
+  OpenOptions as_file;
+  as_file.as_file = {WeightType::int4};
+  OpenedModel wide = open_model(CEPE_SMOLLM2_GGUF), packed = open_model(CEPE_SMOLLM2_GGUF, as_file);
+  as_file.dtype = at::kBFloat16;
+  OpenedModel half = open_model(CEPE_SMOLLM2_GGUF, as_file);
+  const auto of_wide = packable_matrices(wide.model, WeightType::int4);
+  const auto of_packed = packable_matrices(packed.model, WeightType::int4);
+  const auto of_half = packable_matrices(half.model, WeightType::int4);
+  for (size_t i = 0; i < of_wide.size(); ++i) {
+    ASSERT_EQ(*of_packed[i].packed == nullptr, of_wide[i].head);
+    if (of_wide[i].head) continue;
+    for (const auto& packed_one : {*of_packed[i].packed, *of_half[i].packed}) {
+      ASSERT_EQ(packed_one->type, WeightType::int4);
+      EXPECT_TRUE(at::equal(dequantise_weight(*packed_one, at::kFloat), *of_wide[i].wide)) << i;
+    }
+  }
+  EXPECT_EQ(packed_matrices(packed.model), (std::map<WeightType, int64_t>{{WeightType::int4, 210}}));
+  EXPECT_LT(weight_bytes(packed.model), weight_bytes(wide.model) / 2) << "the embedding stays";
+  for (const int64_t tokens : {3, 90}) {  // by the kernel of few rows, and widened
+    const at::Tensor ids = at::arange(2000, 2000 + tokens).unsqueeze(0);
+    const auto outputs = [&](const Cepe& model) { return logits(model, decode(model, {ids})); };
+    EXPECT_LT(norm_error(outputs(packed.model), outputs(wide.model)), 1e-5) << tokens;
+  }
+}
+
 }  // namespace
 }  // namespace cepe

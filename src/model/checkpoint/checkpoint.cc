@@ -108,8 +108,13 @@ OpenedModel open_gguf(const fs::path& path, const OpenOptions& options) {
   names.permuted_rotary = config.family == "llama";
   names.num_heads = config.num_heads;
   names.num_kv_heads = config.num_kv_heads;
-  const LoadInput input{file, options.device, dtype_for(file, options), &names};
   create_modules(out.model);
+  const LoadInput input{.source = file,
+                        .device = options.device,
+                        .dtype = dtype_for(file, options),
+                        .names = &names,
+                        .as_file = options.as_file,
+                        .packable = packable_matrices(out.model, WeightType::int4)};
   note_unused(load_parameters(parameters(out.model), input), out);
   note_rounding(file, input.dtype, out);
   for (std::string& note : gguf_notes(file)) out.notes.push_back(std::move(note));
@@ -168,9 +173,13 @@ OpenedModel open_hf(const fs::path& path, const OpenOptions& options) {
   add_generation_end_tokens(directory.generation_config, out.model.config.decoder);
   // Some files of tied models hold the head under its own name only in the config's absence; trust the tensor.
   // Trained parts are decoded from the file to their own type: on the way through `dtype` they would be rounded.
-  const LoadInput input{*directory.weights, options.device, dtype_for(*directory.weights, options), nullptr,
-                        options.trained_dtype};
   create_modules(out.model);
+  const LoadInput input{.source = *directory.weights,
+                        .device = options.device,
+                        .dtype = dtype_for(*directory.weights, options),
+                        .trained_dtype = options.trained_dtype,
+                        .as_file = options.as_file,
+                        .packable = packable_matrices(out.model, WeightType::int4)};
   note_unused(load_parameters(parameters(out.model), input), out);
   note_rounding(*directory.weights, input.dtype, out);
   note_chunk_length(out);
@@ -271,8 +280,12 @@ OpenedModel open_trained_parts(const fs::path& path, const nlohmann::json& confi
 
   const SafetensorsFile weights(path / "model.safetensors");
   const at::ScalarType dtype = options.trained_dtype.value_or(out.model.dtype());
-  const std::vector<std::string> unused =
-      load_parameters(trainable_parameters(out.model), {weights, options.device, dtype});
+  const LoadInput input{.source = weights,
+                        .device = options.device,
+                        .dtype = dtype,
+                        .as_file = options.as_file,
+                        .packable = packable_matrices(out.model, WeightType::int4)};
+  const std::vector<std::string> unused = load_parameters(trainable_parameters(out.model), input);
   note_rounding(weights, dtype, out);
   note_chunk_length(out);
   check_tokenizer(out);

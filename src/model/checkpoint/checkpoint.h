@@ -11,12 +11,14 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "io/tensor_source.h"
 #include "model/cepe.h"
 #include "model/checkpoint/find_model.h"
+#include "model/weight_type.h"
 #include "text/tokenizer/tokenizer.h"
 
 namespace cepe {
@@ -26,8 +28,12 @@ class GgufFile;
 struct OpenOptions {
   std::optional<std::filesystem::path> base;  // the decoder of a trained-parts directory; see resolve_base
   at::Device device = at::kCPU;
-  at::ScalarType dtype = at::kFloat;            // of all weights
-  bool keep_float32 = false;                    // float32 instead of dtype where the decoder's file holds float32
+  at::ScalarType dtype = at::kFloat;  // of all weights
+  bool keep_float32 = false;          // float32 instead of dtype where the decoder's file holds float32
+  // int4, int8: packable_matrices() that the decoder's file or the trained parts hold so are never widened. int4:
+  // blocks of Q4_0 and Q4_1, whose values stay exactly. int8: rows with a scale, exactly; and Q8_0, whose blocks of 32
+  // have a scale each, rounded to one a row.
+  std::set<WeightType> as_file;
   std::optional<int64_t> window;                // decoder_window() instead of the one that the file gives
   std::optional<at::ScalarType> trained_dtype;  // of encoder and cross-attention where different (training: float32)
 };
@@ -78,14 +84,17 @@ GgufVocabulary gguf_vocabulary(const GgufFile& file);
 
 struct TensorNames;  // tensor_names.h
 
-// Loads every listed parameter from a source: found, of the listed shape, decoded to its type on the device. int8
-// tensors are multiplied by "<name>_scale". Returns the names in the source that nothing asked for.
+// Loads every listed parameter from a source: found, of the listed shape, decoded to its type on the device or packed
+// as it lies in the file. int8 tensors are multiplied by "<name>_scale". Returns the names in the source that nothing
+// asked for.
 struct LoadInput {
   const TensorSource& source;
   at::Device device;
   at::ScalarType dtype;
   const TensorNames* names = nullptr;                          // where the file's names are not the published ones
   std::optional<at::ScalarType> trained_dtype = std::nullopt;  // of encoder and cross-attention where it differs
+  std::set<WeightType> as_file = {};                           // of OpenOptions
+  std::vector<PackableMatrix> packable = {};                   // that may be held so
 };
 std::vector<std::string> load_parameters(const std::vector<Parameter>& list, const LoadInput& input);
 
