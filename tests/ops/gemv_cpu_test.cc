@@ -131,11 +131,12 @@ TEST_P(GemvCpu, WhatDoesNotFitTakesAnotherWay) {
   EXPECT_LT(relative(found, gated.narrow(0, 0, 2)), 2 * kTolerance);
 }
 
-// float32 around the product: nothing is rounded.
+// float32 around the product: nothing is rounded but what is multiplied, in groups, to 16 bits. The greatest of 32
+// normal numbers is some 2.1 deviations: steps of 2.1 / 32767 round to 1.9e-5 of a deviation.
 TEST_P(GemvCpu, InFloat32EqualsTheFormula) {
   const QuantisedWeight weight = packed(at::randn({96, 576}) / 8);
   const at::Tensor matrix = dequantise_weight(weight, at::kDouble);
-  const double tolerance = 1e-5;
+  const double tolerance = 5e-5;
   for (int64_t rows = 1; rows <= cpu::kGemvRows; ++rows) {
     const at::Tensor x = at::randn({rows, 576}), norm = at::rand({576}) + 0.5, bias = at::randn({96});
     const at::Tensor residual = at::randn({rows, 96}), plain = wide(x).matmul(matrix.t());
@@ -147,8 +148,8 @@ TEST_P(GemvCpu, InFloat32EqualsTheFormula) {
     const GemvOptions options{.norm = norm, .eps = 1e-5, .bias = bias, .gated = true};
     EXPECT_LT(relative(gemv(x, weight, options), gate / (1 + (-gate).exp()) * up), tolerance);
   }
-  const at::Tensor many = at::randn({70, 576});  // widened
-  EXPECT_LT(relative(quantised_linear(many, weight), wide(many).matmul(matrix.t())), tolerance);
+  const at::Tensor many = at::randn({70, 576});  // widened: nothing is rounded
+  EXPECT_LT(relative(quantised_linear(many, weight), wide(many).matmul(matrix.t())), 1e-5);
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, GemvCpu, testing::ValuesIn(kernels({WeightType::int8, WeightType::int4})), name_of);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "ops/cpu/gemv_avx512.h"
 #include "ops/cpu/targets.h"
@@ -45,6 +46,37 @@ HWY_INLINE void widen_row(const Gemv& gemv, int64_t row, float* out) {
   }
 }
 
+// A group's sum, and the group in 16 bits: x = step * whole. Where a number is not finite the step is not a number.
+HWY_INLINE void round_group(const float* x, float& sum, float* step, int16_t* whole) {
+  Vector added = hn::Zero(kFloats), most = hn::Zero(kFloats);
+  for (int64_t i = 0; i < kGroup; i += kLanes) {
+    const Vector v = load(x + i);
+    added = hn::Add(added, v);
+    most = hn::Max(most, hn::Abs(v));
+  }
+  sum = sum_of_lanes(added);
+  if (!step) return;
+  const float greatest = hn::GetLane(hn::MaxOfLanes(kFloats, most));
+  *step = greatest / 32767 + 0 * sum;
+  const Vector steps_a_one = hn::Set(kFloats, greatest > 0 ? 32767 / greatest : 0.0f);
+  const hn::Rebind<int16_t, Floats> shorts;
+  for (int64_t i = 0; i < kGroup; i += kLanes) {
+    const auto rounded = hn::NearestInt(hn::Mul(load(x + i), steps_a_one));
+    hn::StoreU(hn::DemoteTo(shorts, rounded), shorts, whole + i);
+  }
+}
+
+void round_groups(const Gemv& gemv, GemvInputs& made, bool narrow) {
+  const auto numbers = static_cast<size_t>(gemv.rows * gemv.inputs), groups = numbers / kGroup;
+  made.sums.resize(groups);
+  if (!narrow) made.whole.resize(numbers), made.steps.resize(groups);
+  for (size_t group = 0; group < groups; ++group) {
+    const size_t at = group * kGroup;
+    round_group(made.wide.data() + at, made.sums[group], narrow ? nullptr : &made.steps[group],
+                narrow ? nullptr : made.whole.data() + at);
+  }
+}
+
 void prepare_inputs(const Gemv& gemv, GemvInputs& made, bool narrow) {
   const int64_t numbers = gemv.rows * gemv.inputs;
   made.wide.resize(static_cast<size_t>(numbers));
@@ -59,14 +91,7 @@ void prepare_inputs(const Gemv& gemv, GemvInputs& made, bool narrow) {
       store(made.wide.data() + i, load(made.narrow.data() + i));
     }
   }
-  if (gemv.format != MatrixFormat::int4) return;
-  made.sums.resize(static_cast<size_t>(numbers / kGroup));
-  for (size_t group = 0; group < made.sums.size(); ++group) {
-    const float* const x = made.wide.data() + static_cast<int64_t>(group) * kGroup;
-    Vector sum = hn::Zero(kFloats);
-    for (int64_t i = 0; i < kGroup; i += kLanes) sum = hn::Add(sum, load(x + i));
-    made.sums[group] = sum_of_lanes(sum);
-  }
+  if (gemv.format != MatrixFormat::bfloat16) round_groups(gemv, made, narrow);
 }
 
 // One of the eight numbers of 0 to 15 that each 32 bits of a tile hold.
@@ -77,49 +102,93 @@ HWY_INLINE Vector code(hn::Vec<hn::RebindToUnsigned<Floats>> words) {
   return hn::ConvertTo(kFloats, hn::BitCast(hn::RebindToSigned<Floats>(), hn::And(moved, hn::Set(bits, 15))));
 }
 
-// sum[r][part] += the code of one input times x's.
+// Vectors of 16-bit numbers, two in each lane of 32 bits.
+using Ints = hn::RebindToSigned<Floats>;
+constexpr Ints kInts;
+constexpr int64_t kPairs = 2 * kLanes;
+#if HWY_TARGET == HWY_SCALAR
+using Shorts = uint32_t;
+HWY_INLINE Shorts shorts_of(hn::Vec<hn::RebindToUnsigned<Floats>> words) { return hn::GetLane(words); }
+HWY_INLINE Shorts load_shorts(const int16_t* p) { return static_cast<uint16_t>(p[0]) | uint32_t(uint16_t(p[1])) << 16; }
+HWY_INLINE Shorts load_shorts(const int8_t* p) {
+  const int16_t both[2] = {p[0], p[1]};
+  return load_shorts(both);
+}
+struct Dot {
+  int32_t sum = 0;
+  HWY_INLINE void add(Shorts a, Shorts b) {
+    sum += int16_t(a & 0xffff) * int16_t(b & 0xffff) + int16_t(a >> 16) * int16_t(b >> 16);
+  }
+  HWY_INLINE Vector sums() const { return hn::Set(kFloats, static_cast<float>(sum)); }
+  HWY_INLINE Vector sums_of_pairs() const { return sums(); }
+};
+#else
+constexpr hn::Repartition<int16_t, Floats> kShorts;
+using Shorts = hn::Vec<hn::Repartition<int16_t, Floats>>;
+HWY_INLINE Shorts shorts_of(hn::Vec<hn::RebindToUnsigned<Floats>> words) { return hn::BitCast(kShorts, words); }
+HWY_INLINE Shorts load_shorts(const int16_t* p) { return hn::LoadU(kShorts, p); }
+HWY_INLINE Shorts load_shorts(const int8_t* p) {
+  const hn::Rebind<int8_t, hn::Repartition<int16_t, Floats>> bytes;
+  return hn::PromoteTo(kShorts, hn::LoadU(bytes, p));
+}
+// Sums of products in 32 bits, which Highway keeps in two registers on some targets.
+struct Dot {
+  hn::Vec<Ints> low, high;
+  HWY_INLINE Dot() : low(hn::Zero(kInts)), high(hn::Zero(kInts)) {}
+  HWY_INLINE void add(Shorts a, Shorts b) { low = hn::ReorderWidenMulAccumulate(kInts, a, b, low, high); }
+  HWY_INLINE Vector sums() const { return hn::ConvertTo(kFloats, hn::Add(low, high)); }  // lanes in any order
+  HWY_INLINE Vector sums_of_pairs() const { return hn::ConvertTo(kFloats, hn::RearrangeToOddPlusEven(low, high)); }
+};
+#endif
+
+// dots[r][part] += the codes of two neighbouring inputs times x's.
 template <int kNibble, int kRows>
-HWY_INLINE void add_code(const uint8_t* values, const float* x, int64_t stride, Vector (&sum)[kRows][kParts]) {
-  constexpr int64_t kInput = kNibble < 4 ? 2 * kNibble : 2 * (kNibble - 4) + 1;
+HWY_INLINE void add_codes(const hn::Vec<hn::RebindToUnsigned<Floats>> (&words)[kParts], const int16_t* x,
+                          int64_t stride, Dot (&dots)[kRows][kParts]) {
   const hn::RebindToUnsigned<Floats> bits;
+  Shorts pairs[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    uint32_t pair = 0;
+    std::memcpy(&pair, x + r * stride + 2 * kNibble, sizeof(pair));
+    pairs[r] = shorts_of(hn::Set(bits, pair));
+  }
   for (int64_t part = 0; part < kParts; ++part) {
-    const auto words = hn::LoadU(bits, reinterpret_cast<const uint32_t*>(values) + part * kLanes);
-    const Vector weight = code<kNibble>(words);
-    for (int r = 0; r < kRows; ++r) {
-      sum[r][part] = hn::MulAdd(weight, hn::Set(kFloats, x[r * stride + kInput]), sum[r][part]);
-    }
+    const auto codes = hn::And(hn::ShiftRight<4 * kNibble>(words[part]), hn::Set(bits, 0x000f000fu));
+    for (int r = 0; r < kRows; ++r) dots[r][part].add(shorts_of(codes), pairs[r]);
   }
 }
 
-// x times the 16 rows of the matrix from `first` on; lanes are those.
+// x times the 16 rows of the matrix from `first` on; lanes are those. Both factors are whole numbers: codes of 4 bits
+// and inputs of 16, whose 32 products of a group fit in 32 bits.
 template <int kRows>
 HWY_INLINE void int4_tile(const Gemv& gemv, const GemvInputs& inputs, int64_t row, int64_t first, Sums<kRows>& sums) {
+  const hn::RebindToUnsigned<Floats> bits;
   const int64_t groups = gemv.inputs / kGroup, stride = gemv.inputs;
   const uint8_t* values = static_cast<const uint8_t*>(gemv.values) + first * gemv.inputs / 2;
   const uint16_t* scales = static_cast<const uint16_t*>(gemv.scales) + first * groups * 2;
-  const float* x = inputs.wide.data() + row * stride;
-  const float* const x_sums = inputs.sums.data() + row * groups;
+  const int16_t* x = inputs.whole.data() + row * stride;
+  const float *const x_sums = inputs.sums.data() + row * groups, *const steps = inputs.steps.data() + row * groups;
   Vector sum[kRows][kParts];
   for (auto& parts : sum) {
     for (Vector& part : parts) part = hn::Zero(kFloats);
   }
   for (int64_t group = 0; group < groups; ++group, scales += kGroupScales) {
     for (int64_t line = 0; line < kGroupBytes; line += 64) hwy::Prefetch(values + kAhead + line);
-    Vector even[kRows][kParts], odd[kRows][kParts];  // two chains of additions instead of one twice as long
-    for (int r = 0; r < kRows; ++r) {
-      for (int64_t part = 0; part < kParts; ++part) even[r][part] = odd[r][part] = hn::Zero(kFloats);
-    }
+    Dot dots[kRows][kParts];
     for (int64_t line = 0; line < kGroupBytes; line += 64, x += 8, values += 64) {
-      add_code<0>(values, x, stride, even), add_code<4>(values, x, stride, odd);
-      add_code<1>(values, x, stride, even), add_code<5>(values, x, stride, odd);
-      add_code<2>(values, x, stride, even), add_code<6>(values, x, stride, odd);
-      add_code<3>(values, x, stride, even), add_code<7>(values, x, stride, odd);
+      hn::Vec<hn::RebindToUnsigned<Floats>> words[kParts];
+      for (int64_t part = 0; part < kParts; ++part) {
+        words[part] = hn::LoadU(bits, reinterpret_cast<const uint32_t*>(values) + part * kLanes);
+      }
+      add_codes<0>(words, x, stride, dots), add_codes<1>(words, x, stride, dots);
+      add_codes<2>(words, x, stride, dots), add_codes<3>(words, x, stride, dots);
     }
     for (int64_t part = 0; part < kParts; ++part) {
       const Vector scale = load_float16(scales + part * kLanes);
       const Vector least = load_float16(scales + kTileRows + part * kLanes);
       for (int r = 0; r < kRows; ++r) {
-        sum[r][part] = hn::MulAdd(scale, hn::Add(even[r][part], odd[r][part]), sum[r][part]);
+        const Vector step = hn::Mul(scale, hn::Set(kFloats, steps[r * groups + group]));
+        sum[r][part] = hn::MulAdd(step, dots[r][part].sums_of_pairs(), sum[r][part]);
         sum[r][part] = hn::MulAdd(least, hn::Set(kFloats, x_sums[r * groups + group]), sum[r][part]);
       }
     }
@@ -129,12 +198,43 @@ HWY_INLINE void int4_tile(const Gemv& gemv, const GemvInputs& inputs, int64_t ro
   }
 }
 
-// x times 16 rows that lie one after another: lanes are inputs, and are added up at the end.
-template <int kRows, class Element>
-HWY_INLINE void rows_tile(const Gemv& gemv, const GemvInputs& inputs, int64_t row, int64_t first, Sums<kRows>& sums) {
+// x times 16 rows of 8 bits that lie one after another: lanes are inputs, and are added up at the end.
+template <int kRows>
+HWY_INLINE void int8_tile(const Gemv& gemv, const GemvInputs& inputs, int64_t row, int64_t first, Sums<kRows>& sums) {
+  constexpr int kAtOnce = 4;
+  const int64_t stride = gemv.inputs, groups = stride / kGroup;
+  const int8_t* values = static_cast<const int8_t*>(gemv.values) + first * stride;
+  const int16_t* const x = inputs.whole.data() + row * stride;
+  const float* const steps = inputs.steps.data() + row * groups;
+  for (int64_t at = 0; at < kTileRows; at += kAtOnce, values += kAtOnce * stride) {
+    Vector total[kRows][kAtOnce];
+    for (auto& of_row : total) {
+      for (Vector& one : of_row) one = hn::Zero(kFloats);
+    }
+    for (int64_t group = 0; group < groups; ++group) {
+      for (int k = 0; k < kAtOnce; ++k) {
+        const int8_t* const weights = values + k * stride + group * kGroup;
+        if (group % 2 == 0) hwy::Prefetch(weights + kAhead);
+        Dot dots[kRows];
+        for (int64_t i = 0; i < kGroup; i += kPairs) {
+          const Shorts weight = load_shorts(weights + i);
+          for (int r = 0; r < kRows; ++r) dots[r].add(weight, load_shorts(x + r * stride + group * kGroup + i));
+        }
+        for (int r = 0; r < kRows; ++r) {
+          total[r][k] = hn::MulAdd(dots[r].sums(), hn::Set(kFloats, steps[r * groups + group]), total[r][k]);
+        }
+      }
+    }
+    for (int r = 0; r < kRows; ++r) store_sums(total[r], sums[r] + at);
+  }
+}
+
+// The same in bfloat16.
+template <int kRows>
+HWY_INLINE void half_tile(const Gemv& gemv, const GemvInputs& inputs, int64_t row, int64_t first, Sums<kRows>& sums) {
   constexpr int kAtOnce = 4;
   const int64_t stride = gemv.inputs;
-  const Element* values = static_cast<const Element*>(gemv.values) + first * stride;
+  const uint16_t* values = static_cast<const uint16_t*>(gemv.values) + first * stride;
   const float* const x = inputs.wide.data() + row * stride;
   for (int64_t at = 0; at < kTileRows; at += kAtOnce, values += kAtOnce * stride) {
     Vector dots[kRows][kAtOnce];
@@ -143,7 +243,7 @@ HWY_INLINE void rows_tile(const Gemv& gemv, const GemvInputs& inputs, int64_t ro
     }
     for (int64_t i = 0; i < stride; i += kLanes) {
       for (int k = 0; k < kAtOnce; ++k) {
-        hwy::Prefetch(values + k * stride + i + kAhead / static_cast<int64_t>(sizeof(Element)));
+        hwy::Prefetch(values + k * stride + i + kAhead / static_cast<int64_t>(sizeof(uint16_t)));
         const Vector weight = load(values + k * stride + i);
         for (int r = 0; r < kRows; ++r) dots[r][k] = hn::MulAdd(weight, load(x + r * stride + i), dots[r][k]);
       }
@@ -156,9 +256,9 @@ template <int kRows>
 HWY_INLINE void tile(const Gemv& gemv, const GemvInputs& inputs, int64_t row, int64_t first, Sums<kRows>& sums) {
   switch (gemv.format) {
     case MatrixFormat::int4: int4_tile<kRows>(gemv, inputs, row, first, sums); break;
-    case MatrixFormat::bfloat16: rows_tile<kRows, uint16_t>(gemv, inputs, row, first, sums); break;
+    case MatrixFormat::bfloat16: half_tile<kRows>(gemv, inputs, row, first, sums); break;
     case MatrixFormat::int8:
-      rows_tile<kRows, int8_t>(gemv, inputs, row, first, sums);
+      int8_tile<kRows>(gemv, inputs, row, first, sums);
       for (int r = 0; r < kRows; ++r) {
         const float* const scales = static_cast<const float*>(gemv.scales) + first;
         for (int64_t i = 0; i < kTileRows; i += kLanes) {
@@ -270,7 +370,7 @@ HWY_EXPORT(widen_rows);
 
 namespace {
 
-// float32 is not rounded, and int8 has no product in bfloat16: a weight is a float32 number first.
+// float32 is not rounded so far, and int8 has no product in bfloat16.
 bool in_bfloat16(const Gemv& gemv) { return gemv.half && gemv.format != MatrixFormat::int8 && bfloat16_products(); }
 
 }  // namespace

@@ -34,6 +34,9 @@ struct GemvInputs {
   std::vector<float> wide;       // (rows, inputs), normed
   std::vector<uint16_t> narrow;  // the same in bfloat16: where its products are used
   std::vector<float> sums;       // int4: (rows, groups), what a group's least value is multiplied with
+  // int4 and int8 without such products: in 16 bits, x = step * whole, a step for each group of each row.
+  std::vector<int16_t> whole;
+  std::vector<float> steps;
 };
 
 // Weights in 4 bits as the product reads them, from first to last byte: for each 16 rows of the matrix, for each group
