@@ -47,7 +47,7 @@ HWY_INLINE void widen_row(const Gemv& gemv, int64_t row, float* out) {
 }
 
 // A group's sum, and the group in 16 bits: x = step * whole. Where a number is not finite the step is not a number.
-HWY_INLINE void round_group(const float* x, float& sum, float* step, int16_t* whole) {
+HWY_INLINE void round_group(const float* x, int16_t* whole, float& step, float& sum) {
   Vector added = hn::Zero(kFloats), most = hn::Zero(kFloats);
   for (int64_t i = 0; i < kGroup; i += kLanes) {
     const Vector v = load(x + i);
@@ -55,9 +55,8 @@ HWY_INLINE void round_group(const float* x, float& sum, float* step, int16_t* wh
     most = hn::Max(most, hn::Abs(v));
   }
   sum = sum_of_lanes(added);
-  if (!step) return;
   const float greatest = hn::GetLane(hn::MaxOfLanes(kFloats, most));
-  *step = greatest / 32767 + 0 * sum;
+  step = greatest / 32767 + 0 * sum;
   const Vector steps_a_one = hn::Set(kFloats, greatest > 0 ? 32767 / greatest : 0.0f);
   const hn::Rebind<int16_t, Floats> shorts;
   for (int64_t i = 0; i < kGroup; i += kLanes) {
@@ -66,14 +65,12 @@ HWY_INLINE void round_group(const float* x, float& sum, float* step, int16_t* wh
   }
 }
 
-void round_groups(const Gemv& gemv, GemvInputs& made, bool narrow) {
+void round_groups(const Gemv& gemv, GemvInputs& made) {
   const auto numbers = static_cast<size_t>(gemv.rows * gemv.inputs), groups = numbers / kGroup;
-  made.sums.resize(groups);
-  if (!narrow) made.whole.resize(numbers), made.steps.resize(groups);
+  made.whole.resize(numbers), made.steps.resize(groups), made.sums.resize(groups);
   for (size_t group = 0; group < groups; ++group) {
     const size_t at = group * kGroup;
-    round_group(made.wide.data() + at, made.sums[group], narrow ? nullptr : &made.steps[group],
-                narrow ? nullptr : made.whole.data() + at);
+    round_group(made.wide.data() + at, made.whole.data() + at, made.steps[group], made.sums[group]);
   }
 }
 
@@ -84,14 +81,12 @@ void prepare_inputs(const Gemv& gemv, GemvInputs& made, bool narrow) {
     float* const out = made.wide.data() + row * gemv.inputs;
     gemv.half ? widen_row<uint16_t>(gemv, row, out) : widen_row<float>(gemv, row, out);
   }
-  if (narrow) {  // what is multiplied is the rounded number
+  if (narrow) {
     made.narrow.resize(static_cast<size_t>(numbers));
-    for (int64_t i = 0; i < numbers; i += kLanes) {
-      store(made.narrow.data() + i, load(made.wide.data() + i));
-      store(made.wide.data() + i, load(made.narrow.data() + i));
-    }
+    for (int64_t i = 0; i < numbers; i += kLanes) store(made.narrow.data() + i, load(made.wide.data() + i));
+  } else if (gemv.format != MatrixFormat::bfloat16) {
+    round_groups(gemv, made);
   }
-  if (gemv.format != MatrixFormat::bfloat16) round_groups(gemv, made, narrow);
 }
 
 // One of the eight numbers of 0 to 15 that each 32 bits of a tile hold.
@@ -174,6 +169,7 @@ HWY_INLINE void int4_tile(const Gemv& gemv, const GemvInputs& inputs, int64_t ro
   }
   for (int64_t group = 0; group < groups; ++group, scales += kGroupScales) {
     for (int64_t line = 0; line < kGroupBytes; line += 64) hwy::Prefetch(values + kAhead + line);
+    hwy::Prefetch(scales + kAhead / 8);
     Dot dots[kRows][kParts];
     for (int64_t line = 0; line < kGroupBytes; line += 64, x += 8, values += 64) {
       hn::Vec<hn::RebindToUnsigned<Floats>> words[kParts];
@@ -370,8 +366,7 @@ HWY_EXPORT(widen_rows);
 
 namespace {
 
-// float32 is not rounded so far, and int8 has no product in bfloat16.
-bool in_bfloat16(const Gemv& gemv) { return gemv.half && gemv.format != MatrixFormat::int8 && bfloat16_products(); }
+bool in_bfloat16(const Gemv& gemv) { return gemv.format == MatrixFormat::bfloat16 && bfloat16_products(); }
 
 }  // namespace
 
@@ -380,9 +375,7 @@ void prepare(const Gemv& gemv, GemvInputs& inputs) {
 }
 
 void multiply_tiles(const Gemv& gemv, const GemvInputs& inputs, int64_t begin, int64_t end) {
-  if (!in_bfloat16(gemv)) {
-    return HWY_DYNAMIC_DISPATCH(multiply)(gemv, inputs, begin, end);
-  }
+  if (!in_bfloat16(gemv)) return HWY_DYNAMIC_DISPATCH(multiply)(gemv, inputs, begin, end);
   alignas(64) float sums[kGemvRows][kTileRows], up[kGemvRows][kTileRows];
   for (int64_t first = begin * kTileRows; first < end * kTileRows; first += kTileRows) {
     avx512::tile(gemv, inputs, first, sums);

@@ -1,8 +1,8 @@
 // Products of up to four rows with a matrix in bfloat16, 8 or 4 bits: the kernels of a CPU, as raw pointers and plain
-// structs. With a matrix in 8 or 4 bits x is rounded for the product: to 16 bits with a step for each group of 32
-// inputs; only bfloat16 x by 4 bits stays what it is where bfloat16_products(). What stands before a product (the norm)
-// and after it (bias, SwiGLU or the residual addition) is part of the pass; ops/gemv/gemv.h says what each means.
-// Whoever calls deals tiles to threads. Nothing here sees LibTorch.
+// structs. With a matrix in 8 or 4 bits x is rounded for the product to 16 bits with a step for each group of 32
+// inputs; with one in bfloat16 to bfloat16, where bfloat16_products(). What stands before a product (the norm) and
+// after it (bias, SwiGLU or the residual addition) is part of the pass; ops/gemv/gemv.h says what each means. Whoever
+// calls deals tiles to threads. Nothing here sees LibTorch.
 #pragma once
 
 #include <cstdint>

@@ -32,11 +32,11 @@ struct Gemv {
 // x as the tiles want it, made once for all of them; keeps its memory from product to product.
 struct GemvInputs {
   std::vector<float> wide;       // (rows, inputs), normed
-  std::vector<uint16_t> narrow;  // the same in bfloat16: where its products are used
-  std::vector<float> sums;       // int4: (rows, groups), what a group's least value is multiplied with
-  // int4 and int8 without such products: in 16 bits, x = step * whole, a step for each group of each row.
+  std::vector<uint16_t> narrow;  // bfloat16 where its products are used: the same rounded
+  // int4 and int8: in 16 bits, x = step * whole, a step for each group of each row; int4: and the group's sum of x,
+  // which its least value is multiplied with.
   std::vector<int16_t> whole;
-  std::vector<float> steps;
+  std::vector<float> steps, sums;
 };
 
 // Weights in 4 bits as the product reads them, from first to last byte: for each 16 rows of the matrix, for each group

@@ -25,88 +25,34 @@ CEPE_AVX512_INLINE __m512i pair_of(__m512i words, __m512i values) {
   return _mm512_permutexvar_epi16(kPair == 0 ? words : _mm512_srli_epi16(words, 4 * kPair), values);
 }
 
+// x times 16 rows that lie one after another: lanes are inputs, and are added up at the end.
 template <int kRows>
-CEPE_AVX512_INLINE void add_pair(__m512i weights, const uint16_t* x, int64_t stride, __m512 (&sum)[kRows]) {
-  for (int r = 0; r < kRows; ++r) {
-    const __m512i both = _mm512_set1_epi32(*reinterpret_cast<const int*>(x + r * stride));
-    sum[r] = _mm512_dpbf16_ps(sum[r], (__m512bh)weights, (__m512bh)both);
-  }
-}
-
-// x times the 16 rows of the matrix from `first` on; lanes are those.
-template <int kRows>
-CEPE_AVX512_INLINE void int4_tile(const Gemv& gemv, const GemvInputs& inputs, int64_t first, __m512 (&sum)[kRows]) {
-  const int64_t groups = gemv.inputs / kGroup, stride = gemv.inputs;
-  const uint8_t* values = static_cast<const uint8_t*>(gemv.values) + first * gemv.inputs / 2;
-  const uint16_t* scales = static_cast<const uint16_t*>(gemv.scales) + first * groups * 2;
-  const uint16_t* x = inputs.narrow.data();
-  const __m512i table = values_of_codes();
-  for (int r = 0; r < kRows; ++r) sum[r] = _mm512_setzero_ps();
-  for (int64_t group = 0; group < groups; ++group, values += kGroupBytes, scales += kGroupScales) {
-    for (int64_t line = 0; line < kGroupBytes; line += 64) ask_for(values + kAhead + line);
-    ask_for(scales + kAhead / 8);
-    __m512 even[kRows], odd[kRows];  // two chains of additions instead of one twice as long
-    for (int r = 0; r < kRows; ++r) even[r] = odd[r] = _mm512_setzero_ps();
-#pragma GCC unroll 4
-    for (int64_t line = 0; line < kGroupBytes; line += 64, x += 8) {
-      const __m512i words = _mm512_loadu_si512(values + line);
-      add_pair(pair_of<0>(words, table), x, stride, even);
-      add_pair(pair_of<1>(words, table), x + 2, stride, odd);
-      add_pair(pair_of<2>(words, table), x + 4, stride, even);
-      add_pair(pair_of<3>(words, table), x + 6, stride, odd);
-    }
-    const __m512 scale = load_float16(scales), least = load_float16(scales + kTileRows);
-    for (int r = 0; r < kRows; ++r) {
-      sum[r] = _mm512_fmadd_ps(scale, _mm512_add_ps(even[r], odd[r]), sum[r]);
-      sum[r] = _mm512_fmadd_ps(least, _mm512_set1_ps(inputs.sums[r * groups + group]), sum[r]);
-    }
-  }
-}
-
-// x times 16 rows that lie one after another: lanes are inputs, and are added up at the end. add(row,
-// input, sums) takes in kStep inputs of a row from one on.
-template <int kRows, int kStep, typename Add>
-CEPE_AVX512_INLINE void rows_tile(int64_t inputs, Add add, __m512 (&sum)[kRows]) {
+CEPE_AVX512 void multiply(const Gemv& gemv, const GemvInputs& inputs, int64_t first,
+                          float (&sums)[kGemvRows][kTileRows]) {
   constexpr int kAtOnce = 4;
-  alignas(64) float dots[kRows][kTileRows];
-  for (int row = 0; row < kTileRows; row += kAtOnce) {
+  const int64_t stride = gemv.inputs;
+  const uint16_t* values = static_cast<const uint16_t*>(gemv.values) + first * stride;
+  const uint16_t* const x = inputs.narrow.data();
+  for (int row = 0; row < kTileRows; row += kAtOnce, values += kAtOnce * stride) {
     __m512 dot[kAtOnce][kRows];
     for (auto& lanes : dot) {
       for (__m512& lane : lanes) lane = _mm512_setzero_ps();
     }
-    for (int64_t i = 0; i < inputs; i += kStep) {
+    for (int64_t i = 0; i < stride; i += 2 * kLanes) {
 #pragma GCC unroll 4
-      for (int k = 0; k < kAtOnce; ++k) add(row + k, i, dot[k]);
+      for (int k = 0; k < kAtOnce; ++k) {
+        const uint16_t* const at = values + k * stride + i;
+        ask_for(at + kAhead / 2);
+        const __m512bh weights = (__m512bh)_mm512_loadu_si512(at);
+        for (int r = 0; r < kRows; ++r) {
+          dot[k][r] = _mm512_dpbf16_ps(dot[k][r], weights, (__m512bh)_mm512_loadu_si512(x + r * stride + i));
+        }
+      }
     }
     for (int k = 0; k < kAtOnce; ++k) {
-      for (int r = 0; r < kRows; ++r) dots[r][row + k] = _mm512_reduce_add_ps(dot[k][r]);
+      for (int r = 0; r < kRows; ++r) sums[r][row + k] = _mm512_reduce_add_ps(dot[k][r]);
     }
   }
-  for (int r = 0; r < kRows; ++r) sum[r] = _mm512_load_ps(dots[r]);
-}
-
-template <int kRows>
-CEPE_AVX512_INLINE void bfloat16_tile(const Gemv& gemv, const GemvInputs& inputs, int64_t first, __m512 (&sum)[kRows]) {
-  const int64_t stride = gemv.inputs;
-  const uint16_t* const values = static_cast<const uint16_t*>(gemv.values) + first * stride;
-  const uint16_t* const x = inputs.narrow.data();
-  const auto add = [=](int row, int64_t i, __m512(&dot)[kRows]) CEPE_AVX512_LAMBDA {
-    const uint16_t* const at = values + row * stride + i;
-    ask_for(at + kAhead / 2);
-    const __m512bh weights = (__m512bh)_mm512_loadu_si512(at);
-    for (int r = 0; r < kRows; ++r) {
-      dot[r] = _mm512_dpbf16_ps(dot[r], weights, (__m512bh)_mm512_loadu_si512(x + r * stride + i));
-    }
-  };
-  rows_tile<kRows, 2 * kLanes>(stride, add, sum);
-}
-
-template <int kRows>
-CEPE_AVX512 void multiply(const Gemv& gemv, const GemvInputs& inputs, int64_t first,
-                          float (&sums)[kGemvRows][kTileRows]) {
-  __m512 sum[kRows];
-  gemv.format == MatrixFormat::int4 ? int4_tile(gemv, inputs, first, sum) : bfloat16_tile(gemv, inputs, first, sum);
-  for (int r = 0; r < kRows; ++r) _mm512_storeu_ps(sums[r], sum[r]);
 }
 
 // A group of a tile: 16 rows of 32 widened values, rows `stride` numbers apart.
