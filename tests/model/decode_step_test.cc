@@ -172,6 +172,7 @@ TEST(StepsOfFamilies, BiasesAndHeadNorms) {
   }
 }
 
+// decode() widens the matrices for a prompt's many rows; few rows are rounded to 16 bits in groups.
 TEST(StepsOfFamilies, QuantisedWeightsMergedOrNotGiveWhatDecodeGives) {
   const at::NoGradGuard no_gradients;
   at::manual_seed(13);
@@ -181,11 +182,11 @@ TEST(StepsOfFamilies, QuantisedWeightsMergedOrNotGiveWhatDecodeGives) {
   const StepRun run{.prompts = {4, 7}};
   const std::vector<at::Tensor> sequences = random_sequences(run, model.config.decoder.vocab_size);
   const at::Tensor expected = logits_by_decode(model, run, sequences);
-  EXPECT_LT(norm_error(logits_by_steps(model, run, sequences), expected), 1e-5);
+  EXPECT_LT(norm_error(logits_by_steps(model, run, sequences), expected), 2e-4);
   EXPECT_EQ(merge_projections(model), model.config.decoder.num_layers);
   EXPECT_EQ(weight_bytes(model), bytes) << "views";
-  EXPECT_LT(norm_error(logits_by_steps(model, run, sequences), expected), 1e-5);
-  EXPECT_LT(norm_error(logits_by_decode(model, run, sequences), expected), 1e-5);
+  EXPECT_LT(norm_error(logits_by_steps(model, run, sequences), expected), 2e-4);
+  EXPECT_LT(norm_error(logits_by_decode(model, run, sequences), expected), 2e-4);
 }
 
 TEST(StepsOfFamilies, FrequenciesThatChangeWithTheLengthAreRefused) {

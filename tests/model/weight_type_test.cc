@@ -55,7 +55,7 @@ TEST(PackWeights, IsTheModelOfTheRoundedMatrices) {
   EXPECT_LT(((outputs(packed) - outputs(rounded)).norm() / outputs(rounded).norm()).item<double>(), 1e-5);
 }
 
-// The kernels of few and of many rows are different ones.
+// The kernels of few and of many rows are different ones: rows of few are rounded to 16 bits in groups.
 TEST(PackWeights, OneTokenAfterAnotherIsTheSameAsAllAtOnce) {
   for (const WeightType type : {WeightType::int8, WeightType::int4}) {
     Cepe model = model_of("cepe-mha");
@@ -64,7 +64,7 @@ TEST(PackWeights, OneTokenAfterAnotherIsTheSameAsAllAtOnce) {
     const at::Tensor ids = at::arange(24, at::kLong).view({1, 24});
     const at::Tensor whole = logits(model, decode(model, {ids}));
     const double error = norm_error(token_by_token(model, ids), whole);
-    EXPECT_LT(error, 1e-5) << weight_type_name(type);
+    EXPECT_LT(error, 2e-4) << weight_type_name(type);
   }
 }
 

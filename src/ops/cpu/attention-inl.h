@@ -30,7 +30,7 @@ HWY_INLINE float weigh(float* p, float& highest, float& total) {
     const Vector x = load(p + n);
     most = hn::IfThenElse(hn::Gt(x, most), x, most);  // what is not a number is never the highest
   }
-  const float now = hn::GetLane(hn::MaxOfLanes(kFloats, most));
+  const float now = max_of_lanes(most);
   const float shift = now == kNone ? 0.0f : now;  // nothing real so far: all stays as it is
   Vector sum = hn::Zero(kFloats);
   for (int64_t n = 0; n < kBlock; n += kLanes) {

@@ -47,7 +47,7 @@ HWY_INLINE void widen_row(const Gemv& gemv, int64_t row, float* out) {
 }
 
 // A group's sum, and the group in 16 bits: x = step * whole. Where a number is not finite the step is not a number.
-HWY_INLINE void round_group(const float* x, int16_t* whole, float& step, float& sum) {
+HWY_INLINE void round_group(const float* x, int16_t* whole, float& step, float& sum, int32_t& eights) {
   Vector added = hn::Zero(kFloats), most = hn::Zero(kFloats);
   for (int64_t i = 0; i < kGroup; i += kLanes) {
     const Vector v = load(x + i);
@@ -55,22 +55,24 @@ HWY_INLINE void round_group(const float* x, int16_t* whole, float& step, float& 
     most = hn::Max(most, hn::Abs(v));
   }
   sum = sum_of_lanes(added);
-  const float greatest = hn::GetLane(hn::MaxOfLanes(kFloats, most));
+  const float greatest = max_of_lanes(most);
   step = greatest / 32767 + 0 * sum;
   const Vector steps_a_one = hn::Set(kFloats, greatest > 0 ? 32767 / greatest : 0.0f);
   const hn::Rebind<int16_t, Floats> shorts;
+  eights = 0;
   for (int64_t i = 0; i < kGroup; i += kLanes) {
     const auto rounded = hn::NearestInt(hn::Mul(load(x + i), steps_a_one));
     hn::StoreU(hn::DemoteTo(shorts, rounded), shorts, whole + i);
   }
+  for (int64_t i = 0; i < kGroup; ++i) eights += 8 * whole[i];
 }
 
 void round_groups(const Gemv& gemv, GemvInputs& made) {
   const auto numbers = static_cast<size_t>(gemv.rows * gemv.inputs), groups = numbers / kGroup;
-  made.whole.resize(numbers), made.steps.resize(groups), made.sums.resize(groups);
+  made.whole.resize(numbers), made.steps.resize(groups), made.sums.resize(groups), made.eights.resize(groups);
   for (size_t group = 0; group < groups; ++group) {
     const size_t at = group * kGroup;
-    round_group(made.wide.data() + at, made.whole.data() + at, made.steps[group], made.sums[group]);
+    round_group(made.wide.data() + at, made.whole.data() + at, made.steps[group], made.sums[group], made.eights[group]);
   }
 }
 
@@ -115,7 +117,7 @@ struct Dot {
     sum += int16_t(a & 0xffff) * int16_t(b & 0xffff) + int16_t(a >> 16) * int16_t(b >> 16);
   }
   HWY_INLINE Vector sums() const { return hn::Set(kFloats, static_cast<float>(sum)); }
-  HWY_INLINE Vector sums_of_pairs() const { return sums(); }
+  HWY_INLINE Vector sums_of_pairs(int32_t less) const { return hn::Set(kFloats, static_cast<float>(sum - less)); }
 };
 #else
 constexpr hn::Repartition<int16_t, Floats> kShorts;
@@ -132,7 +134,9 @@ struct Dot {
   HWY_INLINE Dot() : low(hn::Zero(kInts)), high(hn::Zero(kInts)) {}
   HWY_INLINE void add(Shorts a, Shorts b) { low = hn::ReorderWidenMulAccumulate(kInts, a, b, low, high); }
   HWY_INLINE Vector sums() const { return hn::ConvertTo(kFloats, hn::Add(low, high)); }  // lanes in any order
-  HWY_INLINE Vector sums_of_pairs() const { return hn::ConvertTo(kFloats, hn::RearrangeToOddPlusEven(low, high)); }
+  HWY_INLINE Vector sums_of_pairs(int32_t less) const {
+    return hn::ConvertTo(kFloats, hn::Sub(hn::RearrangeToOddPlusEven(low, high), hn::Set(kInts, less)));
+  }
 };
 #endif
 
@@ -154,7 +158,8 @@ HWY_INLINE void add_codes(const hn::Vec<hn::RebindToUnsigned<Floats>> (&words)[k
 }
 
 // x times the 16 rows of the matrix from `first` on; lanes are those. Both factors are whole numbers: codes of 4 bits
-// and inputs of 16, whose 32 products of a group fit in 32 bits.
+// and inputs of 16, whose 32 products of a group fit in 32 bits. What is multiplied is code - 8, so that the rounding
+// of inputs counts half as much: the sum of codes less 8 times the inputs' sum.
 template <int kRows>
 HWY_INLINE void int4_tile(const Gemv& gemv, const GemvInputs& inputs, int64_t row, int64_t first, Sums<kRows>& sums) {
   const hn::RebindToUnsigned<Floats> bits;
@@ -162,7 +167,6 @@ HWY_INLINE void int4_tile(const Gemv& gemv, const GemvInputs& inputs, int64_t ro
   const uint8_t* values = static_cast<const uint8_t*>(gemv.values) + first * gemv.inputs / 2;
   const uint16_t* scales = static_cast<const uint16_t*>(gemv.scales) + first * groups * 2;
   const int16_t* x = inputs.whole.data() + row * stride;
-  const float *const x_sums = inputs.sums.data() + row * groups, *const steps = inputs.steps.data() + row * groups;
   Vector sum[kRows][kParts];
   for (auto& parts : sum) {
     for (Vector& part : parts) part = hn::Zero(kFloats);
@@ -182,10 +186,12 @@ HWY_INLINE void int4_tile(const Gemv& gemv, const GemvInputs& inputs, int64_t ro
     for (int64_t part = 0; part < kParts; ++part) {
       const Vector scale = load_float16(scales + part * kLanes);
       const Vector least = load_float16(scales + kTileRows + part * kLanes);
+      const Vector middle = hn::MulAdd(hn::Set(kFloats, 8.0f), scale, least);
       for (int r = 0; r < kRows; ++r) {
-        const Vector step = hn::Mul(scale, hn::Set(kFloats, steps[r * groups + group]));
-        sum[r][part] = hn::MulAdd(step, dots[r][part].sums_of_pairs(), sum[r][part]);
-        sum[r][part] = hn::MulAdd(least, hn::Set(kFloats, x_sums[r * groups + group]), sum[r][part]);
+        const int64_t at = (row + r) * groups + group;
+        const Vector step = hn::Mul(scale, hn::Set(kFloats, inputs.steps[at]));
+        sum[r][part] = hn::MulAdd(step, dots[r][part].sums_of_pairs(inputs.eights[at]), sum[r][part]);
+        sum[r][part] = hn::MulAdd(middle, hn::Set(kFloats, inputs.sums[at]), sum[r][part]);
       }
     }
   }
@@ -366,7 +372,7 @@ HWY_EXPORT(widen_rows);
 
 namespace {
 
-bool in_bfloat16(const Gemv& gemv) { return gemv.format == MatrixFormat::bfloat16 && bfloat16_products(); }
+bool in_bfloat16(const Gemv& gemv) { return gemv.half && gemv.format == MatrixFormat::bfloat16 && bfloat16_products(); }
 
 }  // namespace
 

@@ -33,10 +33,12 @@ struct Gemv {
 struct GemvInputs {
   std::vector<float> wide;       // (rows, inputs), normed
   std::vector<uint16_t> narrow;  // bfloat16 where its products are used: the same rounded
-  // int4 and int8: in 16 bits, x = step * whole, a step for each group of each row; int4: and the group's sum of x,
-  // which its least value is multiplied with.
+  // int4 and int8: in 16 bits, x = step * whole, a step for each group of each row.
   std::vector<int16_t> whole;
-  std::vector<float> steps, sums;
+  std::vector<float> steps;
+  // int4: of each group the sum of x, and 8 times that of whole.
+  std::vector<float> sums;
+  std::vector<int32_t> eights;
 };
 
 // Weights in 4 bits as the product reads them, from first to last byte: for each 16 rows of the matrix, for each group

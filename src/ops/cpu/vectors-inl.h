@@ -12,6 +12,7 @@
 #include <hwy/highway.h>
 
 #include <cstdint>
+#include <limits>
 
 HWY_BEFORE_NAMESPACE();
 namespace cepe::cpu::HWY_NAMESPACE {
@@ -70,6 +71,12 @@ HWY_INLINE Vector exponential(Vector x) {
 }
 
 HWY_INLINE float sum_of_lanes(Vector x) { return hn::GetLane(hn::SumOfLanes(kFloats, x)); }
+// Highway's own begins with the lowest finite number on EMU128.
+HWY_INLINE float max_of_lanes(Vector x) {
+  constexpr float kLowest = -std::numeric_limits<float>::infinity();
+  if (hn::AllTrue(kFloats, hn::Eq(x, hn::Set(kFloats, kLowest)))) return kLowest;
+  return hn::GetLane(hn::MaxOfLanes(kFloats, x));
+}
 
 #if HWY_TARGET == HWY_SCALAR
 HWY_INLINE void store_sums(const Vector (&x)[4], float* to) {
