@@ -6,6 +6,7 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <numeric>
 #include <random>
@@ -276,6 +277,28 @@ TEST_P(EachTarget, ProductsEqualTheFormula) {
       EXPECT_LT(error_of(out, expected), tolerance) << static_cast<int>(format) << ", rows " << rows;
     }
   }
+}
+
+// Instruction sets add up in different orders. In a process that has asked for none before, also with
+// ATEN_CPU_CAPABILITY=avx2 (CMakeLists.txt), which takes the widest one away.
+TEST(Targets, KernelsBeginWithTheOneThatIsNamed) {
+  const char* const set = std::getenv("ATEN_CPU_CAPABILITY");
+  if (set && std::string(set) == "avx2") EXPECT_NE(target(), "AVX3");
+  const Matrix matrix(MatrixFormat::bfloat16, 64, 160);
+  const Floats x = random(160, 7);
+  const auto product = [&] {
+    Floats out(64);
+    Gemv gemv = matrix.gemv();
+    gemv.x = x.data(), gemv.out = out.data(), gemv.rows = 1;
+    GemvInputs inputs;
+    prepare(gemv, inputs);
+    multiply_tiles(gemv, inputs, 0, gemv.tiles());
+    return out;
+  };
+  const Floats found = product();
+  use_target(target());
+  EXPECT_EQ(found, product()) << target();
+  use_target("");
 }
 
 TEST_P(EachTarget, NormAndGateAroundAProductInBfloat16) {

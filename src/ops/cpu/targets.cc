@@ -20,19 +20,25 @@ int64_t refused() {
   return 0;
 }
 
-// Once, before any kernel runs.
 int64_t allowed() {
-  static const int64_t found = [] {
-    hwy::DisableTargets(refused());
-    return hwy::SupportedTargets() & HWY_TARGETS;
-  }();
+  static const int64_t found = hwy::SupportedTargets() & HWY_TARGETS & ~refused();
   return found;
+}
+
+// Kernels run with the widest of these. Not by hwy::DisableTargets(): Highway 1.0 chooses before it looks at those.
+void hold(int64_t targets) {
+  hwy::SetSupportedTargetsForTest(targets);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }
 
 int64_t widest(int64_t targets) { return targets & -targets; }
 
-// The one in use. Highway asks the processor again at every question, which takes microseconds on a virtual machine.
-std::atomic<int64_t> in_use = widest(allowed());
+// The one in use, before any kernel runs. Highway asks the processor again at every question, which takes microseconds
+// on a virtual machine.
+std::atomic<int64_t> in_use = [] {
+  hold(allowed());
+  return widest(allowed());
+}();
 
 bool named(int64_t target, const std::string& name) { return hwy::TargetName(target) == name; }
 
@@ -47,13 +53,12 @@ std::vector<std::string> targets() {
 std::string target() { return hwy::TargetName(in_use); }
 
 void use_target(const std::string& name) {
-  int64_t chosen = 0;
+  int64_t chosen = allowed();
   for (int64_t left = allowed(); left != 0; left &= left - 1) {
     if (named(widest(left), name)) chosen = widest(left);
   }
-  hwy::SetSupportedTargetsForTest(chosen);
-  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-  in_use = chosen != 0 ? chosen : widest(allowed());
+  hold(chosen);
+  in_use = widest(chosen);
 }
 
 bool bfloat16_products() {
