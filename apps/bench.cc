@@ -86,6 +86,7 @@ void run(BenchCommand& given) {
     report.model = given.model.model;
   } else {
     require(given.model.base.empty(), "--base belongs to --model: a shape has random weights");
+    if (given.model.weights == "auto") given.model.weights = "stored";
     const CepeConfig config = shape_config(given.shape);
     plan(config);
     const at::Device device = resolve_device(given.model);
@@ -105,7 +106,10 @@ void run(BenchCommand& given) {
   report.weight_bytes = static_cast<uint64_t>(weight_bytes(model));
   report.device = device_name(model.device());
   report.dtype = dtype_name(model.dtype());
-  if (given.model.weights != "stored") report.dtype += fmt::format(" with {} weights", given.model.weights);
+  if (given.model.weights == "auto") {
+    if (!packed_matrices(model).empty()) report.dtype += " with the file's weights";
+  } else if (given.model.weights != "stored")
+    report.dtype += fmt::format(" with {} weights", given.model.weights);
   if (given.options.int8_latents) report.dtype += " with int8 latents";
   report.ceilings = measure_ceilings(model.device(), model.dtype());
   print_beside(files, bench_heading(report) + "\n");
@@ -133,6 +137,7 @@ std::string shape_help() {
 void add_bench_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("bench", "Measure how fast a model encodes, reads and writes here");
   auto given = std::make_shared<BenchCommand>();
+  given->model.weights = "auto";
   add_model_options(*command, given->model);
   command->get_option("--model")->required(false);
   command->add_option("--shape", given->shape, shape_help())->type_name("NAME");

@@ -39,7 +39,7 @@ void run(const CLI::App& command, const ChatCommand& given) {
                        .max_tokens = given.options.max_tokens,
                        .sampling = sampling_of(command, given.options),
                        .stop = given.options.stop,
-                       .reading = context_reading(given.options),
+                       .reading = context_reading(given.options, opened.model),
                        .states = context_states(given.options),
                        .expand = expand_of(given.options)},
                       interrupt);
@@ -61,6 +61,7 @@ void add_chat_command(CLI::App& app) {
       app.add_subcommand("chat", "Talk with a model at the terminal, with files of any length as context");
   auto given = std::make_shared<ChatCommand>();
   given->options.max_tokens = 1024;
+  given->model.weights = "auto";
   add_model_options(*command, given->model);
   add_window_option(*command, given->model);
   add_prompt_options(*command, given->options);

@@ -31,7 +31,7 @@ struct ModelOptions {
   std::string device = "auto";     // --device: auto, cpu, cuda, cuda:N
   std::string dtype = "auto";      // --dtype: float32, bfloat16, or auto, see add_model_options
   int64_t window = 0;              // --window: decoder_window(); 0: what the model gives
-  std::string weights = "stored";  // --weights: stored, int8, int4 or fp8 (weight_type.h)
+  std::string weights = "stored";  // --weights: auto (weights_text()), stored, int8, int4 or fp8 (weight_type.h)
 };
 // Adds --model (required; positional as well when asked for), --base, --device, --dtype and --weights to a command.
 void add_model_options(CLI::App& command, ModelOptions& options, bool positional = false);
@@ -49,6 +49,10 @@ OpenedModel open_model(const ModelOptions& options);
 // The same with settings of the command's own; base may be empty.
 OpenedModel open_model(const std::string& model, const std::string& base, OpenOptions options);
 const char* dtype_name(at::ScalarType dtype);  // "bfloat16" or "float32"
+
+// How a model that was opened with these options holds the matrices of its decoder, and why: "as the file, int4
+// (exactly its values) in 210 matrices, ...". --weights auto is that on a CPU, and stored elsewhere.
+std::string weights_text(const ModelOptions& options, Cepe& model);
 
 // Of --latents: whether "int8" is asked for; "stored" is the other. Error otherwise.
 bool int8_latents_from_name(const std::string& name);

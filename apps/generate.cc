@@ -240,7 +240,7 @@ void run(const CLI::App& command, GenerateCommand& given) {
                           .sampling = sampling_of(command, given.options),
                           .end_tokens = end_tokens(opened),
                           .stop = given.options.stop,
-                          .context = context_reading(given.options),
+                          .context = context_reading(given.options, opened.model),
                           .continues_prompt = !prompt.templated};
   if (prompt.one_line) end_at_line_break(options);
   if (!json_shown) options.on_text = print;
@@ -269,6 +269,7 @@ void run(const CLI::App& command, GenerateCommand& given) {
 void add_generate_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("generate", "Write text from a prompt, with files of any length as context");
   auto given = std::make_shared<GenerateCommand>();
+  given->model.weights = "auto";
   add_model_options(*command, given->model);
   add_window_option(*command, given->model);
   command->add_option("--prompt", given->prompt, "The question or the text to go on with");

@@ -103,7 +103,7 @@ void generate_many(const CLI::App& command, const GenerateManyOptions& many, con
         .on_answer = [&](size_t i, const RecordAnswer& answer) { lines.write(as_json(i, records[i], answer)); },
         .on_end = [&] { bar.advance(); }};
     work.engine.sequences = many.sequences;
-    work.engine.reading = context_reading(options);
+    work.engine.reading = context_reading(options, opened.model);
     done = answer_records(opened, records, prompts, work);
   }
   lines.commit();

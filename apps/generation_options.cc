@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "generate/stop_filter.h"
 #include "model/checkpoint/chat_template_source.h"
+#include "ops/context/context_attention.h"
 #include "text/chat_template.h"
 #include "text/text_file.h"
 
@@ -32,8 +33,8 @@ void add_prompt_options(CLI::App& command, GenerationOptions& options) {
       ->capture_default_str();
   command
       .add_option("--kept-type", options.kept_type,
-                  "How they are kept on a CPU: in the model's type (stored), bfloat16, or int8: less to read for each "
-                  "written token")
+                  "How they are kept on a CPU: in the model's type (stored), bfloat16, or int8, less to read for each "
+                  "written token; auto: int8 where a kernel reads it")
       ->capture_default_str();
   command.add_flag("--exclusive-gpu", options.exclusive_gpu,
                    "No other process uses the GPU, so that products may run as GEMV chains; known without it where its "
@@ -165,9 +166,9 @@ std::optional<std::string> system_of(const CLI::App& command, const GenerationOp
 
 namespace {
 std::optional<at::ScalarType> kept_type_from_name(const std::string& name) {
-  if (name == "stored") return std::nullopt;
+  if (name == "stored" || name == "auto") return std::nullopt;
   if (name == "bfloat16") return at::kBFloat16;
-  require(name == "int8", "--kept-type: expected stored, bfloat16 or int8, found \"{}\"", name);
+  require(name == "int8", "--kept-type: expected auto, stored, bfloat16 or int8, found \"{}\"", name);
   return at::kChar;
 }
 
@@ -191,6 +192,13 @@ ContextReading context_reading(const GenerationOptions& options) {
   reading.form = cross_attention_form_from_name(options.form, "--cross-attention");
   reading.kept = kept_type_from_name(options.kept_type);
   reading.exclusive_device = options.exclusive_gpu;
+  return reading;
+}
+
+ContextReading context_reading(const GenerationOptions& options, const Cepe& model) {
+  ContextReading reading = context_reading(options);
+  const bool fast = model.device().is_cpu() && kept_by_kernel(model.config.decoder.head_dim);
+  if (options.kept_type == "auto" && fast) reading.kept = at::kChar;
   return reading;
 }
 

@@ -38,7 +38,7 @@ struct GenerationOptions {
   std::string system, chat_template;  // a text; a file
   std::string form = "automatic", latents = "stored";
   double context_cache = 4;  // GB
-  std::string kept_type = "stored";
+  std::string kept_type = "auto";
   bool exclusive_gpu = false;
   int64_t max_tokens = 256;
   SamplerOptions sampling;  // as given: sampling_of() knows the temperature
@@ -65,7 +65,9 @@ SamplerOptions sampling_of(const CLI::App& command, const GenerationOptions& opt
 // --system, where it is given; it may be the empty string.
 std::optional<std::string> system_of(const CLI::App& command, const GenerationOptions& options);
 // --cross-attention, --context-cache, --kept-type and --exclusive-gpu.
+// --kept-type auto is int8 where the model is on a CPU with a kernel for its heads; without a model nothing is said.
 ContextReading context_reading(const GenerationOptions& options);
+ContextReading context_reading(const GenerationOptions& options, const Cepe& model);
 // Tells why --kept-type does nothing with this model, where it is given and does nothing.
 void tell_unused_kept_type(const GenerationOptions& options, const Cepe& model);
 

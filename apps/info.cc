@@ -58,7 +58,7 @@ Counts count_parameters(Cepe& model) {
 json or_null(const std::string& text) { return text.empty() ? json() : json(text); }
 
 // The record that --json prints; the text is made from it, so that the two cannot differ.
-json record(OpenedModel& opened) {
+json record(OpenedModel& opened, const std::string& weights) {
   Cepe& model = opened.model;
   const StackConfig& decoder = model.config.decoder;
   const Counts counts = count_parameters(model);
@@ -90,6 +90,7 @@ json record(OpenedModel& opened) {
   out["device"] = model.device().str();
   out["attention_backend"] = attention_backend(model.device());
   out["dtype"] = dtype_name(model.dtype());
+  out["weights"] = weights;
   out["tokenizer"] = opened.tokenizer ? json(opened.tokenizer->describe()) : json();
   out["chat_template"] = !opened.chat_template.empty();
   out["notes"] = opened.notes;
@@ -162,13 +163,14 @@ void print_text(const json& info) {
   print_line("device", info["device"].get<std::string>());
   print_line("attention backend", info["attention_backend"].get<std::string>());
   print_line("dtype", info["dtype"].get<std::string>());
+  print_line("weights", info["weights"].get<std::string>());
   for (const json& note : info["notes"]) print_line("note", note.get<std::string>());
 }
 
 void run(const ModelOptions& options, const std::string& json_file) {
   if (!json_file.empty()) check_writable(json_file);
   OpenedModel opened = open_model(options);
-  const json info = record(opened);
+  const json info = record(opened, weights_text(options, opened.model));
   if (json_file.empty() || !is_standard_output(json_file)) print_text(info);
   if (!json_file.empty()) write_output(json_file, json_text(info, 2) + "\n");
 }
@@ -179,6 +181,7 @@ void add_info_command(CLI::App& app) {
   CLI::App* command =
       app.add_subcommand("info", "Show what a model is: family, sizes, parameters, base, and how it runs here");
   auto options = std::make_shared<ModelOptions>();
+  options->weights = "auto";
   auto json_file = std::make_shared<std::string>();
   add_model_options(*command, *options, /*positional=*/true);
   command->get_option("--model")->required(false);

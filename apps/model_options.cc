@@ -1,5 +1,8 @@
 #include <ATen/Context.h>
 
+#include <map>
+#include <set>
+
 #include "apps/commands.h"
 #include "apps/output.h"
 #include "base/error.h"
@@ -55,9 +58,8 @@ void add_model_options(CLI::App& command, ModelOptions& options, bool positional
   command
       .add_option("--weights", options.weights,
                   "How weights are held: stored (as --dtype); int8, or int4 in groups of 32, of the decoder's "
-                  "matrices: less to read for "
-                  "each written token; "
-                  "fp8 of all layers' matrices and their inputs: faster arithmetic, on a Hopper GPU")
+                  "matrices: less to read for each written token; auto: on a CPU each in the 4 or 8 bits that its file "
+                  "has; fp8 of all layers' matrices and their inputs: faster arithmetic, on a Hopper GPU")
       ->capture_default_str();
 }
 
@@ -109,6 +111,39 @@ OpenedModel open_model(const std::string& model, const std::string& base, OpenOp
   return opened;
 }
 
+namespace {
+
+// The type of all of them by --weights; auto has none, and leaves to OpenOptions::as_file what is not stored.
+WeightType named_weights(const ModelOptions& options) {
+  return options.weights == "auto" ? WeightType::stored : weight_type_from_name(options.weights, "--weights");
+}
+
+std::set<WeightType> as_file(const ModelOptions& options, const at::Device& device) {
+  if (options.weights == "auto" && device.is_cuda()) return {};
+  if (options.weights == "auto") return {WeightType::int4, WeightType::int8};
+  return {named_weights(options)};
+}
+
+}  // namespace
+
+std::string weights_text(const ModelOptions& options, Cepe& model) {
+  if (options.weights == "fp8") return "fp8 (--weights)";
+  const bool automatic = options.weights == "auto";
+  std::map<WeightType, int64_t> count = packed_matrices(model);
+  std::string packed;
+  if (const int64_t n = count[WeightType::int4]; n > 0) {
+    packed = fmt::format(", int4 in {} matrices{}", n, automatic ? " (exactly its values)" : "");
+  }
+  if (const int64_t n = count[WeightType::int8]; n > 0) {
+    packed += fmt::format(", int8 in {}{} (a scale a row)", n, packed.empty() ? " matrices" : "");
+  }
+  if (!packed.empty()) return (automatic ? "as the file" : "as --weights says") + packed;
+  const char* const why = !automatic                ? "--weights"
+                          : model.device().is_cpu() ? "the file has none in 4 or 8 bits"
+                                                    : "as always on a GPU";
+  return fmt::format("stored, {} ({})", dtype_name(model.dtype()), why);
+}
+
 OpenedModel open_model(const ModelOptions& options) {
   OpenOptions open;
   require(options.window >= 0, "--window: expected 1 or more, or 0 for the model's own, found {}", options.window);
@@ -116,7 +151,8 @@ OpenedModel open_model(const ModelOptions& options) {
   open.device = resolve_device(options);
   open.dtype = resolve_dtype(options, open.device);
   open.keep_float32 = options.dtype == "auto" && open.device.is_cpu();
-  const WeightType weights = weight_type_from_name(options.weights, "--weights");
+  const WeightType weights = named_weights(options);
+  open.as_file = as_file(options, open.device);
   OpenedModel opened = open_named(options.model, options.base, open);
   const QuantisedSizes sizes = quantise_weights(opened.model, weights);
   if (sizes.left > 0) {
@@ -125,6 +161,10 @@ OpenedModel open_model(const ModelOptions& options) {
   }
   if (merging_pays(opened.model)) merge_projections(opened.model);
   tell_notes(opened);
+  if (options.weights == "auto" && !packed_matrices(opened.model).empty()) {
+    tell(fmt::format("weights: {}; --weights stored for {}", weights_text(options, opened.model),
+                     dtype_name(opened.model.dtype())));
+  }
   return opened;
 }
 

@@ -178,11 +178,14 @@ TEST(GenerateCommand, KeepsKeysAndValuesInTheTypeOfChoice) {
   const int64_t stored = bytes("stored", cached, "");
   EXPECT_GT(stored, 0);
   EXPECT_EQ(bytes("bfloat16", cached, ""), stored / 2);
-  EXPECT_EQ(bytes("int8", cached, ""), stored / (4 * head_size) * (head_size + 4));
+  const int64_t eight_bits = stored / (4 * head_size) * (head_size + 4);
+  EXPECT_EQ(bytes("int8", cached, ""), eight_bits);
+  EXPECT_EQ(bytes("auto", cached, ""), stored) << "no kernel reads heads of 8";
   EXPECT_EQ(bytes("int8", {"--context-cache", "0"}, "--context-cache 0 keeps"), 0);
   EXPECT_EQ(bytes("stored", {"--context-cache", "0"}, ""), 0);
+  EXPECT_EQ(bytes("auto", {"--context-cache", "0"}, ""), 0);
   bytes("int8", {"--cross-attention", "absorbed"}, "--cross-attention absorbed keeps");
-  expect_refused(with(words, {"--kept-type", "int4"}), "--kept-type: expected stored, bfloat16 or int8");
+  expect_refused(with(words, {"--kept-type", "int4"}), "--kept-type: expected auto, stored, bfloat16 or int8");
 }
 
 // The prompt with the chunk's text before it is what a user would write by hand.
@@ -315,12 +318,20 @@ TEST(GenerateCommand, TheRealModelAnswers) {
   const fs::path directory = models && *models ? fs::path(models) : fs::path(home ? home : "") / ".cache/cepe/models";
   const fs::path model = directory / "SmolLM2-135M-Instruct.Q4_1.gguf";
   ASSERT_TRUE(fs::exists(model)) << model << " is not there: scripts/setup.sh fetches it";
-  const CommandResult result =
-      run_cepe({"generate", "--model", model.string(), "--prompt", "What is the capital of Japan?", "--json"});
-  ASSERT_EQ(result.status, 0) << result.err;
-  const json made = json::parse(result.out);
-  EXPECT_EQ(made["text"], "The capital of Japan is Tokyo.");
-  EXPECT_EQ(made["stop_reason"], "end_token");
+  const auto run = [&](const Words& more) {
+    const Words words = {"generate", "--model",  model.string(), "--prompt", "What is the capital of Japan?",
+                         "--json",   "--device", "cpu"};
+    const CommandResult result = run_cepe(with(words, more));
+    EXPECT_EQ(result.status, 0) << result.err;
+    const json made = json::parse(result.out);
+    EXPECT_EQ(made["text"], "The capital of Japan is Tokyo.");
+    EXPECT_EQ(made["stop_reason"], "end_token");
+    return result.err;
+  };
+  EXPECT_NE(run({}).find("cepe: weights: as the file, int4 in 210 matrices (exactly its values), int8 in 1 (a scale a "
+                         "row); --weights stored for "),
+            std::string::npos);
+  EXPECT_EQ(run({"--weights", "stored"}).find("weights"), std::string::npos);
 }
 
 // What stage ask trained, asked as it trained: the encoder alone read the passages.
@@ -337,6 +348,11 @@ TEST(GenerateCommand, TheShippedModelAnswersFromItsContext) {
   const CommandResult result = run_cepe(with(words, {"When does the train to Brask leave?"}));
   ASSERT_EQ(result.status, 0) << result.err;
   EXPECT_EQ(result.out, "seven in the morning and again at noon.\n");
+  const auto kept_bytes = [&](const Words& more) {
+    const Words cached = with({"Who?", "--json", "--device", "cpu", "--cross-attention", "cached"}, more);
+    return json::parse(run_cepe(with(words, cached)).out)["context_cache_bytes"].get<int64_t>();
+  };
+  EXPECT_EQ(kept_bytes({}), kept_bytes({"--kept-type", "stored"}) / 256 * 68) << "8 bits and a scale for 64 float32";
   expect_refused(with(words, {"Who?", "--raw"}), "--form: --raw takes the prompt as it is");
   expect_refused(with(words, {"Who?", "--chat-template", "t.jinja"}), "--form question has none");
   expect_refused({"generate", "--model", golden("plain"), "--prompt", "a", "--form", "x"},

@@ -44,6 +44,7 @@ TEST(InfoCommand, DescribesAModelOfTrainedParts) {
   EXPECT_EQ(info["base_sha256"].get<std::string>().size(), 64u);
   EXPECT_EQ(info["device"], "cpu");
   EXPECT_EQ(info["dtype"], "float32");
+  EXPECT_EQ(info["weights"], "stored, float32 (the file has none in 4 or 8 bits)");
   EXPECT_EQ(info["chat_template"], true);
   EXPECT_FALSE(info["attention_backend"].get<std::string>().empty());
 }

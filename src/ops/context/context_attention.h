@@ -49,6 +49,8 @@ struct ContextSizes {
 };
 // In float32, bfloat16 or, on a CPU, in 8 bits (at::kChar).
 ContextKeysValues make_context_keys_values(const ContextSizes& sizes, const at::TensorOptions& options);
+// Whether a CPU reads heads of this size by its kernel, whatever the type.
+bool kept_by_kernel(int64_t head_dim);
 // Bytes of a number in such a type, with its share of a scale.
 double kept_bytes(at::ScalarType kept, int64_t head_dim);
 // k, v (C, n, G, K) become tokens first .. first + n; first is a multiple of kBlock, and so is n but at the end.
@@ -58,7 +60,7 @@ std::pair<at::Tensor, at::Tensor> read_keys_values(const ContextKeysValues& from
 
 // softmax(q k^T / sqrt(K)) v over the whole context. mask (C, S) bool, true = a real token; undefined: all are. A row
 // without any real token gives zeros. Arithmetic is float32. On a CPU a kernel serves all rows (float32, bfloat16 or 8
-// bits, K a multiple of 16) and reads each key and value from memory once. q (B, T, H, K) -> (B, T, H, K)
+// bits; kept_by_kernel()) and reads each key and value from memory once. q (B, T, H, K) -> (B, T, H, K)
 at::Tensor context_attention(const at::Tensor& q_BTHK, const ContextKeysValues& context, const at::Tensor& mask_CS,
                              ContextKernel kernel = ContextKernel::best);
 

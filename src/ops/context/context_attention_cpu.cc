@@ -148,10 +148,12 @@ class Pass {
 
 }  // namespace
 
+bool kept_by_kernel(int64_t head_dim) { return head_dim % cpu::kMostLanes == 0; }
+
 bool context_kernel_applies(const at::Tensor& q, const ContextKeysValues& context) {
   const auto type = context.k.scalar_type();
   const bool known = type == at::kFloat || type == at::kBFloat16 || type == at::kChar;
-  return context.blocked() && known && q.size(3) % cpu::kMostLanes == 0 && q.scalar_type() != at::kDouble;
+  return context.blocked() && known && kept_by_kernel(q.size(3)) && q.scalar_type() != at::kDouble;
 }
 
 at::Tensor run_context_kernel(const at::Tensor& q, const ContextKeysValues& context, const at::Tensor& mask_CS) {
