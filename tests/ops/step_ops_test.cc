@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "ops/cpu/targets.h"
 #include "ops/gemv/gemv.h"
 #include "ops/step/captured_work.h"
 #include "ops/step_formula.h"
@@ -37,34 +38,47 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Step,
                                          StepProblem{3, 6, 2, 8, 20, {0, 5, 19}},
                                          StepProblem{2, 9, 3, 64, 70, {64, 3}, true}));
 
-// With the CPU's kernel where there is one, else with LibTorch's operations. Lengths around its sixteen lanes and its
-// pieces of 128 keys.
-TEST(Step, AttentionInBfloat16EqualsTheFormula) {
+// The CPU's kernel, for each instruction set that this processor has. Lengths around its vectors and its pieces of 128
+// keys.
+class StepKernel : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override { cpu::use_target(GetParam()); }
+  void TearDown() override { cpu::use_target(""); }
+};
+INSTANTIATE_TEST_SUITE_P(Targets, StepKernel, testing::ValuesIn(cpu::targets()),
+                         [](const auto& info) { return info.param; });
+
+TEST_P(StepKernel, AttentionEqualsTheFormula) {
   at::manual_seed(7);
   const std::vector<StepProblem> problems = {{1, 4, 4, 32, 8, {0}},           {1, 9, 3, 64, 200, {14}},
                                              {1, 9, 3, 64, 200, {15}},        {1, 9, 3, 64, 200, {16}},
                                              {1, 9, 3, 64, 200, {127}},       {1, 9, 3, 64, 200, {128}},
                                              {2, 6, 2, 128, 700, {699, 0}},   {3, 8, 1, 64, 300, {255, 256, 31}, true},
                                              {1, 2, 2, 256, 140, {139}, true}};
-  for (const StepProblem& p : problems) {
-    StepTensors given = step_tensors(p, at::TensorOptions().dtype(at::kBFloat16));
-    given.qkv.mul_(2);  // scores far apart
-    const StepResult expected = step_by_hand(p, given);
-    const at::Tensor before = given.input.k_BSGK.clone();
-    EXPECT_LT(largest_error(step_attention(given.qkv, given.input), expected.out_BN), 1e-2) << p.positions[0];
-    EXPECT_LT(largest_error(written(given.input.k_BSGK, p.positions), expected.k_BGK), 4e-3);
-    EXPECT_EQ(largest_error(written(given.input.v_BSGK, p.positions), expected.v_BGK), 0);
-    for (int64_t b = 0; b < p.batch; ++b) {
-      const int64_t n = p.positions[b];
-      EXPECT_TRUE(at::equal(given.input.k_BSGK[b].narrow(0, 0, n), before[b].narrow(0, 0, n))) << "earlier tokens";
-      const at::Tensor later = given.input.k_BSGK[b].narrow(0, n + 1, p.capacity - n - 1);
-      EXPECT_TRUE(later.isnan().all().item<bool>()) << "later tokens";
+  for (const at::ScalarType type : {at::kBFloat16, at::kFloat}) {
+    const bool half = type == at::kBFloat16;
+    for (const StepProblem& p : problems) {
+      ASSERT_TRUE(step_attention_is_fused(at::kCPU, type, p.head_dim));
+      StepTensors given = step_tensors(p, at::TensorOptions().dtype(type));
+      given.qkv.mul_(2);  // scores far apart
+      const StepResult expected = step_by_hand(p, given);
+      const at::Tensor before = given.input.k_BSGK.clone();
+      const at::Tensor out = step_attention(given.qkv, given.input);
+      EXPECT_LT(largest_error(out, expected.out_BN), half ? 1e-2 : 1e-5) << p.positions[0];
+      EXPECT_LT(largest_error(written(given.input.k_BSGK, p.positions), expected.k_BGK), half ? 4e-3 : 1e-6);
+      EXPECT_EQ(largest_error(written(given.input.v_BSGK, p.positions), expected.v_BGK), 0);
+      for (int64_t b = 0; b < p.batch; ++b) {
+        const int64_t n = p.positions[b];
+        EXPECT_TRUE(at::equal(given.input.k_BSGK[b].narrow(0, 0, n), before[b].narrow(0, 0, n))) << "earlier tokens";
+        const at::Tensor later = given.input.k_BSGK[b].narrow(0, n + 1, p.capacity - n - 1);
+        EXPECT_TRUE(later.isnan().all().item<bool>()) << "later tokens";
+      }
     }
   }
 }
 
 TEST(Step, AWrongPositionIsRefusedOnACpu) {
-  for (const at::ScalarType type : {at::kBFloat16, at::kFloat}) {  // our kernel, and LibTorch's operations
+  for (const at::ScalarType type : {at::kBFloat16, at::kDouble}) {  // our kernel, and LibTorch's operations
     StepTensors given = step_tensors({1, 4, 2, 32, 8, {0}}, at::TensorOptions().dtype(type));
     const at::Tensor keys = given.input.k_BSGK.clone();
     for (const int64_t position : {-1, 8}) {

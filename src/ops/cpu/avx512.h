@@ -1,4 +1,4 @@
-// AVX-512 with bfloat16 products, for kernels of a decoding step on a CPU. Functions marked CEPE_AVX512 are compiled
+// AVX-512 with bfloat16 products. Functions marked CEPE_AVX512 are compiled
 // for such a processor whatever the build's own target is: whoever runs one asks bfloat16_products() before
 // (targets.h). Sixteen lanes of float32 throughout; bfloat16 stands as its bits.
 #pragma once
@@ -9,8 +9,6 @@
 
 #include <cstdint>
 
-#include "ops/cpu/exponential.h"
-
 #define CEPE_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
 #define CEPE_AVX512_INLINE CEPE_AVX512 __attribute__((always_inline)) inline
 #define CEPE_AVX512_LAMBDA CEPE_AVX512 __attribute__((always_inline))
@@ -19,23 +17,10 @@ namespace cepe::cpu::avx512 {
 
 constexpr int64_t kLanes = 16;
 
-CEPE_AVX512_INLINE __m512 widen(__m256i halves) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
-}
-CEPE_AVX512_INLINE __m512 load(const uint16_t* from) {
-  return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
-}
 CEPE_AVX512_INLINE __m512 load_float16(const uint16_t* from) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
 }
 CEPE_AVX512_INLINE __m256i narrow(__m512 x) { return (__m256i)_mm512_cvtneps_pbh(x); }
-CEPE_AVX512_INLINE void store(uint16_t* to, __m512 x) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), narrow(x));
-}
-
-using Bits = uint32_t __attribute__((vector_size(64)));
-CEPE_AVX512_INLINE __m512 exponential(__m512 x) { return cepe::exponential<Bits>(x); }
-
 // Sixteen rows of sixteen 32-bit values become columns.
 CEPE_AVX512_INLINE void transpose(__m512i (&rows)[16]) {
   __m512i pairs[16];
@@ -57,16 +42,6 @@ CEPE_AVX512_INLINE void transpose(__m512i (&rows)[16]) {
     rows[j] = _mm512_shuffle_i32x4(a, c, 0x88), rows[8 + j] = _mm512_shuffle_i32x4(a, c, 0xdd);
     rows[4 + j] = _mm512_shuffle_i32x4(b, d, 0x88), rows[12 + j] = _mm512_shuffle_i32x4(b, d, 0xdd);
   }
-}
-
-// Lane i of the result is the sum of the lanes of rows[i].
-CEPE_AVX512_INLINE __m512 sums(const __m512 (&rows)[16]) {
-  __m512i columns[16];
-  for (int i = 0; i < 16; ++i) columns[i] = _mm512_castps_si512(rows[i]);
-  transpose(columns);
-  __m512 sum = _mm512_castsi512_ps(columns[0]);
-  for (int i = 1; i < 16; ++i) sum = _mm512_add_ps(sum, _mm512_castsi512_ps(columns[i]));
-  return sum;
 }
 
 }  // namespace cepe::cpu::avx512

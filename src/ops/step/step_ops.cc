@@ -1,13 +1,13 @@
 #include "ops/step/step_ops.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <cmath>
 
 #include "base/error.h"
-#include "ops/cpu/targets.h"
+#include "ops/cpu/step_attention.h"
 #include "ops/ops.h"
-#include "ops/step/step_attention_cpu.h"
 #include "ops/step/step_ops_cuda.h"
 
 namespace cepe {
@@ -56,27 +56,30 @@ void check_positions(const at::Tensor& positions_B, int64_t capacity) {
 
 at::Tensor cpu_attention(const at::Tensor& qkv_in, const StepAttention& input, int64_t heads) {
   const at::Tensor qkv = qkv_in.contiguous(), positions = input.positions_B.contiguous();
-  const int64_t B = qkv.size(0), S = input.k_BSGK.size(1), G = input.k_BSGK.size(2), K = input.k_BSGK.size(3);
-  const auto bits = [](const at::Tensor& t) {
-    return t.defined() ? static_cast<const uint16_t*>(t.const_data_ptr()) : nullptr;
-  };
-  const auto written = [](const at::Tensor& t) { return static_cast<uint16_t*>(t.mutable_data_ptr()); };
-  const at::Tensor out = at::empty({B, heads * K}, qkv.options());
-  step_attention_cpu::attention({.qkv = bits(qkv),
-                                 .cos = input.rotary.cos.const_data_ptr<float>(),
-                                 .sin = input.rotary.sin.const_data_ptr<float>(),
-                                 .positions = positions.const_data_ptr<int64_t>(),
-                                 .q_norm = bits(input.q_norm),
-                                 .k_norm = bits(input.k_norm),
-                                 .k_cache = written(input.k_BSGK),
-                                 .v_cache = written(input.v_BSGK),
-                                 .out = written(out),
-                                 .batch = B,
-                                 .capacity = S,
-                                 .heads = heads,
-                                 .kv_heads = G,
-                                 .head_size = K,
-                                 .eps = static_cast<float>(input.eps)});
+  const at::Tensor out = at::empty({qkv.size(0), heads * input.k_BSGK.size(3)}, qkv.options());
+  const auto numbers = [](const at::Tensor& t) { return t.defined() ? t.const_data_ptr() : nullptr; };
+  const cpu::StepArgs args{.half = qkv.scalar_type() == at::kBFloat16,
+                           .qkv = qkv.const_data_ptr(),
+                           .cos = input.rotary.cos.const_data_ptr<float>(),
+                           .sin = input.rotary.sin.const_data_ptr<float>(),
+                           .positions = positions.const_data_ptr<int64_t>(),
+                           .q_norm = numbers(input.q_norm),
+                           .k_norm = numbers(input.k_norm),
+                           .k_cache = input.k_BSGK.mutable_data_ptr(),
+                           .v_cache = input.v_BSGK.mutable_data_ptr(),
+                           .out = out.mutable_data_ptr(),
+                           .batch = qkv.size(0),
+                           .capacity = input.k_BSGK.size(1),
+                           .heads = heads,
+                           .kv_heads = input.k_BSGK.size(2),
+                           .head_size = input.k_BSGK.size(3),
+                           .eps = static_cast<float>(input.eps)};
+  static thread_local cpu::StepWork kept;  // keeps its memory from step to step
+  cpu::StepWork& work = kept;
+  cpu::begin(args, work);
+  at::parallel_for(0, cpu::items(args, work), 1,
+                   [&](int64_t first, int64_t end) { cpu::attend(args, work, first, end); });
+  cpu::finish(args, work);
   return out;
 }
 
@@ -84,7 +87,7 @@ at::Tensor cpu_attention(const at::Tensor& qkv_in, const StepAttention& input, i
 
 bool step_attention_is_fused(const at::Device& device, at::ScalarType type, int64_t head_dim) {
   if (device.is_cpu()) {
-    return type == at::kBFloat16 && cpu::bfloat16_products() && step_attention_cpu::head_size_fits(head_dim);
+    return (type == at::kBFloat16 || type == at::kFloat) && cpu::step_head_size_fits(head_dim);
   }
   return cuda_step_attention_applies(device, type, head_dim);
 }

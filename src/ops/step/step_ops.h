@@ -1,7 +1,7 @@
 // Operations of a decoding step: one token for each sequence of a batch, each at a position of its own. No gradients.
 // Nothing here waits for the device or looks at its values, so that a CUDA graph can hold a step. On a CUDA device in
-// bfloat16 each is one kernel (step_kernel.h), on a CPU with avx512_bf16 the attention is (step_attention_cpu.h);
-// elsewhere LibTorch's operations compute the same.
+// bfloat16 each is one kernel (step_kernel.h), on a CPU in bfloat16 and float32 the attention is
+// (ops/cpu/step_attention.h); elsewhere LibTorch's operations compute the same.
 #pragma once
 
 #include <ATen/core/Tensor.h>
