@@ -25,7 +25,7 @@ void run(const CLI::App& command, const ChatCommand& given) {
   const TemplateChoice choice =
       with_template_hint(kChatTemplateHint, [&] { return find_template(command, given.options, given.model); });
   const OpenedModel opened = open_model(given.model);
-  tell_unused_kept_type(given.options, opened.model);
+  tell_unused_reading(given.options, opened.model);
   const PromptBuilder builder = with_template_hint(kChatTemplateHint, [&] { return PromptBuilder(opened, choice); });
   require(builder.has_template(),
           "{} has no chat template, and a conversation needs one: --chat-template FILE gives it (cepe generate does "

@@ -75,7 +75,10 @@ std::string context_note(const Generation& made, int64_t context_tokens) {
   if (context_tokens == 0) return "";
   const CrossAttentionChoice& choice = made.context_choice;
   if (choice.form != CrossAttentionForm::cached) return ", nothing kept of the context but its latents";
-  return fmt::format(", the context's keys and values kept in {:.2f} GB", static_cast<double>(choice.cost.bytes) / 1e9);
+  const std::string read =
+      made.read_share < 1 ? fmt::format(", {:.1f} % of them read for a token", 100 * made.read_share) : "";
+  return fmt::format(", the context's keys and values kept in {:.2f} GB{}",
+                     static_cast<double>(choice.cost.bytes) / 1e9, read);
 }
 
 std::string summary(const Generation& made, const Prompt& prompt, int64_t context_tokens, double encode_seconds) {
@@ -101,6 +104,7 @@ nlohmann::json as_json(const Generation& made, const Prompt& prompt, int64_t con
       {"cross_attention",
        context_tokens > 0 ? nlohmann::json(cross_attention_form_name(made.context_choice.form)) : nlohmann::json()},
       {"context_cache_bytes", context_tokens > 0 ? made.context_choice.cost.bytes : 0},
+      {"read_share", made.read_share},
       {"tokens_per_second", made.tokens_per_second > 0 ? nlohmann::json(made.tokens_per_second) : nlohmann::json()}};
 }
 
@@ -224,7 +228,7 @@ void run(const CLI::App& command, GenerateCommand& given) {
   const bool json_shown = !given.json.empty() && is_standard_output(given.json);  // instead of the text
 
   const OpenedModel opened = open_model(given.model);
-  tell_unused_kept_type(given.options, opened.model);
+  tell_unused_reading(given.options, opened.model);
   const auto build = [&](const std::string& before) {
     const PromptInput input{text, system_of(command, given.options), choice, before};
     return with_template_hint(kGenerateTemplateHint, [&] { return build_prompt(opened, input); });

@@ -48,6 +48,7 @@ nlohmann::json as_json(size_t index, const PromptRecord& record, const RecordAns
   line["prompt_tokens"] = answer.prompt_tokens;
   line["generated_tokens"] = made.tokens.size();
   if (answer.read_tokens < answer.context_tokens) line["read_tokens"] = answer.read_tokens;
+  if (made.read_share < 1) line["read_share"] = made.read_share;
   if (!answer.expanded.empty()) line["expanded"] = places_as_json(answer.expanded);
   return line;
 }
@@ -87,7 +88,7 @@ void generate_many(const CLI::App& command, const GenerateManyOptions& many, con
   check_output_files({{"--out", is_standard_output(many.out) ? "" : many.out}}, inputs(many, records));
   AnswerLines lines(many.out);
   const OpenedModel opened = open_model(model);
-  tell_unused_kept_type(options, opened.model);
+  tell_unused_reading(options, opened.model);
   const PromptBuilder builder(opened, many.chat_template);
   if (!builder.has_template() && !many.chat_template.none)
     tell(model.model + " has no chat template, so prompts are continued as they are (as with --raw)");

@@ -36,6 +36,13 @@ void add_prompt_options(CLI::App& command, GenerationOptions& options) {
                   "How they are kept on a CPU: in the model's type (stored), bfloat16, or int8, less to read for each "
                   "written token; auto: int8 where a kernel reads it")
       ->capture_default_str();
+  command
+      .add_option("--read-share", options.read_share,
+                  "On a CPU, of kept keys and values each written token reads those blocks of 64 tokens that hold this "
+                  "share of a head's attention; 1: all")
+      ->capture_default_str();
+  command.add_option("--read-again", options.read_again, "These blocks are chosen anew after so many tokens")
+      ->capture_default_str();
   command.add_flag("--exclusive-gpu", options.exclusive_gpu,
                    "No other process uses the GPU, so that products may run as GEMV chains; known without it where its "
                    "compute mode is exclusive");
@@ -172,9 +179,9 @@ std::optional<at::ScalarType> kept_type_from_name(const std::string& name) {
   return at::kChar;
 }
 
-// Why no keys and values are kept in a type of choice; empty: they may be.
-std::string why_not_kept(const ContextReading& reading, const Cepe& model) {
-  if (!model.device().is_cpu()) return "keys and values kept on a GPU are of the model's type";
+// Why no keys and values are kept on a CPU; empty: they may be. `on_gpu`: why what is kept on a GPU is no use.
+std::string why_not_kept(const ContextReading& reading, const Cepe& model, const char* on_gpu) {
+  if (!model.device().is_cpu()) return on_gpu;
   if (model.config.decoder.cross.only_materialised())
     return "a model with a null key or positions of chunks keeps no keys and values";
   if (reading.form == CrossAttentionForm::automatic && reading.memory_budget == 0)
@@ -191,6 +198,11 @@ ContextReading context_reading(const GenerationOptions& options) {
   reading.memory_budget = static_cast<int64_t>(options.context_cache * 1e9);
   reading.form = cross_attention_form_from_name(options.form, "--cross-attention");
   reading.kept = kept_type_from_name(options.kept_type);
+  require(options.read_share > 0 && options.read_share <= 1,
+          "--read-share: expected a share above 0 and at most 1, found {}", options.read_share);
+  require(options.read_again > 0, "--read-again: expected 1 or more tokens, found {}", options.read_again);
+  reading.read_share = options.read_share;
+  reading.read_again = options.read_again;
   reading.exclusive_device = options.exclusive_gpu;
   return reading;
 }
@@ -202,10 +214,14 @@ ContextReading context_reading(const GenerationOptions& options, const Cepe& mod
   return reading;
 }
 
-void tell_unused_kept_type(const GenerationOptions& options, const Cepe& model) {
+void tell_unused_reading(const GenerationOptions& options, const Cepe& model) {
   const ContextReading reading = context_reading(options);
-  if (!reading.kept) return;
-  if (const std::string why = why_not_kept(reading, model); !why.empty()) tell("--kept-type does nothing: " + why);
+  const auto tell_why = [&](const char* option, const char* on_gpu) {
+    const std::string why = why_not_kept(reading, model, on_gpu);
+    if (!why.empty()) tell(fmt::format("{} does nothing: {}", option, why));
+  };
+  if (reading.kept) tell_why("--kept-type", "keys and values kept on a GPU are of the model's type");
+  if (reading.read_share < 1) tell_why("--read-share", "keys and values kept on a GPU are read whole");
 }
 
 TemplateChoice find_template(const CLI::App& command, const GenerationOptions& options, const ModelOptions& model) {

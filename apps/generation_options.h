@@ -39,6 +39,8 @@ struct GenerationOptions {
   std::string form = "automatic", latents = "stored";
   double context_cache = 4;  // GB
   std::string kept_type = "auto";
+  double read_share = 1;
+  int64_t read_again = ContextReading{}.read_again;
   bool exclusive_gpu = false;
   int64_t max_tokens = 256;
   SamplerOptions sampling;  // as given: sampling_of() knows the temperature
@@ -50,7 +52,8 @@ ExpandOptions expand_of(const GenerationOptions& options);
 // What is made of files of --context: no states where chunks are chosen first.
 ContextStates context_states(const GenerationOptions& options);
 // What a prompt is put into and what the encoder reads: --context, --form, --system, --chat-template, --context-cache,
-// --kept-type, --exclusive-gpu, --latents, --cross-attention, --expand, --expand-by, --top-chunks.
+// --kept-type, --read-share, --read-again, --exclusive-gpu, --latents, --cross-attention, --expand, --expand-by,
+// --top-chunks.
 void add_prompt_options(CLI::App& command, GenerationOptions& options);
 // How tokens are chosen and where a text ends: --max-tokens, --temperature, ..., --stop.
 void add_sampling_options(CLI::App& command, GenerationOptions& options);
@@ -64,12 +67,12 @@ std::optional<double> temperature_of(const CLI::App& command, const GenerationOp
 SamplerOptions sampling_of(const CLI::App& command, const GenerationOptions& options);
 // --system, where it is given; it may be the empty string.
 std::optional<std::string> system_of(const CLI::App& command, const GenerationOptions& options);
-// --cross-attention, --context-cache, --kept-type and --exclusive-gpu.
+// --cross-attention, --context-cache, --kept-type, --read-share, --read-again and --exclusive-gpu.
 // --kept-type auto is int8 where the model is on a CPU with a kernel for its heads; without a model nothing is said.
 ContextReading context_reading(const GenerationOptions& options);
 ContextReading context_reading(const GenerationOptions& options, const Cepe& model);
-// Tells why --kept-type does nothing with this model, where it is given and does nothing.
-void tell_unused_kept_type(const GenerationOptions& options, const Cepe& model);
+// Tells why --kept-type or --read-share does nothing with this model, where it is given and does nothing.
+void tell_unused_reading(const GenerationOptions& options, const Cepe& model);
 
 // The form that --form names; the template that --chat-template names; else the model's own, of which the choice says
 // nothing. Either is found and

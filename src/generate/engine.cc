@@ -22,7 +22,12 @@ EngineOptions checked(const Cepe& model, EngineOptions options) {
           "engine: a capacity of {} tokens a sequence, the decoder's window holds {}", options.capacity, window);
   require(options.prompt_tokens_a_step > 0, "engine: expected 1 or more tokens of prompts a step, found {}",
           options.prompt_tokens_a_step);
+  const ContextReading& reading = options.reading;
+  require(reading.read_share > 0 && reading.read_share <= 1 && reading.read_again > 0,
+          "engine: a share of {} of the context's attention, chosen anew after {} tokens", reading.read_share,
+          reading.read_again);
   if (options.capacity == 0) options.capacity = window;
+  if (!model.device().is_cpu()) options.reading.read_share = 1;
   return options;
 }
 
@@ -229,6 +234,9 @@ bool Engine::take_context(Sequence& sequence) {
   try {
     const ContextUse use{sequence.prompt_tokens(), sequence.most_tokens()};
     sequence.context = contexts_.take(sequence.request.context, use, sequence.times.context_choice);
+    const ContextReading& reading = options_.reading;
+    if (reading.read_share < 1 && sequence.times.context_choice.form == CrossAttentionForm::cached)
+      sequence.sparse.emplace(sequence.context->latents, reading.read_share, reading.read_again);
     return true;
   } catch (...) {
     sequence.answer.fail(message_of(std::current_exception()));
@@ -260,20 +268,36 @@ int64_t Engine::read_piece(int64_t most) {
   return count;
 }
 
-// -> the last token's hidden state (1, 1, D); the tokens are appended to the slot.
-at::Tensor Engine::decode_tokens(const Sequence& sequence, int64_t slot, std::span<const TokenId> tokens) const {
+// -> the last token's hidden state (1, 1, D); the tokens are appended to the slot. A written token reads what sparse
+// reading has chosen of the context, the prompt all.
+at::Tensor Engine::decode_tokens(Sequence& sequence, int64_t slot, std::span<const TokenId> tokens) const {
   const std::vector<int64_t> ids(tokens.begin(), tokens.end());
+  const Latents* context = sequence.context ? &sequence.context->latents : nullptr;
+  if (sequence.sparse && sequence.chosen > 0) context = &sequence.sparse->next();
+  std::vector<at::Tensor> queries;
   KeyValueCache part = slot_of(cache_, slot, sequence.length);
-  return decode(model_, {.ids_BT = at::tensor(ids, at::kLong).unsqueeze(0).to(model_.device()),
-                         .context = sequence.context ? &sequence.context->latents : nullptr,
-                         .cache = &part,
-                         .form = options_.reading.form,
-                         .last = 1});
+  const at::Tensor hidden = decode(model_, {.ids_BT = at::tensor(ids, at::kLong).unsqueeze(0).to(model_.device()),
+                                            .context = context,
+                                            .cache = &part,
+                                            .form = options_.reading.form,
+                                            .last = 1,
+                                            .context_queries = sequence.sparse ? &queries : nullptr});
+  if (sequence.sparse) sequence.sparse->asked(queries, 0);
+  return hidden;
+}
+
+// Whether the next tokens are written by a decoding step. It reads all contexts in one form, and chosen parts are read
+// in the cached one alone: where a context beside them is not kept, each sequence decodes its own token.
+bool Engine::steps_now() const {
+  if (!steps_ || (writing_.size() == 1 && !steps_pay_alone_)) return false;
+  const auto sparse = [](const Owned& sequence) { return sequence->sparse.has_value(); };
+  const auto kept = [](const Owned& sequence) { return !sequence->context || sequence->context->latents.cache; };
+  return std::none_of(writing_.begin(), writing_.end(), sparse) || std::all_of(writing_.begin(), writing_.end(), kept);
 }
 
 bool Engine::write_tokens() {
   if (writing_.empty()) return false;
-  if (steps_ && (writing_.size() > 1 || steps_pay_alone_)) {
+  if (steps_now()) {
     write_by_step();
     return true;
   }
@@ -291,7 +315,8 @@ void Engine::write_by_step() {
   if (!buckets_) {
     const DecodeStepOptions options{.form = options_.reading.form,
                                     .sampler = samplers_.on_device(),
-                                    .exclusive_device = options_.reading.exclusive_device};
+                                    .exclusive_device = options_.reading.exclusive_device,
+                                    .context_queries = options_.reading.read_share < 1 ? &step_queries_ : nullptr};
     buckets_ = std::make_unique<StepBuckets>(model_, cache_, options);
   }
   std::vector<int64_t> ids, positions;
@@ -304,22 +329,29 @@ void Engine::write_by_step() {
   DecodeStep& step = buckets_->place(batch);
   const int64_t count = static_cast<int64_t>(writing_.size());
   const at::Tensor logits_NV = step.run().narrow(0, 0, count);
-  for (const Owned& sequence : writing_) ++sequence->length;
+  for (int64_t place = 0; place < count; ++place) {
+    Sequence& sequence = *writing_[place];
+    ++sequence.length;
+    if (sequence.sparse && sequence.sparse->due()) sequence.sparse->asked(step_queries_, place);
+  }
   choose(0, logits_NV, step.ids().narrow(0, 0, count));
 }
 
-// Sequences side by side that read the same context are one range.
-std::vector<StepContext> Engine::step_contexts() const {
+// What the next tokens read. Sequences side by side that read the same context are one range, those that read parts of
+// it one each.
+std::vector<StepContext> Engine::step_contexts() {
   std::vector<StepContext> ranges;
   const ContextAtWork* before = nullptr;
   for (size_t place = 0; place < writing_.size(); ++place) {
     const ContextAtWork* context = writing_[place]->context.get();
-    if (context && context == before) {
+    if (writing_[place]->sparse) {
+      ranges.push_back({writing_[place]->sparse->next(), static_cast<int64_t>(place), 1});
+    } else if (context && context == before) {
       ++ranges.back().count;
     } else if (context) {
       ranges.push_back({context->latents, static_cast<int64_t>(place), 1});
     }
-    before = context;
+    before = writing_[place]->sparse ? nullptr : context;
   }
   return ranges;
 }
@@ -364,10 +396,12 @@ void Engine::leave(int64_t place) {
 
 void Engine::end(Owned sequence) {
   Generation& times = sequence->times;
+  if (sequence->sparse) times.read_share = sequence->sparse->mean_share();
   if (sequence->begun > 0) times.seconds = seconds_now() - sequence->begun;
   if (sequence->chosen > 1) {
     times.tokens_per_second = static_cast<double>(sequence->chosen - 1) / (times.seconds - times.first_token_seconds);
   }
+  sequence->sparse.reset();
   const std::shared_ptr<ContextAtWork> context = std::move(sequence->context);
   sequence->request.context.reset();
   ended_.push_back(std::move(sequence));

@@ -90,8 +90,9 @@ class Engine {
   int64_t read_piece(int64_t most);
   bool write_tokens();
   void write_by_step();
-  at::Tensor decode_tokens(const Sequence& sequence, int64_t slot, std::span<const TokenId> tokens) const;
-  std::vector<StepContext> step_contexts() const;
+  at::Tensor decode_tokens(Sequence& sequence, int64_t slot, std::span<const TokenId> tokens) const;
+  bool steps_now() const;
+  std::vector<StepContext> step_contexts();
   void choose(int64_t first, const at::Tensor& logits_NV, const at::Tensor& stepped_N = {});
   void leave(int64_t place);
   void end(Owned sequence);
@@ -108,6 +109,7 @@ class Engine {
   SlotSamplers samplers_;
   ContextsAtWork contexts_;
   std::unique_ptr<StepBuckets> buckets_;  // made with the first decoding step
+  std::vector<at::Tensor> step_queries_;  // of the last decoding step, where contexts are read sparsely
 
   std::deque<Owned> waiting_;
   Owned reading_;               // whose prompt is being read

@@ -23,6 +23,10 @@ struct ContextReading {
   int64_t memory_budget = 4'000'000'000;  // bytes that kept keys and values of all contexts may take
   // On a CPU, the type in which they are kept: kChar is 8 bits (ops/context/context_attention.h); nothing: the model's.
   std::optional<at::ScalarType> kept = std::nullopt;
+  // On a CPU written tokens read of kept keys and values the blocks with this share of attention, 0 < share <= 1,
+  // chosen anew after so many tokens (generate/sparse_reading.h); 1: all of them.
+  double read_share = 1;
+  int64_t read_again = 32;
   bool exclusive_device = false;  // no other process uses the device (DecodeStepOptions)
 };
 
@@ -33,6 +37,8 @@ struct Generation : AnswerResult {
   double seconds = 0;              // from the beginning of the prompt to the end
   // How the prompt read the context, and what is kept for the tokens that follow; absorbed where there is no context.
   CrossAttentionChoice context_choice;
+  // Of kept keys and values, what written tokens read as a mean (SparseReading::mean_share()).
+  double read_share = 1;
   // Tokens chosen after the first (an end token counts) a second after the first; 0 when there was only one.
   double tokens_per_second = 0;
 };

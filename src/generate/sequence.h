@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "generate/contexts_at_work.h"
 #include "generate/request.h"
+#include "generate/sparse_reading.h"
 
 namespace cepe {
 
@@ -28,6 +30,7 @@ struct Sequence {
   int64_t room;  // tokens that the answer may have for want of space
   Answer answer;
   std::shared_ptr<ContextAtWork> context;  // while it is at work; null: none
+  std::optional<SparseReading> sparse;     // of the context, while it writes; nothing: it reads all
   int64_t slot = -1;                       // while its prompt is read; a writing sequence's is its place
   int64_t length = 0;                      // tokens that its slot holds
   TokenId next = 0;                        // the token that was chosen last, which the slot does not hold yet

@@ -319,6 +319,7 @@ at::Tensor decode(const Cepe& model, const DecodeInput& input) {
                           .form = input.form,
                           .block_tokens = input.block_tokens,
                           .mass = input.mass,
+                          .context_queries = input.context_queries,
                           .cache = input.cache,
                           .last = input.last});
   const size_t lower = layers_below_context(stack);

@@ -81,6 +81,8 @@ struct DecodeInput {
   at::Tensor below_BTD;           // decode_below() of these ids, where it is at hand; not together with a cache
   int64_t block_tokens = 0;       // of the context in materialised cross-attention; 0: as memory allows
   AttentionMass* mass = nullptr;  // of these tokens on the context's chunks, to be added to
+  // To be appended to: of each layer that reads the context the last token's queries (CrossAttentionOptions).
+  std::vector<at::Tensor>* context_queries = nullptr;
 };
 // The decoder's layers below its first cross-attention, (B, T, D): nothing in them depends on the context, so that the
 // same tokens can be decoded with one context after another for the price of the upper layers.

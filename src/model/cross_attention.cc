@@ -8,6 +8,7 @@
 #include <functional>
 
 #include "base/error.h"
+#include "ops/context/context_blocks.h"
 #include "ops/gemv/gemv.h"
 #include "ops/gemv/shared_input.h"
 #include "ops/latent/latent_attention.h"
@@ -243,6 +244,36 @@ double ContextCache::number_bytes() const {
   return 0;
 }
 
+double ContextCache::read_share() const {
+  int64_t read = 0, all = 0;
+  for (const ContextKeysValues& layer : layers) {
+    if (!layer.k.defined() || !layer.blocked()) continue;
+    const int64_t blocks = layer.k.size(0) * layer.k.size(1) * layer.k.size(2);
+    read += layer.chosen.defined() ? layer.chosen.numel() : blocks, all += blocks;
+  }
+  return all == 0 ? 1 : static_cast<double>(read) / static_cast<double>(all);
+}
+
+std::shared_ptr<const ContextCache> choose_part(const ContextCache& whole, std::span<const at::Tensor> queries,
+                                                const at::Tensor& mask_BS, double share) {
+  const at::NoGradGuard no_gradients;
+  auto part = std::make_shared<ContextCache>();
+  size_t read = 0;  // layers
+  for (const ContextKeysValues& layer : whole.layers) {
+    const bool reads = layer.k.defined();
+    require(!reads || read < queries.size(), "sparse reading: queries of {} layers, more have kept keys",
+            queries.size());
+    part->layers.push_back(reads ? choose_blocks(queries[read++], layer, mask_BS, share) : layer);
+  }
+  return part;
+}
+
+bool reads_part(const Latents& latents) {
+  if (!latents.cache) return false;
+  const std::vector<ContextKeysValues>& layers = latents.cache->layers;
+  return std::any_of(layers.begin(), layers.end(), [](const auto& layer) { return layer.chosen.defined(); });
+}
+
 Latents quantize(const Latents& latents) {
   const at::NoGradGuard no_gradients;
   if (latents.tokens() == 0 || latents.scales_BS.defined()) return latents;
@@ -328,9 +359,12 @@ at::Tensor read_context(const CrossAttention& weights, const StackConfig& decode
   require(contexts == B || contexts == 1, "cross-attention: {} contexts for a batch of {}", contexts, B);
   const at::Tensor q_BTHK = scaled_queries(decoder, asked_BTHK, latents);
   if (options.mass) add_mass(*options.mass, weights, decoder, q_BTHK, latents);
+  if (options.queries) options.queries->push_back(q_BTHK.narrow(1, T - 1, 1).clone());
   const bool trains = wants_gradient(weights, q_BTHK, latents);
   CrossAttentionForm form = options.form;
-  if (form == CrossAttentionForm::automatic) {
+  if (form == CrossAttentionForm::automatic && options.kept && options.kept->chosen.defined()) {
+    form = CrossAttentionForm::cached;
+  } else if (form == CrossAttentionForm::automatic) {
     form = trains ? choose_cross_attention_form(decoder, latents.states_BSE.size(2), rows)
                   : chosen(weights, decoder, latents, rows, options.kept != nullptr);
   }
@@ -365,6 +399,10 @@ at::Tensor read_contexts(const CrossAttention& weights, const StackConfig& decod
   if (contexts.query_factors_B.defined()) {
     executor.launch();
     q_BTHK = (asked_BTHK * contexts.query_factors_B).to(asked_BTHK.scalar_type());
+  }
+  if (contexts.queries) {
+    executor.launch();
+    contexts.queries->push_back(q_BTHK.clone());
   }
   if (form == CrossAttentionForm::absorbed) {
     if (!q_BTHK.is_cuda()) executor.launch();  // what moves the queries is then no product of the executor

@@ -30,13 +30,16 @@ struct ContextCache {
   std::vector<ContextKeysValues> layers;  // one for each decoder layer; undefined where it has no cross-attention
   int64_t bytes() const;
   double number_bytes() const;  // of one key or value; 0: there is none
+  // The blocks that are read of all layers' (choose_part()), as a share of all that there are.
+  double read_share() const;
 };
 
 // The encoder's states of a context: all a context token costs, E numbers, read by every layer.
 struct Latents {
   at::Tensor states_BSE;
   at::Tensor mask_BS;  // bool, true = a real token; undefined: all are
-  // Keys and values of exactly these states, where they are kept (cache_context): whoever changes the states drops it.
+  // Keys and values of exactly these states, where they are kept (cache_context), or the part of them that is read
+  // (choose_part): whoever changes the states drops it.
   std::shared_ptr<const ContextCache> cache = nullptr;
   // (B, S) float32 where states are in 8 bits (quantize); undefined: they are of the model's type.
   at::Tensor scales_BS = {};
@@ -53,6 +56,15 @@ at::Tensor dense_states(const Latents& latents, int64_t first, int64_t count, at
 // type that they are kept in (make_context_keys_values()); nothing: the model's.
 std::shared_ptr<const ContextCache> cache_context(const Stack& decoder, const Latents& latents,
                                                   std::optional<at::ScalarType> kept = std::nullopt);
+
+// Sparse reading: of kept keys and values, without copying them, each layer's key-value heads read the fewest blocks
+// that hold `share` of the attention of these queries (ops/context/context_blocks.h). Costs a read of all keys.
+// queries (B, 1, H, K): of each layer that reads the context, as DecodeInput::context_queries has them. mask: the
+// latents'.
+std::shared_ptr<const ContextCache> choose_part(const ContextCache& whole, std::span<const at::Tensor> queries,
+                                                const at::Tensor& mask_BS, double share);
+// Whether the latents' kept keys and values are such a part, which the cached form alone reads.
+bool reads_part(const Latents& latents);
 
 // How much of what tokens read goes to each chunk of their context: the softmax weights of a chunk's tokens, summed, as
 // a mean over heads, layers and tokens. It is always computed from absorbed scores, whatever the form, so it costs a
@@ -72,6 +84,8 @@ struct CrossAttentionOptions {
   int64_t block_tokens = 0;                 // of a block of the materialised form; 0: what bounds memory on the device
   const ContextKeysValues* kept = nullptr;  // this layer's, of the same latents; cached needs them
   AttentionMass* mass = nullptr;            // to be added to
+  // To be appended to: the last token's queries as they meet the keys, (B, 1, H, K).
+  std::vector<at::Tensor>* queries = nullptr;
 };
 // (C), in float32 or float64: query_factor() for each of the contexts.
 at::Tensor query_factors(const CrossVariants& variants, const Latents& latents);
@@ -95,6 +109,7 @@ struct BatchContexts {
   size_t layer = 0;                                        // of the decoder: whose kept keys and values are read
   // (B, 1, 1, 1): query_factor() of each sequence's context, 1 without one; undefined: queries are not scaled.
   at::Tensor query_factors_B = {};
+  std::vector<at::Tensor>* queries = nullptr;  // as CrossAttentionOptions has them; not in a step that is a graph
 };
 // The same in a decoding step, of a batch whose sequences read contexts of different lengths, or none: those outside
 // all ranges get zeros. q may be a product that the executor has not launched; so may be what is returned. No

@@ -189,6 +189,10 @@ bool DecodeStep::wants_table() const {
 
 CrossAttentionForm DecodeStep::chosen_form() const {
   if (options_.form != CrossAttentionForm::automatic || contexts_.empty()) return options_.form;
+  const auto kept = [](const StepContext& context) { return context.latents.cache != nullptr; };
+  const auto part = [](const StepContext& context) { return reads_part(context.latents); };
+  if (std::any_of(contexts_.begin(), contexts_.end(), part) && std::all_of(contexts_.begin(), contexts_.end(), kept))
+    return CrossAttentionForm::cached;
   const DeviceRates rates = device_rates(model_.device(), model_.dtype());
   std::vector<CrossAttentionForm> forms;
   for (const StepContext& context : contexts_) {
@@ -251,8 +255,12 @@ at::Tensor walk(const Decoder& decoder, Layers run) {
 
 at::Tensor DecodeStep::logits_of_walk() {
   const Decoder& decoder = model_.decoder;
-  const BatchContexts contexts{
-      .rows = contexts_, .table = table_.get(), .form = form_, .query_factors_B = query_factors_B_};
+  const BatchContexts contexts{.rows = contexts_,
+                               .table = table_.get(),
+                               .form = form_,
+                               .query_factors_B = query_factors_B_,
+                               .queries = options_.context_queries};
+  if (options_.context_queries) options_.context_queries->clear();
   const StepInput input{decoder.stack.config, cache_, rotary_, positions_B_, contexts, reads_contexts(), *executor_};
   const at::Tensor h = at::embedding(decoder.stack.embedding, ids_B_);
   const at::Tensor found =

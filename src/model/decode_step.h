@@ -48,6 +48,8 @@ struct DecodeStepOptions {
   // says so (ops/cuda/device.h).
   bool exclusive_device = false;
   bool graph = true;  // on a CUDA device: all runs but the first are one graph (ops/step/captured_work.h)
+  // On a CPU: replaced by each run with the queries of each layer that reads contexts, (B, 1, H, K).
+  std::vector<at::Tensor>* context_queries = nullptr;
 };
 
 // Not thread-safe. No gradients.

@@ -50,15 +50,19 @@ class Engines : public testing::Test {
 struct ManyCase {
   ContextReading reading;
   int64_t requests = 24;
+  int64_t longer = 1;  // contexts than else
 };
 class ManyRequests : public Engines, public testing::WithParamInterface<ManyCase> {};
 
 // Requests that come and go through five slots.
 TEST_P(ManyRequests, EachGetsWhatItGetsAlone) {
-  std::vector<std::shared_ptr<const Context>> shared{context_of_chunks(2), context_of_chunks(3)};
-  auto latents = quantize(context_of_chunks(2)->latents);
+  const int64_t longer = GetParam().longer;
+  std::vector<std::shared_ptr<const Context>> shared{context_of_chunks(2 * longer), context_of_chunks(3 * longer)};
+  auto latents = quantize(context_of_chunks(2 * longer)->latents);
   shared.push_back(std::make_shared<const Context>(Context{latents, {}}));
-  const auto own = [&](std::mt19937& random) { return context_of_chunks(1 + static_cast<int64_t>(random() % 4)); };
+  const auto own = [&](std::mt19937& random) {
+    return context_of_chunks(longer * (1 + static_cast<int64_t>(random() % 4)));
+  };
   const JobSizes sizes{.vocabulary = vocabulary(), .most_steps = 2 * GetParam().requests};
   const std::vector<Job> jobs = random_jobs(GetParam().requests, sizes, shared, own);
   const std::vector<long> owners{shared[0].use_count(), shared[1].use_count(), shared[2].use_count()};
@@ -99,10 +103,12 @@ TEST_P(ManyRequests, EachGetsWhatItGetsAlone) {
   EXPECT_GE(cancelled, 2);
   EXPECT_LE(cancelled, GetParam().requests / 3);
 }
-INSTANTIATE_TEST_SUITE_P(Readings, ManyRequests,
-                         testing::Values(ManyCase{{}, 64}, ManyCase{{.memory_budget = 100'000}},
-                                         ManyCase{{.form = CrossAttentionForm::cached}},
-                                         ManyCase{{.form = CrossAttentionForm::absorbed}}));
+INSTANTIATE_TEST_SUITE_P(
+    Readings, ManyRequests,
+    testing::Values(ManyCase{{}, 64}, ManyCase{{.memory_budget = 100'000}},
+                    ManyCase{{.form = CrossAttentionForm::cached}},
+                    ManyCase{{.form = CrossAttentionForm::cached, .read_share = 0.5, .read_again = 3}, 48, 11},
+                    ManyCase{{.form = CrossAttentionForm::absorbed}}));
 
 // log_softmax of decode() of the whole text: (tokens, V), a row for each token of the answer.
 at::Tensor exact_log_probabilities(const Cepe& model, const Request& request, const Generation& made) {

@@ -148,7 +148,7 @@ at::Tensor EagerDecoderLayers::read_context(const CrossAttention& weights, const
   if (projected_) return projected_->attend(q_BTHK, place_[layer_]).reshape(q_BTN.sizes());
   const ContextCache* kept = context_.cache.get();
   const CrossAttentionOptions how{decoding_.form, decoding_.block_tokens, kept ? &kept->layers.at(layer_) : nullptr,
-                                  decoding_.mass};
+                                  decoding_.mass, decoding_.context_queries};
   return cepe::read_context(weights, config_, q_BTHK, context_, how).reshape(q_BTN.sizes());
 }
 

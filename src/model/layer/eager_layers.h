@@ -62,8 +62,9 @@ class EagerLayers {
 struct EagerDecoding {
   const Latents* context = nullptr;  // null or empty: none is read
   CrossAttentionForm form = CrossAttentionForm::automatic;
-  int64_t block_tokens = 0;       // as CrossAttentionOptions
-  AttentionMass* mass = nullptr;  // likewise
+  int64_t block_tokens = 0;                            // as CrossAttentionOptions
+  AttentionMass* mass = nullptr;                       // likewise
+  std::vector<at::Tensor>* context_queries = nullptr;  // likewise
   KeyValueCache* cache = nullptr;
   int64_t last = 0;  // of the last layer only so many tokens ask; 0: all
 };
@@ -78,7 +79,7 @@ class EagerDecoderLayers : public EagerLayers {
 
   std::vector<at::Tensor> take_state(size_t layer);
   void set_state(size_t layer, const std::vector<at::Tensor>& state);
-  bool self_contained() const { return !decoding_.cache && !decoding_.mass; }
+  bool self_contained() const { return !decoding_.cache && !decoding_.mass && !decoding_.context_queries; }
 
  private:
   void project_context(const Stack& stack);

@@ -10,6 +10,7 @@
 #include "ops/attention_cpu.h"
 #include "ops/attention_cuda.h"
 #include "ops/context/context_attention_cpu.h"
+#include "ops/context/context_blocks.h"
 #include "ops/dispatch.h"
 
 namespace cepe {
@@ -225,6 +226,8 @@ at::Tensor context_attention(const at::Tensor& q_BTHK, const ContextKeysValues& 
   require(C == 1 || C == q_BTHK.size(0), "context attention: {} contexts for a batch of {}", C, q_BTHK.size(0));
   require(!mask_CS.defined() || (mask_CS.size(0) == C && mask_CS.size(1) == S),
           "context attention: the mask should be {} x {}", C, S);
+  const bool part = context.chosen.defined();
+  require(!part || context.blocked(), "context attention: blocks are chosen on a CPU alone");
   const at::Tensor q = fold_queries(q_BTHK, C, G);
   if (kernel != ContextKernel::none && context_kernel_applies(q, context)) {
     return unfold_queries(run_context_kernel(q, context, mask_CS), q_BTHK.sizes()).to(q_BTHK.scalar_type());
@@ -233,14 +236,18 @@ at::Tensor context_attention(const at::Tensor& q_BTHK, const ContextKeysValues& 
       q.scalar_type() != at::kDouble) {
     return unfold_queries(split_attention(q, context.k, context.v).out_CGNK, q_BTHK.sizes()).to(q_BTHK.scalar_type());
   }
+  // Where heads read blocks of their own, each is a context of one head.
+  const auto apart = [&](const at::Tensor& x) { return part ? x.flatten(0, 1).unsqueeze(1) : x; };
+  const at::Tensor real = part ? chosen_tokens(context, mask_CS) : mask_CS;
   AttentionMerge merge;
   for (int64_t first = 0; first < S; first += kPart) {
     const int64_t n = std::min(kPart, S - first);
     const auto [k, v] = read_keys_values(context, first, n);
     const at::ScalarType type = q.scalar_type();
-    merge.add(partial_attention(q, k.to(type), v.to(type), mask_CS.defined() ? mask_CS.narrow(1, first, n) : mask_CS));
+    merge.add(partial_attention(apart(q), apart(k.to(type)), apart(v.to(type)),
+                                real.defined() ? real.narrow(1, first, n) : real));
   }
-  return unfold_queries(merge.result(q.scalar_type()), q_BTHK.sizes());
+  return unfold_queries(merge.result(q.scalar_type()).reshape(q.sizes()), q_BTHK.sizes());
 }
 
 }  // namespace cepe

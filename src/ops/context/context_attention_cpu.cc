@@ -60,6 +60,8 @@ class Pass {
         k_scales_(context.k_scales),
         v_scales_(context.v_scales),
         mask_(mask_CS),
+        chosen_(context.chosen.defined() ? context.chosen.const_data_ptr<int64_t>() : nullptr),
+        read_(chosen_ ? context.chosen.numel() : context.k.size(0) * context.k.size(1) * context.k.size(2)),
         tokens_(context.tokens),
         blocks_(context.k.size(2)),
         kv_heads_(context.k.size(1)) {}
@@ -83,12 +85,12 @@ class Pass {
   }
 
   at::Tensor run() const {
-    const int64_t heads = query_.size(0), N = query_.size(1), K = query_.size(2), all = heads * blocks_;
-    const int64_t spans = std::min<int64_t>(at::get_num_threads(), all);
+    const int64_t heads = query_.size(0), N = query_.size(1), K = query_.size(2);
+    const int64_t spans = std::min<int64_t>(at::get_num_threads(), read_);
     std::vector<std::vector<Partial>> found(static_cast<size_t>(spans));
     at::parallel_for(0, spans, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i)
-        found[static_cast<size_t>(i)] = read(all * i / spans, all * (i + 1) / spans);
+        found[static_cast<size_t>(i)] = read(read_ * i / spans, read_ * (i + 1) / spans);
     });
     std::vector<std::vector<const Partial*>> by_head(static_cast<size_t>(heads));
     for (const auto& parts : found) {
@@ -102,12 +104,48 @@ class Pass {
     return out;
   }
 
+  // log of the sum of exp(score) over each block's tokens, (heads, N, blocks); -infinity where none is real.
+  at::Tensor block_sums() const {
+    const int64_t heads = query_.size(0), N = query_.size(1), K = query_.size(2);
+    const at::Tensor sums = at::empty({heads, N, blocks_}, at::TensorOptions().dtype(at::kFloat));
+    float* const data = sums.mutable_data_ptr<float>();
+    at::parallel_for(0, heads * blocks_, 64, [&](int64_t begin, int64_t end) {
+      std::vector<float> highest(static_cast<size_t>(N)), total(static_cast<size_t>(N));
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t head = i / blocks_, block = i % blocks_;
+        std::fill(highest.begin(), highest.end(), kNone);
+        std::fill(total.begin(), total.end(), 0.0f);
+        cpu::read_keys_values(
+            {N, K, query_.const_data_ptr<float>() + head * N * K, nullptr, highest.data(), total.data()},
+            span(head, block, block + 1));
+        for (int64_t n = 0; n < N; ++n) {
+          const auto row = static_cast<size_t>(n);
+          data[(head * N + n) * blocks_ + block] = highest[row] + std::log(total[row]);
+        }
+      }
+    });
+    return sums;
+  }
+
  private:
+  // The block that is read as number i, of all heads' blocks.
+  int64_t block_at(int64_t i) const { return chosen_ ? chosen_[i] : i; }
+
+  // Blocks that are read as numbers first .. end lie side by side in one head.
+  int64_t run_end(int64_t first, int64_t last) const {
+    const int64_t head_end = (block_at(first) / blocks_ + 1) * blocks_;
+    if (!chosen_) return std::min(last, head_end);
+    int64_t end = first + 1;
+    while (end < last && chosen_[end] == chosen_[end - 1] + 1 && chosen_[end] < head_end) ++end;
+    return end;
+  }
+
   std::vector<Partial> read(int64_t first, int64_t last) const {
     std::vector<Partial> parts;
     for (int64_t at = first; at < last;) {
-      const int64_t head = at / blocks_, end = std::min(last, (head + 1) * blocks_);
-      parts.push_back(read_head(head, at - head * blocks_, end - head * blocks_));
+      const int64_t end = run_end(at, last), head = block_at(at) / blocks_, block = block_at(at) % blocks_;
+      if (parts.empty() || parts.back().head != head) parts.push_back(nothing_read(head));
+      read_run(parts.back(), block, block + end - at);
       at = end;
     }
     return parts;
@@ -131,20 +169,30 @@ class Pass {
             scales(v_scales_)};
   }
 
-  Partial read_head(int64_t head, int64_t first, int64_t last) const {
+  Partial nothing_read(int64_t head) const {
+    const auto rows = static_cast<size_t>(query_.size(1)), width = static_cast<size_t>(query_.size(2));
+    return {head, std::vector<float>(rows * width), std::vector<float>(rows, kNone), std::vector<float>(rows)};
+  }
+
+  // Adds a head's blocks first to last.
+  void read_run(Partial& part, int64_t first, int64_t last) const {
     const int64_t N = query_.size(1), K = query_.size(2);
-    const auto rows = static_cast<size_t>(N);
-    Partial part{head, std::vector<float>(rows * static_cast<size_t>(K)), std::vector<float>(rows, kNone),
-                 std::vector<float>(rows)};
-    cpu::read_keys_values(
-        {N, K, query_.const_data_ptr<float>() + head * N * K, part.sum.data(), part.highest.data(), part.total.data()},
-        span(head, first, last));
-    return part;
+    const float* const query = query_.const_data_ptr<float>() + part.head * N * K;
+    cpu::read_keys_values({N, K, query, part.sum.data(), part.highest.data(), part.total.data()},
+                          span(part.head, first, last));
   }
 
   at::Tensor query_, k_, v_, k_scales_, v_scales_, mask_;
+  const int64_t* chosen_;  // null: all
+  int64_t read_;           // blocks
   int64_t tokens_, blocks_, kv_heads_;
 };
+
+Pass pass_of(const at::Tensor& q, const ContextKeysValues& context, const at::Tensor& mask_CS) {
+  const double scale = 1.0 / std::sqrt(static_cast<double>(q.size(3)));
+  const at::Tensor query = q.to(at::kFloat).mul(scale).flatten(0, 1).contiguous();
+  return {query, context, mask_CS.defined() ? mask_CS.contiguous() : mask_CS};
+}
 
 }  // namespace
 
@@ -157,14 +205,16 @@ bool context_kernel_applies(const at::Tensor& q, const ContextKeysValues& contex
 }
 
 at::Tensor run_context_kernel(const at::Tensor& q, const ContextKeysValues& context, const at::Tensor& mask_CS) {
-  const double scale = 1.0 / std::sqrt(static_cast<double>(q.size(3)));
-  const at::Tensor query = q.to(at::kFloat).mul(scale).flatten(0, 1).contiguous();
-  const at::Tensor mask = mask_CS.defined() ? mask_CS.contiguous() : mask_CS;
-  const Pass pass(query, context, mask);
+  const Pass pass = pass_of(q, context, mask_CS);
   // Flash pieces are rows of one head: few heads and rows leave threads without work, where run() deals the context.
   const int64_t strips = (q.size(2) + cpu::flash_strip() - 1) / cpu::flash_strip();
   const bool busy = q.size(0) * q.size(1) * strips >= at::get_num_threads();
-  return (busy && cpu_flash_pays(q.size(2)) ? pass.run_flash() : pass.run()).view(q.sizes());
+  const bool flash = busy && cpu_flash_pays(q.size(2)) && !context.chosen.defined();
+  return (flash ? pass.run_flash() : pass.run()).view(q.sizes());
+}
+
+at::Tensor run_block_sums(const at::Tensor& q, const ContextKeysValues& context, const at::Tensor& mask_CS) {
+  return pass_of(q, context, mask_CS).block_sums().view({q.size(0), q.size(1), q.size(2), -1});
 }
 
 bool int8_writer_applies(const at::Tensor& k, const at::Tensor& v) {

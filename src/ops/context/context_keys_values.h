@@ -19,6 +19,9 @@ struct ContextKeysValues {
   // In 8 bits, on a CPU alone: key = scale * number of k, a float32 scale for each head of each token, of tokens padded
   // as v is. Undefined in other types.
   at::Tensor k_scales, v_scales;  // (C, G, blocks * kBlock)
+  // The blocks that are read, on a CPU alone: numbers head * ceil(S / kBlock) + block of the C * G heads, ascending,
+  // int64 (choose_blocks() of context_blocks.h). Undefined: all are.
+  at::Tensor chosen;
   bool blocked() const { return k.dim() == 5; }
   int64_t bytes() const {
     int64_t sum = 0;

@@ -14,9 +14,9 @@ constexpr int64_t kMostLanes = 16;  // of a vector, whatever the instruction set
 struct AttentionRows {
   int64_t count = 0, width = 0;
   const float* query = nullptr;  // (count, width), scaled
-  float* sum = nullptr;          // (count, width): sum of exp(score - highest) value; begin with 0
-  float* highest = nullptr;      // (count): the highest score; begin with -infinity
-  float* total = nullptr;        // (count): sum of exp(score - highest); begin with 0
+  float* sum = nullptr;  // (count, width): sum of exp(score - highest) value; begin with 0. Keys alone are read: null
+  float* highest = nullptr;  // (count): the highest score; begin with -infinity
+  float* total = nullptr;    // (count): sum of exp(score - highest); begin with 0
 };
 
 // States that are keys and values at once (latent attention). 8 bits: state = scale * (value - 128).

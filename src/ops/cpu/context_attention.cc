@@ -43,6 +43,7 @@ HWY_INLINE void read_block(const AttentionRows& rows, int64_t first, int64_t cou
     factor[r] = weigh(scores, rows.highest[first + r], rows.total[first + r]);
     if (block.v_scales) scale(scores, block.v_scales);
   }
+  if (!rows.sum) return;
   multiply_columns<Element>({p, kBlock, kBlock, rows.sum + first * width, width, factor}, count, width, block.v, width);
 }
 
