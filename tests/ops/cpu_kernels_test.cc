@@ -283,7 +283,9 @@ TEST_P(EachTarget, ProductsEqualTheFormula) {
 // ATEN_CPU_CAPABILITY=avx2 (CMakeLists.txt), which takes the widest one away.
 TEST(Targets, KernelsBeginWithTheOneThatIsNamed) {
   const char* const set = std::getenv("ATEN_CPU_CAPABILITY");
-  if (set && std::string(set) == "avx2") EXPECT_NE(target(), "AVX3");
+  if (set && std::string(set) == "avx2") {
+    EXPECT_NE(target(), "AVX3");
+  }
   const Matrix matrix(MatrixFormat::bfloat16, 64, 160);
   const Floats x = random(160, 7);
   const auto product = [&] {
