@@ -155,6 +155,18 @@ TEST_P(EachTarget, LatentAttentionEqualsTheFormula) {
   }
 }
 
+// What the others' partial results are merged with must stay what it was.
+TEST_P(EachTarget, TokensThatAreAllHiddenLeaveNothing) {
+  Attention given(3, 32, 70);
+  std::fill(given.real.begin(), given.real.end(), false);
+  Pass pass(given, padded_width(32));
+  Floats scratch(static_cast<size_t>(kBlock * padded_width(32)));
+  read_states(pass.rows, {given.k.data(), StateType::float32, 32, 70, pass.real}, scratch.data());
+  EXPECT_EQ(pass.highest, Floats(3, -std::numeric_limits<float>::infinity()));
+  EXPECT_EQ(pass.total, Floats(3, 0.0f));
+  EXPECT_EQ(pass.sum, Floats(pass.sum.size(), 0.0f));
+}
+
 // Keys transposed in blocks; values; both padded with zeros. convert: a number and its token -> an element.
 template <class Element, class Convert>
 std::pair<std::vector<Element>, std::vector<Element>> kept(const Attention& given, Convert convert) {
