@@ -61,6 +61,30 @@ void require_chains(StepChain chain, const at::Device& device) {
   require(refusal.empty(), "--chain always: {}", refusal);
 }
 
+// Random weights, held as --weights says; auto has no file to follow.
+Cepe random_weights(const CepeConfig& config, const BenchCommand& given) {
+  const at::Device device = resolve_device(given.model);
+  Cepe model = random_model(config, {.device = device, .dtype = resolve_dtype(given.model, device)});
+  if (given.model.weights != "auto") {
+    const QuantisedSizes quantised = quantise_weights(model, weight_type_from_name(given.model.weights, "--weights"));
+    require(quantised.left == 0, "--weights {}: {} matrices of {} cannot be held so", given.model.weights,
+            quantised.left, given.shape);
+  }
+  if (merging_pays(model)) merge_projections(model);
+  return model;
+}
+
+std::string type_text(const BenchCommand& given, Cepe& model) {
+  std::string text = dtype_name(model.dtype());
+  if (given.model.weights == "auto") {
+    if (!packed_matrices(model).empty()) text += " with the file's weights";
+  } else if (given.model.weights != "stored") {
+    text += fmt::format(" with {} weights", given.model.weights);
+  }
+  if (given.options.int8_latents) text += " with int8 latents";
+  return text;
+}
+
 void run(BenchCommand& given) {
   require(given.model.model.empty() != given.shape.empty(), "a model is needed: give either --model M or --shape NAME");
   given.options.int8_latents = int8_latents_from_name(given.latents);
@@ -86,31 +110,18 @@ void run(BenchCommand& given) {
     report.model = given.model.model;
   } else {
     require(given.model.base.empty(), "--base belongs to --model: a shape has random weights");
-    if (given.model.weights == "auto") given.model.weights = "stored";
     const CepeConfig config = shape_config(given.shape);
     plan(config);
-    const at::Device device = resolve_device(given.model);
-    model = random_model(config, {.device = device, .dtype = resolve_dtype(given.model, device)});
+    model = random_weights(config, given);
     report.model = given.shape + " (random weights)";
   }
   for (const Parameter& parameter : parameters(model)) {
     report.parameters += static_cast<uint64_t>(c10::multiply_integers(parameter.shape));
   }
-  if (!given.shape.empty()) {
-    const QuantisedSizes quantised = quantise_weights(model, weight_type_from_name(given.model.weights, "--weights"));
-    require(quantised.left == 0, "--weights {}: {} matrices of {} cannot be held so", given.model.weights,
-            quantised.left, given.shape);
-    if (merging_pays(model)) merge_projections(model);
-  }
   require_chains(given.options.chain, model.device());
   report.weight_bytes = static_cast<uint64_t>(weight_bytes(model));
   report.device = device_name(model.device());
-  report.dtype = dtype_name(model.dtype());
-  if (given.model.weights == "auto") {
-    if (!packed_matrices(model).empty()) report.dtype += " with the file's weights";
-  } else if (given.model.weights != "stored")
-    report.dtype += fmt::format(" with {} weights", given.model.weights);
-  if (given.options.int8_latents) report.dtype += " with int8 latents";
+  report.dtype = type_text(given, model);
   report.ceilings = measure_ceilings(model.device(), model.dtype());
   print_beside(files, bench_heading(report) + "\n");
   {

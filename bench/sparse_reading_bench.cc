@@ -1,4 +1,4 @@
-// What sparse reading costs and gains on a CPU (generate/sparse_reading.h): a text is written again token by token
+// What sparse reading costs and gains on a CPU (context/sparse_reading.h): a text is written again token by token
 // after a context, the tokens before it, once reading all that is kept of the context and once for each share and each
 // number of tokens between choices. Perplexity, the share of kept keys and values that was read, and seconds of a
 // token.
@@ -21,7 +21,7 @@
 
 #include "base/error.h"
 #include "context/encode_context.h"
-#include "generate/sparse_reading.h"
+#include "context/sparse_reading.h"
 #include "model/checkpoint/checkpoint.h"
 #include "text/chunker.h"
 #include "text/text_file.h"

@@ -24,7 +24,7 @@ struct ContextReading {
   // On a CPU, the type in which they are kept: kChar is 8 bits (ops/context/context_attention.h); nothing: the model's.
   std::optional<at::ScalarType> kept = std::nullopt;
   // On a CPU written tokens read of kept keys and values the blocks with this share of attention, 0 < share <= 1,
-  // chosen anew after so many tokens (generate/sparse_reading.h); 1: all of them.
+  // chosen anew after so many tokens (context/sparse_reading.h); 1: all of them.
   double read_share = 1;
   int64_t read_again = 32;
   bool exclusive_device = false;  // no other process uses the device (DecodeStepOptions)

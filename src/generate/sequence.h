@@ -6,9 +6,9 @@
 #include <optional>
 #include <utility>
 
+#include "context/sparse_reading.h"
 #include "generate/contexts_at_work.h"
 #include "generate/request.h"
-#include "generate/sparse_reading.h"
 
 namespace cepe {
 

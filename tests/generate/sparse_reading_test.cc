@@ -1,5 +1,5 @@
 // Parts of a context that are read while a text is written: what is chosen, when, and what an engine reads.
-#include "generate/sparse_reading.h"
+#include "context/sparse_reading.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

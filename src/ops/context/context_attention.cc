@@ -10,7 +10,6 @@
 #include "ops/attention_cpu.h"
 #include "ops/attention_cuda.h"
 #include "ops/context/context_attention_cpu.h"
-#include "ops/context/context_blocks.h"
 #include "ops/dispatch.h"
 
 namespace cepe {
@@ -168,6 +167,15 @@ namespace {
 std::pair<at::Tensor, at::Tensor> in_8_bits(const at::Tensor& x) {
   const at::Tensor wide = x.to(at::kFloat), scale = wide.abs().amax(-1).clamp_min(1e-12) / 127;
   return {(wide / scale.unsqueeze(-1)).round().to(at::kChar), scale};
+}
+
+// Which tokens each head reads of chosen blocks, (C * G, S) bool, without those that the mask hides.
+at::Tensor chosen_tokens(const ContextKeysValues& context, const at::Tensor& mask_CS) {
+  const int64_t C = context.k.size(0), G = context.k.size(1), blocks = context.k.size(2);
+  at::Tensor read = at::zeros({C * G * blocks}, at::kBool).index_fill_(0, context.chosen, true);
+  read = read.view({C, G, -1, 1}).expand({C, G, -1, ContextKeysValues::kBlock}).flatten(2).narrow(2, 0, context.tokens);
+  if (mask_CS.defined()) read = read.logical_and(mask_CS.unsqueeze(1));
+  return read.flatten(0, 1);
 }
 
 }  // namespace

@@ -14,8 +14,6 @@ namespace {
 
 constexpr int64_t kBlock = ContextKeysValues::kBlock;
 
-int64_t blocks_of(const ContextKeysValues& context) { return context.k.size(2); }
-
 // By LibTorch's products, for what the kernel does not take.
 at::Tensor plain_block_sums(const at::Tensor& q_CGNK, const ContextKeysValues& context, const at::Tensor& mask_CS) {
   constexpr int64_t kAtOnce = 64;  // blocks
@@ -56,14 +54,6 @@ ContextKeysValues choose_blocks(const at::Tensor& q_BTHK, const ContextKeysValue
   const at::Tensor chosen = at::zeros_like(taken).scatter_(1, order, taken);
   if (share < 1 && !chosen.all().item<bool>()) part.chosen = chosen.flatten().nonzero().flatten();
   return part;
-}
-
-at::Tensor chosen_tokens(const ContextKeysValues& context, const at::Tensor& mask_CS) {
-  const int64_t C = context.k.size(0), G = context.k.size(1), S = context.tokens;
-  at::Tensor read = at::zeros({C * G * blocks_of(context)}, at::kBool).index_fill_(0, context.chosen, true);
-  read = read.view({C, G, -1, 1}).expand({C, G, -1, kBlock}).flatten(2).narrow(2, 0, S);
-  if (mask_CS.defined()) read = read.logical_and(mask_CS.unsqueeze(1));
-  return read.flatten(0, 1);
 }
 
 }  // namespace cepe

@@ -1,5 +1,5 @@
 // Which blocks of a kept context hold most of some queries' attention: what sparse reading reads
-// (generate/sparse_reading.h). On a CPU, where keys are kept in blocks. Shape suffixes: context_attention.h.
+// (context/sparse_reading.h). On a CPU, where keys are kept in blocks. Shape suffixes: context_attention.h.
 #pragma once
 
 #include "ops/context/context_keys_values.h"
@@ -16,8 +16,5 @@ at::Tensor block_sums(const at::Tensor& q_CGNK, const ContextKeysValues& context
 // which no token is real, and scores that are no numbers, leave all blocks. q (B, T, H, K); 0 < share <= 1.
 ContextKeysValues choose_blocks(const at::Tensor& q_BTHK, const ContextKeysValues& context, const at::Tensor& mask_CS,
                                 double share);
-
-// Which tokens each head reads, (C * G, S) bool, without those that the mask hides.
-at::Tensor chosen_tokens(const ContextKeysValues& context, const at::Tensor& mask_CS);
 
 }  // namespace cepe

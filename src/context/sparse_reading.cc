@@ -1,4 +1,4 @@
-#include "generate/sparse_reading.h"
+#include "context/sparse_reading.h"
 
 #include <ATen/ATen.h>
 
