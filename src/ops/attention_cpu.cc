@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <string>
 #include <vector>
 
 #include "ops/cpu/flash_attention.h"
@@ -27,7 +28,11 @@ bool cpu_flash_fits(const at::Tensor& q, const at::Tensor& k, const at::Tensor& 
          k.size(0) == q.size(0) && k.size(3) == q.size(3) && q.size(2) % k.size(2) == 0;
 }
 
-bool cpu_flash_pays(int64_t rows) { return rows >= dispatch::kCpuFlashRows && cpu::target() == "AVX2"; }
+// Measured on AVX2 and AVX-512.
+bool cpu_flash_pays(int64_t rows) {
+  const std::string target = cpu::target();
+  return rows >= dispatch::kCpuFlashRows && (target == "AVX2" || target == "AVX3");
+}
 
 void for_flash_pieces(int64_t heads, int64_t rows, int64_t width, const std::function<void(const FlashPiece&)>& read) {
   constexpr int64_t kPiecesOfAThread = 4;

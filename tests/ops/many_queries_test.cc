@@ -82,7 +82,7 @@ TEST(ManyQueriesChoice, TheKernelIsTakenWhereItPays) {
   at::manual_seed(4);
   for (const std::string& target : cpu::targets()) {
     cpu::use_target(target);
-    EXPECT_EQ(cpu_flash_pays(1000), target == "AVX2") << target;
+    EXPECT_EQ(cpu_flash_pays(1000), target == "AVX2" || target == "AVX3") << target;
     EXPECT_FALSE(cpu_flash_pays(3)) << target;
   }
   cpu::use_target("");
