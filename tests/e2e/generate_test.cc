@@ -188,6 +188,35 @@ TEST(GenerateCommand, KeepsKeysAndValuesInTheTypeOfChoice) {
   expect_refused(with(words, {"--kept-type", "int4"}), "--kept-type: expected auto, stored, bfloat16 or int8");
 }
 
+// A context of several blocks of 64 tokens.
+TEST(GenerateCommand, ReadsAShareOfWhatIsKept) {
+  const TemporaryDirectory directory;
+  std::string text;
+  for (int i = 0; i < 60; ++i) text += "House " + std::to_string(i) + " stood on the hill.\n";
+  const std::string file = directory.write("context.txt", text);
+  const Words words = {"generate", "--model", golden("published"), "--prompt", "Who stood?", "--context",
+                       file,       "--json",  "--max-tokens",      "9",        "--device",   "cpu",
+                       "--dtype",  "float32"};
+  const auto made = [&](const char* form, const Words& more, bool idle) {
+    const CommandResult result = run_cepe(with(words, with({"--cross-attention", form}, more)));
+    EXPECT_EQ(result.status, 0) << result.err;
+    const std::string note = std::string("--read-share does nothing: --cross-attention ") + form + " keeps no keys";
+    EXPECT_EQ(result.err.find(note) != std::string::npos, idle) << result.err;
+    json object = json::parse(result.out);
+    const bool told = result.err.find(" % of them read for a token") != std::string::npos;
+    EXPECT_EQ(told, object["read_share"] < 1) << result.err;
+    return object;
+  };
+  const json all = made("cached", {}, false), most = made("cached", {"--read-share", "0.9999999999"}, false);
+  EXPECT_EQ(all["read_share"], 1);
+  EXPECT_EQ(most["read_share"], 1);
+  EXPECT_EQ(most["tokens"], all["tokens"]);
+  EXPECT_LT(made("cached", {"--read-share", "0.5", "--read-again", "4"}, false)["read_share"], 0.9);
+  EXPECT_EQ(made("absorbed", {"--read-share", "0.5"}, true)["read_share"], 1);
+  expect_refused(with(words, {"--read-share", "0"}), "--read-share: expected a share above 0 and at most 1, found 0");
+  expect_refused(with(words, {"--read-again", "0"}), "--read-again: expected 1 or more tokens, found 0");
+}
+
 // The prompt with the chunk's text before it is what a user would write by hand.
 TEST(GenerateCommand, ReadsChunksAgain) {
   const TemporaryDirectory directory;
