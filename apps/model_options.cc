@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "model/merged_projections.h"
 #include "model/weight_type.h"
+#include "ops/cpu/targets.h"
 
 namespace cepe {
 
@@ -51,9 +52,8 @@ void add_model_options(CLI::App& command, ModelOptions& options, bool positional
   command.add_option("--device", options.device, "Where to compute: auto, cpu, cuda or cuda:N")->capture_default_str();
   command
       .add_option("--dtype", options.dtype,
-                  "Type to compute in: float32, bfloat16, or auto: bfloat16 on CUDA; on a CPU with avx512_bf16 too, "
-                  "unless the decoder's "
-                  "are float32")
+                  "Type to compute in: float32, bfloat16, or auto: bfloat16 on CUDA, and on a CPU that multiplies it "
+                  "faster (amx_bf16, AMD's avx512_bf16) unless the decoder's matrices are float32")
       ->capture_default_str();
   command
       .add_option("--weights", options.weights,
@@ -85,19 +85,9 @@ at::Device resolve_device(const ModelOptions& options) {
   return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(number));
 }
 
-namespace {
-// Twice as fast there as float32, and half the memory; elsewhere bfloat16 is emulated and slower.
-bool cpu_multiplies_bfloat16() {
-#if defined(__x86_64__)
-  return __builtin_cpu_supports("avx512bf16");
-#else
-  return false;
-#endif
-}
-}  // namespace
-
 at::ScalarType resolve_dtype(const ModelOptions& options, const at::Device& device) {
-  if (options.dtype == "auto") return device.is_cuda() || cpu_multiplies_bfloat16() ? at::kBFloat16 : at::kFloat;
+  const bool fast = device.is_cuda() || cpu::fast_bfloat16_products();
+  if (options.dtype == "auto") return fast ? at::kBFloat16 : at::kFloat;
   if (options.dtype == "float32") return at::kFloat;
   if (options.dtype == "bfloat16") return at::kBFloat16;
   fail("--dtype: expected auto, float32 or bfloat16, found \"{}\"", options.dtype);

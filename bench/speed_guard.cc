@@ -204,13 +204,14 @@ Pair flash_pair(int64_t tokens, int64_t context, const Limits& limits) {
           tolerance(at::kFloat), limits};
 }
 
-// One row times a packed matrix beside the same matrix in the row's type.
-Pair packed_pair(cepe::WeightType packing, at::ScalarType type, const Limits& limits) {
+// Some rows times a packed matrix beside the same matrix in the rows' type.
+Pair packed_pair(cepe::WeightType packing, int64_t rows, at::ScalarType type, const Limits& limits) {
   constexpr int64_t kSide = 2048;
-  const at::Tensor x = random({1, kSide}, type);
+  const at::Tensor x = random({rows, kSide}, type);
   const cepe::QuantisedWeight packed = cepe::quantise_weight(at::randn({kSide, kSide}), packing);
   const at::Tensor wide = cepe::dequantise_weight(packed, type);
-  return {fmt::format("{} weights, 1 row, {} x {}, {}", cepe::weight_type_name(packing), kSide, kSide, type_name(type)),
+  return {fmt::format("{} weights, {} rows, {} x {}, {}", cepe::weight_type_name(packing), rows, kSide, kSide,
+                      type_name(type)),
           [=] { return cepe::quantised_linear(x, packed); }, [=] { return at::linear(x, wide); }, 2e-2, limits};
 }
 
@@ -260,10 +261,12 @@ std::vector<std::function<Pair()>> pairs() {
       [=] { return context_pair(8192, b, half(2.3, 1.1, 1.0)); },
       [=] { return flash_pair(593, 0, wide(0, 0, 1.1)); },
       [=] { return flash_pair(256, 4096, wide(0, 0, 0.85)); },
-      [=] { return packed_pair(WeightType::int8, f, wide(1.0, 0, 1.0)); },
-      [=] { return packed_pair(WeightType::int8, b, half(1.4, 1.6, 1.0)); },
-      [=] { return packed_pair(WeightType::int4, f, wide(3.3, 1.3, 1.1)); },
-      [=] { return packed_pair(WeightType::int4, b, half(1.9, 1.65, 1.0)); },
+      [=] { return packed_pair(WeightType::int8, 1, f, wide(1.0, 0, 1.0)); },
+      [=] { return packed_pair(WeightType::int8, 1, b, half(1.4, 1.6, 1.0)); },
+      [=] { return packed_pair(WeightType::int4, 1, f, wide(3.3, 1.3, 1.1)); },
+      [=] { return packed_pair(WeightType::int4, 1, b, half(1.9, 1.65, 1.0)); },
+      [=] { return packed_pair(WeightType::int8, 256, f, wide(0.8, 1.0, 0.8)); },
+      [=] { return packed_pair(WeightType::int4, 256, f, wide(0.8, 1.0, 0.8)); },
       [=] { return norm_pair(1, f, wide(4.5, 4.4, 4.0)); },
       [=] { return norm_pair(16, b, half(0.85, 0.9, 0.85)); },
       [=] { return rotary_pair(16, f, wide(3.4, 2.9, 2.9)); },

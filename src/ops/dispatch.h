@@ -29,18 +29,18 @@ constexpr int64_t kSkinnyGemmTiles = 8192;
 
 // ---- Quantised matrices and more rows (gemv/quantised_weight.h)
 
-// Rows from which a CPU widens the matrix (to float32 without avx512_bf16) for LibTorch's product. Measured on 2 cores
-// with avx512_bf16 alone, SmolLM2: int8 is as fast widened from 16 rows on. Tiles of int4, four rows a pass, read 16
-// tokens in 19 ms instead of 32 to 39, 32 in 33 instead of 45 to 49, 48 in 50 instead of 64 to 87, 64 in as many.
-constexpr int64_t kWidenedRows = 16, kWidenedRowsOfTiles = 64;
-// The latter where the matrix is widened to float32. With AVX2, SmolLM2's matrices, the time of one core beside
-// LibTorch's product in float32: tiles 0.69, 0.84, 0.95 and 1.07 for 24, 32, 40 and 48 rows, widened 0.82, 0.91, 0.91
-// and 0.97.
-constexpr int64_t kWidenedRowsOfTilesInFloat32 = 36;
-// Up to so many rows each thread widens outputs of its own, which stay in its core's cache: 0.82 of the float32 product
-// with 64 rows and two threads, where widening for both took 1.06. Beyond, each thread would arrange the rows for
-// LibTorch's product again and again: 1.06 to 1.19 with 593 rows, widened for all 0.91 to 1.0.
-constexpr int64_t kWidenedByEachThread = 256;
+// Rows from which a CPU takes the kernel of many rows (cpu/gemm.h) instead of that of few, kGemvRows at a time. SmolLM2's
+// matrices on 2 cores of a Xeon, times LibTorch's product in float32, many beside few: int4 with 5, 6, 8 and 12 rows
+// 0.97, 1.36, 1.41, 1.57 beside 1.28, 1.18, 1.32, 1.20; int8 0.87, 0.99, 1.15, 1.30 beside 1.17, 1.10, 1.13, 1.15, and
+// held to AVX2 with 8 and 12 rows 1.40, 1.20 beside 1.55, 1.26.
+constexpr int64_t kGemmRowsOfInt4 = 6, kGemmRowsOfInt8 = 12;
+// Rows in bfloat16 from which a CPU that multiplies these faster widens the matrix for LibTorch's product.
+constexpr int64_t kWidenedRows = 64;
+// Pieces of a product that each thread should have, so that one whose core another program uses takes fewer; rows of x
+// that a piece keeps at least, because the matrix is widened once for each.
+constexpr int64_t kGemmPiecesOfThread = 8, kGemmRowsOfPiece = 84;
+// Groups of x that a thread rounds at least: some 10 us.
+constexpr int64_t kRoundedGroupsOfThread = 512;
 // On a CUDA device a GEMV reads the weights once for kGemvRows rows, so twice for 8: in int8 2 bytes a weight at half
 // the speed, where widening moves 5 (it reads 1 and writes 2, and the product reads 2).
 constexpr int64_t kWidenedRowsOnCuda = 2 * kGemvRows + 1;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "ops/cpu/attention.h"
+#include "ops/cpu/gemm.h"
 #include "ops/cpu/gemv.h"
 #include "ops/cpu/targets.h"
 
@@ -345,12 +346,28 @@ TEST_P(EachTarget, TilesOfInt4Widen) {
   EXPECT_LT(error_of(found, matrix.numbers), 1e-6);
 }
 
-TEST_P(EachTarget, RowsOfInt8Widen) {
-  const std::vector<int8_t> values{-127, 3, 0, 127, 5, -1, 2, 9, 11, 40, -40, 8, 1, 1, 2, 3, 5, -8, 13, 21, 34, 55};
-  const Floats scales{0.5f, -2.0f};
-  Floats found(22);
-  widen_int8_rows(values.data(), scales.data(), {2, 11}, found.data());
-  for (size_t i = 0; i < 22; ++i) EXPECT_EQ(found[i], static_cast<float>(values[i]) * scales[i / 11]) << i;
+// Two passes over the inputs; of outputs and rows some are left: a part of a panel, with 8 bits of a vector.
+TEST_P(EachTarget, ProductsOfManyRowsEqualTheFormula) {
+  for (const bool int4 : {true, false}) {
+    const int64_t outputs = kGemmOutputs + (int4 ? 48 : 39), inputs = 320, rows = 23;
+    const Matrix matrix(int4 ? MatrixFormat::int4 : MatrixFormat::int8, outputs, inputs);
+    const Floats x = random(rows * inputs, 7);
+    Floats out(rows * outputs, 9);
+    Doubles expected(out.size());
+    for (int64_t i = 0; i < rows * outputs; ++i) {
+      const int64_t row = i / outputs * inputs, output = i % outputs * inputs;
+      for (int64_t k = 0; k < inputs; ++k) expected[i] += x[row + k] * matrix.numbers[output + k];
+    }
+    GemvInputs whole;
+    whole.make_room_in_16_bits(rows * inputs);
+    for (const int64_t half : {0, 1}) round_groups(x.data(), whole, half * rows * 5, (half + 1) * rows * 5);
+    const Gemv gemv = matrix.gemv();
+    const Gemm gemm = {gemv.format, &whole, gemv.values, gemv.scales, out.data(), inputs, outputs};
+    for (const int64_t output : {kGemmOutputs, int64_t{0}}) {
+      multiply_piece(gemm, {0, 1, output}), multiply_piece(gemm, {1, rows - 1, output});
+    }
+    EXPECT_LT(error_of(out, expected), 5e-5) << int4;
+  }
 }
 
 // 70 tokens of one head among three: a whole block of keys and a part of one.

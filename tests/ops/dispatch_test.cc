@@ -40,8 +40,9 @@ TEST(Dispatch, FusedGemmsWantFullRounds) {
 // Each limit is one of another's kernel: where these cross, an implementation could never be reached.
 TEST(Dispatch, RangesFollowEachOther) {
   EXPECT_LT(kGemvRows, kSkinnyGemmRows);
-  EXPECT_LT(kGemvRows, kWidenedRows);
-  EXPECT_LE(kWidenedRows, kWidenedRowsOfTiles);
+  EXPECT_LT(kGemvRows, kGemmRowsOfInt4);
+  EXPECT_LE(kGemmRowsOfInt4, kGemmRowsOfInt8);
+  EXPECT_LT(kGemmRowsOfInt8, kWidenedRows);
   EXPECT_GT(kWidenedRowsOnCuda, kGemvRows);
   EXPECT_LT(kLatentProductRows, kTableProductRows);
   EXPECT_LT(kNormWidth, kNormForwardWidth);

@@ -13,7 +13,7 @@
 #include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 
-#include "ops/cpu/vectors-inl.h"
+#include "ops/cpu/whole-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace cepe::cpu::HWY_NAMESPACE {
@@ -59,20 +59,20 @@ HWY_INLINE void round_group(const float* x, int16_t* whole, float& step, float& 
   step = greatest / 32767 + 0 * sum;
   const Vector steps_a_one = hn::Set(kFloats, greatest > 0 ? 32767 / greatest : 0.0f);
   const hn::Rebind<int16_t, Floats> shorts;
-  eights = 0;
+  const hn::RebindToSigned<Floats> integers;
+  auto all = hn::Zero(integers);
   for (int64_t i = 0; i < kGroup; i += kLanes) {
     const auto rounded = hn::NearestInt(hn::Mul(load(x + i), steps_a_one));
     hn::StoreU(hn::DemoteTo(shorts, rounded), shorts, whole + i);
+    all = hn::Add(all, rounded);
   }
-  for (int64_t i = 0; i < kGroup; ++i) eights += 8 * whole[i];
+  eights = 8 * hn::GetLane(hn::SumOfLanes(integers, all));
 }
 
-void round_groups(const Gemv& gemv, GemvInputs& made) {
-  const auto numbers = static_cast<size_t>(gemv.rows * gemv.inputs), groups = numbers / kGroup;
-  made.whole.resize(numbers), made.steps.resize(groups), made.sums.resize(groups), made.eights.resize(groups);
-  for (size_t group = 0; group < groups; ++group) {
-    const size_t at = group * kGroup;
-    round_group(made.wide.data() + at, made.whole.data() + at, made.steps[group], made.sums[group], made.eights[group]);
+void round_some(const float* x, GemvInputs& made, int64_t begin, int64_t end) {
+  for (int64_t group = begin; group < end; ++group) {
+    const int64_t at = group * kGroup;
+    round_group(x + at, made.whole.data() + at, made.steps[group], made.sums[group], made.eights[group]);
   }
 }
 
@@ -87,7 +87,8 @@ void prepare_inputs(const Gemv& gemv, GemvInputs& made, bool narrow) {
     made.narrow.resize(static_cast<size_t>(numbers));
     for (int64_t i = 0; i < numbers; i += kLanes) store(made.narrow.data() + i, load(made.wide.data() + i));
   } else if (gemv.format != MatrixFormat::bfloat16) {
-    round_groups(gemv, made);
+    made.make_room_in_16_bits(numbers);
+    round_some(made.wide.data(), made, 0, numbers / kGroup);
   }
 }
 
@@ -98,47 +99,6 @@ HWY_INLINE Vector code(hn::Vec<hn::RebindToUnsigned<Floats>> words) {
   const auto moved = hn::ShiftRight<4 * kNibble>(words);
   return hn::ConvertTo(kFloats, hn::BitCast(hn::RebindToSigned<Floats>(), hn::And(moved, hn::Set(bits, 15))));
 }
-
-// Vectors of 16-bit numbers, two in each lane of 32 bits.
-using Ints = hn::RebindToSigned<Floats>;
-constexpr Ints kInts;
-constexpr int64_t kPairs = 2 * kLanes;
-#if HWY_TARGET == HWY_SCALAR
-using Shorts = uint32_t;
-HWY_INLINE Shorts shorts_of(hn::Vec<hn::RebindToUnsigned<Floats>> words) { return hn::GetLane(words); }
-HWY_INLINE Shorts load_shorts(const int16_t* p) { return static_cast<uint16_t>(p[0]) | uint32_t(uint16_t(p[1])) << 16; }
-HWY_INLINE Shorts load_shorts(const int8_t* p) {
-  const int16_t both[2] = {p[0], p[1]};
-  return load_shorts(both);
-}
-struct Dot {
-  int32_t sum = 0;
-  HWY_INLINE void add(Shorts a, Shorts b) {
-    sum += int16_t(a & 0xffff) * int16_t(b & 0xffff) + int16_t(a >> 16) * int16_t(b >> 16);
-  }
-  HWY_INLINE Vector sums() const { return hn::Set(kFloats, static_cast<float>(sum)); }
-  HWY_INLINE Vector sums_of_pairs(int32_t less) const { return hn::Set(kFloats, static_cast<float>(sum - less)); }
-};
-#else
-constexpr hn::Repartition<int16_t, Floats> kShorts;
-using Shorts = hn::Vec<hn::Repartition<int16_t, Floats>>;
-HWY_INLINE Shorts shorts_of(hn::Vec<hn::RebindToUnsigned<Floats>> words) { return hn::BitCast(kShorts, words); }
-HWY_INLINE Shorts load_shorts(const int16_t* p) { return hn::LoadU(kShorts, p); }
-HWY_INLINE Shorts load_shorts(const int8_t* p) {
-  const hn::Rebind<int8_t, hn::Repartition<int16_t, Floats>> bytes;
-  return hn::PromoteTo(kShorts, hn::LoadU(bytes, p));
-}
-// Sums of products in 32 bits, which Highway keeps in two registers on some targets.
-struct Dot {
-  hn::Vec<Ints> low, high;
-  HWY_INLINE Dot() : low(hn::Zero(kInts)), high(hn::Zero(kInts)) {}
-  HWY_INLINE void add(Shorts a, Shorts b) { low = hn::ReorderWidenMulAccumulate(kInts, a, b, low, high); }
-  HWY_INLINE Vector sums() const { return hn::ConvertTo(kFloats, hn::Add(low, high)); }  // lanes in any order
-  HWY_INLINE Vector sums_of_pairs(int32_t less) const {
-    return hn::ConvertTo(kFloats, hn::Sub(hn::RearrangeToOddPlusEven(low, high), hn::Set(kInts, less)));
-  }
-};
-#endif
 
 // dots[r][part] += the codes of two neighbouring inputs times x's.
 template <int kNibble, int kRows>
@@ -349,15 +309,6 @@ void widen_tile(const uint8_t* values, const uint16_t* scales, int64_t inputs, f
   }
 }
 
-void widen_rows(const int8_t* values, const float* scales, const Rows& rows, float* out) {
-  for (int64_t row = 0; row < rows.count; ++row, values += rows.inputs, out += rows.inputs) {
-    const Vector scale = hn::Set(kFloats, scales[row]);
-    int64_t i = 0;
-    for (; i + kLanes <= rows.inputs; i += kLanes) store(out + i, hn::Mul(load(values + i), scale));
-    for (; i < rows.inputs; ++i) out[i] = static_cast<float>(values[i]) * scales[row];
-  }
-}
-
 }  // namespace cepe::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -365,10 +316,10 @@ HWY_AFTER_NAMESPACE();
 namespace cepe::cpu {
 
 HWY_EXPORT(prepare_inputs);
+HWY_EXPORT(round_some);
 HWY_EXPORT(multiply);
 HWY_EXPORT(finish_row);
 HWY_EXPORT(widen_tile);
-HWY_EXPORT(widen_rows);
 
 namespace {
 
@@ -378,6 +329,10 @@ bool in_bfloat16(const Gemv& gemv) { return gemv.half && gemv.format == MatrixFo
 
 void prepare(const Gemv& gemv, GemvInputs& inputs) {
   HWY_DYNAMIC_DISPATCH(prepare_inputs)(gemv, inputs, in_bfloat16(gemv));
+}
+
+void round_groups(const float* x, GemvInputs& made, int64_t begin, int64_t end) {
+  HWY_DYNAMIC_DISPATCH(round_some)(x, made, begin, end);
 }
 
 void multiply_tiles(const Gemv& gemv, const GemvInputs& inputs, int64_t begin, int64_t end) {
@@ -398,10 +353,6 @@ void widen_int4_tile(const uint8_t* values, const uint16_t* scales, int64_t inpu
 
 void widen_int4_tile(const uint8_t* values, const uint16_t* scales, int64_t inputs, uint16_t* out) {
   avx512::widen_tile(values, scales, inputs, out);
-}
-
-void widen_int8_rows(const int8_t* values, const float* scales, const Rows& rows, float* out) {
-  HWY_DYNAMIC_DISPATCH(widen_rows)(values, scales, rows, out);
 }
 
 void tile_int4(const Int4Matrix& matrix, uint8_t* values, uint16_t* scales, int64_t begin, int64_t end) {

@@ -13,6 +13,9 @@ namespace cepe::cpu {
 
 void prepare(const Gemv& gemv, GemvInputs& inputs);
 
+// x's groups `begin` to `end` in 16 bits: whole, steps, sums and eights, which have their sizes.
+void round_groups(const float* x, GemvInputs& made, int64_t begin, int64_t end);
+
 // Tiles `begin` to `end` of the result.
 void multiply_tiles(const Gemv& gemv, const GemvInputs& inputs, int64_t begin, int64_t end);
 
@@ -28,11 +31,5 @@ void tile_int4(const Int4Matrix& matrix, uint8_t* values, uint16_t* scales, int6
 // One tile: scale * value + least of 16 rows, (16, inputs). In bfloat16 only where bfloat16_products().
 void widen_int4_tile(const uint8_t* values, const uint16_t* scales, int64_t inputs, float* out);
 void widen_int4_tile(const uint8_t* values, const uint16_t* scales, int64_t inputs, uint16_t* out);
-
-// scale * value of some rows in 8 bits.
-struct Rows {
-  int64_t count = 0, inputs = 0;
-};
-void widen_int8_rows(const int8_t* values, const float* scales, const Rows& rows, float* out);
 
 }  // namespace cepe::cpu

@@ -1,6 +1,7 @@
 // What a product of few rows takes (gemv.h), and how its matrix lies.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -39,6 +40,11 @@ struct GemvInputs {
   // int4: of each group the sum of x, and 8 times that of whole.
   std::vector<float> sums;
   std::vector<int32_t> eights;
+
+  void make_room_in_16_bits(int64_t numbers) {
+    const auto groups = static_cast<std::size_t>(numbers / kGroup);
+    whole.resize(static_cast<std::size_t>(numbers)), steps.resize(groups), sums.resize(groups), eights.resize(groups);
+  }
 };
 
 // Weights in 4 bits as the product reads them, from first to last byte: for each 16 rows of the matrix, for each group

@@ -70,4 +70,22 @@ bool bfloat16_products() {
 #endif
 }
 
+bool vnni_products() {
+#if defined(__x86_64__)
+  static const bool found = __builtin_cpu_supports("avx512vnni");
+  return found && in_use == HWY_AVX3;
+#else
+  return false;
+#endif
+}
+
+bool fast_bfloat16_products() {
+#if defined(__x86_64__)
+  static const bool found = __builtin_cpu_supports("amx-bf16") || !__builtin_cpu_is("intel");
+  return found && bfloat16_products();
+#else
+  return false;
+#endif
+}
+
 }  // namespace cepe::cpu

@@ -23,4 +23,11 @@ void use_target(const std::string& name);
 // Highway's own targets with them are left out: Highway 1.0 has none.
 bool bfloat16_products();
 
+// Whether products of many rows are faster so than in float32: with amx_bf16, and on AMD's processors. Intel's take two
+// cycles for bfloat16 pairs without it, and LibTorch's product twice the time of one in float32 (docs/kernels/cpu.md).
+bool fast_bfloat16_products();
+
+// Whether products of 16-bit pairs (avx512_vnni) may be used, likewise.
+bool vnni_products();
+
 }  // namespace cepe::cpu

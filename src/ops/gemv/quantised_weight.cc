@@ -6,13 +6,14 @@
 #include <tuple>
 
 #include "base/error.h"
+#include "ops/cpu/gemv_args.h"
 #include "ops/cpu/targets.h"
 #include "ops/dispatch.h"
 #include "ops/gemm/fp8.h"
 #include "ops/gemv/gemv_cpu.h"
 #include "ops/gemv/gemv_cuda.h"
 #include "ops/gemv/gemv_kernels.h"
-#include "ops/gemv/widened_product_cpu.h"
+#include "ops/gemv/quantised_gemm_cpu.h"
 
 namespace cepe {
 namespace {
@@ -63,19 +64,8 @@ at::Tensor unpack_int4(const QuantisedWeight& weight, bool half) {
   return unpack_int4_cpu(weight, half && cpu::bfloat16_products());
 }
 
-// Whether a CPU multiplies such rows in bfloat16; float32 stays float32.
-bool in_bfloat16(const at::Tensor& x) { return x.scalar_type() == at::kBFloat16 && cpu::bfloat16_products(); }
-
-// Rows from which a matrix is widened.
-int64_t widened_rows(const at::Tensor& x, const QuantisedWeight& weight) {
-  if (x.is_cuda()) return dispatch::kWidenedRowsOnCuda;
-  if (!weight.tiled) return dispatch::kWidenedRows;
-  return in_bfloat16(x) ? dispatch::kWidenedRowsOfTiles : dispatch::kWidenedRowsOfTilesInFloat32;
-}
-
-// (rows, in) -> (rows, out) with our kernel, kGemvRows at a time; nothing where it does not apply.
+// (rows, in) -> (rows, out) with the kernel of few rows, kGemvRows at a time; nothing where it does not apply.
 std::optional<at::Tensor> in_few_rows(const at::Tensor& x, const QuantisedWeight& weight) {
-  if (x.size(0) >= widened_rows(x, weight) || x.size(0) == 0) return std::nullopt;
   std::vector<at::Tensor> parts;
   for (const at::Tensor& rows : x.split(dispatch::kGemvRows)) {
     parts.push_back(try_gemv(rows, weight));
@@ -84,30 +74,46 @@ std::optional<at::Tensor> in_few_rows(const at::Tensor& x, const QuantisedWeight
   return parts.size() == 1 ? parts[0] : at::cat(parts);
 }
 
-at::Tensor in_float32(const at::Tensor& x, const QuantisedWeight& weight) {
-  return widened_product_cpu(x.to(at::kFloat), weight).to(x.scalar_type());
+// Rows that are too many for in_few_rows().
+int64_t many_rows(const at::Tensor& x, const QuantisedWeight& weight) {
+  if (x.is_cuda()) return dispatch::kWidenedRowsOnCuda;
+  return weight.type == WeightType::int4 ? dispatch::kGemmRowsOfInt4 : dispatch::kGemmRowsOfInt8;
 }
 
-// (rows, in) -> (rows, out)
+// Whether a CPU multiplies many such rows faster with the matrix widened to bfloat16; float32 stays float32.
+bool in_bfloat16(const at::Tensor& x) {
+  return x.scalar_type() == at::kBFloat16 && x.size(0) >= dispatch::kWidenedRows && cpu::fast_bfloat16_products();
+}
+
+bool gemm_fits(const at::Tensor& x, const QuantisedWeight& weight) {
+  const bool type = x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16;
+  return x.is_cpu() && type && weight.in % cpu::kGroup == 0 && weight.values.is_contiguous() &&
+         weight.scales.is_contiguous();
+}
+
+// (rows, in) -> (rows, out) by our kernels; nothing where none applies.
+std::optional<at::Tensor> by_kernels(const at::Tensor& x, const QuantisedWeight& weight) {
+  if (x.size(0) == 0) return std::nullopt;
+  if (x.size(0) < many_rows(x, weight)) {
+    if (auto y = in_few_rows(x, weight)) return y;
+  }
+  if (!gemm_fits(x, weight) || in_bfloat16(x)) return std::nullopt;
+  return quantised_gemm_cpu(x.to(at::kFloat), weight).to(x.scalar_type());
+}
+
 at::Tensor int4_linear(const at::Tensor& x, const QuantisedWeight& weight) {
   const at::Tensor rows = x.is_cuda() ? x.to(at::kBFloat16) : x;
-  if (const auto y = in_few_rows(rows, weight)) return y->to(x.scalar_type());
-  if (x.is_cpu() && !in_bfloat16(x)) return in_float32(x, weight);
-  const at::Tensor matrix = unpack_int4(weight, true);
+  if (const auto y = by_kernels(rows, weight)) return y->to(x.scalar_type());
+  const at::Tensor matrix = unpack_int4(weight, rows.scalar_type() == at::kBFloat16);
   return at::linear(x.to(matrix.scalar_type()), matrix).to(x.scalar_type());
 }
 
+// The scale belongs to the output's column, so it can wait until after the product. (LibTorch's kernel for CUDA takes ten
+// times as long.)
 at::Tensor int8_linear(const at::Tensor& x, const QuantisedWeight& weight) {
-  if (const auto y = in_few_rows(x, weight)) return *y;
-  if (x.is_cuda() || x.size(0) >= dispatch::kWidenedRows) {
-    // Where bfloat16 is emulated, many rows are multiplied in float32.
-    const at::ScalarType type = x.scalar_type();
-    if (x.is_cpu() && (type == at::kFloat || type == at::kBFloat16) && !in_bfloat16(x)) return in_float32(x, weight);
-    // The scale belongs to the output's column, so it can wait until after the product. (LibTorch's kernel for CUDA
-    // takes ten times as long.)
-    return at::linear(x, weight.values.to(type)).mul_(weight.scales.to(type));
-  }
-  return at::_weight_int8pack_mm(x, weight.values, weight.scales.to(x.scalar_type()));
+  if (const auto y = by_kernels(x, weight)) return *y;
+  const at::ScalarType type = x.scalar_type();
+  return at::linear(x, weight.values.to(type)).mul_(weight.scales.to(type));
 }
 
 void pack_fp8(const at::Tensor& weight, QuantisedWeight& out) {
