@@ -74,6 +74,12 @@ std::vector<PackableMatrix> packable_matrices(Cepe& model, WeightType type) {
   return out;
 }
 
+std::vector<PackableMatrix> matrices_as_file(Cepe& model, const at::Device& device) {
+  std::vector<PackableMatrix> out = packable_matrices(model, WeightType::int4);
+  if (device.is_cpu() && model.encoder) add_layers(out, model.encoder->stack);
+  return out;
+}
+
 QuantisedSizes quantise_weights(Cepe& model, WeightType type) {
   QuantisedSizes sizes;
   if (type == WeightType::stored) return sizes;
@@ -87,7 +93,7 @@ QuantisedSizes quantise_weights(Cepe& model, WeightType type) {
 
 std::map<WeightType, int64_t> packed_matrices(Cepe& model) {
   std::map<WeightType, int64_t> count;
-  for (const PackableMatrix& matrix : packable_matrices(model, WeightType::int4)) {
+  for (const PackableMatrix& matrix : matrices_as_file(model, model.device())) {
     if (*matrix.packed && (*matrix.packed)->type != WeightType::fp8) ++count[(*matrix.packed)->type];
   }
   return count;

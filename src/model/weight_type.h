@@ -20,12 +20,16 @@ struct PackableMatrix {
   bool head = false;
 };
 // int8, int4: every matrix of the decoder's layers (self-attention, feed-forward part, and cross-attention's q and o)
-// and the head. The encoder, which always reads many tokens at once, cross-attention's k and v, which absorbed
+// and the head. The encoder, which a GPU reads no faster so, cross-attention's k and v, which absorbed
 // cross-attention reads as matrices, and the embedding stay; tied to the head, it is kept. fp8: the encoder's layers
 // and cross-attention's k and v too, which carry most of a long context's arithmetic; of k and v the wide ones are
 // kept, for the absorbed form; head, embedding and norms stay. Pointers into the model, whose layers are made; the
 // matrices themselves need not be there yet.
 std::vector<PackableMatrix> packable_matrices(Cepe& model, WeightType type);
+
+// Those that a file's 4 or 8 bits may be taken over for (OpenOptions::as_file): the same as for int4, and on a CPU, whose
+// products of many rows are faster so, the encoder's layers.
+std::vector<PackableMatrix> matrices_as_file(Cepe& model, const at::Device& device);
 
 struct QuantisedSizes {
   int64_t matrices = 0;      // quantised, now or before (OpenOptions::as_file)

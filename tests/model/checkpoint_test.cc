@@ -13,6 +13,7 @@
 #include "io/safetensors.h"
 #include "model/checkpoint/decoder_directory.h"
 #include "model/fixtures.h"
+#include "model/weight_type.h"
 
 namespace cepe {
 namespace {
@@ -174,6 +175,27 @@ TEST(TrainedParts, SmallerFormsStayClose) {
   const at::Tensor found = read.encoder->stack.layers[0].feed_forward.up.weight,
                    expected = model.encoder->stack.layers[0].feed_forward.up.weight;
   EXPECT_TRUE(((found - expected).abs() <= expected.abs().amax(1, true) / 127 * 0.5001).all().item<bool>());
+}
+
+// On a CPU the encoder too, whose matrices the decoder's own lists do not have.
+TEST(TrainedParts, In8BitsAsTheFileHasThemAreTheSameModel) {
+  const ScratchDirectory scratch;
+  Cepe model = trained();
+  save_trained_parts(model, scratch.path() / "m", save_options(Weights::int8));
+  OpenOptions options;
+  options.base = kBase;
+  options.as_file = {WeightType::int8};
+  Cepe packed = open_model(scratch.path() / "m", options).model, wide = reopen(scratch.path() / "m").model;
+  int64_t count = 0;
+  for (size_t i = 0; i < wide.encoder->stack.layers.size(); ++i) {
+    const FeedForward& of_wide = wide.encoder->stack.layers[i].feed_forward;
+    const FeedForward& of_packed = packed.encoder->stack.layers[i].feed_forward;
+    ASSERT_TRUE(of_packed.down.quantised && !of_packed.down.weight.defined());
+    EXPECT_TRUE(at::equal(dequantise_weight(*of_packed.down.quantised, at::kFloat), of_wide.down.weight));
+    count += 7;
+  }
+  EXPECT_GT(packed_matrices(packed).at(WeightType::int8), count) << "and cross-attention's";
+  EXPECT_LT(norm_error(outputs(packed), outputs(wide)), 3e-4);
 }
 
 TEST(TrainedParts, AWrongBaseIsRefused) {

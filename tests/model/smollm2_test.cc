@@ -68,11 +68,11 @@ TEST(SmolLM2, InFourBitsIsTheSameModel) {
   }
   EXPECT_EQ(packed_matrices(packed.model), (std::map<WeightType, int64_t>{{WeightType::int4, 210}}));
   EXPECT_LT(weight_bytes(packed.model), weight_bytes(wide.model) / 2) << "the embedding stays";
-  // By the kernel of few rows, which rounds them to 16 bits in groups, and widened.
-  for (const auto& [tokens, tolerance] : {std::pair<int64_t, double>{3, 3e-4}, {90, 1e-5}}) {
+  // By the kernels of few and of many rows, which round these to 16 bits in groups.
+  for (const int64_t tokens : {3, 90}) {
     const at::Tensor ids = at::arange(2000, 2000 + tokens).unsqueeze(0);
     const auto outputs = [&](const Cepe& model) { return logits(model, decode(model, {ids})); };
-    EXPECT_LT(norm_error(outputs(packed.model), outputs(wide.model)), tolerance) << tokens;
+    EXPECT_LT(norm_error(outputs(packed.model), outputs(wide.model)), 3e-4) << tokens;
   }
 }
 

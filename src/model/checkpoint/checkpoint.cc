@@ -114,7 +114,7 @@ OpenedModel open_gguf(const fs::path& path, const OpenOptions& options) {
                         .dtype = dtype_for(file, options),
                         .names = &names,
                         .as_file = options.as_file,
-                        .packable = packable_matrices(out.model, WeightType::int4)};
+                        .packable = matrices_as_file(out.model, options.device)};
   note_unused(load_parameters(parameters(out.model), input), out);
   note_rounding(file, input.dtype, out);
   for (std::string& note : gguf_notes(file)) out.notes.push_back(std::move(note));
@@ -179,7 +179,7 @@ OpenedModel open_hf(const fs::path& path, const OpenOptions& options) {
                         .dtype = dtype_for(*directory.weights, options),
                         .trained_dtype = options.trained_dtype,
                         .as_file = options.as_file,
-                        .packable = packable_matrices(out.model, WeightType::int4)};
+                        .packable = matrices_as_file(out.model, options.device)};
   note_unused(load_parameters(parameters(out.model), input), out);
   note_rounding(*directory.weights, input.dtype, out);
   note_chunk_length(out);
@@ -284,7 +284,7 @@ OpenedModel open_trained_parts(const fs::path& path, const nlohmann::json& confi
                         .device = options.device,
                         .dtype = dtype,
                         .as_file = options.as_file,
-                        .packable = packable_matrices(out.model, WeightType::int4)};
+                        .packable = matrices_as_file(out.model, options.device)};
   const std::vector<std::string> unused = load_parameters(trainable_parameters(out.model), input);
   note_rounding(weights, dtype, out);
   note_chunk_length(out);

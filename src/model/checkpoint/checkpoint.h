@@ -30,7 +30,7 @@ struct OpenOptions {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;  // of all weights
   bool keep_float32 = false;          // float32 instead of dtype where the decoder's file holds float32
-  // int4, int8: packable_matrices() that the decoder's file or the trained parts hold so are never widened. int4:
+  // int4, int8: matrices_as_file() that the decoder's file or the trained parts hold so are never widened. int4:
   // blocks of Q4_0 and Q4_1, whose values stay exactly. int8: rows with a scale, exactly; and Q8_0, whose blocks of 32
   // have a scale each, rounded to one a row.
   std::set<WeightType> as_file;
