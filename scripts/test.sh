@@ -73,7 +73,7 @@ ninja -C build-sanitize -j "$jobs"
 step "tests with sanitizers"
 ctest --test-dir build-sanitize --output-on-failure --no-tests=error
 step "tests"
-ctest --test-dir build -LE gpu -j "$jobs" --output-on-failure --no-tests=error
+OMP_NUM_THREADS=${OMP_NUM_THREADS:-2} ctest --test-dir build -LE gpu -j "$jobs" --output-on-failure --no-tests=error
 step "speed beside LibTorch, by ratio"
 build/bench/speed_guard
 end_step

@@ -27,8 +27,8 @@ struct PackableMatrix {
 // matrices themselves need not be there yet.
 std::vector<PackableMatrix> packable_matrices(Cepe& model, WeightType type);
 
-// Those that a file's 4 or 8 bits may be taken over for (OpenOptions::as_file): the same as for int4, and on a CPU, whose
-// products of many rows are faster so, the encoder's layers.
+// Those that a file's 4 or 8 bits may be taken over for (OpenOptions::as_file): the same as for int4, and on a CPU,
+// whose products of many rows are faster so, the encoder's layers.
 std::vector<PackableMatrix> matrices_as_file(Cepe& model, const at::Device& device);
 
 struct QuantisedSizes {

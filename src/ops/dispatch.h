@@ -29,10 +29,10 @@ constexpr int64_t kSkinnyGemmTiles = 8192;
 
 // ---- Quantised matrices and more rows (gemv/quantised_weight.h)
 
-// Rows from which a CPU takes the kernel of many rows (cpu/gemm.h) instead of that of few, kGemvRows at a time. SmolLM2's
-// matrices on 2 cores of a Xeon, times LibTorch's product in float32, many beside few: int4 with 5, 6, 8 and 12 rows
-// 0.97, 1.36, 1.41, 1.57 beside 1.28, 1.18, 1.32, 1.20; int8 0.87, 0.99, 1.15, 1.30 beside 1.17, 1.10, 1.13, 1.15, and
-// held to AVX2 with 8 and 12 rows 1.40, 1.20 beside 1.55, 1.26.
+// Rows from which a CPU takes the kernel of many rows (cpu/gemm.h) instead of that of few, kGemvRows at a time.
+// SmolLM2's matrices on 2 cores of a Xeon, times LibTorch's product in float32, many beside few: int4 with 5, 6, 8 and
+// 12 rows 0.97, 1.36, 1.41, 1.57 beside 1.28, 1.18, 1.32, 1.20; int8 0.87, 0.99, 1.15, 1.30
+// beside 1.17, 1.10, 1.13, 1.15, and held to AVX2 with 8 and 12 rows 1.40, 1.20 beside 1.55, 1.26.
 constexpr int64_t kGemmRowsOfInt4 = 6, kGemmRowsOfInt8 = 12;
 // Rows in bfloat16 from which a CPU that multiplies these faster widens the matrix for LibTorch's product.
 constexpr int64_t kWidenedRows = 64;

@@ -52,10 +52,10 @@ TEST(PackWeights, IsTheModelOfTheRoundedMatrices) {
   }
   rounded.decoder.lm_head = head_weight(packed);
   rounded.decoder.quantised_head.reset();
-  EXPECT_LT(((outputs(packed) - outputs(rounded)).norm() / outputs(rounded).norm()).item<double>(), 1e-5);
+  EXPECT_LT(((outputs(packed) - outputs(rounded)).norm() / outputs(rounded).norm()).item<double>(), 3e-4);
 }
 
-// The kernels of few and of many rows are different ones: rows of few are rounded to 16 bits in groups.
+// The kernels of few and of many rows are different ones.
 TEST(PackWeights, OneTokenAfterAnotherIsTheSameAsAllAtOnce) {
   for (const WeightType type : {WeightType::int8, WeightType::int4}) {
     Cepe model = model_of("cepe-mha");

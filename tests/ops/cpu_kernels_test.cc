@@ -11,6 +11,7 @@
 #include <numeric>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ops/cpu/attention.h"
@@ -363,8 +364,8 @@ TEST_P(EachTarget, ProductsOfManyRowsEqualTheFormula) {
     for (const int64_t half : {0, 1}) round_groups(x.data(), whole, half * rows * 5, (half + 1) * rows * 5);
     const Gemv gemv = matrix.gemv();
     const Gemm gemm = {gemv.format, &whole, gemv.values, gemv.scales, out.data(), inputs, outputs};
-    for (const int64_t output : {kGemmOutputs, int64_t{0}}) {
-      multiply_piece(gemm, {0, 1, output}), multiply_piece(gemm, {1, rows - 1, output});
+    for (const auto& [first, count] : {std::pair{kGemmOutputs, outputs - kGemmOutputs}, {int64_t{0}, kGemmOutputs}}) {
+      multiply_piece(gemm, {0, 1, first, count}), multiply_piece(gemm, {1, rows - 1, first, count});
     }
     EXPECT_LT(error_of(out, expected), 5e-5) << int4;
   }

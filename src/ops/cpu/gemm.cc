@@ -1,5 +1,5 @@
-// The blocks are GotoBLAS's (Goto and van de Geijn, 2008): some groups of inputs of the piece's outputs are unpacked into
-// panels in L2, and a tile of sums stays in registers.
+// The blocks are GotoBLAS's (Goto and van de Geijn, 2008): some groups of inputs of the piece's outputs are unpacked
+// into panels in L2, and a tile of sums stays in registers.
 #include "ops/cpu/gemm.h"
 
 #include <algorithm>
@@ -21,12 +21,12 @@ constexpr int kVectors = kLanes == 1 ? 4 : 2, kMostRows = kRegisters == 16 ? 3 :
 constexpr int64_t kPanel = kVectors * kLanes;
 constexpr int64_t kGroupPairs = kGroup / 2;
 constexpr int64_t kDepth = 8;  // groups of a pass over the piece, at most
-static_assert(kGemmOutputs % kPanel == 0);
+static_assert(kGemmOutputs % kPanel == 0 && kGemmUnit % kPanel == 0);
 
 // Of kPanel outputs. Two neighbouring inputs of an output lie in 32 bits.
 struct Panel {
   HWY_ALIGN int32_t pairs[kDepth][kGroupPairs][kPanel];
-  HWY_ALIGN float scales[kDepth][kPanel];   // int4: a number is scale * (code - 8) + middle
+  HWY_ALIGN float scales[kDepth][kPanel];  // int4: a number is scale * (code - 8) + middle
   HWY_ALIGN float middles[kDepth][kPanel];
 };
 
@@ -111,11 +111,13 @@ HWY_INLINE void put(const Target& to, int64_t row, const Vector (&sums)[kVectors
 
 // A group of x's rows times one of the panel.
 template <class DotOf, int kRows>
-HWY_INLINE void multiply_group(const Rows& x, const int32_t (&pairs)[kGroupPairs][kPanel], DotOf (&dots)[kRows][kVectors]) {
+HWY_INLINE void multiply_group(const Rows& x, const int32_t (&pairs)[kGroupPairs][kPanel],
+                               DotOf (&dots)[kRows][kVectors]) {
   const hn::RebindToUnsigned<Floats> bits;
   for (int64_t pair = 0; pair < kGroupPairs; ++pair) {
     Shorts weights[kVectors];
-    for (int v = 0; v < kVectors; ++v) weights[v] = load_shorts(reinterpret_cast<const int16_t*>(pairs[pair] + v * kLanes));
+    for (int v = 0; v < kVectors; ++v)
+      weights[v] = load_shorts(reinterpret_cast<const int16_t*>(pairs[pair] + v * kLanes));
     for (int r = 0; r < kRows; ++r) {
       uint32_t both = 0;
       std::memcpy(&both, x.whole + r * x.inputs + 2 * pair, sizeof(both));
@@ -152,7 +154,7 @@ struct Pass {
   const Gemm& gemm;
   const Panel* panels;
   Groups groups;
-  int64_t output;
+  const GemmPiece& piece;
 };
 
 template <class DotOf, bool kInt4, int kRows>
@@ -161,19 +163,20 @@ void multiply_panels(const Pass& pass, int64_t row) {
   const int64_t group = row * (gemm.inputs / kGroup) + pass.groups.first;
   const GemvInputs& all = *gemm.x;
   const Rows x = {all.whole.data() + group * kGroup, all.steps.data() + group, all.sums.data() + group, gemm.inputs};
-  const int64_t outputs = std::min(kGemmOutputs, gemm.outputs - pass.output);
-  for (int64_t at = 0; at < outputs; at += kPanel) {
-    const float* const scales = kInt4 ? nullptr : static_cast<const float*>(gemm.scales) + pass.output + at;
-    const Target to = {gemm.out + row * gemm.outputs + pass.output + at, gemm.outputs, outputs - at, scales,
+  const GemmPiece& piece = pass.piece;
+  for (int64_t at = 0; at < piece.outputs; at += kPanel) {
+    const int64_t output = piece.first_output + at;
+    const float* const scales = kInt4 ? nullptr : static_cast<const float*>(gemm.scales) + output;
+    const Target to = {gemm.out + row * gemm.outputs + output, gemm.outputs, piece.outputs - at, scales,
                        pass.groups.first > 0};
     multiply_rows<DotOf, kInt4, kRows>(x, pass.panels[at / kPanel], pass.groups.count, to);
   }
 }
 
 template <class DotOf, bool kInt4>
-void multiply_pass(const Pass& pass, const GemmPiece& piece) {
-  const int64_t end = piece.first_row + piece.rows;
-  int64_t row = piece.first_row;
+void multiply_pass(const Pass& pass) {
+  const int64_t end = pass.piece.first_row + pass.piece.rows;
+  int64_t row = pass.piece.first_row;
   for (; row + kMostRows <= end; row += kMostRows) multiply_panels<DotOf, kInt4, kMostRows>(pass, row);
   for (; row + 2 <= end; row += 2) multiply_panels<DotOf, kInt4, 2>(pass, row);
   if (row < end) multiply_panels<DotOf, kInt4, 1>(pass, row);
@@ -185,11 +188,11 @@ void multiply_all(const Gemm& gemm, const GemmPiece& piece) {
   const int64_t groups = gemm.inputs / kGroup, passes = (groups + kDepth - 1) / kDepth;
   for (int64_t pass = 0; pass < passes; ++pass) {
     const int64_t first = groups * pass / passes;
-    const Pass of = {gemm, panels, {first, groups * (pass + 1) / passes - first}, piece.first_output};
-    for (int64_t at = 0; at < kGemmOutputs; at += kPanel) {
+    const Pass of = {gemm, panels, {first, groups * (pass + 1) / passes - first}, piece};
+    for (int64_t at = 0; at < piece.outputs; at += kPanel) {
       unpack(gemm, piece.first_output + at, of.groups, panels[at / kPanel]);
     }
-    gemm.format == MatrixFormat::int4 ? multiply_pass<DotOf, true>(of, piece) : multiply_pass<DotOf, false>(of, piece);
+    gemm.format == MatrixFormat::int4 ? multiply_pass<DotOf, true>(of) : multiply_pass<DotOf, false>(of);
   }
 }
 

@@ -18,10 +18,11 @@ struct Gemm {
   int64_t inputs = 0, outputs = 0;           // inputs: a multiple of kGroup
 };
 
-constexpr int64_t kGemmOutputs = 256;  // of a piece: its first output is a multiple, it has so many or the rest
+constexpr int64_t kGemmOutputs = 256;  // of a piece, at most
+constexpr int64_t kGemmUnit = 64;      // its first output and their number are multiples, or reach the end
 
 struct GemmPiece {
-  int64_t first_row = 0, rows = 0, first_output = 0;
+  int64_t first_row = 0, rows = 0, first_output = 0, outputs = 0;
 };
 
 void multiply_piece(const Gemm& gemm, const GemmPiece& piece);

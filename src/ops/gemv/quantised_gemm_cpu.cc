@@ -15,12 +15,19 @@ namespace {
 
 int64_t divided_up(int64_t number, int64_t by) { return (number + by - 1) / by; }
 
-// Rows of a piece: the matrix is widened once for each piece, and each thread should have a few of these.
-int64_t rows_of_piece(int64_t rows, int64_t strips) {
+struct PieceSizes {
+  int64_t rows, outputs;
+};
+
+// The matrix is unpacked once for each piece, and each thread should have a few of these.
+PieceSizes piece_sizes(int64_t rows, int64_t outputs) {
   const int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
-  const int64_t wanted = threads == 1 ? 1 : divided_up(dispatch::kGemmPiecesOfThread * threads, strips);
-  const int64_t blocks = std::clamp<int64_t>(wanted, 1, std::max<int64_t>(1, rows / dispatch::kGemmRowsOfPiece));
-  return divided_up(rows, blocks);
+  if (threads == 1) return {rows, cpu::kGemmOutputs};
+  const int64_t most_blocks = std::max<int64_t>(1, rows / dispatch::kGemmRowsOfPiece);
+  int64_t width = cpu::kGemmOutputs;
+  while (width > cpu::kGemmUnit && divided_up(outputs, width) * most_blocks < 2 * threads) width /= 2;
+  const int64_t wanted = divided_up(dispatch::kGemmPiecesOfThread * threads, divided_up(outputs, width));
+  return {divided_up(rows, std::min(wanted, most_blocks)), width};
 }
 
 }  // namespace
@@ -42,10 +49,13 @@ at::Tensor quantised_gemm_cpu(const at::Tensor& x, const QuantisedWeight& weight
       .inputs = weight.in,
       .outputs = weight.out,
   };
-  const int64_t rows = x.size(0), strips = divided_up(weight.out, cpu::kGemmOutputs), each = rows_of_piece(rows, strips);
-  in_pieces(strips * divided_up(rows, each), [&](int64_t piece) {
-    const int64_t first = piece / strips * each;
-    cpu::multiply_piece(gemm, {first, std::min(each, rows - first), piece % strips * cpu::kGemmOutputs});
+  const int64_t rows = x.size(0);
+  const PieceSizes each = piece_sizes(rows, weight.out);
+  const int64_t strips = divided_up(weight.out, each.outputs);
+  in_pieces(strips * divided_up(rows, each.rows), [&](int64_t piece) {
+    const int64_t row = piece / strips * each.rows, output = piece % strips * each.outputs;
+    cpu::multiply_piece(gemm,
+                        {row, std::min(each.rows, rows - row), output, std::min(each.outputs, weight.out - output)});
   });
   return out;
 }

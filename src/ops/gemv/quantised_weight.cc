@@ -108,8 +108,8 @@ at::Tensor int4_linear(const at::Tensor& x, const QuantisedWeight& weight) {
   return at::linear(x.to(matrix.scalar_type()), matrix).to(x.scalar_type());
 }
 
-// The scale belongs to the output's column, so it can wait until after the product. (LibTorch's kernel for CUDA takes ten
-// times as long.)
+// The scale belongs to the output's column, so it can wait until after the product. (LibTorch's kernel for CUDA takes
+// ten times as long.)
 at::Tensor int8_linear(const at::Tensor& x, const QuantisedWeight& weight) {
   if (const auto y = by_kernels(x, weight)) return *y;
   const at::ScalarType type = x.scalar_type();
