@@ -1,6 +1,9 @@
 #include "ops/cpu/targets.h"
 
 #include <hwy/highway.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include <atomic>
 #include <cstdint>
@@ -39,6 +42,13 @@ std::atomic<int64_t> in_use = [] {
   hold(allowed());
   return widest(allowed());
 }();
+
+#if defined(__x86_64__)
+bool has_amx_bf16() {  // clang 16 does not know the name
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d >> 22 & 1) != 0;
+}
+#endif
 
 bool named(int64_t target, const std::string& name) { return hwy::TargetName(target) == name; }
 
@@ -81,7 +91,7 @@ bool vnni_products() {
 
 bool fast_bfloat16_products() {
 #if defined(__x86_64__)
-  static const bool found = __builtin_cpu_supports("amx-bf16") || !__builtin_cpu_is("intel");
+  static const bool found = has_amx_bf16() || !__builtin_cpu_is("intel");
   return found && bfloat16_products();
 #else
   return false;
