@@ -2,6 +2,8 @@
 // into panels in L2, and a tile of sums stays in registers.
 #include "ops/cpu/gemm.h"
 
+#include <hwy/aligned_allocator.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -16,18 +18,17 @@
 HWY_BEFORE_NAMESPACE();
 namespace cepe::cpu::HWY_NAMESPACE {
 
-// A tile of sums: of 16 registers they take 8 in whole numbers while a group is read, of 32 they take 12 twice.
+// A tile of sums: of 16 registers they take 6 twice, in whole numbers and in float32, of 32 they take 12 twice.
 constexpr int kVectors = kLanes == 1 ? 4 : 2, kMostRows = kRegisters == 16 ? 3 : 6;
 constexpr int64_t kPanel = kVectors * kLanes;
 constexpr int64_t kGroupPairs = kGroup / 2;
-constexpr int64_t kDepth = 8;  // groups of a pass over the piece, at most
 static_assert(kGemmOutputs % kPanel == 0 && kGemmUnit % kPanel == 0);
 
 // Of kPanel outputs. Two neighbouring inputs of an output lie in 32 bits.
 struct Panel {
-  HWY_ALIGN int32_t pairs[kDepth][kGroupPairs][kPanel];
-  HWY_ALIGN float scales[kDepth][kPanel];  // int4: a number is scale * (code - 8) + middle
-  HWY_ALIGN float middles[kDepth][kPanel];
+  HWY_ALIGN int32_t pairs[kGemmDepth][kGroupPairs][kPanel];
+  HWY_ALIGN float scales[kGemmDepth][kPanel];  // int4: a number is scale * (code - 8) + middle
+  HWY_ALIGN float middles[kGemmDepth][kPanel];
 };
 
 struct Groups {
@@ -183,9 +184,8 @@ void multiply_pass(const Pass& pass) {
 }
 
 template <class DotOf>
-void multiply_all(const Gemm& gemm, const GemmPiece& piece) {
-  static thread_local Panel panels[kGemmOutputs / kPanel];
-  const int64_t groups = gemm.inputs / kGroup, passes = (groups + kDepth - 1) / kDepth;
+void multiply_all(const Gemm& gemm, const GemmPiece& piece, Panel* panels) {
+  const int64_t groups = gemm.inputs / kGroup, passes = (groups + kGemmDepth - 1) / kGemmDepth;
   for (int64_t pass = 0; pass < passes; ++pass) {
     const int64_t first = groups * pass / passes;
     const Pass of = {gemm, panels, {first, groups * (pass + 1) / passes - first}, piece};
@@ -196,11 +196,14 @@ void multiply_all(const Gemm& gemm, const GemmPiece& piece) {
   }
 }
 
-void multiply(const Gemm& gemm, const GemmPiece& piece, [[maybe_unused]] bool vnni) {
+// memory: of kGemmPanelBytes, aligned for any vector
+void multiply(const Gemm& gemm, const GemmPiece& piece, void* memory, [[maybe_unused]] bool vnni) {
+  static_assert(sizeof(Panel) * (kGemmOutputs / kPanel) == kGemmPanelBytes);
+  auto* const panels = static_cast<Panel*>(memory);
 #if HWY_TARGET == HWY_AVX3
-  if (vnni) return multiply_all<VnniDot>(gemm, piece);
+  if (vnni) return multiply_all<VnniDot>(gemm, piece, panels);
 #endif
-  multiply_all<Dot>(gemm, piece);
+  multiply_all<Dot>(gemm, piece, panels);
 }
 
 }  // namespace cepe::cpu::HWY_NAMESPACE
@@ -212,7 +215,9 @@ namespace cepe::cpu {
 HWY_EXPORT(multiply);
 
 void multiply_piece(const Gemm& gemm, const GemmPiece& piece) {
-  HWY_DYNAMIC_DISPATCH(multiply)(gemm, piece, vnni_products());
+  static thread_local const hwy::AlignedFreeUniquePtr<uint8_t[]> memory =
+      hwy::AllocateAligned<uint8_t>(kGemmPanelBytes);
+  HWY_DYNAMIC_DISPATCH(multiply)(gemm, piece, memory.get(), vnni_products());
 }
 
 }  // namespace cepe::cpu

@@ -20,6 +20,9 @@ struct Gemm {
 
 constexpr int64_t kGemmOutputs = 256;  // of a piece, at most
 constexpr int64_t kGemmUnit = 64;      // its first output and their number are multiples, or reach the end
+// Groups of inputs that are unpacked at a time, at most, and what a piece's outputs take then.
+constexpr int64_t kGemmDepth = 8;
+constexpr int64_t kGemmPanelBytes = kGemmOutputs * kGemmDepth * (kGroup * 2 + 2 * 4);
 
 struct GemmPiece {
   int64_t first_row = 0, rows = 0, first_output = 0, outputs = 0;
