@@ -99,7 +99,9 @@ DeviceRates device_rates(const at::Device& device, at::ScalarType type) {
     return {.product = 794e12, .attention = {626e12, 0}, .latent = {460e12, 37}, .kept = {357e12, 0}, .bytes = 4.25e12};
   }
   // Two threads of an AVX-512 server processor with avx512_bf16; docs/kernels/cpu.md and
-  // bench/context_attention_bench. A quarter-filled tile costs as much as a whole one, hence half_rows.
+  // bench/context_attention_bench. A quarter-filled tile costs as much as a whole one, hence half_rows. Forms are
+  // chosen by ratios, which are alike elsewhere: latents over products 0.75 here, 0.64 on a Xeon, 0.70 where it is held
+  // to AVX2.
   const double pairs = at::get_num_threads() / 2.0;
   DeviceRates rates =
       type == at::kBFloat16
