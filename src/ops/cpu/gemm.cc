@@ -200,7 +200,7 @@ void multiply_all(const Gemm& gemm, const GemmPiece& piece, Panel* panels) {
 void multiply(const Gemm& gemm, const GemmPiece& piece, void* memory, [[maybe_unused]] bool vnni) {
   static_assert(sizeof(Panel) * (kGemmOutputs / kPanel) == kGemmPanelBytes);
   auto* const panels = static_cast<Panel*>(memory);
-#if HWY_TARGET == HWY_AVX3
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
   if (vnni) return multiply_all<VnniDot>(gemm, piece, panels);
 #endif
   multiply_all<Dot>(gemm, piece, panels);

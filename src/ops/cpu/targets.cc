@@ -44,10 +44,13 @@ std::atomic<int64_t> in_use = [] {
 }();
 
 #if defined(__x86_64__)
-bool has_amx_bf16() {  // clang 16 does not know the name
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d >> 22 & 1) != 0;
-}
+// What gcc and clang have no name for, or not all of them: bits of CPUID's leaf 7.
+struct Leaf {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  explicit Leaf(unsigned subleaf) { __get_cpuid_count(7, subleaf, &eax, &ebx, &ecx, &edx); }
+};
+bool has_amx_bf16() { return (Leaf(0).edx >> 22 & 1) != 0; }
+bool has_avx_vnni() { return Leaf(0).eax >= 1 && (Leaf(1).eax >> 4 & 1) != 0; }
 #endif
 
 bool named(int64_t target, const std::string& name) { return hwy::TargetName(target) == name; }
@@ -82,8 +85,8 @@ bool bfloat16_products() {
 
 bool vnni_products() {
 #if defined(__x86_64__)
-  static const bool found = __builtin_cpu_supports("avx512vnni");
-  return found && in_use == HWY_AVX3;
+  static const bool wide = __builtin_cpu_supports("avx512vnni"), narrow = has_avx_vnni() && refused() == 0;
+  return (wide && in_use == HWY_AVX3) || (narrow && in_use == HWY_AVX2);
 #else
   return false;
 #endif

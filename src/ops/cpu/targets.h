@@ -27,7 +27,8 @@ bool bfloat16_products();
 // cycles for bfloat16 pairs without it, and LibTorch's product twice the time of one in float32 (docs/kernels/cpu.md).
 bool fast_bfloat16_products();
 
-// Whether products of 16-bit pairs (avx512_vnni) may be used, likewise.
+// Whether products of 16-bit pairs may be used: avx512_vnni where target() is "AVX3", avx_vnni where it is "AVX2"
+// unless ATEN_CPU_CAPABILITY says so.
 bool vnni_products();
 
 }  // namespace cepe::cpu

@@ -60,12 +60,18 @@ struct Dot {
 };
 #endif
 
-#if HWY_TARGET == HWY_AVX3
-// Where vnni_products(): one instruction instead of two. Highway 1.0 has no target with avx512_vnni.
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
+// Where vnni_products(): one instruction instead of two. Highway 1.0 has no target with it.
 struct VnniDot {
   hn::Vec<Ints> sum;
   HWY_INLINE VnniDot() : sum(hn::Zero(kInts)) {}
-  HWY_INLINE void add(Shorts a, Shorts b) { asm("vpdpwssd %2, %1, %0" : "+v"(sum.raw) : "v"(a.raw), "v"(b.raw)); }
+  HWY_INLINE void add(Shorts a, Shorts b) {
+#if HWY_TARGET == HWY_AVX3
+    asm("vpdpwssd %2, %1, %0" : "+v"(sum.raw) : "v"(a.raw), "v"(b.raw));
+#else
+    asm("%{vex%} vpdpwssd %2, %1, %0" : "+x"(sum.raw) : "x"(a.raw), "x"(b.raw));
+#endif
+  }
   HWY_INLINE Vector sums_of_pairs() const { return hn::ConvertTo(kFloats, sum); }
 };
 #endif
