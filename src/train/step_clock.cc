@@ -2,18 +2,29 @@
 
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include <optional>
+#include <utility>
+
 #include "base/report.h"
 
 namespace cepe {
 
-DeviceMoment::DeviceMoment(const c10::Device& device) {
-  if (device.is_cpu()) {
+namespace {
+
+// Of the kind that knows the time; none of a CPU.
+std::optional<c10::Event> timed_event(const c10::Device& device) {
+  if (device.is_cpu()) return std::nullopt;
+  return std::optional<c10::Event>(std::in_place, device.type(), c10::EventFlag::BACKEND_DEFAULT);
+}
+
+}  // namespace
+
+DeviceMoment::DeviceMoment(const c10::Device& device) : event_(timed_event(device)) {
+  if (!event_) {
     seconds_ = seconds_now();
     return;
   }
-  const c10::impl::VirtualGuardImpl guard(device.type());
-  event_.emplace(device.type(), c10::EventFlag::BACKEND_DEFAULT);  // the kind that knows the time
-  event_->record(guard.getStream(device));
+  event_->record(c10::impl::VirtualGuardImpl(device.type()).getStream(device));
 }
 
 void DeviceMoment::wait() const {
