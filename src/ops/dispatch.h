@@ -107,7 +107,7 @@ constexpr int64_t kLatentWidth = 1024;
 // 126,976 tokens of width 1,024 they take 254 us with 96 rows and 279 with 128, a pass 111 for every 64. States in 8
 // bits must be widened for products.
 constexpr int64_t kLatentProductRows = 129, kLatentProductRowsOfBytes = 256;
-// The same for the kernel that every GPU runs, a pass of which takes 32 rows.
+// The same for the kernel that every GPU runs, a pass of which takes 32 rows; also of states in 8 bits.
 constexpr int64_t kLatentProductRowsAnyGpu = 65;
 // The same where contexts differ: products leave the others' contexts to launches of their own. One pass over a table
 // takes 66 us for 32 rows of 126,976 states, products 330 us for 128 rows.

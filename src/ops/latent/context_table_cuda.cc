@@ -1,7 +1,6 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "ops/cuda/capability.h"
 #include "ops/cuda/launch.h"
 #include "ops/latent/context_table.h"
 #include "ops/latent/latent_kernel.h"
@@ -45,12 +44,10 @@ latent_kernel::TableShape shape_of(const ContextTable& table) {
 
 bool context_table_applies(const TableBatch& batch, const std::vector<TableRange>& ranges) {
   if (!batch.device.is_cuda() || batch.dtype != at::kBFloat16 || !latent_kernel::width_fits(batch.width)) return false;
-  const int device = batch.device.has_index() ? batch.device.index() : c10::cuda::current_device();
-  const bool bytes = cuda::capability(device).hopper;  // only its kernel reads them
   return std::all_of(ranges.begin(), ranges.end(), [&](const TableRange& range) {
     const at::Tensor& states = range.context.states_BSE;
     const at::ScalarType type = states.scalar_type();
-    return on_device(states, batch.device) && (type == at::kBFloat16 || (bytes && type == at::kByte)) &&
+    return on_device(states, batch.device) && (type == at::kBFloat16 || type == at::kByte) &&
            type == ranges[0].context.states_BSE.scalar_type() && states.size(2) == batch.width;
   });
 }

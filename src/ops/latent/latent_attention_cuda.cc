@@ -106,8 +106,7 @@ at::Tensor cuda_latent_attention(const at::Tensor& query_BNE, const LatentStates
   const int64_t many_rows = args.any_gpu          ? dispatch::kLatentProductRowsAnyGpu
                             : scales_BS.defined() ? dispatch::kLatentProductRowsOfBytes
                                                   : dispatch::kLatentProductRows;
-  const bool many = form == CudaLatentForm::products || (args.any_gpu && scales_BS.defined()) ||
-                    (form == CudaLatentForm::automatic && R >= many_rows);
+  const bool many = form == CudaLatentForm::products || (form == CudaLatentForm::automatic && R >= many_rows);
   many ? products(problem) : one_pass(problem);
   return problem.out;
 }

@@ -15,7 +15,7 @@ bool cuda_latent_attention_applies(const at::Tensor& query_BNE, const at::Tensor
 // one_pass: a kernel that reads each state once for up to 64 rows (in 8 bits 32); bound by memory where rows are few.
 // products: cuBLAS GEMMs over blocks of the context with a softmax kernel between them; bound by arithmetic.
 // automatic: chosen by the number of rows that read one context. any_gpu: one pass by the kernel that every GPU from
-// compute capability 8.0 on runs, although the device may have one of its own (states in 8 bits: products).
+// compute capability 8.0 on runs, although the device may have one of its own.
 enum class CudaLatentForm { automatic, one_pass, products, any_gpu };
 
 // As latent_attention() of latent_attention.h.

@@ -20,7 +20,7 @@ int64_t scratch_floats(const Args& args);
 void latent_attention(const Args& args, void* stream);
 }  // namespace on_hopper
 
-// A reader is one CTA. States in bfloat16.
+// A reader is one CTA.
 namespace on_ampere {
 int most_readers();
 int block_rows_for(int64_t rows);

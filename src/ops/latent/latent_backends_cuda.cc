@@ -29,8 +29,6 @@ void latent_attention(const Args& args, void* stream) {
   if (!args.table && args.tokens < 1) cuda::refuse("latent attention", "the context has no tokens");
   if (args.contexts == 0 || args.rows == 0) return;
   if (hopper() && !args.any_gpu) return on_hopper::latent_attention(args, stream);
-  if (args.table ? args.shape->eight_bits : args.scales != nullptr)
-    cuda::refuse("latent attention", "states in 8 bits in one pass are for GPUs of compute capability 9.0");
   on_ampere::latent_attention(args, stream);
 }
 

@@ -1,7 +1,7 @@
 // One pass over the states for few rows, on every GPU from compute capability 8.0 on. docs/kernels/latent_mma.md has
 // the derivation. A CTA reads its share of the context in blocks of 16 tokens; each of its 8 warps has a slice of the
 // width, of which it copies, scores (S = E Q^T) and adds (O = E^T P); the warps' parts of the scores meet in shared
-// memory.
+// memory. States in 8 bits are widened on the way (latent_mma_bytes.cuh).
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
@@ -11,6 +11,7 @@
 #include "ops/cuda/bf16_vector.cuh"
 #include "ops/latent/latent_backends.h"
 #include "ops/latent/latent_merge.cuh"
+#include "ops/latent/latent_mma_bytes.cuh"
 #include "ops/latent/latent_mma_layout.h"
 
 namespace cepe::latent_kernel::on_ampere {
@@ -23,20 +24,24 @@ using cuda::bf16;
 constexpr float kLazy = 8.0f;  // the scale of a row's sum is renewed when its highest score grew by 2^8
 
 struct Problem {
-  const bf16 *query, *states;
+  const bf16* query;
+  const char* states;   // in bfloat16, or bytes
+  const float* scales;  // of the tokens, where states are bytes
   const bool* mask;
   Parts parts;
   int64_t tokens;
-  float scale;        // of scores in powers of two
-  int slots;          // of the ring
+  float scale;  // of scores in powers of two
+  int slots;    // of the ring
+  bool eight_bits;
   bool inputs_ready;  // states may be read before the grid dependency sync
 };
 
 // Consecutive tokens of one context for one block of rows.
 struct Piece {
-  int64_t slot;        // of the partial in the workspace
-  const bf16* states;  // of the first token
-  const bool* mask;    // of the first token, or null
+  int64_t slot;         // of the partial in the workspace
+  const char* states;   // of the first token
+  const float* scales;  // of the first token, where states are bytes
+  const bool* mask;     // of the first token, or null
   int tokens, blocks;
   const bf16* query;  // of the first row
   int rows;
@@ -47,24 +52,28 @@ struct Taken {
   Piece piece;
   int next;
 };
+template <class L>
 __device__ __forceinline__ Piece piece_of(const Problem& p, int64_t context, int first, int tiles, int tokens) {
   Piece piece;
   piece.tokens = min(tiles * kTile, tokens - first * kTile), piece.blocks = (piece.tokens + kBlock - 1) / kBlock;
-  piece.states = p.states + (context * p.tokens + first * kTile) * p.parts.width;
+  piece.states = p.states + (context * p.tokens + first * kTile) * p.parts.width * L::state_bytes;
+  if constexpr (L::eight_bits) piece.scales = p.scales + context * p.tokens + first * kTile;
   piece.mask = p.mask ? p.mask + context * p.tokens + first * kTile : nullptr;
   return piece;
 }
+template <class L>
 __device__ __forceinline__ Taken take(const Problem& p, int reader, int tile, int end) {
   const int per_pair = p.parts.shares.tiles, pair = tile / per_pair, context = pair / p.parts.row_blocks;
   const int first = tile - pair * per_pair, tiles = min(end - tile, per_pair - first);
   const int row = (pair - context * p.parts.row_blocks) * p.parts.block_rows;
-  Piece piece = piece_of(p, context, first, tiles, static_cast<int>(p.tokens));
+  Piece piece = piece_of<L>(p, context, first, tiles, static_cast<int>(p.tokens));
   piece.slot = Parts::slot(reader, pair);
   piece.query = p.query + (context * p.parts.rows + row) * p.parts.width;
   piece.rows = min(p.parts.block_rows, static_cast<int>(p.parts.rows) - row);
   return {piece, tile + tiles};
 }
 // The same of the contexts of a table.
+template <class L>
 __device__ __forceinline__ Taken take_by_table(const Problem& p, int reader, int tile, int end) {
   const Table& table = p.parts.table;
   const int context = table.context_of(tile);
@@ -74,7 +83,9 @@ __device__ __forceinline__ Taken take_by_table(const Problem& p, int reader, int
   const int row = block * p.parts.block_rows;
   Piece piece;
   piece.tokens = min(tiles * kTile, entry.tokens - first * kTile), piece.blocks = (piece.tokens + kBlock - 1) / kBlock;
-  piece.states = static_cast<const bf16*>(entry.data) + static_cast<int64_t>(first) * kTile * p.parts.width;
+  piece.states =
+      static_cast<const char*>(entry.data) + static_cast<int64_t>(first) * kTile * p.parts.width * L::state_bytes;
+  if constexpr (L::eight_bits) piece.scales = entry.scales + first * kTile;
   piece.mask = entry.mask ? entry.mask + first * kTile : nullptr;
   piece.slot = Parts::slot(reader, entry.first_pair + block);
   piece.query = p.query + static_cast<int64_t>(entry.first_row + row) * p.parts.width;
@@ -84,6 +95,7 @@ __device__ __forceinline__ Taken take_by_table(const Problem& p, int reader, int
 
 struct Shared {
   char* ring;      // of this warp: slots x 16 tokens x its slice
+  char* wide;      // of this warp, where states are bytes: wide_slots of widened blocks
   float* scores;   // (buffers, warps, rows, kScoreRow)
   bf16* weights;   // (buffers, rows, kWeightRow)
   float* factors;  // (buffers, rows): what the sums so far are multiplied by
@@ -93,7 +105,8 @@ struct Shared {
     shared.scores = reinterpret_cast<float*>(memory);
     shared.weights = reinterpret_cast<bf16*>(memory + L::buffers * L::score_bytes);
     shared.factors = reinterpret_cast<float*>(memory + L::buffers * (L::score_bytes + L::weight_bytes));
-    shared.ring = memory + L::fixed_bytes + static_cast<int>(threadIdx.x) / 32 * slots * L::slot_bytes;
+    shared.ring = memory + L::fixed_bytes + static_cast<int>(threadIdx.x) / 32 * slots * L::ring_slot_bytes;
+    shared.wide = memory + L::buffer_bytes + static_cast<int>(threadIdx.x) / 32 * L::wide_slots * L::slot_bytes;
     return shared;
   }
 };
@@ -101,32 +114,36 @@ struct Shared {
 // One row's softmax so far, of the kQuads lanes that share it; total is this lane's part.
 struct Softmax {
   float highest, total;
+  float scales[2];  // of states in bytes: of this lane's tokens of the block that is weighed next
 };
 
 // Starts the copy of a block's 16 tokens to its place in the ring; zeros past the piece's end. Every call commits a
 // group of copies, an empty one where there is no such block.
 template <class L>
 __device__ __forceinline__ void copy_block(const Piece& piece, const Slice& slice, char* to, int block, int64_t width) {
-  constexpr int kParts = 2 * L::steps;  // of 16 bytes in a token's slice
+  constexpr int kParts = L::state_bytes * L::steps;  // of 16 bytes in a token's slice
   if (block < piece.blocks) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
-    for (int i = 0; i < L::steps; ++i) {
-      const int row = (i * 32 + lane) / kParts, part = (i * 32 + lane) % kParts, token = block * kBlock + row;
+    for (int i = 0; i < kBlock * kParts / 32; ++i) {
+      const auto [row, part] = slot_part<kParts>(i, lane);
+      const int token = block * kBlock + row;
       const bool there = token < piece.tokens;
-      const bf16* const from = piece.states + (there ? token * width : 0) + slice.first * 16 + part * 8;
-      if (part < 2 * slice.steps) copy_16(shared_address(to + row * L::row_bytes + part * 16), from, there);
+      const char* const from =
+          piece.states + ((there ? token * width : 0) + slice.first * 16) * L::state_bytes + part * 16;
+      if (part < L::state_bytes * slice.steps)
+        copy_16(shared_address(to + row * L::ring_row_bytes + part * 16), from, there);
     }
   }
   commit_copies();
 }
 
-// What no copy reaches: steps that other warps have and this one does not are products with zeros.
+// What nothing is written to: steps that other warps have and this one does not are products with zeros.
 template <class L>
-__device__ __forceinline__ void clear_rest(const Slice& slice, char* ring, int slots) {
+__device__ __forceinline__ void clear_rest(const Slice& slice, char* slots_of_warp, int slots) {
   const int lane = threadIdx.x % 32, parts = 2 * (L::steps - slice.steps);
   for (int i = lane; i < slots * kBlock * parts; i += 32) {
-    char* const row = ring + i / parts * L::row_bytes;
+    char* const row = slots_of_warp + i / parts * L::row_bytes;
     *reinterpret_cast<uint4*>(row + (2 * slice.steps + i % parts) * 16) = uint4{0, 0, 0, 0};
   }
 }
@@ -175,6 +192,14 @@ __device__ __forceinline__ void score_block(const char* slot, float* to,
   }
 }
 
+// The scales of this lane's tokens of a block. They are loaded while the block before is weighed, so nothing waits.
+__device__ __forceinline__ void load_scales(const Piece& piece, int block, float (&scales)[2]) {
+  const int token = block * kBlock + static_cast<int>(threadIdx.x) % kQuads * 2;
+#pragma unroll
+  for (int i = 0; i < 2; ++i)
+    scales[i] = token + i >= 0 && token + i < piece.tokens ? piece.scales[token + i] : 0;
+}
+
 // Adds the warps' parts of a block's scores, takes their exponentials, and writes the weights and the row's factor. A
 // block that is not the piece's has no real tokens.
 template <class L>
@@ -186,6 +211,11 @@ __device__ __forceinline__ void weigh_block(const Piece& piece, float scale, int
 #pragma unroll
   for (int i = 0; i < 2; ++i)
     real[i] = token + i >= 0 && token + i < piece.tokens && (!piece.mask || piece.mask[token + i]);
+  float of_token[2] = {1, 1};  // a padding token's scale is not used, whatever it is
+  if constexpr (L::eight_bits) {
+    of_token[0] = real[0] ? so_far.scales[0] : 0, of_token[1] = real[1] ? so_far.scales[1] : 0;
+    load_scales(piece, block + 1, so_far.scales);
+  }
   float score[2] = {};
 #pragma unroll
   for (int w = 0; w < kWarps; ++w) {
@@ -195,6 +225,7 @@ __device__ __forceinline__ void weigh_block(const Piece& piece, float scale, int
   float highest = so_far.highest;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
+    if constexpr (L::eight_bits) score[i] *= of_token[i];
     score[i] = real[i] ? score[i] * scale : -INFINITY;
     highest = fmaxf(highest, score[i]);
   }
@@ -207,6 +238,7 @@ __device__ __forceinline__ void weigh_block(const Piece& piece, float scale, int
   for (int i = 0; i < 2; ++i) {
     score[i] = exp2f(score[i] - shift);
     so_far.total += score[i];
+    if constexpr (L::eight_bits) score[i] *= of_token[i];
   }
   *reinterpret_cast<__nv_bfloat162*>(weights + row * kWeightRow + quad * 2) = __floats2bfloat162_rn(score[0], score[1]);
   if (quad == 0) factors[row] = factor;
@@ -267,12 +299,16 @@ __device__ __forceinline__ void write_part(const Parts& parts, const Piece& piec
   }
 }
 
-// A place in the ring.
+// A place in the ring, or among the widened blocks.
 struct Place {
   int slot = 0;
   template <class L>
+  __device__ __forceinline__ char* in_ring(const Shared& shared, L) const {
+    return shared.ring + slot * L::ring_slot_bytes;
+  }
+  template <class L>  // where products read it
   __device__ __forceinline__ char* of(const Shared& shared, L) const {
-    return shared.ring + slot * L::slot_bytes;
+    return (L::eight_bits ? shared.wide : shared.ring) + slot * L::slot_bytes;
   }
   __device__ __forceinline__ void advance(int slots) { slot = slot + 1 == slots ? 0 : slot + 1; }
 };
@@ -281,29 +317,38 @@ struct Place {
 // two barriers block i is scored, i - 1 weighed and i - 2 added, which do not wait for each other; scores and weights
 // have two buffers then, that of a block by the parity of its number. Before the first block and past the last there
 // are none: they are scored (whatever lies there) and weighed (no real tokens, so nothing changes), but not added.
+// Bytes are widened right before they are scored, and their slot of the ring is filled again at once.
 template <class L>
 __device__ __forceinline__ void read_piece(const Problem& p, const Piece& piece, const Slice& slice,
                                            const Shared& shared) {
   const int64_t width = p.parts.width;
-  Place scored, added;
+  const int places = L::eight_bits ? L::wide_slots : p.slots;
+  Place copied, scored, added;
   for (int block = 0; block < p.slots; ++block) {
-    copy_block<L>(piece, slice, scored.of(shared, L{}), block, width);
-    scored.advance(p.slots);
+    copy_block<L>(piece, slice, copied.in_ring(shared, L{}), block, width);
+    copied.advance(p.slots);
   }
   cuda::grid_dependency_sync();
   uint32_t query[L::steps][L::eights][2];
   load_query<L>(piece, slice, width, query);
   float sums[L::steps][L::eights][4] = {};
   Softmax so_far{-INFINITY, 0};
-  const int pending = p.slots - 1 - L::lag;
+  if constexpr (L::eight_bits) load_scales(piece, -L::lag / 2, so_far.scales);
+  const int pending = p.slots - 1 - (L::eight_bits ? 0 : L::lag);
   for (int i = 0; i < piece.blocks + L::lag; ++i) {
     const int now = L::pipelined ? i & 1 : 0, other = L::pipelined ? now ^ 1 : 0;
     wait_copies(pending);
     __syncwarp();
+    if constexpr (L::eight_bits) {
+      widen_block<L>(slice, copied.in_ring(shared, L{}), scored.of(shared, L{}));
+      __syncwarp();  // the block is widened, and the warp is done with its place in the ring
+      copy_block<L>(piece, slice, copied.in_ring(shared, L{}), i + p.slots, width);
+      copied.advance(p.slots);
+    }
     score_block<L>(
         scored.of(shared, L{}),
         shared.scores + now * (L::score_bytes / 4) + static_cast<int>(threadIdx.x) / 32 * L::rows * kScoreRow, query);
-    scored.advance(p.slots);
+    scored.advance(places);
     if (!L::pipelined) __syncthreads();
     weigh_block<L>(piece, p.scale, i - L::lag / 2, shared.scores + other * (L::score_bytes / 4),
                    shared.weights + other * (L::weight_bytes / 2), shared.factors + other * L::rows, so_far);
@@ -311,9 +356,11 @@ __device__ __forceinline__ void read_piece(const Problem& p, const Piece& piece,
     if (i >= L::lag) {
       add_block<L>(added.of(shared, L{}), shared.weights + now * (L::weight_bytes / 2), shared.factors + now * L::rows,
                    sums);
-      __syncwarp();  // the warp is done with this block's place in the ring
-      copy_block<L>(piece, slice, added.of(shared, L{}), i - L::lag + p.slots, width);
-      added.advance(p.slots);
+      if constexpr (!L::eight_bits) {
+        __syncwarp();  // the warp is done with this block's place in the ring
+        copy_block<L>(piece, slice, added.of(shared, L{}), i - L::lag + p.slots, width);
+      }
+      added.advance(places);
     }
     if (L::pipelined) __syncthreads();
   }
@@ -328,13 +375,13 @@ __global__ void __launch_bounds__(kThreads, 1) read_states(const Problem p) {
   const Slice slice = slice_of(static_cast<int>(p.parts.width), warp);
   const Shared shared = Shared::of(memory, p.slots, L{});
   cuda::trigger_dependents();
-  clear_rest<L>(slice, shared.ring, p.slots);
+  L::eight_bits ? clear_rest<L>(slice, shared.wide, L::wide_slots) : clear_rest<L>(slice, shared.ring, p.slots);
   if (table || !p.inputs_ready) cuda::grid_dependency_sync();
   const Shares shares = p.parts.shares_now();
   if (reader >= shares.readers) return;
   const int end = shares.begin(reader + 1);
   for (int tile = shares.begin(reader); tile < end;) {
-    const Taken taken = table ? take_by_table(p, reader, tile, end) : take(p, reader, tile, end);
+    const Taken taken = table ? take_by_table<L>(p, reader, tile, end) : take<L>(p, reader, tile, end);
     read_piece<L>(p, taken.piece, slice, shared);
     tile = taken.next;
     wait_copies<0>();
@@ -366,7 +413,8 @@ Cut cut_of(const Args& a) {
 
 Problem problem_of(const Args& args, const Cut& cut) {
   Problem p{};
-  p.query = static_cast<const bf16*>(args.query), p.states = static_cast<const bf16*>(args.states);
+  p.query = static_cast<const bf16*>(args.query), p.states = static_cast<const char*>(args.states);
+  p.eight_bits = args.table ? args.shape->eight_bits : args.scales != nullptr, p.scales = args.scales;
   p.mask = args.mask, p.tokens = args.tokens, p.scale = args.scale * 1.44269504f;
   p.inputs_ready = args.inputs_ready && !args.table;
   p.parts.sums = args.scratch, p.parts.statistics = args.scratch + cut.part_rows * args.width;
@@ -387,10 +435,10 @@ void launch(Problem p, int readers, cudaStream_t stream) {
   launch_merge(p.parts, stream);
 }
 
-template <int kSteps, int kEights>
+template <int kSteps, int kEights, bool kEightBits>
 void launch(const Problem& p, int readers, cudaStream_t stream) {
-  using Pipelined = Layout<kSteps, kEights, true>;
-  using Serial = Layout<kSteps, kEights, false>;
+  using Pipelined = Layout<kSteps, kEights, true, kEightBits>;
+  using Serial = Layout<kSteps, kEights, false, kEightBits>;
   const int bytes = cuda::capability().shared_bytes;
   if (Pipelined::fits(bytes)) return launch<Pipelined>(p, readers, stream);
   if (!Serial::fits(bytes))
@@ -398,10 +446,15 @@ void launch(const Problem& p, int readers, cudaStream_t stream) {
   launch<Serial>(p, readers, stream);
 }
 
-template <int kSteps>
+template <int kSteps, bool kEightBits>
 void launch_rows(const Problem& p, int readers, cudaStream_t stream) {
-  if (p.parts.block_rows == 16) return launch<kSteps, 2>(p, readers, stream);
-  launch<kSteps, 4>(p, readers, stream);
+  if (p.parts.block_rows == 16) return launch<kSteps, 2, kEightBits>(p, readers, stream);
+  launch<kSteps, 4, kEightBits>(p, readers, stream);
+}
+
+template <int kSteps>
+void launch_states(const Problem& p, int readers, cudaStream_t stream) {
+  p.eight_bits ? launch_rows<kSteps, true>(p, readers, stream) : launch_rows<kSteps, false>(p, readers, stream);
 }
 
 }  // namespace
@@ -422,9 +475,9 @@ void latent_attention(const Args& args, void* stream) {
   const Cut cut = cut_of(args);
   const Problem p = problem_of(args, cut);
   const int readers = cut.shares.readers;
-  if (args.width <= 512) return launch_rows<4>(p, readers, on);
-  if (args.width <= 768) return launch_rows<6>(p, readers, on);
-  launch_rows<8>(p, readers, on);
+  if (args.width <= 512) return launch_states<4>(p, readers, on);
+  if (args.width <= 768) return launch_states<6>(p, readers, on);
+  launch_states<8>(p, readers, on);
 }
 
 }  // namespace cepe::latent_kernel::on_ampere

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 
 namespace cepe::latent_mma {
 
@@ -13,25 +14,33 @@ constexpr int kScoreRow = kBlock + 4;   // floats of a row of scores: lanes that
 constexpr int kWeightRow = kBlock + 8;  // bfloat16: likewise for lanes that read a product's operand
 constexpr int kQuads = kBlock / 2;      // lanes that share a row's softmax, two tokens each
 
-// Sizes of one instance: up to kSteps steps in a warp's slice, kEights groups of 8 rows (tokens x heads), and whether
-// blocks are scored, weighed and added at the same time (two buffers) or one after another (one).
-template <int kSteps, int kEights, bool kPipelined>
+// Sizes of one instance: up to kSteps steps in a warp's slice, kEights groups of 8 rows (tokens x heads), whether
+// blocks are scored, weighed and added at the same time (two buffers) or one after another (one), and whether states
+// are bytes. Products read states in bfloat16: straight from the ring, or where that has bytes, from a few slots with
+// the widened blocks between scores and sums.
+template <int kSteps, int kEights, bool kPipelined, bool kEightBits = false>
 struct Layout {
   static constexpr int steps = kSteps, eights = kEights, rows = 8 * kEights;
-  static constexpr bool pipelined = kPipelined;
+  static constexpr bool pipelined = kPipelined, eight_bits = kEightBits;
+  static constexpr int state_bytes = kEightBits ? 1 : 2;
   static constexpr int lag = kPipelined ? 2 : 0;  // blocks between what is scored and what is added
   static constexpr int buffers = kPipelined ? 2 : 1;
   static constexpr int row_bytes = 32 * kSteps + 16;     // an odd number of 16 bytes: tile loads meet no bank twice
   static constexpr int slot_bytes = kBlock * row_bytes;  // of one warp
+  static constexpr int ring_row_bytes = kEightBits ? 16 * kSteps : row_bytes;  // bytes are read in a row, all of a slot
+  static constexpr int ring_slot_bytes = kBlock * ring_row_bytes;
+  static constexpr int wide_slots = kEightBits ? lag + 1 : 0;  // of widened blocks
   static constexpr int score_bytes = 4 * kWarps * rows * kScoreRow;  // of all warps
   static constexpr int weight_bytes = 2 * rows * kWeightRow;
-  static constexpr int fixed_bytes = buffers * (score_bytes + weight_bytes + 4 * rows);
-  static constexpr int least_slots = lag + 2;  // of the ring: at least one more is on its way
+  static constexpr int buffer_bytes = buffers * (score_bytes + weight_bytes + 4 * rows);
+  static constexpr int fixed_bytes = buffer_bytes + kWarps * wide_slots * slot_bytes;
+  // Of the ring: at least one more is on its way. A slot of bytes is free again when its block is widened.
+  static constexpr int least_slots = (kEightBits ? 0 : lag) + 2;
   static constexpr int most_slots = 8;
-  static constexpr int bytes(int slots) { return fixed_bytes + slots * kWarps * slot_bytes; }
+  static constexpr int bytes(int slots) { return fixed_bytes + slots * kWarps * ring_slot_bytes; }
   // Slots of the ring in so much shared memory; too few: the instance does not fit.
   static constexpr int slots(int shared_bytes) {
-    return std::min(most_slots, (shared_bytes - fixed_bytes) / (kWarps * slot_bytes));
+    return std::min(most_slots, (shared_bytes - fixed_bytes) / (kWarps * ring_slot_bytes));
   }
   static constexpr bool fits(int shared_bytes) {
     return shared_bytes > fixed_bytes && slots(shared_bytes) >= least_slots;
@@ -46,6 +55,21 @@ constexpr Slice slice_of(int width, int warp) {
   const int all = width / 16, first = all * warp / kWarps;
   return {first, all * (warp + 1) / kWarps - first};
 }
+
+// A warp goes through a slot in parts of a token's slice, kParts of them: the part of lane `lane` in round i.
+struct SlotPart {
+  int token, part;
+};
+template <int kParts>
+constexpr SlotPart slot_part(int i, int lane) {
+  return {(i * 32 + lane) / kParts, (i * 32 + lane) % kParts};
+}
+
+// ---- Bytes as bfloat16. A byte u = 128 h + r stands for u - 128 = (128 + r) - (h ? 128 : 256). With 0x43 before it, u
+// holds both terms: 0x4300 | r is 128 + r in bfloat16, 0x4300 is 128, 0x4380 is 256. Two at a time.
+
+constexpr uint32_t wide_numbers(uint32_t with_43) { return with_43 & 0xff7fff7f; }
+constexpr uint32_t wide_offsets(uint32_t with_43) { return (with_43 & 0xff80ff80) ^ 0x00800080; }
 
 // ---- In bytes, from the beginning of a warp's slot of 16 tokens
 
