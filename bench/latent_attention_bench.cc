@@ -1,7 +1,7 @@
 // Attention on shared latents beside LibTorch's own matrix products, which is what absorbed cross-attention would
 // otherwise be: SmolLM2's and Llama-2-7B's shapes, one token and more. On a GPU also the rate of a plain copy in the
-// same run, which bounds a kernel that reads every state once, and the kernel that every GPU runs ("any us") beside the
-// one that this GPU takes.
+// same run, which bounds a kernel that reads every state once, and the kernel that every GPU runs ("any us", in 8 bits
+// "any int8") beside the one that this GPU takes.
 //
 //   build/bench/latent_attention_bench [CONTEXT_TOKENS]
 #include <ATen/ATen.h>
@@ -84,21 +84,24 @@ void measure(const Device& on, const Shape& shape, at::ScalarType type, const As
   const cepe::Int8States bytes8 = cepe::quantize_states(states);
   const double narrow =
       seconds_recorded(on, [&] { out = cepe::latent_attention(query, {bytes8.values, {}, bytes8.scales}, scale); });
-  const double any = !on.device.is_cuda() ? kernel : seconds_recorded(on, [&] {
-    out = cepe::cuda_latent_attention(query, {states}, scale, cepe::CudaLatentForm::any_gpu);
-  });
+  const auto by_any_gpu = [&](const cepe::LatentStates& read) {
+    return seconds_recorded(
+        on, [&] { out = cepe::cuda_latent_attention(query, read, scale, cepe::CudaLatentForm::any_gpu); });
+  };
+  const double any = on.device.is_cuda() ? by_any_gpu({states}) : kernel;
+  const double any_narrow = on.device.is_cuda() ? by_any_gpu({bytes8.values, {}, bytes8.scales}) : narrow;
   const double products = seconds(on, [&] {
     const at::Tensor scores = at::matmul(query, states.transpose(1, 2)).mul(scale).to(at::kFloat);
     at::matmul(scores.softmax(-1).to(type), states);
   });
   const double operations = 4.0 * static_cast<double>(query.numel() * context);
   const double bytes = static_cast<double>(states.nbytes());
-  std::printf("%-12s %-9s %8ld %9ld x %-6ld %10.1f %10.0f %10.1f %10.1f %10.1f %10.1f %12.1f %8.2f\n", shape.name,
-              type == at::kFloat ? "float32" : "bfloat16", static_cast<long>(context),
+  std::printf("%-12s %-9s %8ld %9ld x %-6ld %10.1f %10.0f %10.1f %10.1f %10.1f %10.1f %10.1f %12.1f %8.2f\n",
+              shape.name, type == at::kFloat ? "float32" : "bfloat16", static_cast<long>(context),
               static_cast<long>(asked.contexts), static_cast<long>(asked.tokens), kernel * 1e6,
               operations / kernel / 1e9, bytes / kernel / 1e9, any * 1e6, narrow * 1e6,
-              static_cast<double>(bytes8.values.nbytes() + bytes8.scales.nbytes()) / narrow / 1e9, products * 1e6,
-              products / kernel);
+              static_cast<double>(bytes8.values.nbytes() + bytes8.scales.nbytes()) / narrow / 1e9, any_narrow * 1e6,
+              products * 1e6, products / kernel);
 }
 
 // Eight sequences with contexts of 1/8 to 8/8 of so many tokens: in one pass, and one after another, each as a CUDA
@@ -199,8 +202,9 @@ int main(int argc, char** argv) {
   const c10::NoGradGuard no_gradients;
   std::printf("%ld context tokens on %s; a copy reads and writes %.0f GB/s\n", static_cast<long>(context),
               on.device.str().c_str(), copy_rate(on) / 1e9);
-  std::printf("%-12s %-9s %8s %18s %10s %10s %10s %10s %10s %10s %12s %8s\n", "shape", "type", "context",
-              "contexts x tokens", "kernel us", "GFLOP/s", "GB/s", "any us", "int8 us", "GB/s", "products us", "ratio");
+  std::printf("%-12s %-9s %8s %18s %10s %10s %10s %10s %10s %10s %10s %12s %8s\n", "shape", "type", "context",
+              "contexts x tokens", "kernel us", "GFLOP/s", "GB/s", "any us", "int8 us", "GB/s", "any int8",
+              "products us", "ratio");
   for (const Shape& shape : {Shape{"SmolLM2", 9, 576}, Shape{"Llama-2-7B", 32, 1024}}) {
     if (gpu) {
       for (const Asked& asked : {Asked{1}, Asked{2}, Asked{3}, Asked{4}, Asked{16}, Asked{32}, Asked{1, 16}}) {

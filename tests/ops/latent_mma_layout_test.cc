@@ -162,6 +162,51 @@ TEST(LatentMmaLayout, ProductsOfAllLanesAreScoresAndSums) {
   }
 }
 
+// Where a warp's copies to a slot and its widening of bytes go, as copy_block() and widen_block() walk it.
+template <int kSteps>
+void expect_slot_of_bytes(int width) {
+  using L = Layout<kSteps, 4, true, true>;
+  constexpr int kCopied = kSteps, kWidened = 2 * kSteps;  // parts of a token's slice: of 16 bytes, and of 8
+  for (int warp = 0; warp < kWarps; ++warp) {
+    const Slice slice = slice_of(width, warp);
+    std::vector<int> ring(L::ring_slot_bytes, -1), wide(L::slot_bytes / 2, -1);  // the byte of E that lies there
+    const auto put = [](int& place, int byte) {
+      EXPECT_EQ(place, -1) << "written twice";
+      place = byte;
+    };
+    for (int lane = 0; lane < 32; ++lane) {
+      for (int i = 0; i < kBlock * kCopied / 32; ++i) {
+        const auto [token, part] = slot_part<kCopied>(i, lane);
+        for (int b = 0; b < 16 && part < slice.steps; ++b)
+          put(ring.at(token * L::ring_row_bytes + part * 16 + b), token * width + slice.first * 16 + part * 16 + b);
+      }
+    }
+    for (int lane = 0; lane < 32; ++lane) {
+      for (int i = 0; i < L::steps; ++i) {
+        const auto [token, part] = slot_part<kWidened>(i, lane);
+        const int from = token * L::ring_row_bytes + part * 8, to = token * L::row_bytes + part * 16;
+        EXPECT_LE(from + 8, L::ring_slot_bytes);
+        EXPECT_EQ(from % 8 + to % 16, 0);
+        for (int b = 0; b < 8 && part < 2 * slice.steps; ++b) put(wide.at(to / 2 + b), ring.at(from + b));
+      }
+    }
+    for (int token = 0; token < kBlock; ++token) {
+      for (int i = 0; i < L::row_bytes / 2; ++i) {
+        const int expected = i < slice.steps * 16 ? token * width + slice.first * 16 + i : -1;
+        ASSERT_EQ(wide[token * L::row_bytes / 2 + i], expected) << "width " << width << ", warp " << warp;
+      }
+    }
+  }
+}
+
+TEST(LatentMmaLayout, EveryByteIsCopiedAndWidenedOnce) {
+  for (int width = 64; width <= 1024; width += 64) {
+    if (width <= 512) expect_slot_of_bytes<4>(width);
+    if (width <= 768) expect_slot_of_bytes<6>(width);
+    expect_slot_of_bytes<8>(width);
+  }
+}
+
 TEST(LatentMmaLayout, SlicesAreTheWholeWidthAndFit) {
   for (int width = 64; width <= 1024; width += 64) {
     int next = 0;
@@ -210,6 +255,16 @@ TEST(LatentMmaLayout, EveryCardHasRoom) {
   EXPECT_TRUE((Layout<6, 4, false>::fits(kSmall)));
   EXPECT_FALSE((Layout<8, 4, true>::fits(0)));
   EXPECT_LE((Layout<8, 4, true>::bytes(5)), kHopper);
+  // Bytes fit wherever bfloat16 does.
+  EXPECT_TRUE((Layout<8, 4, false, true>::fits(kSmall)));
+  EXPECT_EQ((Layout<8, 4, false, true>::slots(kSmall)), 2);
+  EXPECT_LE((Layout<8, 4, false, true>::bytes(2)), (Layout<8, 4, false>::bytes(2)));
+  EXPECT_EQ((Layout<8, 4, false, true>::slots(kAmpere)), 6);
+  EXPECT_FALSE((Layout<8, 4, true, true>::fits(kAmpere)));
+  EXPECT_TRUE((Layout<8, 2, true, true>::fits(kAmpere)));
+  EXPECT_EQ((Layout<8, 4, true, true>::slots(kHopper)), 5);
+  EXPECT_LE((Layout<8, 4, true, true>::bytes(5)), kHopper);
+  EXPECT_FALSE((Layout<8, 4, true, true>::fits(0)));
 }
 
 }  // namespace

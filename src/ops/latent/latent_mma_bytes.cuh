@@ -11,15 +11,19 @@
 
 namespace cepe::latent_kernel::on_ampere {
 
-// The two of four bytes that kSelect's nibbles 0 and 2 name, each less 128, in bfloat16.
+// The two of four bytes that kSelect's nibbles 0 and 2 name, each less 128, in bfloat16. With 0x43 before it a byte u
+// is the number 128 + u below 128, whose exponent it leaves as it is, and 2 u from 128 on, whose exponent it raises.
+// Less 256 that is u - 128 or twice as much, and negative or not: half of what is positive is taken off again. All is
+// exact. Multiply-adds for this because they have a pipe of their own: logic operations would queue behind the
+// permutation.
 template <uint32_t kSelect>
 __device__ __forceinline__ uint32_t two_values(uint32_t bytes) {
-  constexpr uint32_t kMinusOne = 0xbf80bf80;
-  const uint32_t with_43 = __byte_perm(bytes, 0x43434343, kSelect);
-  uint32_t values;
-  asm("fma.rn.bf16x2 %0, %1, %2, %3;"
-      : "=r"(values)
-      : "r"(latent_mma::wide_offsets(with_43)), "r"(kMinusOne), "r"(latent_mma::wide_numbers(with_43)));
+  constexpr uint32_t kOne = 0x3f803f80, kMinusHalf = 0xbf00bf00, kMinus256 = 0xc380c380;
+  const uint32_t numbers = __byte_perm(bytes, 0x43434343, kSelect);
+  uint32_t less, positive, values;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(less) : "r"(numbers), "r"(kOne), "r"(kMinus256));
+  asm("fma.rn.relu.bf16x2 %0, %1, %2, %3;" : "=r"(positive) : "r"(numbers), "r"(kOne), "r"(kMinus256));
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(values) : "r"(positive), "r"(kMinusHalf), "r"(less));
   return values;
 }
 

@@ -196,8 +196,7 @@ __device__ __forceinline__ void score_block(const char* slot, float* to,
 __device__ __forceinline__ void load_scales(const Piece& piece, int block, float (&scales)[2]) {
   const int token = block * kBlock + static_cast<int>(threadIdx.x) % kQuads * 2;
 #pragma unroll
-  for (int i = 0; i < 2; ++i)
-    scales[i] = token + i >= 0 && token + i < piece.tokens ? piece.scales[token + i] : 0;
+  for (int i = 0; i < 2; ++i) scales[i] = token + i >= 0 && token + i < piece.tokens ? piece.scales[token + i] : 0;
 }
 
 // Adds the warps' parts of a block's scores, takes their exponentials, and writes the weights and the row's factor. A
@@ -213,7 +212,7 @@ __device__ __forceinline__ void weigh_block(const Piece& piece, float scale, int
     real[i] = token + i >= 0 && token + i < piece.tokens && (!piece.mask || piece.mask[token + i]);
   float of_token[2] = {1, 1};  // a padding token's scale is not used, whatever it is
   if constexpr (L::eight_bits) {
-    of_token[0] = real[0] ? so_far.scales[0] : 0, of_token[1] = real[1] ? so_far.scales[1] : 0;
+    of_token[0] = real[0] ? so_far.scales[0] : 1, of_token[1] = real[1] ? so_far.scales[1] : 1;
     load_scales(piece, block + 1, so_far.scales);
   }
   float score[2] = {};
@@ -237,8 +236,13 @@ __device__ __forceinline__ void weigh_block(const Piece& piece, float scale, int
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     score[i] = exp2f(score[i] - shift);
-    so_far.total += score[i];
-    if constexpr (L::eight_bits) score[i] *= of_token[i];
+    float counted = score[i];
+    if constexpr (L::eight_bits) {
+      // As it is rounded, else a token that has nearly all of the weight would be off by its scale's rounding.
+      score[i] = __bfloat162float(__float2bfloat16_rn(score[i] * of_token[i]));
+      counted = __fdividef(score[i], of_token[i]);
+    }
+    so_far.total += counted;
   }
   *reinterpret_cast<__nv_bfloat162*>(weights + row * kWeightRow + quad * 2) = __floats2bfloat162_rn(score[0], score[1]);
   if (quad == 0) factors[row] = factor;

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cstdint>
 
 namespace cepe::latent_mma {
 
@@ -29,7 +28,7 @@ struct Layout {
   static constexpr int slot_bytes = kBlock * row_bytes;  // of one warp
   static constexpr int ring_row_bytes = kEightBits ? 16 * kSteps : row_bytes;  // bytes are read in a row, all of a slot
   static constexpr int ring_slot_bytes = kBlock * ring_row_bytes;
-  static constexpr int wide_slots = kEightBits ? lag + 1 : 0;  // of widened blocks
+  static constexpr int wide_slots = kEightBits ? lag + 1 : 0;        // of widened blocks
   static constexpr int score_bytes = 4 * kWarps * rows * kScoreRow;  // of all warps
   static constexpr int weight_bytes = 2 * rows * kWeightRow;
   static constexpr int buffer_bytes = buffers * (score_bytes + weight_bytes + 4 * rows);
@@ -64,12 +63,6 @@ template <int kParts>
 constexpr SlotPart slot_part(int i, int lane) {
   return {(i * 32 + lane) / kParts, (i * 32 + lane) % kParts};
 }
-
-// ---- Bytes as bfloat16. A byte u = 128 h + r stands for u - 128 = (128 + r) - (h ? 128 : 256). With 0x43 before it, u
-// holds both terms: 0x4300 | r is 128 + r in bfloat16, 0x4300 is 128, 0x4380 is 256. Two at a time.
-
-constexpr uint32_t wide_numbers(uint32_t with_43) { return with_43 & 0xff7fff7f; }
-constexpr uint32_t wide_offsets(uint32_t with_43) { return (with_43 & 0xff80ff80) ^ 0x00800080; }
 
 // ---- In bytes, from the beginning of a warp's slot of 16 tokens
 
