@@ -1,6 +1,6 @@
 // Instructions of GPUs from compute capability 8.0 on that have no name in CUDA C++: copies from global to shared
-// memory that do not pass through registers, loads of tiles of a product, and the product of a warp. PTX ISA 7.0 and
-// later; the sections are named at each.
+// memory that do not pass through registers, loads of tiles of a product, the product of a warp, and operands of it
+// from bytes. PTX ISA 7.0 and later; the sections are named at each.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -67,6 +67,24 @@ __device__ __forceinline__ void multiply_add(float (&d)[4], const uint32_t (&a)[
   asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// ---- Bytes as numbers
+
+// The two of four bytes that kSelect's nibbles 0 and 2 name, each less 128, in bfloat16. With 0x43 before it a byte u
+// is the number 128 + u below 128, whose exponent it leaves as it is, and 2 u from 128 on, whose exponent it raises.
+// Less 256 that is u - 128 or twice as much, and negative or not: half of what is positive is taken off again. All is
+// exact. Multiply-adds for this because they have a pipe of their own: logic operations would queue behind the
+// permutation.
+template <uint32_t kSelect>
+__device__ __forceinline__ uint32_t two_of_bytes(uint32_t bytes) {
+  constexpr uint32_t kOne = 0x3f803f80, kMinusHalf = 0xbf00bf00, kMinus256 = 0xc380c380;
+  const uint32_t numbers = __byte_perm(bytes, 0x43434343, kSelect);
+  uint32_t less, positive, values;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(less) : "r"(numbers), "r"(kOne), "r"(kMinus256));
+  asm("fma.rn.relu.bf16x2 %0, %1, %2, %3;" : "=r"(positive) : "r"(numbers), "r"(kOne), "r"(kMinus256));
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(values) : "r"(positive), "r"(kMinusHalf), "r"(less));
+  return values;
 }
 
 }  // namespace cepe::ampere

@@ -1,7 +1,8 @@
 // One pass over the states for few rows, on every GPU from compute capability 8.0 on. docs/kernels/latent_mma.md has
 // the derivation. A CTA reads its share of the context in blocks of 16 tokens; each of its 8 warps has a slice of the
 // width, of which it copies, scores (S = E Q^T) and adds (O = E^T P); the warps' parts of the scores meet in shared
-// memory. States in 8 bits are widened on the way (latent_mma_bytes.cuh).
+// memory. In 8 bits a byte u stands for (u - 128) times its token's scale: u - 128 is exact in bfloat16, so products
+// are those of bfloat16 states, and the scale is a factor of the token's scores and weights.
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
@@ -11,7 +12,6 @@
 #include "ops/cuda/bf16_vector.cuh"
 #include "ops/latent/latent_backends.h"
 #include "ops/latent/latent_merge.cuh"
-#include "ops/latent/latent_mma_bytes.cuh"
 #include "ops/latent/latent_mma_layout.h"
 
 namespace cepe::latent_kernel::on_ampere {
@@ -53,20 +53,17 @@ struct Taken {
   int next;
 };
 template <class L>
-__device__ __forceinline__ Piece piece_of(const Problem& p, int64_t context, int first, int tiles, int tokens) {
-  Piece piece;
-  piece.tokens = min(tiles * kTile, tokens - first * kTile), piece.blocks = (piece.tokens + kBlock - 1) / kBlock;
-  piece.states = p.states + (context * p.tokens + first * kTile) * p.parts.width * L::state_bytes;
-  if constexpr (L::eight_bits) piece.scales = p.scales + context * p.tokens + first * kTile;
-  piece.mask = p.mask ? p.mask + context * p.tokens + first * kTile : nullptr;
-  return piece;
-}
-template <class L>
 __device__ __forceinline__ Taken take(const Problem& p, int reader, int tile, int end) {
   const int per_pair = p.parts.shares.tiles, pair = tile / per_pair, context = pair / p.parts.row_blocks;
   const int first = tile - pair * per_pair, tiles = min(end - tile, per_pair - first);
   const int row = (pair - context * p.parts.row_blocks) * p.parts.block_rows;
-  Piece piece = piece_of<L>(p, context, first, tiles, static_cast<int>(p.tokens));
+  const int64_t token = context * p.tokens + first * kTile;
+  Piece piece;
+  piece.tokens = min(tiles * kTile, static_cast<int>(p.tokens) - first * kTile);
+  piece.blocks = (piece.tokens + kBlock - 1) / kBlock;
+  piece.states = p.states + token * p.parts.width * L::state_bytes;
+  if constexpr (L::eight_bits) piece.scales = p.scales + token;
+  piece.mask = p.mask ? p.mask + token : nullptr;
   piece.slot = Parts::slot(reader, pair);
   piece.query = p.query + (context * p.parts.rows + row) * p.parts.width;
   piece.rows = min(p.parts.block_rows, static_cast<int>(p.parts.rows) - row);
@@ -136,6 +133,27 @@ __device__ __forceinline__ void copy_block(const Piece& piece, const Slice& slic
     }
   }
   commit_copies();
+}
+
+// Widens a warp's slot of bytes. All are loaded first, also those of steps that the warp does not have, so that no load
+// waits for a store.
+template <class L>
+__device__ __forceinline__ void widen_block(const Slice& slice, const char* from, char* to) {
+  constexpr int kParts = 2 * L::steps;  // of 8 values in a token's slice
+  const int lane = threadIdx.x % 32;
+  uint2 x[L::steps];
+#pragma unroll
+  for (int i = 0; i < L::steps; ++i) {
+    const auto [token, part] = slot_part<kParts>(i, lane);
+    x[i] = *reinterpret_cast<const uint2*>(from + token * L::ring_row_bytes + part * 8);
+  }
+#pragma unroll
+  for (int i = 0; i < L::steps; ++i) {
+    const auto [token, part] = slot_part<kParts>(i, lane);
+    const uint4 wide{two_of_bytes<0x4140>(x[i].x), two_of_bytes<0x4342>(x[i].x), two_of_bytes<0x4140>(x[i].y),
+                     two_of_bytes<0x4342>(x[i].y)};
+    if (part < 2 * slice.steps) *reinterpret_cast<uint4*>(to + token * L::row_bytes + part * 16) = wide;
+  }
 }
 
 // What nothing is written to: steps that other warps have and this one does not are products with zeros.
@@ -450,15 +468,12 @@ void launch(const Problem& p, int readers, cudaStream_t stream) {
   launch<Serial>(p, readers, stream);
 }
 
-template <int kSteps, bool kEightBits>
-void launch_rows(const Problem& p, int readers, cudaStream_t stream) {
-  if (p.parts.block_rows == 16) return launch<kSteps, 2, kEightBits>(p, readers, stream);
-  launch<kSteps, 4, kEightBits>(p, readers, stream);
-}
-
 template <int kSteps>
 void launch_states(const Problem& p, int readers, cudaStream_t stream) {
-  p.eight_bits ? launch_rows<kSteps, true>(p, readers, stream) : launch_rows<kSteps, false>(p, readers, stream);
+  const bool few = p.parts.block_rows == 16;
+  if (p.eight_bits)
+    return few ? launch<kSteps, 2, true>(p, readers, stream) : launch<kSteps, 4, true>(p, readers, stream);
+  few ? launch<kSteps, 2, false>(p, readers, stream) : launch<kSteps, 4, false>(p, readers, stream);
 }
 
 }  // namespace
