@@ -7,6 +7,8 @@
 #include <cuda_runtime.h>
 
 #include <cmath>
+#include <cstdint>
+#include <type_traits>
 
 #include "ops/cuda/ampere.cuh"
 #include "ops/cuda/bf16_vector.cuh"
@@ -118,7 +120,9 @@ struct Softmax {
 // group of copies, an empty one where there is no such block.
 template <class L>
 __device__ __forceinline__ void copy_block(const Piece& piece, const Slice& slice, char* to, int block, int64_t width) {
+  using State = std::conditional_t<L::eight_bits, uint8_t, bf16>;
   constexpr int kParts = L::state_bytes * L::steps;  // of 16 bytes in a token's slice
+  constexpr int kValues = 16 / L::state_bytes;       // of such a part
   if (block < piece.blocks) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
@@ -126,8 +130,8 @@ __device__ __forceinline__ void copy_block(const Piece& piece, const Slice& slic
       const auto [row, part] = slot_part<kParts>(i, lane);
       const int token = block * kBlock + row;
       const bool there = token < piece.tokens;
-      const char* const from =
-          piece.states + ((there ? token * width : 0) + slice.first * 16) * L::state_bytes + part * 16;
+      const auto* const states = reinterpret_cast<const State*>(piece.states);
+      const State* const from = states + (there ? token * width : 0) + slice.first * 16 + part * kValues;
       if (part < L::state_bytes * slice.steps)
         copy_16(shared_address(to + row * L::ring_row_bytes + part * 16), from, there);
     }
