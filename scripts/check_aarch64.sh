@@ -2,6 +2,8 @@
 # Compiles the CPU's kernels (src/ops/cpu) for aarch64 with Debian's cross-compiler and runs their tests under qemu: what
 # Highway makes of them for NEON. Needs the packages g++-aarch64-linux-gnu and qemu-user, and Debian's sources within
 # reach: Highway and GoogleTest for arm64 are unpacked into a folder of their own, nothing is installed.
+#
+# scripts/check_aarch64.sh [fetch]   fetch: only fetches these
 set -euo pipefail
 source "$(dirname "$0")/steps.sh"
 
@@ -31,6 +33,10 @@ if [ ! -f "$build/arm64/usr/include/gtest/gtest.h" ] || [ ! -d "$build/arm64/usr
     last_lines aarch64-packages
     stop "the arm64 packages ${packages[*]} could not be fetched: are Debian's sources within reach?"
   }
+fi
+if [ "${1:-}" = fetch ]; then
+  end_step
+  exit 0
 fi
 step "compile"
 mkdir -p "$build/include/ops"

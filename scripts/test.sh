@@ -30,6 +30,32 @@ configure_without_nvcc() {
   rm -rf "$bin" "$build"
 }
 
+# other_compilers: of Debian 12.
+other_compilers() {
+  apt-get -q update -o DPkg::Lock::Timeout=300 &&
+    DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends -o DPkg::Lock::Timeout=300 \
+      clang-16 libclang-rt-16-dev libomp-16-dev g++-aarch64-linux-gnu qemu-user
+}
+
+# check_with_other_compilers <jobs>: where one cannot be had, its check is left out, and a line says so.
+check_with_other_compilers() {
+  if { ! command -v clang++-16 || ! command -v qemu-aarch64; } >/dev/null && [ "$(id -u)" -eq 0 ]; then
+    quietly other-compilers other_compilers || last_lines other-compilers
+  fi
+  step "sources without LibTorch by clang"
+  if command -v clang++-16 >/dev/null; then
+    CEPE_JOBS=$1 scripts/check_syntax.sh clang++-16 'src/(base|vectors|text|io|report|tasks|data|ask|ops/cpu)/'
+  else
+    echo "   not checked: clang++-16 is not installed (apt-get install clang-16 libclang-rt-16-dev libomp-16-dev)"
+  fi
+  step "the CPU's kernels for aarch64"
+  if scripts/check_aarch64.sh fetch; then
+    scripts/check_aarch64.sh
+  else
+    echo "   not checked, for what the line above says"
+  fi
+}
+
 # check_libraries <program>: of CUDA only what libtorch_cpu itself wants, one OpenMP runtime, nothing unresolved.
 check_libraries() {
   local libraries openmp cuda
@@ -56,12 +82,8 @@ if [ "${CI:-}" = true ]; then
   quietly configure-without-nvcc configure_without_nvcc || { last_lines configure-without-nvcc; exit 1; }
 fi
 if [ "${CI:-}" = true ]; then
-  step "sources without LibTorch by clang"
-  if command -v clang++-16 >/dev/null; then
-    CEPE_JOBS=$jobs scripts/check_syntax.sh clang++-16 'src/(base|vectors|text|io|report|tasks|data|ask|ops/cpu)/'
-  else
-    echo "   clang++-16 is not installed: not checked (apt-get install clang-16 libclang-rt-16-dev libomp-16-dev)"
-  fi
+  step "other compilers"
+  check_with_other_compilers "$jobs"
 fi
 step "build ($jobs jobs)"
 ninja -C build -j "$jobs"
