@@ -94,7 +94,8 @@ target_link_options(cepe_torch INTERFACE -Wl,--push-state,--no-as-needed,${CEPE_
 target_link_options(cepe_torch INTERFACE -Wl,-rpath-link,${CEPE_NVIDIA_LIB_DIR} -Wl,-rpath-link,${CEPE_TORCH_DIR}/lib)
 # at::parallel_for runs its loop through OpenMP only where the including file is compiled with it. The wheel brings
 # its own libgomp.so.1: linking that very file, instead of the compiler's, leaves one OpenMP runtime in the process.
-if(EXISTS ${CEPE_TORCH_DIR}/lib/libgomp.so.1)
+# clang's code calls libomp, which has libgomp's functions, too, and serves LibTorch as well where it comes first.
+if(EXISTS ${CEPE_TORCH_DIR}/lib/libgomp.so.1 AND CMAKE_CXX_COMPILER_ID STREQUAL GNU)
   add_library(cepe_lib_gomp SHARED IMPORTED)
   set_target_properties(cepe_lib_gomp PROPERTIES IMPORTED_LOCATION ${CEPE_TORCH_DIR}/lib/libgomp.so.1)
   target_compile_options(cepe_torch INTERFACE $<$<COMPILE_LANGUAGE:CXX>:${OpenMP_CXX_FLAGS}>)
