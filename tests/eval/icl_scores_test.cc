@@ -44,7 +44,7 @@ TEST(IclScores, AreThoseOfScikitLearn) {
     ASSERT_EQ(report.results.size(), 2u);
     for (const auto& [name, golden] : {std::pair("accuracy", "accuracy"), {"macro_f1", "f1"}}) {
       const auto found = std::find_if(report.results.begin(), report.results.end(),
-                                      [&](const Result& result) { return result.score == name; });
+                                      [score = name](const Result& result) { return result.score == score; });
       ASSERT_NE(found, report.results.end());
       EXPECT_NEAR(found->value.value, one.at(golden).get<double>(), 1e-12);
       EXPECT_NEAR(found->value.standard_error.value(), one.at(std::string(golden) + "_error").get<double>(), 1e-7);
