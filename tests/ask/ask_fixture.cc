@@ -13,10 +13,14 @@ constexpr const char* kNouns[] = {"ferry",  "harbour", "lantern", "miller", "gar
 constexpr const char* kVerbs[] = {"reached", "left", "carried", "repaired", "forgot", "painted", "followed"};
 constexpr const char* kPlaces[] = {"Bergen", "the old mill", "the north gate", "Lisbon", "the long field", "Porto"};
 
+// One draw after another: compilers evaluate arguments in orders of their own.
 std::string sentence(AskRandom& random, int64_t number) {
-  return fmt::format("On day {} the {} {} the {} near {}, and the {} of number {} {} it again. ", number,
-                     random.pick(kNouns), random.pick(kVerbs), random.pick(kNouns), random.pick(kPlaces),
-                     random.pick(kNouns), random.between(100, 9999), random.pick(kVerbs));
+  const auto then = random.pick(kVerbs);
+  const int64_t label = random.between(100, 9999);
+  const auto thing = random.pick(kNouns), place = random.pick(kPlaces), object = random.pick(kNouns);
+  const auto verb = random.pick(kVerbs), subject = random.pick(kNouns);
+  return fmt::format("On day {} the {} {} the {} near {}, and the {} of number {} {} it again. ", number, subject, verb,
+                     object, place, thing, label, then);
 }
 
 }  // namespace
