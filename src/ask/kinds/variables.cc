@@ -120,8 +120,10 @@ AskDraft make_chains(const AskSources& sources, AskRequest& request) {
       turn.answer = fmt::format("{}", fmt::join(chain.names, " "));
     }
     draft.turns.push_back(std::move(turn));
-    if (random.chance(0.5))
-      draft.turns.push_back({replaced(random.pick(kOne), "{a}", random.pick(chain.names)), chain.value});
+    if (random.chance(0.5)) {
+      const std::string name = random.pick(chain.names);  // before the form, whatever order a compiler prefers
+      draft.turns.push_back({replaced(random.pick(kOne), "{a}", name), chain.value});
+    }
   }
   return draft;
 }
